@@ -1,0 +1,29 @@
+"""One tree of errors: what the user can mend, told in words that say how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AimError(ValueError):
+    """Something the user gave cannot be used. The message names it and the fix."""
+
+
+class ConfigError(AimError):
+    """The configuration has problems, all of them listed, each `key=value: why; fix`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class CheckpointError(AimError):
+    """A checkpoint is missing, unreadable, or does not fit the others."""
+
+
+class NonFiniteError(AimError):
+    """NaN or infinity where a number was needed: weights, activations or scores."""
+
+
+class EvaluationError(AimError):
+    """A benchmark cannot be scored as asked."""

@@ -1,0 +1,118 @@
+"""The core types: small frozen dataclasses that every layer may import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aim_exp.keys import content_key
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model on disk, in the Hugging Face layout.
+
+    `identity` names its content (weights, config, tokenizer), whatever the path.
+    `path` may not exist yet where the store will make it (the embedded population).
+    """
+
+    name: str
+    path: Path
+    identity: str
+
+
+@dataclass(frozen=True)
+class Population:
+    """A base, the experts fine-tuned from it, and the names of those that are merged.
+
+    `references` are scored beside them and never merged. `specialty` maps an expert to
+    the benchmarks that it was trained for.
+    """
+
+    name: str
+    base: ModelRef
+    experts: tuple[ModelRef, ...]
+    merged: tuple[str, ...]
+    references: tuple[ModelRef, ...] = ()
+    specialty: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def merged_experts(self) -> tuple[ModelRef, ...]:
+        """The experts to merge, in the order of `merged`."""
+        by_name = {expert.name: expert for expert in self.experts}
+        return tuple(by_name[name] for name in self.merged)
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """All that are scored before the merge: base, experts, references."""
+        return (self.base, *self.experts, *self.references)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One axis of the comparison: an lm-eval task and the metric that counts.
+
+    `metric` is lm-eval's key, `name,filter`, maximised and in [0, 1]; None takes the
+    task's usual one. `reference_point` is this axis of the hypervolume's reference.
+    """
+
+    name: str
+    task: str
+    metric: str | None = None
+    num_fewshot: int | None = None
+    reference_point: float = 0.0
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The benchmarks of a run, and how their prompts are made.
+
+    `task_folder` holds own task files; None means lm-eval's index. `limit` is lm-eval's:
+    items per task, or a share below 1. `generation` is merged into each task's own
+    generation arguments.
+    """
+
+    name: str
+    benchmarks: tuple[Benchmark, ...]
+    task_folder: Path | None = None
+    limit: float | None = None
+    chat_template: bool | str = False
+    system_instruction: str | None = None
+    fewshot_as_multiturn: bool = False
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    allow_code_execution: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """A benchmark's headline metric in [0, 1], its standard error (None if unknown), items."""
+
+    value: float
+    stderr: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """A model on one benchmark: the headline, and every metric that lm-eval gave by its key."""
+
+    score: Score
+    metric: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What changes a stage's numbers, and nothing else; its key names the result."""
+
+    stage: str
+    version: int
+    spec: Mapping[str, Any]
+
+    @cached_property
+    def key(self) -> str:
+        """The content key, 64 hex digits."""
+        return content_key(self.stage, self.version, self.spec)
