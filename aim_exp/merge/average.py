@@ -1,0 +1,37 @@
+"""Weighted averages of the experts themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aim_exp.merge.method import Kernel, TensorInputs, WeightedMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(WeightedMethod):
+    """`sum(w_i x_i) / sum(w_i)` over the experts ("model soup", Wortsman et al. 2022)."""
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also weights that add up to zero."""
+        found = super().problems(experts, merged)
+        if not found and sum(self.weights(merged)) == 0:
+            found.append(f"method.weight={self.weight}: the weights must not add up to zero")
+        return found
+
+    def prepare(self, inputs: TensorInputs) -> Kernel:
+        """Elementwise: nothing to prepare."""
+        weights = self.weights(inputs.expert_names)
+        total = sum(weights)
+
+        def merge(rows: slice) -> Tensor:
+            merged = inputs.rows(0, rows) * weights[0]
+            for index, weight in enumerate(weights[1:], start=1):
+                merged.add_(inputs.rows(index, rows), alpha=weight)
+            return merged.div_(total)
+
+        return merge

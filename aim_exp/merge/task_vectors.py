@@ -1,0 +1,133 @@
+"""The task-vector family: `base + scale * combine(weight_i * sparsify(x_i - base))`.
+
+A task vector is an expert minus base (Ilharco et al. 2023). The methods differ in how they
+sparsify it and in how they combine several: plain sum, or the sign election of TIES (Yadav
+et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from aim_exp.merge.method import Kernel, TensorInputs, WeightedMethod, number_problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aim_exp.merge.sparsify import Sparsifier
+
+RESCALES = ("inv_density", "l1", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskArithmetic(WeightedMethod):
+    """`base + scale * sum(w_i d_i)` (Ilharco et al. 2023), and the frame of the family."""
+
+    scale: float
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also a scale that is no finite number."""
+        return super().problems(experts, merged) + number_problem("method.scale", self.scale)
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """What to keep of each task vector; none: all of it."""
+        return []
+
+    def combine(self, deltas: list[Tensor], weights: list[float]) -> Tensor:
+        """The weighted sum; may overwrite `deltas`."""
+        total = deltas[0].mul_(weights[0])
+        for delta, weight in zip(deltas[1:], weights[1:], strict=True):
+            total.add_(delta, alpha=weight)
+        return total
+
+    def prepare(self, inputs: TensorInputs) -> Kernel:
+        """Thresholds and scales for the whole tensor first, then any rows."""
+        weights = self.weights(inputs.expert_names)
+        sparsifiers = self.sparsifiers(inputs)
+
+        def merge(rows: slice) -> Tensor:
+            base = inputs.base_rows(rows)
+            deltas = [inputs.rows(index, rows).sub_(base) for index in range(len(weights))]
+            for delta, sparsify in zip(deltas, sparsifiers, strict=False):
+                sparsify(delta, rows)
+            return base.add_(self.combine(deltas, weights), alpha=float(self.scale))
+
+        return merge
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseMethod(TaskArithmetic):
+    """A task-vector method that keeps the share `density` of each task vector."""
+
+    density: float
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also a density outside (0, 1]."""
+        found = super().problems(experts, merged)
+        return found + number_problem("method.density", self.density, 0, 1, open_low=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignElection(SparseMethod):
+    """Combine by sign: an element keeps those deltas whose sign is that of their weighted sum.
+
+    `normalize` divides by the sum of the kept weights, which gives a mean.
+    """
+
+    normalize: bool
+
+    def combine(self, deltas: list[Tensor], weights: list[float]) -> Tensor:
+        """TIES's elect and disjoint merge; a sum of zero elects plus."""
+        from aim_exp.merge.sparsify import elect_and_sum
+
+        return elect_and_sum(deltas, weights, normalize=self.normalize)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ties(SignElection):
+    """Trim to the largest magnitudes per tensor, elect signs, merge (Yadav et al. 2023)."""
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """The largest magnitudes of each task vector."""
+        from aim_exp.merge.sparsify import top_k
+
+        return [top_k(inputs, index, self.density) for index in range(len(inputs.experts))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomDrop(SparseMethod):
+    """DARE's sparsifier: drop at random, rescale what is kept (Yu et al. 2024).
+
+    `rescale`: `inv_density` (the paper: 1 / density), `l1` (sum |d| / sum |kept|), None.
+    """
+
+    stochastic: ClassVar[bool] = True
+    rescale: str | None
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also an unknown way to rescale."""
+        found = super().problems(experts, merged)
+        if self.rescale not in RESCALES:
+            found.append(f"method.rescale={self.rescale}: must be inv_density, l1 or null")
+        return found
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """A random mask for each task vector."""
+        from aim_exp.merge.sparsify import random_drop
+
+        return [
+            random_drop(inputs, index, self.density, self.rescale)
+            for index in range(len(inputs.experts))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DareLinear(RandomDrop):
+    """Drop and rescale, then the weighted sum (DARE with task arithmetic)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DareTies(RandomDrop, SignElection):
+    """Drop and rescale, then elect signs (DARE with TIES)."""

@@ -1,0 +1,76 @@
+"""The Pareto front and its hypervolume, all objectives maximised (pymoo computes)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aim_exp.errors import AimError, NonFiniteError
+
+FLOAT_NOISE = 1e-12
+"""A difference of two volumes below this is rounding, not a gain."""
+
+
+def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
+    """Which of `points` [n, d] no other point dominates; equal points are kept together."""
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+    scores = _scores(points)
+    mask = np.zeros(len(scores), dtype=bool)
+    if len(scores):
+        mask[NonDominatedSorting().do(-scores, only_non_dominated_front=True)] = True
+    return mask
+
+
+def hypervolume(points: ArrayLike, reference: ArrayLike = 0.0) -> float:
+    """The exact d-dimensional volume between `reference` and `points` [n, d].
+
+    `reference` is one number or [d]; a point that does not exceed it in every objective
+    adds nothing. No points: 0.
+    """
+    from pymoo.indicators.hv import HV
+
+    scores = _scores(points)
+    if not scores.size:
+        return 0.0
+    corner = np.broadcast_to(np.asarray(reference, dtype=float), scores.shape[1:])
+    if not np.isfinite(corner).all():
+        raise NonFiniteError(f"reference={reference}: must be finite")
+    volume = HV(ref_point=-corner)(-scores)
+    assert volume is not None
+    return float(volume)
+
+
+def hypervolume_difference(
+    point: ArrayLike, population: ArrayLike, reference: ArrayLike = 0.0
+) -> float:
+    """The volume that `point` [d] adds to `population` [n, d]."""
+    members = _scores(population)
+    joined = np.vstack([members, _scores([point])]) if members.size else _scores([point])
+    difference = hypervolume(joined, reference) - hypervolume(members, reference)
+    return difference if difference >= FLOAT_NOISE else 0.0
+
+
+def hypervolume_gain(point: ArrayLike, population: ArrayLike, reference: ArrayLike = 0.0) -> float:
+    """`(HV(P + {x}) - HV(P)) ** (1/d)`: the d-th root of the volume gained.
+
+    `point` is [d] and `population` [n, d], scores in [0, 1]; the definition behind the
+    published table (Nobari et al. 2025). Raises AimError for scores outside [0, 1],
+    NonFiniteError for NaN or infinity.
+    """
+    return hypervolume_difference(point, population, reference) ** (1 / np.size(point))
+
+
+def _scores(points: ArrayLike) -> NDArray[np.float64]:
+    """`points` as [n, d] floats; moocore hangs or crashes on NaN, so it stops here."""
+    scores = np.asarray(points, dtype=float)
+    if scores.size and scores.ndim != 2:
+        raise AimError(f"expected points as [n, d], not of shape {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise NonFiniteError("a score is NaN or infinite: there is no front with it")
+    if scores.size and (scores.min() < 0 or scores.max() > 1):
+        raise AimError(
+            f"scores lie in [0, 1], these in [{scores.min():g}, {scores.max():g}]; "
+            "divide percentages by 100"
+        )
+    return scores
