@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console(highlight=False)
+error_console = Console(stderr=True, highlight=False)
 
 Advance = Callable[[int], None]
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show how far `what` is of `total` steps; yields `advance(steps)`.
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show how far `what` is of `total` steps (None: unknown); yields `advance(steps)`.
 
     A bar with the time left on a terminal; elsewhere one plain line when it is done.
     """

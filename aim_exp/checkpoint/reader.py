@@ -1,0 +1,153 @@
+"""Reading a checkpoint: headers at once and without torch, tensors when they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+
+from aim_exp.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+CONFIG_FILE = "config.json"
+TORCH_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+"""Safetensors' names of dtypes to torch's."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a header says of a tensor; `dtype` in torch's words; `file` holds it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    file: Path
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether the tensor is merged and relaxed, rather than copied from base."""
+        return "float" in self.dtype
+
+
+class Checkpoint:
+    """A model folder in the Hugging Face layout: one safetensors file or a sharded index.
+
+    Tensors are views on the memory-mapped files, so a tensor costs memory only where it is
+    touched. Raises CheckpointError, naming `label` and the file, for what cannot be read.
+    """
+
+    def __init__(self, folder: Path, label: str) -> None:
+        self.folder = folder
+        self.label = label
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Every tensor's header by name, sorted by file and place, as they are best read."""
+        found: dict[str, TensorInfo] = {}
+        for file in self._files():
+            with _opened(self.label, file, "np") as content:
+                for name in content.offset_keys():
+                    part = content.get_slice(name)
+                    dtype = TORCH_NAMES.get(part.get_dtype())
+                    if dtype is None:
+                        raise CheckpointError(
+                            f"{self.label}: {file}: tensor {name} has dtype {part.get_dtype()}, "
+                            "which is not supported; convert it to bfloat16 first"
+                        )
+                    found[name] = TensorInfo(tuple(part.get_shape()), dtype, file)
+        return found
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """`config.json`."""
+        return _read_json(self.label, self.folder / CONFIG_FILE)
+
+    @cached_property
+    def dtype(self) -> str:
+        """The dtype of most floating-point parameters, in torch's words."""
+        sizes: dict[str, int] = {}
+        for info in self.tensors.values():
+            if info.is_floating:
+                elements = 1
+                for length in info.shape:
+                    elements *= length
+                sizes[info.dtype] = sizes.get(info.dtype, 0) + elements
+        if not sizes:
+            raise CheckpointError(f"{self.label}: {self.folder} holds no floating-point tensor")
+        return max(sizes, key=lambda dtype: sizes[dtype])
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor as stored, a view on the file with at least one axis."""
+        info = self.tensors[name]
+        if info.file not in self._handles:
+            handle = safe_open(info.file, framework="pt")
+            self._handles[info.file] = handle
+        tensor = self._handles[info.file].get_tensor(name)
+        return tensor if tensor.ndim else tensor.reshape(1)
+
+    @cached_property
+    def _handles(self) -> dict[Path, Any]:
+        return {}
+
+    def _files(self) -> Sequence[Path]:
+        single, index = self.folder / SINGLE_FILE, self.folder / INDEX_FILE
+        if single.is_file():
+            return [single]
+        if index.is_file():
+            names = _read_json(self.label, index).get("weight_map", {})
+            files = [self.folder / name for name in sorted(set(names.values()))]
+            missing = [file.name for file in files if not file.is_file()]
+            if missing:
+                raise CheckpointError(
+                    f"{self.label}: {self.folder} lacks {', '.join(missing)}, which its index "
+                    "lists; download it again"
+                )
+            return files
+        if not self.folder.is_dir():
+            raise CheckpointError(f"{self.label}: {self.folder} is not a folder")
+        raise CheckpointError(
+            f"{self.label}: {self.folder} holds no {SINGLE_FILE} or {INDEX_FILE}; "
+            "convert other formats to safetensors first"
+        )
+
+
+@contextmanager
+def _opened(label: str, file: Path, framework: str) -> Iterator[Any]:
+    from safetensors import SafetensorError
+
+    try:
+        with safe_open(file, framework=framework) as content:
+            yield content
+    except (SafetensorError, OSError) as error:
+        message = f"{label}: {file} is not a readable safetensors file ({error})"
+        raise CheckpointError(message) from error
+
+
+def _read_json(label: str, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{label}: {path} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{label}: {path} is not a JSON object")
+    return content
