@@ -1,0 +1,221 @@
+"""The entry point: Hydra's main, one job at a time, and what is said at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.markup import escape
+
+from aim_exp.callbacks import SweepReport
+from aim_exp.console import console, error_console
+from aim_exp.errors import AimError, ConfigError
+from aim_exp.records import RunRecord
+from aim_exp.schema import register
+from aim_exp.tracking import RunInfo
+
+if TYPE_CHECKING:
+    from aim_exp.build import Run
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "conf"
+MOST_LINES = 6
+"""Of an error that is not ours."""
+SMALL_MACHINE = 4
+"""Processors up to which one thread is the default: more cost time where others work too."""
+NEXT_COMMAND = "python run.py -m method=ties,dare_ties,task_arithmetic omega=null,0.4"
+
+log = logging.getLogger(__name__)
+_planned: set[str] = set()
+"""Keys that `plan=true` has shown in this process."""
+
+
+class JobFailed(Exception):
+    """A job ended in an error that has been told and recorded."""
+
+
+def main() -> None:
+    """`python run.py` and `aim-exp`: exit code 0, or 1 if anything failed."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printing
+    register()
+    failed = False
+    try:
+        _job()
+    except JobFailed:
+        failed = True
+    except (HydraException, OmegaConfBaseException) as error:
+        if "debug=true" in sys.argv:
+            raise
+        _say_error(_first_lines(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say_error("Interrupted. The same command goes on where this one stopped.")
+        failed = True
+    if SweepReport.directory:
+        failed |= _end_sweep(SweepReport.directory)
+    sys.exit(int(failed))
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")
+def _job(config: DictConfig) -> None:
+    """One run of the configuration."""
+    told = HydraConfig.get()
+    choices = {group: str(choice) for group, choice in told.runtime.choices.items()}
+    directory = Path(told.runtime.output_dir)
+    sweep = Path(told.sweep.dir) if told.mode == RunMode.MULTIRUN else None
+    _limit_threads(config.threads)
+    try:
+        if config.plan:
+            _show_plan(config, choices)
+        else:
+            _carry_out(config, choices, directory, sweep)
+    except (Exception, KeyboardInterrupt) as error:
+        if config.debug:
+            traceback.print_exc()
+        log.exception("failed")
+        _say_error(_explain(error))
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        if config.fail_fast and sweep:
+            raise SystemExit(1) from error  # the one thing that a launcher does not catch
+        raise JobFailed from error
+
+
+def _carry_out(
+    config: DictConfig, choices: Mapping[str, str], directory: Path, sweep: Path | None
+) -> None:
+    """Check, run, record, and tell. What is heavy is imported when the checks are through."""
+    from aim_exp.recording import completed_record, failed_record
+
+    run: Run | None = None
+    try:
+        run = _checked(config, choices)
+        console.print(f"[bold]{_name(run)}[/]  [dim]{directory}[/]", soft_wrap=True)
+        run.tracker.start(_run_info(run, directory, sweep))
+        from aim_exp.pipeline import Pipeline
+
+        record = completed_record(run, Pipeline(run, directory).execute(), _command())
+    except BaseException as error:
+        settings = cast("dict[str, Any]", OmegaConf.to_container(config))
+        record = failed_record(run, settings, choices, _explain(error), _command())
+        record.write(directory)
+        if run:
+            run.tracker.finish(record)
+        raise
+    record.write(directory)
+    _tell(run, record, directory, sweep)
+
+
+def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
+    """The run, after every check that needs no model."""
+    from aim_exp.build import build
+
+    run = build(config, choices)
+    if run.recipe.suite.benchmarks:
+        from aim_exp.evaluate.check import check_suite
+
+        problems = check_suite(run.recipe.suite)
+        if problems:
+            raise ConfigError(problems)
+    return run
+
+
+def _run_info(run: Run, directory: Path, sweep: Path | None) -> RunInfo:
+    return RunInfo(
+        id=hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16],
+        name=_name(run),
+        directory=directory.resolve(),
+        config=run.settings,
+        group=sweep.name if sweep else None,
+        tags=tuple(run.choices[group] for group in ("method", "population", "benchmarks")),
+    )
+
+
+def _tell(run: Run, record: RunRecord, directory: Path, sweep: Path | None) -> None:
+    """Figure, tracker, terminal: the result is safe already."""
+    from aim_exp import report
+
+    figure = report.draw_run(record, directory)
+    run.tracker.finish(record, figure)
+    if sweep:
+        report.show_job(record)
+    else:
+        report.show_run(record, directory, next_command=NEXT_COMMAND)
+
+
+def _show_plan(config: DictConfig, choices: Mapping[str, str]) -> None:
+    """What would run and what is cached; a key that several jobs share is shown once."""
+    run = _checked(config, choices)
+    console.print(f"[bold]{_name(run)}[/]")
+    for what, stage in run.plan.stages:
+        if stage.key not in _planned:
+            _planned.add(stage.key)
+            state = "cached" if run.store.has(stage) else "to do "
+            console.print(f"  {state}  {what}  [dim]{stage.stage}/{stage.key[:12]}[/]")
+
+
+def _end_sweep(directory: Path) -> bool:
+    """The sweep's report, table and failures; whether any job failed."""
+    from aim_exp import report
+    from aim_exp.records import find_records
+
+    records = [record for _, record in find_records(directory)]
+    if records:
+        report.refresh(directory, figures=True)
+        report.show_sweep(directory)
+    return any(record.status == "failed" for record in records)
+
+
+def _limit_threads(threads: int | None) -> None:
+    """Set the number of threads before torch is imported; it reads the environment once."""
+    cpus = os.cpu_count() or 1
+    count = threads or (1 if cpus <= SMALL_MACHINE else cpus // 2)
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+def _name(run: Run) -> str:
+    omega = "null" if run.recipe.omega is None else f"{run.recipe.omega:g}"
+    return f"{run.choices['method']} omega={omega}"
+
+
+def _command() -> str:
+    return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+
+
+def _explain(error: BaseException) -> str:
+    """One or a few lines for a person; an error that is not theirs says how to see more."""
+    if isinstance(error, AimError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return f"{type(error).__name__}: {_first_lines(error)} (debug=true shows the traceback)"
+
+
+def _first_lines(error: BaseException) -> str:
+    """The words of an error of Hydra's and of its cause, without what is no help."""
+    lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
+    unhelpful = ("To append to your config", "full_key:", "object_type=", "Config search", "provider=")
+    told = [line for line in dict.fromkeys(lines) if line and not line.startswith(unhelpful)]
+    for index, line in enumerate(told):
+        if line.startswith("Available options"):  # Hydra gives each a line of its own
+            return "\n".join([*told[:index], f"{line} {', '.join(told[index + 1 :])}"])
+    return "\n".join(told[:MOST_LINES])
+
+
+def _say_error(text: str) -> None:
+    for line in text.splitlines():
+        error_console.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)

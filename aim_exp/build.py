@@ -1,0 +1,228 @@
+"""From the configuration to objects: the one place that instantiates, and all problems at once.
+
+Nothing here imports torch: what is wrong is said before any work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from aim_exp.aim import AimSettings
+from aim_exp.calibration import CalibrationSet
+from aim_exp.checkpoint.fit import fit_problems
+from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.errors import AimError, ConfigError
+from aim_exp.evaluate.spec import task_spec
+from aim_exp.evaluators import HfEvaluator
+from aim_exp.merge import Given, MergeMethod
+from aim_exp.merge.method import number_problem
+from aim_exp.plan import Plan, Recipe, make_plan
+from aim_exp.populations import PopulationSource
+from aim_exp.store import Store
+from aim_exp.tracking import Tracker
+from aim_exp.types import Benchmark, ModelRef, Population, Suite
+
+DTYPES = ("float32", "bfloat16", "float16")
+GROUPS = ("population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker")
+BENCHMARK_KEYS = ("task", "metric", "num_fewshot", "reference_point")
+OWN_TASKS = Path(__file__).parent / "evaluate" / "tasks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run, ready to go: the recipe of its numbers, its plan, and what carries them out."""
+
+    recipe: Recipe
+    plan: Plan
+    choices: Mapping[str, str]
+    source: PopulationSource
+    calibration: CalibrationSet
+    evaluator: HfEvaluator
+    tracker: Tracker
+    store: Store
+    device: str
+    target_dtype: str | None
+    """Of the merged weights; None: each tensor's in base."""
+    save_model: bool
+    settings: Mapping[str, Any]
+    """The whole configuration as plain data, for the record and the tracker."""
+
+
+class _Checked(Protocol):
+    def problems(self) -> list[str]: ...
+
+
+def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
+    """The run that `config` describes; `choices` are the options chosen, by group.
+
+    Raises ConfigError that lists everything wrong, each `key=value: why; fix`.
+    """
+    problems = _missing(config) + _top_level(config)
+    parts = {group: _instantiate(config, group, problems) for group in GROUPS}
+    for group in ("population", "calibration", "aim", "evaluator", "tracker"):
+        problems += _own_problems(parts[group])
+    source: PopulationSource | None = parts["population"]
+    method: MergeMethod | None = parts["method"]
+    if method and source and source.expert_names:
+        problems += method.problems(source.expert_names, source.merged_names)
+    suite = _suite(config.benchmarks, choices["benchmarks"], problems)
+
+    store = Store(Path(config.cache_dir))
+    population = given = None
+    if source and not _own_problems(source):
+        population = _collect(problems, lambda: source.resolve(store))
+    if isinstance(method, Given):
+        memo = store.root / "digests"
+        path = method.path
+        given = _collect(problems, lambda: resolve_model("merged", path, "method.path", memo))
+    if population:
+        problems += _fit(population, given)
+    if problems:
+        raise ConfigError(problems)
+
+    assert source and method and population and suite
+    calibration: CalibrationSet = parts["calibration"]
+    recipe = Recipe(
+        population=population,
+        method=method,
+        given=given,
+        omega=config.omega,
+        aim=cast(AimSettings, parts["aim"]),
+        calibration=calibration.spec(store.root / "digests"),
+        suite=suite,
+        tasks={b.name: task_spec(suite, b) for b in suite.benchmarks},
+        evaluator=parts["evaluator"].spec(),
+        seed=config.seed,
+        dtype=config.dtype or source.dtype(population),
+    )
+    return Run(
+        recipe=recipe,
+        plan=make_plan(recipe, source.recipe()),
+        choices=choices,
+        source=source,
+        calibration=calibration,
+        evaluator=parts["evaluator"],
+        tracker=parts["tracker"],
+        store=store,
+        device=config.device,
+        target_dtype=config.dtype,
+        save_model=config.save_model,
+        settings=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
+    )
+
+
+def _missing(config: DictConfig) -> list[str]:
+    return [
+        f"{key}: has no value; set {key}=..."
+        for key in sorted(OmegaConf.missing_keys(config), key=str)
+    ]
+
+
+def _top_level(config: DictConfig) -> list[str]:
+    found: list[str] = []
+    if config.omega is not None:
+        found += number_problem("omega", config.omega, 0, 1)
+    if config.dtype not in (None, *DTYPES):
+        found.append(f"dtype={config.dtype}: must be {', '.join(DTYPES)} or null")
+    device, _, index = str(config.device).partition(":")
+    if device not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+        found.append(f"device={config.device}: must be auto, cpu, cuda, cuda:N or mps")
+    if config.threads is not None and config.threads < 1:
+        found.append(f"threads={config.threads}: must be at least 1, or null")
+    return found
+
+
+def _instantiate(config: DictConfig, group: str, problems: list[str]) -> Any:
+    node = config[group]
+    if not isinstance(node, DictConfig) or OmegaConf.missing_keys(node) or "_target_" not in node:
+        return None
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        problems.append(f"{group}: cannot be built ({reason})")
+        return None
+
+
+def _own_problems(part: _Checked | None) -> list[str]:
+    return part.problems() if part else []
+
+
+def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
+    """What `make` gives, or None with its problems added to `problems`."""
+    try:
+        return make()
+    except ConfigError as error:
+        problems += error.problems
+    except AimError as error:
+        problems.append(str(error))
+    return None
+
+
+def _fit(population: Population, given: ModelRef | None) -> list[str]:
+    """Whether the models on disk belong together; those still to be made or fetched, later."""
+    models = [*population.experts, *([given] if given else [])]
+    if not all(model.path.is_dir() for model in (population.base, *models)):
+        return []
+    base = Checkpoint(population.base.path, "base")
+    return fit_problems(base, [Checkpoint(model.path, model.name) for model in models])
+
+
+def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
+    if OmegaConf.is_missing(config, "tasks"):
+        return None
+    tasks: Any = OmegaConf.to_container(config, resolve=True)["tasks"]  # type: ignore[index]
+    if isinstance(tasks, list):
+        tasks = {task: {"task": task} for task in tasks}
+    if not isinstance(tasks, dict):
+        problems.append(f"benchmarks.tasks={tasks}: must be a list of lm-eval tasks")
+        return None
+    benchmarks = [_benchmark(config, name, entry, problems) for name, entry in tasks.items()]
+    if config.limit is not None and config.limit <= 0:
+        problems.append(f"benchmarks.limit={config.limit}: must be above 0, or null")
+    folder = config.task_folder
+    if folder is not None:
+        folder = OWN_TASKS / folder if (OWN_TASKS / folder).is_dir() else Path(folder)
+        if not folder.is_dir():
+            problems.append(f"benchmarks.task_folder={config.task_folder}: no such folder")
+    return Suite(
+        name=name,
+        benchmarks=tuple(b for b in benchmarks if b),
+        task_folder=folder,
+        limit=config.limit,
+        chat_template=config.chat_template,
+        system_instruction=config.system_instruction,
+        fewshot_as_multiturn=config.fewshot_as_multiturn,
+        generation=cast("dict[str, Any]", OmegaConf.to_container(config.generation)),
+        allow_code_execution=config.allow_code_execution,
+    )
+
+
+def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -> Benchmark | None:
+    key = f"benchmarks.tasks.{name}"
+    entry = {"task": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict) or "task" not in entry or set(entry) - {*BENCHMARK_KEYS}:
+        problems.append(f"{key}={entry}: must be {{{', '.join(BENCHMARK_KEYS)}}}, task at least")
+        return None
+    reference = entry.get("reference_point", config.reference_point)
+    wrong = number_problem(f"{key}.reference_point", reference, 0, 1)
+    problems += wrong
+    return (
+        None
+        if wrong
+        else Benchmark(
+            name=str(name),
+            task=entry["task"],
+            metric=entry.get("metric"),
+            num_fewshot=entry.get("num_fewshot", config.num_fewshot),
+            reference_point=float(reference),
+        )
+    )

@@ -1,0 +1,73 @@
+"""Where a merged model stands among base and experts: averages, front, hypervolume gains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
+
+Scores = Mapping[str, float]
+"""By benchmark, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The fields of the record that are computed from scores; explained there."""
+
+    average: float | None = None
+    normalised_average: float | None = None
+    gain_over_best_member: float | None = None
+    on_front: list[str]
+    hypervolume: float
+    hypervolume_gain: float | None = None
+    hypervolume_gain_population: float | None = None
+    hypervolume_difference: float | None = None
+
+
+def compare(
+    merged: Scores | None,
+    members: Mapping[str, Scores],
+    merged_experts: Sequence[str],
+    specialty: Mapping[str, Sequence[str]],
+    reference: Mapping[str, float],
+) -> Comparison:
+    """Compare `merged` (None: there is no merged model) with `members`, base and all experts.
+
+    `merged_experts` are those that went into it; `specialty` maps an expert to its benchmarks;
+    `reference` is the hypervolume's reference point. All have the same benchmarks.
+    """
+    benchmarks = list(reference)
+    corner = [reference[b] for b in benchmarks]
+    points = {name: [scores[b] for b in benchmarks] for name, scores in members.items()}
+    population = list(points.values())
+    if merged is None:
+        return Comparison(on_front=_front(points), hypervolume=hypervolume(population, corner))
+    point = [merged[b] for b in benchmarks]
+    own = [points["base"], *(points[name] for name in merged_experts)]
+    return Comparison(
+        average=fmean(point),
+        normalised_average=_normalised_average(merged, members, specialty),
+        gain_over_best_member=fmean(point) - max(map(fmean, population)),
+        on_front=_front({**points, "merged": point}),
+        hypervolume=hypervolume([*population, point], corner),
+        hypervolume_gain=hypervolume_gain(point, own, corner),
+        hypervolume_gain_population=hypervolume_gain(point, population, corner),
+        hypervolume_difference=hypervolume_difference(point, own, corner),
+    )
+
+
+def _front(points: Mapping[str, Sequence[float]]) -> list[str]:
+    kept = non_dominated(list(points.values()))
+    return [name for name, on_front in zip(points, kept, strict=True) if on_front]
+
+
+def _normalised_average(
+    merged: Scores, members: Mapping[str, Scores], specialty: Mapping[str, Sequence[str]]
+) -> float | None:
+    """Mean of the score over the own expert's; None unless every benchmark has an expert."""
+    owner = {b: expert for expert, benchmarks in specialty.items() for b in benchmarks}
+    if not all(b in owner and members[owner[b]][b] > 0 for b in merged):
+        return None
+    return fmean(merged[b] / members[owner[b]][b] for b in merged)

@@ -1,0 +1,160 @@
+"""From a run to the specs of its stages. Pure: nothing is read, trained or computed here.
+
+This is where it is decided what a result depends on: too few ingredients in a key give
+silently wrong numbers, too many lose the sharing between jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aim_exp.aim import AimSettings
+from aim_exp.merge.method import MergeMethod
+from aim_exp.types import ModelRef, Population, StageSpec, Suite
+
+STAGE_VERSIONS = {"saliency": 1, "weights": 1, "responses": 1, "scores": 1}
+"""Counts up when a change in the code changes a stage's numbers."""
+
+MERGED = "merged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that the numbers of a run depend on, and nothing else.
+
+    `given` are weights merged elsewhere, in the place of the experts. `calibration`,
+    `evaluator` and `tasks` (per benchmark) are the ingredients that those parts state.
+    """
+
+    population: Population
+    method: MergeMethod
+    given: ModelRef | None
+    omega: float | None
+    aim: AimSettings
+    calibration: Mapping[str, Any]
+    suite: Suite
+    tasks: Mapping[str, Mapping[str, Any]]
+    evaluator: Mapping[str, Any]
+    seed: int
+    dtype: str
+
+    @property
+    def relaxes(self) -> bool:
+        """Whether AIM does anything: omega 1 leaves the merge as it is."""
+        return self.method.merges and self.omega is not None and self.omega < 1
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """A model to score: what its weights are, its responses and, per benchmark, its scores.
+
+    Weights are made where they are needed and not kept; the store remembers under their key
+    what AIM changed.
+    """
+
+    name: str
+    weights: StageSpec
+    responses: StageSpec
+    scores: Mapping[str, StageSpec]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a run. `members` are base, experts and references, in this order."""
+
+    population: StageSpec | None
+    saliency: StageSpec | None
+    members: tuple[ModelPlan, ...]
+    merged: ModelPlan | None
+
+    def member(self, name: str) -> ModelPlan:
+        """The plan of base, an expert or a reference."""
+        return next(model for model in self.members if model.name == name)
+
+    @property
+    def stages(self) -> list[tuple[str, StageSpec]]:
+        """Every stage with what it is for, in the order of the work."""
+        found: list[tuple[str, StageSpec]] = []
+        if self.population:
+            found.append(("train the population", self.population))
+        if self.saliency:
+            found.append(("measure base's activations", self.saliency))
+        for model in (*self.members, *([self.merged] if self.merged else [])):
+            found += [(f"score {model.name} on {name}", s) for name, s in model.scores.items()]
+        return found
+
+
+def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
+    """The stages of `recipe`; `population_stage` makes the models where they are not given."""
+    saliency = _saliency(recipe) if recipe.relaxes else None
+    return Plan(
+        population=population_stage,
+        saliency=saliency,
+        members=tuple(_member(recipe, model) for model in recipe.population.models),
+        merged=_merged(recipe, saliency) if recipe.method.merges else None,
+    )
+
+
+def _saliency(recipe: Recipe) -> StageSpec:
+    return _stage(
+        "saliency",
+        model=recipe.population.base.identity,
+        calibration=recipe.calibration,
+        statistic=recipe.aim.statistic,
+        dtype=recipe.dtype,
+    )
+
+
+def _member(recipe: Recipe, model: ModelRef) -> ModelPlan:
+    # A reference may be of any architecture and brings its own tokenizer.
+    own = model in recipe.population.references
+    tokenizer = model if own else recipe.population.base
+    return _model(recipe, model.name, {"model": model.identity}, tokenizer)
+
+
+def _merged(recipe: Recipe, saliency: StageSpec | None) -> ModelPlan:
+    base, aim = recipe.population.base, recipe.aim
+    weights: dict[str, Any] = {}
+    if recipe.given:
+        weights["model"] = recipe.given.identity
+    else:
+        experts = recipe.population.merged_experts
+        names = [expert.name for expert in experts]
+        weights["base"] = base.identity
+        weights["experts"] = [expert.identity for expert in experts]
+        weights["method"] = recipe.method.spec(names)
+        if recipe.method.stochastic:
+            weights |= {"names": names, "seed": recipe.seed}
+    if saliency:
+        weights["base"] = base.identity
+        weights["aim"] = {
+            "saliency": saliency.key,
+            "omega": recipe.omega,
+            "scaling": aim.scaling,
+            "exclude": sorted(aim.exclude),
+            "tied_head": aim.tied_head,
+        }
+        if aim.stochastic:
+            weights["aim"]["seed"] = recipe.seed
+    return _model(recipe, MERGED, weights, base)
+
+
+def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: ModelRef) -> ModelPlan:
+    made = _stage("weights", **weights, dtype=recipe.dtype)
+    responses = _stage(
+        "responses",
+        weights=made.spec,
+        tokenizer=tokenizer.identity,
+        evaluator=recipe.evaluator,
+    )
+    scores = {
+        benchmark.name: _stage("scores", responses=responses.key, task=recipe.tasks[benchmark.name])
+        for benchmark in recipe.suite.benchmarks
+    }
+    return ModelPlan(name, made, responses, scores)
+
+
+def _stage(stage: str, **spec: Any) -> StageSpec:
+    return StageSpec(stage, STAGE_VERSIONS[stage], spec)

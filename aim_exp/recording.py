@@ -1,0 +1,147 @@
+"""From a run and what it found to its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from aim_exp.build import Run
+from aim_exp.compare import compare
+from aim_exp.pipeline import Results
+from aim_exp.plan import Recipe
+from aim_exp.provenance import provenance, versions
+from aim_exp.records import RunRecord
+from aim_exp.types import BenchmarkResult
+
+
+def completed_record(run: Run, found: Results, command: str) -> RunRecord:
+    """The record of a run that went through."""
+    record = _configured(run, command)
+    record.device = found.device
+    record.calibration = {**record.calibration, **found.calibration}
+    record.relaxation = found.relaxation
+    record.items = found.items
+    record.warnings = found.warnings
+    record.timings = found.timings
+    if found.members:
+        _add_scores(record, run.recipe, found)
+    return record
+
+
+def failed_record(
+    run: Run | None,
+    settings: Mapping[str, Any],
+    choices: Mapping[str, str],
+    error: str,
+    command: str,
+) -> RunRecord:
+    """The record of a run that failed; `run` is None where the configuration was refused."""
+    record = _configured(run, command) if run else _refused(settings, choices, command)
+    record.status = "failed"
+    record.error = error
+    return record
+
+
+def _configured(run: Run, command: str) -> RunRecord:
+    recipe = run.recipe
+    population = recipe.population
+    record = _refused(run.settings, run.choices, command)
+    record.dtype = recipe.dtype
+    record.population = {
+        "name": population.name,
+        "base": str(population.base.path),
+        "experts": {model.name: str(model.path) for model in population.experts},
+        "merged": list(population.merged),
+        "references": {model.name: str(model.path) for model in population.references},
+        "models": {model.name: model.identity for model in population.models},
+        "seed": run.settings["population"].get("seed"),
+    }
+    record.benchmarks = {
+        b.name: {"task": b.task, "reference_point": b.reference_point}
+        for b in recipe.suite.benchmarks
+    }
+    plan = run.plan
+    record.keys = {
+        "population": plan.population and plan.population.key,
+        "saliency": plan.saliency and plan.saliency.key,
+        "responses": {
+            model.name: model.responses.key
+            for model in (*plan.members, *([plan.merged] if plan.merged else []))
+        },
+    }
+    return record
+
+
+def _refused(settings: Mapping[str, Any], choices: Mapping[str, str], command: str) -> RunRecord:
+    """What a configuration says by itself, right or wrong."""
+    population = settings["population"]
+    return RunRecord(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        method=choices["method"],
+        method_settings=_without_target(settings["method"]),
+        omega=_finite(settings["omega"]),
+        aim=_without_target(settings["aim"]),
+        calibration={"name": choices["calibration"], **_without_target(settings["calibration"])},
+        population={
+            "name": choices["population"],
+            "base": population.get("base"),
+            "experts": population.get("experts"),
+            "merged": population.get("merge"),
+        },
+        seed=settings["seed"],
+        dtype=settings["dtype"] or "",
+        device=settings["device"],
+        batch_size=settings["evaluator"].get("batch_size"),
+        suite=choices["benchmarks"],
+        versions=versions(),
+        provenance=provenance(),
+    )
+
+
+def _add_scores(record: RunRecord, recipe: Recipe, found: Results) -> None:
+    population = recipe.population
+    members = [population.base.name, *(expert.name for expert in population.experts)]
+    record.population_scores = {name: _values(found.members[name]) for name in members}
+    record.population_stderr = {name: _errors(found.members[name]) for name in members}
+    record.reference_scores = {
+        model.name: _values(found.members[model.name]) for model in population.references
+    }
+    results = found.merged or found.members[population.base.name]
+    record.benchmarks = {
+        b.name: {**record.benchmarks[b.name], "metric": results[b.name].metric}
+        for b in recipe.suite.benchmarks
+    }
+    if found.merged:
+        record.scores = _values(found.merged)
+        record.stderr = _errors(found.merged)
+        record.n_items = {name: result.score.n for name, result in found.merged.items()}
+        record.metrics = {name: dict(result.metrics) for name, result in found.merged.items()}
+    comparison = compare(
+        record.scores,
+        record.population_scores,
+        population.merged,
+        population.specialty,
+        {b.name: b.reference_point for b in recipe.suite.benchmarks},
+    )
+    for name, value in asdict(comparison).items():
+        setattr(record, name, value)
+
+
+def _values(results: Mapping[str, BenchmarkResult]) -> dict[str, float]:
+    return {name: result.score.value for name, result in results.items()}
+
+
+def _errors(results: Mapping[str, BenchmarkResult]) -> dict[str, float | None]:
+    return {name: result.score.stderr for name, result in results.items()}
+
+
+def _without_target(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != "_target_"}
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN; the error says what was given."""
+    return value if value is not None and value == value else None

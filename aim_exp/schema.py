@@ -1,0 +1,114 @@
+"""The schema of the configuration: Hydra checks every key and type against it.
+
+What is built from a group option is a frozen dataclass somewhere in the package. Its fields
+are the option's keys: they are stated there once, and `_option` turns them into the node
+that `conf/GROUP/OPTION.yaml` takes as its first default. The values all stand in `conf/`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from aim_exp import merge
+from aim_exp.aim import AimSettings
+from aim_exp.calibration import EmbeddedTexts, TextFile
+from aim_exp.evaluators import HfEvaluator
+from aim_exp.populations import EmbeddedPopulation, GivenPopulation
+from aim_exp.tracking import NullTracker, WandbTracker
+
+OPTIONS: Mapping[str, type] = {
+    "method/linear": merge.Linear,
+    "method/task_arithmetic": merge.TaskArithmetic,
+    "method/ties": merge.Ties,
+    "method/dare_linear": merge.DareLinear,
+    "method/dare_ties": merge.DareTies,
+    "method/checkpoint": merge.Given,
+    "method/none": merge.NoMerge,
+    "population/tiny": EmbeddedPopulation,
+    "population/custom": GivenPopulation,
+    "calibration/tiny": EmbeddedTexts,
+    "calibration/text": TextFile,
+    "evaluator/hf": HfEvaluator,
+    "aim": AimSettings,
+    "tracker/wandb": WandbTracker,
+    "tracker/none": NullTracker,
+}
+
+
+@dataclass
+class RunConfig:
+    """The keys of `conf/config.yaml`, where they are explained."""
+
+    omega: float | None = MISSING
+    seed: int = MISSING
+    dtype: str | None = MISSING
+    device: str = MISSING
+    threads: int | None = MISSING
+    cache_dir: str = MISSING
+    save_model: bool = MISSING
+    plan: bool = MISSING
+    debug: bool = MISSING
+    fail_fast: bool = MISSING
+    population: Any = MISSING
+    method: Any = MISSING
+    aim: Any = MISSING
+    calibration: Any = MISSING
+    benchmarks: Any = MISSING
+    evaluator: Any = MISSING
+    tracker: Any = MISSING
+
+
+@dataclass
+class BenchmarksConfig:
+    """A suite: what is scored, and how the prompts are made.
+
+    `tasks` is a list of lm-eval tasks, or maps a benchmark's name to {task, metric,
+    num_fewshot, reference_point}. What a benchmark leaves out comes from here.
+    """
+
+    tasks: Any = MISSING
+    task_folder: str | None = None  # own task files: a folder, or one of the package's
+    num_fewshot: int | None = None  # examples in the prompt; null: the task's own
+    reference_point: float = 0.0  # of the hypervolume, on every axis that names none
+    limit: float | None = None  # items per task, or a share below 1
+    chat_template: Any = False  # true, or the name of one of the tokenizer's templates
+    system_instruction: str | None = None
+    fewshot_as_multiturn: bool = False  # examples as turns of a chat
+    generation: dict[str, Any] = field(default_factory=dict)  # added to each task's own
+    allow_code_execution: bool = False  # code benchmarks run what the model wrote
+
+
+def register() -> None:
+    """Put the schema and the resolvers where Hydra finds them; once per process."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="run", node=RunConfig)
+    store.store(group="schema", name="benchmarks", node=BenchmarksConfig)
+    for option, built in OPTIONS.items():
+        group, _, name = f"schema/{option}".rpartition("/")
+        store.store(group=group, name=name, node=_option(built))
+    # The same for a run's folder and all that is named after it.
+    OmegaConf.register_new_resolver(
+        "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
+    )
+
+
+def _option(built: type) -> type:
+    """A mutable dataclass with the fields of `built` and its import path as `_target_`."""
+    hints = get_type_hints(built)
+    keys = [(f.name, _key_type(hints[f.name]), MISSING) for f in fields(built) if f.init]
+    target = field(default=f"{built.__module__}.{built.__qualname__}")
+    return make_dataclass(built.__name__, [("_target_", str, target), *keys])
+
+
+def _key_type(hint: Any) -> Any:
+    """Hydra checks plain types and lists of strings; tables and choices are the builder's."""
+    plain = (bool, int, float, str, bool | None, int | None, float | None, str | None)
+    if hint in plain:
+        return hint
+    return list[str] if hint == tuple[str, ...] else Any
