@@ -32,12 +32,19 @@ class TensorInputs:
     seed: int
 
     def rows(self, expert: int, rows: slice) -> Tensor:
-        """Rows of an expert as float32; NonFiniteError for NaN or infinity."""
-        return finite(self.experts[expert][rows].float(), self.expert_names[expert], self.name)
+        """A copy of an expert's rows as float32; NonFiniteError for NaN or infinity."""
+        return finite(_copy(self.experts[expert][rows]), self.expert_names[expert], self.name)
 
     def base_rows(self, rows: slice) -> Tensor:
-        """Rows of base as float32; NonFiniteError for NaN or infinity."""
-        return finite(self.base[rows].float(), "base", self.name)
+        """A copy of base's rows as float32; NonFiniteError for NaN or infinity."""
+        return finite(_copy(self.base[rows]), "base", self.name)
+
+
+def _copy(rows: Tensor) -> Tensor:
+    """A float32 copy, also of what is float32: kernels work in place."""
+    import torch
+
+    return rows.to(torch.float32, copy=True)
 
 
 def finite(block: Tensor, model: str, tensor: str) -> Tensor:
@@ -67,10 +74,17 @@ class MergeMethod:
     """Whether masks are drawn: the result then depends on the seed and the experts' names."""
     merges: ClassVar[bool] = True
     """Whether there is a merged model at all."""
+    most_experts: ClassVar[int | None] = None
+    """How many experts it can merge; None: any number."""
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """What is wrong with the settings for this population, `key=value: why; fix` each."""
-        return []
+        if self.most_experts is None or len(merged) <= self.most_experts:
+            return []
+        return [
+            f"population.merge=[{','.join(merged)}]: {type(self).__name__} merges at most "
+            f"{self.most_experts} experts; name fewer"
+        ]
 
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """The settings that the result depends on, as plain data for the content key."""
@@ -95,9 +109,9 @@ class WeightedMethod(MergeMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Weights that are no numbers, name no expert, or leave one out."""
+        found = super().problems(experts, merged)
         if not isinstance(self.weight, Mapping):
-            return number_problem("method.weight", self.weight)
-        found = []
+            return found + number_problem("method.weight", self.weight)
         for name, value in self.weight.items():
             found += number_problem(f"method.weight.{name}", value)
             if name not in experts:
