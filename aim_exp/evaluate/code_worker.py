@@ -1,0 +1,190 @@
+"""The process that runs untrusted programs, one limited child each. It imports no torch.
+
+Run as a script with an empty folder and a number of bytes of memory. It speaks
+length-prefixed JSON: on stdin `{"program", "timeout"}` (in seconds), on stdout
+`{"passed", "reason"}`.
+
+What holds a program: limits of the system (time, memory, file size, processes), a session
+of its own that is killed whole, no network where the kernel lets us take it away, and an
+audit hook that refuses to change files outside the working folder or to start processes.
+The hook guards against accidents; it would not stop an attacker who knows CPython.
+
+A fork copies each page that either side touches afterwards, which is most of what a
+program costs: hence what can be done once, or before the fork, is done there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import CodeType
+from typing import Any, BinaryIO
+
+LINUX = sys.platform == "linux"
+FILE_BYTES = 1 << 20
+OPEN_FILES = 64
+FORBIDDEN_EVENTS = frozenset(
+    """
+    os.fork os.forkpty os.exec os.posix_spawn os.spawn os.system subprocess.Popen pty.spawn
+    os.kill os.killpg signal.pthread_kill socket.connect socket.bind socket.sendto
+    os.remove os.rename os.rmdir os.mkdir os.link os.symlink os.truncate os.chmod os.chown
+    os.utime shutil.rmtree shutil.move
+    """.split()
+)
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def main(folder: str, memory: int) -> None:
+    """Answer requests until stdin closes."""
+    working = os.path.join(os.path.realpath(folder), "answer")
+    os.mkdir(working)
+    _isolate()
+    _limit(RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES, RLIMIT_CORE=0, RLIMIT_AS=memory)
+    while request := _read(sys.stdin.buffer):
+        _write(sys.stdout.buffer, _run(working=working, **request))
+
+
+def _isolate() -> None:
+    """Once, for all children: no network, and orphans come to this process, which ends them."""
+    if not LINUX:
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    new_user_and_network_namespace = 0x10000000 | 0x40000000
+    libc.unshare(new_user_and_network_namespace)  # where it is not allowed, nothing changes
+    set_child_subreaper = 36
+    libc.prctl(set_child_subreaper, 1, 0, 0, 0)
+
+
+def _limit(**limits: int) -> None:
+    for name, amount in limits.items():
+        with suppress(ValueError, OSError):  # macOS has no limit on memory
+            resource.setrlimit(getattr(resource, name), (amount, amount))
+
+
+def _run(working: str, program: str, timeout: float) -> dict[str, Any]:
+    try:
+        code = compile(program, "<answer>", "exec")
+    except Exception as error:
+        return {"passed": False, "reason": type(error).__name__}
+    token = os.urandom(16)
+    receive, send = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _become_child(code, token, send, working, timeout)
+    os.close(send)
+    ready, _, _ = select.select([receive], [], [], timeout)
+    report = os.read(receive, 256) if ready else b"timeout"
+    os.close(receive)
+    status = _end(child)
+    _empty(working)
+    if report == token:
+        return {"passed": True, "reason": "passed"}
+    return {"passed": False, "reason": report.decode(errors="replace") or _cause(status)}
+
+
+def _end(child: int) -> int:
+    """Kill the child, its session and its orphans; the child's wait status."""
+    with suppress(ProcessLookupError, PermissionError):  # it may not have its session yet
+        os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with suppress(ChildProcessError):  # no orphan is left
+        while True:
+            for orphan in _orphans():
+                os.kill(orphan, signal.SIGKILL)
+            os.waitpid(-1, 0)
+    return status
+
+
+def _orphans() -> list[int]:
+    """The children of this process, after its own child has gone."""
+    os.waitpid(-1, os.WNOHANG)  # raises, quickly, where there is none
+    with open(f"/proc/self/task/{os.getpid()}/children") as listing:
+        return [int(process) for process in listing.read().split()]
+
+
+def _empty(working: str) -> None:
+    if os.listdir(working):
+        shutil.rmtree(working)
+        os.mkdir(working)
+
+
+def _cause(status: int) -> str:
+    """Why a child ended that reported nothing."""
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if number == signal.SIGXCPU:
+        return "timeout"
+    return signal.Signals(number).name if number not in (0, signal.SIGKILL) else "exited early"
+
+
+def _become_child(code: CodeType, token: bytes, send: int, working: str, timeout: float) -> None:
+    """Run the program and report the token, or why not; never returns."""
+    try:
+        os.setsid()
+        _close_all_but(send)
+        os.chdir(working)
+        seconds = int(timeout) + 1
+        # No new process or thread (the system exempts root), no more time than the clock gives.
+        _limit(RLIMIT_NPROC=0, RLIMIT_CPU=seconds)
+        sys.addaudithook(_guard(working))
+        exec(code, {"__name__": "__main__"})
+        report = token
+    except MemoryError:
+        report = b"memory"
+    except SystemExit:
+        report = b"exited early"
+    except BaseException as error:
+        report = type(error).__name__.encode()[:200]
+    with suppress(OSError):
+        os.write(send, report)
+    os._exit(0)
+
+
+def _close_all_but(keep: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, OPEN_FILES)
+
+
+def _guard(working: str) -> Callable[[str, tuple[Any, ...]], None]:
+    inside = working + os.sep
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            if flags & WRITING and not os.path.realpath(path).startswith(inside):
+                raise PermissionError("may write only in its working folder")
+        elif event in FORBIDDEN_EVENTS:
+            raise PermissionError(f"{event} is not allowed here")
+
+    return refuse
+
+
+def _read(stream: BinaryIO) -> dict[str, Any] | None:
+    header = stream.read(4)
+    if len(header) < 4:
+        return None
+    (length,) = struct.unpack("!I", header)
+    return json.loads(stream.read(length))
+
+
+def _write(stream: BinaryIO, message: dict[str, Any]) -> None:
+    body = json.dumps(message).encode()
+    stream.write(struct.pack("!I", len(body)) + body)
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

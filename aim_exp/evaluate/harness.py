@@ -1,0 +1,154 @@
+"""lm-eval round one live model, whose weights may change between evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.model import LM
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import handle_non_serializable
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.loading import LoadedTask, load_task
+from aim_exp.evaluate.metrics import Scores
+from aim_exp.evaluate.quiet import counted_truncations, quiet_transformers, silence_lm_eval
+from aim_exp.evaluate.responses import Advance, RememberingLM, ResponseLog
+from aim_exp.evaluate.results import Evaluated
+from aim_exp.evaluate.rng import own_rng
+from aim_exp.types import Benchmark, Suite
+
+# lm-eval's decorators hide these two from a type checker.
+_HFLM: Any = HFLM
+_evaluate: Any = evaluate
+
+
+class Harness:
+    """Scores one live model, on the device where it is.
+
+    Its weights may be replaced in place between evaluations. `batch_size` is in requests;
+    `max_length` in tokens, None takes the model's own limit.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int,
+        max_length: int | None = None,
+    ) -> None:
+        silence_lm_eval()
+        self._lm = _HFLM(
+            pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length
+        )
+
+    def evaluate(
+        self,
+        suite: Suite,
+        benchmarks: Sequence[Benchmark],
+        responses: Path,
+        advance: Advance = lambda items: None,
+    ) -> dict[str, Evaluated]:
+        """Every benchmark's scores and samples, by its name.
+
+        `responses` is the file of this very model's responses: those in it are not computed
+        again, new ones are added as they come. `advance(n)` is told of every n items done,
+        of `loading.n_items` in all. The global random generators are left as they were.
+        EvaluationError if a task cannot be loaded, or asked as the suite says.
+        """
+        self._use_template(suite)
+        with ResponseLog(responses) as log, quiet_transformers():
+            lm = RememberingLM(self._lm, log, advance)
+            return {benchmark.name: self._score(lm, suite, benchmark) for benchmark in benchmarks}
+
+    def _score(self, lm: RememberingLM, suite: Suite, benchmark: Benchmark) -> Evaluated:
+        self._check_lengths(benchmark, load_task(suite, benchmark))
+        with counted_truncations() as truncations:
+            evaluated = evaluate_task(lm, suite, benchmark)
+        if truncations.cuts:
+            warning = (
+                f"benchmark {benchmark.name}: prompts longer than the model's "
+                f"{self._lm.max_length} tokens lost their start, {truncations.cuts} times"
+            )
+            return replace(evaluated, scores=replace(evaluated.scores, warnings=[warning]))
+        return evaluated
+
+    def _use_template(self, suite: Suite) -> None:
+        """lm-eval takes a template's name but does not pass it on to the tokenizer."""
+        if suite.chat_template and not getattr(self._lm.tokenizer, "chat_template", None):
+            raise EvaluationError(
+                f"benchmarks.chat_template={str(suite.chat_template).lower()}: "
+                "the tokenizer has no chat template; set it to false"
+            )
+        named = isinstance(suite.chat_template, str)
+        self._lm.chat_template_args = {"chat_template": suite.chat_template} if named else {}
+
+    def _check_lengths(self, benchmark: Benchmark, loaded: LoadedTask) -> None:
+        for task in loaded.tasks["tasks"].values():
+            if task.get_config("output_type") == "generate_until":
+                generation = task.get_config("generation_kwargs")
+                tokens = generation.get("max_gen_toks", self._lm.max_gen_toks)
+                if tokens >= self._lm.max_length:
+                    raise EvaluationError(
+                        f"benchmarks.generation.max_gen_toks={tokens}: benchmark "
+                        f"{benchmark.name} leaves no room for a prompt in the model's "
+                        f"{self._lm.max_length} tokens; set it lower"
+                    )
+
+
+def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) -> Evaluated:
+    """`lm`, any of lm-eval's models, on one benchmark."""
+    loaded = load_task(suite, benchmark)
+    loaded.reseed()
+    with own_rng():
+        results = _evaluate(
+            lm=lm,
+            task_dict=loaded.tasks,
+            limit=suite.limit,
+            log_samples=True,
+            system_instruction=suite.system_instruction,
+            apply_chat_template=suite.chat_template,
+            fewshot_as_multiturn=suite.fewshot_as_multiturn,
+            confirm_run_unsafe_code=suite.allow_code_execution,
+        )
+    return Evaluated(_scores(benchmark.task, results), list(_samples(results)))
+
+
+def _scores(task: str, results: Any) -> Scores:
+    row = results["results"].get(task, {})  # a group's own row holds its mean
+    metrics: dict[str, float] = {}
+    stderrs: dict[str, float | None] = {}
+    for key, value in row.items():
+        metric, comma, filter_name = key.partition(",")
+        if comma and not metric.endswith("_stderr"):
+            metrics[key] = float(value)
+            stderr = row.get(f"{metric}_stderr,{filter_name}")
+            stderrs[key] = None if isinstance(stderr, str | None) else float(stderr)
+    return Scores(
+        task=task,
+        n=row.get("sample_len", 0),
+        metrics=metrics,
+        stderrs=stderrs,
+        higher_is_better=dict(results["higher_is_better"].get(task, {})),
+    )
+
+
+def _samples(results: Any) -> Iterator[dict[str, Any]]:
+    for task, samples in results["samples"].items():
+        for sample in samples:
+            kept = {
+                "task": task,
+                "doc_id": sample["doc_id"],
+                "filter": sample["filter"],
+                "target": sample["target"],
+                "responses": sample["resps"],
+                "filtered": sample["filtered_resps"],
+                "metrics": {name: sample[name] for name in sample["metrics"]},
+            }
+            yield json.loads(json.dumps(kept, default=handle_non_serializable))

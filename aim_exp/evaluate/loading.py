@@ -1,0 +1,92 @@
+"""lm-eval's task objects, made once per process and reused for every model and job."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lm_eval.evaluator_utils import get_sample_size
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks.manager import TaskDict
+
+from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.code_eval import install_code_eval
+from aim_exp.evaluate.quiet import silence_lm_eval
+from aim_exp.evaluate.rng import own_rng
+from aim_exp.keys import canonical_json
+from aim_exp.types import Benchmark, Suite
+
+FEWSHOT_SEED = 1234
+"""lm-eval's own default; it chooses the examples in a prompt."""
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task or group of tasks, configured for a suite; `name` is its row in lm-eval's results."""
+
+    name: str
+    tasks: TaskDict
+
+    def reseed(self) -> None:
+        """Make the next prompts draw the same few-shot examples as the first ones."""
+        for task in self.tasks["tasks"].values():
+            task.set_fewshot_seed(seed=FEWSHOT_SEED)
+
+
+def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
+    """The benchmark's task, with the suite's shots and generation arguments.
+
+    EvaluationError if lm-eval cannot make it: unknown, or its data or packages are missing.
+    """
+    generation = canonical_json(dict(suite.generation))
+    try:
+        return _load(suite.task_folder, benchmark.task, benchmark.num_fewshot, generation)
+    except Exception as error:  # lm-eval, its tasks and the hub raise every kind
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise EvaluationError(
+            f"benchmark {benchmark.name}: the task {benchmark.task} cannot be loaded; {reason}"
+        ) from error
+
+
+def n_items(suite: Suite, benchmark: Benchmark) -> int:
+    """How many items an evaluation of the benchmark goes through."""
+    tasks = load_task(suite, benchmark).tasks["tasks"].values()
+    limits = [(len(task.eval_docs), get_sample_size(task, suite.limit)) for task in tasks]
+    return sum(size if limit is None else min(size, limit) for size, limit in limits)
+
+
+def task_manager(folder: Path | None, task: str) -> TaskManager:
+    """The index that knows `task`: the own folder's if it can, since lm-eval's takes 3 s."""
+    if folder is not None and task in (own := _manager(folder, defaults=False)).task_index:
+        return own
+    return _manager(folder, defaults=True)
+
+
+@cache
+def _manager(folder: Path | None, *, defaults: bool) -> TaskManager:
+    silence_lm_eval()
+    return TaskManager(include_path=folder, include_defaults=defaults)
+
+
+@cache
+def _load(folder: Path | None, task: str, num_fewshot: int | None, generation: str) -> LoadedTask:
+    install_code_eval()
+    with own_rng():  # some tasks shuffle their items with the global generator
+        loaded = task_manager(folder, task).load([task])
+    for item in loaded["tasks"].values():
+        _configure(item, num_fewshot, json.loads(generation))
+    return LoadedTask(name=task, tasks=loaded)
+
+
+def _configure(task: Any, num_fewshot: int | None, generation: dict[str, Any]) -> None:
+    """As lm-eval's `simple_evaluate` does it; a task that fixes 0 shots keeps them."""
+    if generation and task.get_config("output_type") == "generate_until":
+        task.set_config(key="generation_kwargs", value=generation, update=True)
+    default = task.get_config("num_fewshot")
+    if num_fewshot is not None and default != 0:
+        task.set_config(key="num_fewshot", value=num_fewshot)
+    elif default is None:
+        task.set_config(key="num_fewshot", value=0)

@@ -1,0 +1,79 @@
+"""A task's metrics, and the choice of the one that counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aim_exp.errors import EvaluationError
+from aim_exp.types import Benchmark, BenchmarkResult, Score
+
+USUAL_METRIC = {
+    "humaneval": "pass@1,create_test",
+    "mbpp": "pass_at_1,none",
+    "mmlu": "acc,none",
+    "hendrycks_math": "exact_match,none",
+    "minerva_math": "math_verify,none",
+    "gsm8k": "exact_match,flexible-extract",
+    "ifeval": "prompt_level_strict_acc,none",
+    "mmlu_pro": "exact_match,custom-extract",
+}
+"""lm-eval's task to the key of the metric that papers report."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every metric that lm-eval gave for one task, by its key `name,filter`.
+
+    `metrics` may hold NaN or infinity; `stderrs` is None where lm-eval knows none;
+    `higher_is_better` is by the metric's name, None where a group's tasks disagree;
+    `n` is the number of items; `warnings` are sentences for the user.
+    """
+
+    task: str
+    n: int
+    metrics: Mapping[str, float]
+    stderrs: Mapping[str, float | None]
+    higher_is_better: Mapping[str, bool | None]
+    warnings: Sequence[str] = field(default_factory=list)
+
+
+def headline(benchmark: Benchmark, scores: Scores) -> BenchmarkResult:
+    """The benchmark's result; EvaluationError if its metric is missing, minimised or no share."""
+    key = benchmark.metric or USUAL_METRIC.get(benchmark.task) or _first_usable(scores)
+    if key is None:
+        raise EvaluationError(f"{_where(benchmark)}: task has no usable metric; {_given(scores)}")
+    if problem := _problem(key, scores):
+        raise EvaluationError(f"{_where(benchmark)}.metric={key}: {problem}; {_given(scores)}")
+    return BenchmarkResult(
+        score=Score(scores.metrics[key], scores.stderrs.get(key), scores.n),
+        metric=key,
+        metrics={name: value for name, value in scores.metrics.items() if math.isfinite(value)},
+        warnings=tuple(scores.warnings),
+    )
+
+
+def _first_usable(scores: Scores) -> str | None:
+    return next((key for key in scores.metrics if not _problem(key, scores)), None)
+
+
+def _problem(key: str, scores: Scores) -> str | None:
+    if key not in scores.metrics:
+        return "there is no such metric"
+    if not scores.higher_is_better.get(key.partition(",")[0]):
+        return "it is not one to maximise"
+    value = scores.metrics[key]
+    if not math.isfinite(value):
+        return f"its value is {value}"
+    if not 0 <= value <= 1:
+        return f"its value {value:g} is outside [0, 1]"
+    return None
+
+
+def _where(benchmark: Benchmark) -> str:
+    return f"benchmark {benchmark.name} ({benchmark.task})"
+
+
+def _given(scores: Scores) -> str:
+    return f"it gives {', '.join(scores.metrics) or 'none (choose one of its subtasks)'}"

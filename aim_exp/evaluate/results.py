@@ -1,0 +1,50 @@
+"""What an evaluation gives, kept whole; the headline is chosen from it on reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.metrics import Scores, headline
+from aim_exp.types import Benchmark, BenchmarkResult
+
+SCORES_FILE = "scores.json"
+SAMPLES_FILE = "samples.jsonl"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model on one benchmark: its scores and, per item and filter, what it answered.
+
+    A sample holds `task`, `doc_id`, `filter`, `target`, `responses`, `filtered`, and each
+    metric's value under its name in `metrics`.
+    """
+
+    scores: Scores
+    samples: Sequence[Mapping[str, Any]]
+
+
+def write_result(folder: Path, evaluated: Evaluated) -> None:
+    """Write `scores.json` and `samples.jsonl` (one line per item and filter) into `folder`."""
+    (folder / SCORES_FILE).write_text(json.dumps(asdict(evaluated.scores), indent=1) + "\n")
+    lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in evaluated.samples)
+    with (folder / SAMPLES_FILE).open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
+def read_scores(folder: Path) -> Scores:
+    """The scores in `folder`; EvaluationError if they are not readable."""
+    path = folder / SCORES_FILE
+    try:
+        return Scores(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise EvaluationError(f"{path}: not readable ({error}); delete {folder}") from error
+
+
+def read_result(folder: Path, benchmark: Benchmark) -> BenchmarkResult:
+    """The result in `folder`, with the metric that `benchmark` asks for now."""
+    return headline(benchmark, read_scores(folder))

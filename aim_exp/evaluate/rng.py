@@ -1,0 +1,26 @@
+"""The global random generators, borrowed and given back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def own_rng() -> Iterator[None]:
+    """Python's, numpy's and torch's generators, seeded as lm-eval seeds them; restored after."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        random.seed(0)
+        np.random.seed(1234)
+        torch.manual_seed(1234)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -1,0 +1,34 @@
+"""The functions that the YAML files of the tiny tasks name: their data and their scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+from aim_exp.embedded.items import test_items
+from aim_exp.evaluate.code_execution import runner
+
+
+def load(benchmark: str, **_: object) -> dict[str, Dataset]:
+    """The benchmark's items as lm-eval wants them; they stay in memory."""
+    return {"test": Dataset.from_list(test_items(benchmark))}
+
+
+def run_tests(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """1 if the completed function passes the item's asserts."""
+    function = doc["prompt"] + results[0]
+    program = "\n".join([doc.get("prelude") or "", function, doc["tests"]])
+    return {"pass@1": float(runner().passes(program).passed)}
+
+
+def compare_result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """1 if what follows the last `=` is the item's result."""
+    _, equals, result = results[0].rpartition("=")
+    return {"exact_match": float(bool(equals) and result.strip() == doc["result"])}
+
+
+def compare_answer(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """1 if the answer is the item's, outer white space aside."""
+    return {"exact_match": float(results[0].strip() == doc["answer"].strip())}
