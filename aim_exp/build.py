@@ -188,6 +188,10 @@ def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
     benchmarks = [_benchmark(config, name, entry, problems) for name, entry in tasks.items()]
     if config.limit is not None and config.limit <= 0:
         problems.append(f"benchmarks.limit={config.limit}: must be above 0, or null")
+    generation: Any = OmegaConf.to_container(config)["generation"] or {}  # type: ignore[index]
+    if not isinstance(generation, dict):
+        problems.append(f"benchmarks.generation={generation}: must be a table {{argument: value}}")
+        return None
     folder = config.task_folder
     if folder is not None:
         folder = OWN_TASKS / folder if (OWN_TASKS / folder).is_dir() else Path(folder)
@@ -201,7 +205,7 @@ def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
         chat_template=config.chat_template,
         system_instruction=config.system_instruction,
         fewshot_as_multiturn=config.fewshot_as_multiturn,
-        generation=cast("dict[str, Any]", OmegaConf.to_container(config.generation)),
+        generation=generation,
         allow_code_execution=config.allow_code_execution,
     )
 

@@ -16,8 +16,8 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Advance]:
-    """Show how far `what` is of `total` steps (None: unknown); yields `advance(steps)`.
+def progress(what: str, total: int) -> Iterator[Advance]:
+    """Show how far `what` is of `total` steps; yields `advance(steps)`.
 
     A bar with the time left on a terminal; elsewhere one plain line when it is done.
     """

@@ -25,6 +25,7 @@ from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.harness import Harness
+from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.results import SAMPLES_FILE, read_result, write_result
 from aim_exp.plan import MERGED, ModelPlan
 from aim_exp.saliency import Saliency, measure
@@ -202,26 +203,36 @@ class Pipeline:
         if missing():
             with store.growing(plan.responses) as folder:
                 # Asked again: another process may have scored it while this one waited.
-                for benchmark in missing():
-                    live = self._live(plan, home, load)
-                    self._score(plan, benchmark, live, folder / RESPONSES_FILE)
+                self._score(plan, missing(), home, load, folder / RESPONSES_FILE)
         folders = {b: store.path(plan.scores[b.name]) for b in suite.benchmarks}
         self.found.items[plan.name] = {
             b.name: str(folder / SAMPLES_FILE) for b, folder in folders.items()
         }
-        return {b.name: read_result(folder, b) for b, folder in folders.items()}
+        results = {b.name: read_result(folder, b) for b, folder in folders.items()}
+        for name, result in results.items():
+            self.found.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
+        return results
 
     def _score(
-        self, plan: ModelPlan, benchmark: Benchmark, live: LiveModel, responses: Path
+        self,
+        plan: ModelPlan,
+        benchmarks: Sequence[Benchmark],
+        home: ModelRef,
+        load: Load,
+        responses: Path,
     ) -> None:
-        run = self.run
-        harness = _harness(live, run.evaluator.batch_size, run.evaluator.max_length)
-        with progress(f"Scoring {plan.name} on {benchmark.name}", None) as advance:
-            evaluated = harness.evaluate(run.recipe.suite, [benchmark], responses, advance)
-        run.store.get_or_make(
-            plan.scores[benchmark.name],
-            lambda folder: write_result(folder, evaluated[benchmark.name]),
-        )
+        """Ask lm-eval, and keep each benchmark's results as soon as they are there."""
+        run, suite = self.run, self.run.recipe.suite
+        total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
+        with progress(f"Scoring {plan.name}", total) as advance:
+            for benchmark in benchmarks:
+                live = self._live(plan, home, load)
+                harness = _harness(live, run.evaluator.batch_size, run.evaluator.max_length)
+                evaluated = harness.evaluate(suite, [benchmark], responses, advance)
+                run.store.get_or_make(
+                    plan.scores[benchmark.name],
+                    partial(write_result, evaluated=evaluated[benchmark.name]),
+                )
 
     def _live(self, plan: ModelPlan, home: ModelRef, load: Load) -> LiveModel:
         """The live model of `home`'s architecture with the weights of `plan` in it."""

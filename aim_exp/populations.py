@@ -24,7 +24,7 @@ class PopulationSource(ABC):
     """A population as configured.
 
     `merge` names the experts to merge, in order (None: all); `references` are further
-    models that are scored and never merged, name to folder or hub id.
+    models that are scored and never merged, name to folder or hub id (None: none).
     """
 
     name: str
@@ -59,8 +59,8 @@ class PopulationSource(ABC):
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, `key=value: why; fix` each."""
-        found = _model_table_problems("population.references", self.references)
-        if not found:
+        found = _model_table_problems("population.references", self.references or {})
+        if self.references and not found:
             taken = {*RESERVED, *self.expert_names} & set(self.references)
             found += [f"population.references.{name}: the name is taken" for name in sorted(taken)]
         return found + self._merge_problems()
@@ -104,7 +104,7 @@ class EmbeddedPopulation(PopulationSource):
         def model(name: str) -> ModelRef:
             return ModelRef(name, folder / name, f"{recipe.stage}:{recipe.key}/{name}")
 
-        references, found = _resolve_table("population.references", self.references, store)
+        references, found = _resolve_table("population.references", self.references or {}, store)
         if found:
             raise ConfigError(found)
         return Population(
@@ -133,8 +133,8 @@ class EmbeddedPopulation(PopulationSource):
 class GivenPopulation(PopulationSource):
     """Your own models: local folders or hub ids (`org/name@revision`).
 
-    `specialty` maps an expert to the benchmarks that it was trained for; without it there is
-    no normalised average.
+    `specialty` maps an expert to the benchmarks that it was trained for; where it is None
+    there is no normalised average.
     """
 
     base: str
@@ -159,10 +159,10 @@ class GivenPopulation(PopulationSource):
             f"population.experts.{name}: the name is taken; call the expert something else"
             for name in sorted(RESERVED & set(self.expert_names))
         ]
-        if not isinstance(self.specialty, Mapping):
+        if not isinstance(self.specialty, Mapping | None):
             shape = "{expert: [benchmark, ...]}"
             return [*found, f"population.specialty={self.specialty}: must be a table {shape}"]
-        unknown = sorted(set(self.specialty) - set(self.expert_names))
+        unknown = sorted(set(self.specialty or {}) - set(self.expert_names))
         found += [f"population.specialty.{name}: there is no such expert" for name in unknown]
         return found + super().problems()
 
@@ -170,11 +170,11 @@ class GivenPopulation(PopulationSource):
         """Digests local folders and asks the hub for commits; checks that the models fit."""
         base, problems = _resolve_table("population", {BASE: self.base}, store)
         experts, more = _resolve_table("population.experts", self.experts, store)
-        references, most = _resolve_table("population.references", self.references, store)
+        references, most = _resolve_table("population.references", self.references or {}, store)
         problems += more + most
         if problems:
             raise ConfigError(problems)
-        specialty = {name: tuple(benchmarks) for name, benchmarks in self.specialty.items()}
+        specialty = {name: tuple(benchmarks) for name, benchmarks in (self.specialty or {}).items()}
         return Population(
             self.name, base[0], experts, self.merged_names, references, specialty=specialty
         )

@@ -29,7 +29,6 @@ def provenance() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads() if torch else None,
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
-        "argv": sys.argv[1:],
     }
 
 

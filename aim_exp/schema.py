@@ -80,7 +80,7 @@ class BenchmarksConfig:
     chat_template: Any = False  # true, or the name of one of the tokenizer's templates
     system_instruction: str | None = None
     fewshot_as_multiturn: bool = False  # examples as turns of a chat
-    generation: dict[str, Any] = field(default_factory=dict)  # added to each task's own
+    generation: Any = None  # generation arguments added to each task's own: {max_gen_toks: 64}
     allow_code_execution: bool = False  # code benchmarks run what the model wrote
 
 

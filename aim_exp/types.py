@@ -102,6 +102,7 @@ class BenchmarkResult:
     score: Score
     metric: str
     metrics: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

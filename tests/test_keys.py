@@ -1,0 +1,166 @@
+"""Content keys: which override changes which stage, and how a store keeps what was made."""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import open_dict
+
+from aim_exp.app import CONFIG_FOLDER
+from aim_exp.build import Run, build
+from aim_exp.keys import canonical_json, content_key
+from aim_exp.store import Store
+from aim_exp.types import StageSpec
+
+STAGES = {"population", "saliency", "members", "merged", "scores"}
+NOTHING: set[str] = set()
+
+TABLE: dict[str, set[str]] = {
+    # The models: their training, or which of them are merged.
+    "population.seed=1": STAGES,
+    "population.merge=[code,math]": {"merged"},
+    "population.merge=[math,instruct,code]": {"merged"},
+    "population.name=renamed": NOTHING,
+    # The merge.
+    "method=task_arithmetic": {"merged"},
+    "method.density=0.3": {"merged"},
+    "method.weight=0.9": {"merged"},
+    "method.weight=1": NOTHING,
+    "method.weight={code: 1, instruct: 1, math: 1}": NOTHING,
+    "method.scale=0.7": {"merged"},
+    "method.normalize=false": {"merged"},
+    "dtype=bfloat16": {"saliency", "members", "merged", "scores"},
+    "dtype=float32": NOTHING,
+    # AIM.
+    "omega=0.6": {"merged"},
+    "omega=null": {"merged", "saliency"},
+    "omega=1": {"merged", "saliency"},
+    "aim.scaling=uniform": {"merged"},
+    "aim.scaling=shuffled": {"merged"},
+    "aim.exclude=['*norm*']": {"merged"},
+    "aim.tied_head=relax": {"merged"},
+    "aim.statistic=rms": {"saliency", "merged"},
+    # The calibration set.
+    "calibration.n_samples=100": {"saliency", "merged"},
+    "calibration.block_size=64": {"saliency", "merged"},
+    "calibration.seed=7": {"saliency", "merged"},
+    "calibration.add_special_tokens=false": {"saliency", "merged"},
+    "calibration.long_texts=skip": {"saliency", "merged"},
+    # How responses are made and scored.
+    "evaluator.max_length=128": {"members", "merged", "scores"},
+    "evaluator.batch_size=7": NOTHING,
+    "benchmarks.limit=10": {"scores"},
+    "benchmarks.num_fewshot=1": {"scores"},
+    "benchmarks.chat_template=true": {"scores"},
+    "benchmarks.system_instruction=Be brief.": {"scores"},
+    "benchmarks.fewshot_as_multiturn=true": {"scores"},
+    "benchmarks.generation={max_gen_toks: 9}": {"scores"},
+    "+benchmarks.tasks.math.reference_point=0.1": NOTHING,
+    "benchmarks.reference_point=0.1": NOTHING,
+    "benchmarks.tasks.math.metric=other": NOTHING,
+    # What changes no number; the seed only where something is drawn.
+    "seed=5": NOTHING,
+    "device=cpu": NOTHING,
+    "threads=2": NOTHING,
+    "tracker=none": NOTHING,
+    "save_model=true": NOTHING,
+}
+
+
+def built(tmp_path: Path, *overrides: str) -> Run:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = compose("config", [f"cache_dir={tmp_path}", *overrides], return_hydra_config=True)
+        choices = dict(config.hydra.runtime.choices)
+        with open_dict(config):
+            del config["hydra"]
+        return build(config, choices)
+
+
+def keys(run: Run) -> dict[str, object]:
+    plan = run.plan
+    assert plan.merged
+    return {
+        "population": plan.population and plan.population.key,
+        "saliency": plan.saliency and plan.saliency.key,
+        "members": [model.responses.key for model in plan.members],
+        "merged": plan.merged.responses.key,
+        # By the ingredients of their own: a change of responses changes every score anyway.
+        "scores": [stage.spec["task"] for model in plan.members for stage in model.scores.values()]
+        + [model.responses.key for model in plan.members],
+    }
+
+
+@pytest.mark.parametrize("override", TABLE)
+def test_an_override_changes_these_keys_and_no_others(override: str, tmp_path: Path) -> None:
+    before, after = keys(built(tmp_path)), keys(built(tmp_path, override))
+    assert {stage for stage in STAGES if before[stage] != after[stage]} == TABLE[override]
+
+
+@pytest.mark.parametrize(
+    ("setting", "draws"),
+    [
+        ("method=ties", False),
+        ("method=dare_linear", True),
+        ("method=dare_ties", True),
+        ("aim.scaling=shuffled", True),
+        ("aim.scaling=inverted", False),
+    ],
+)
+def test_the_seed_counts_where_something_is_drawn(
+    setting: str, draws: bool, tmp_path: Path
+) -> None:
+    first, second = (keys(built(tmp_path, setting, f"seed={seed}"))["merged"] for seed in (0, 1))
+    assert (first != second) == draws
+
+
+def test_the_seed_of_a_control_that_does_not_run_counts_not(tmp_path: Path) -> None:
+    off = ("aim.scaling=shuffled", "omega=null")
+    assert keys(built(tmp_path, *off)) == keys(built(tmp_path, *off, "seed=1"))
+
+
+def test_one_number_has_one_spelling() -> None:
+    assert canonical_json({"b": 1.0, "a": [0.5, True, None]}) == '{"a":[0.5,true,null],"b":1}'
+    assert content_key("s", 1, {"w": 1}) == content_key("s", 1, {"w": 1.0})
+    assert content_key("s", 1, {}) != content_key("s", 2, {}) != content_key("t", 2, {})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json(float("nan"))
+
+
+SPEC = StageSpec("stage", 1, {"a": 1})
+
+
+def test_an_entry_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def broken(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.get_or_make(SPEC, broken)
+    assert not store.has(SPEC)
+    assert not list((tmp_path / "partial").iterdir())
+    entry = store.get_or_make(SPEC, lambda folder: (folder / "whole").touch())
+    assert sorted(path.name for path in entry.iterdir()) == ["spec.json", "whole"]
+
+
+def make_slowly(root: Path) -> None:
+    def make(folder: Path) -> None:
+        with (root / "made").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(0.3)
+
+    Store(root).get_or_make(SPEC, make)
+
+
+def test_of_many_processes_one_makes(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=make_slowly, args=(tmp_path,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len((tmp_path / "made").read_text().split()) == 1
