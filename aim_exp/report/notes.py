@@ -1,0 +1,63 @@
+"""What a reader must know before believing a report: computed from it, in plain words."""
+
+from __future__ import annotations
+
+import math
+
+from aim_exp.report.results import Results
+
+
+def notes(results: Results) -> list[str]:
+    """The caveats that apply to these results."""
+    found = [_precision(results), _populations(results), _benchmarks(results), _masks(results)]
+    return [note for note in (*found, _embedded(results), *_warnings(results)) if note]
+
+
+def _precision(results: Results) -> str:
+    """How large a difference of two averages must be to mean something."""
+    averages = [job.merged.average for job in results.scored if job.merged]
+    errors = [average.stderr for average in averages if average and average.stderr is not None]
+    if not errors:
+        return ""
+    margin = 100 * 1.96 * math.sqrt(2) * max(errors)
+    return (
+        f"Two averages closer than about {margin:.1f} points cannot be told apart by these items "
+        "(95 %, as if independent). With many runs the best one is partly luck."
+    )
+
+
+def _populations(results: Results) -> str:
+    if len(results.populations) < 2:
+        return ""
+    return (
+        f"{len(results.populations)} populations (or protocols) were scored, numbered in "
+        "brackets; fronts and gains hold within one of them only."
+    )
+
+
+def _benchmarks(results: Results) -> str:
+    sets = {frozenset(job.merged.scores) for job in results.scored if job.merged}
+    return "Runs were scored on different benchmarks: do not compare averages." * (len(sets) > 1)
+
+
+def _masks(results: Results) -> str:
+    dare = sorted({job.record.method for job in results.scored if "dare" in job.record.method})
+    if not dare or "seed" in results.varying:
+        return ""
+    return f"{', '.join(dare)}: random masks, one seed; sweep `seed` to see the spread."
+
+
+def _embedded(results: Results) -> str:
+    """Measured on it: relaxing by saliency is no better there than by the same mean factor."""
+    if all(job.record.population.get("name") != "tiny" for job in results.scored):
+        return ""
+    return (
+        "The embedded population shows that the pipeline works, not that AIM does: at its size a "
+        "gain from AIM could not be told from shrinking every delta by the same mean factor. "
+        "Run the control `aim.scaling=uniform` beside it."
+    )
+
+
+def _warnings(results: Results) -> list[str]:
+    """What the runs themselves warned of, once each."""
+    return list(dict.fromkeys(text for job in results.jobs for text in job.record.warnings))

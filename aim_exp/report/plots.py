@@ -1,0 +1,214 @@
+"""What the figures show, computed: the front of two benchmarks, and curves against omega."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from aim_exp.errors import AimError
+from aim_exp.pareto import non_dominated
+from aim_exp.report.models import Estimate
+from aim_exp.report.results import Job, Results
+from aim_exp.report.settings import label
+
+Axes = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model in the plane of two benchmarks."""
+
+    x: Estimate
+    y: Estimate
+    name: str
+    on_front: bool
+    method: str | None = None
+    """None for a member of the population."""
+    plain: bool = False
+    """A merge without AIM."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """A plain merge and its runs with AIM, from weak to strong, in the plane."""
+
+    method: str
+    places: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Front:
+    """Every scored model on two benchmarks; `line` joins the front, left to right."""
+
+    axes: Axes
+    members: tuple[Point, ...]
+    merged: tuple[Point, ...]
+    paths: tuple[Path, ...]
+    line: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method's runs that differ in omega only; `null` is their plain merge."""
+
+    method: str
+    name: str
+    runs: tuple[Job, ...]
+    """In the order of omega."""
+    null: Job | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A run minus its plain merge (the twin with omega null)."""
+
+    job: Job
+    twin: Job
+    scores: dict[str, Estimate]
+    average: Estimate | None
+    gain: float | None
+
+
+def front(results: Results, axes: Axes | None = None) -> Front | None:
+    """The front of two benchmarks; None where nothing was scored on two.
+
+    Base and experts take part, references do not. The default axes are the two with the
+    sharpest conflict. AimError if an axis is no benchmark here.
+    """
+    unknown = [axis for axis in axes or () if axis not in results.benchmarks]
+    if unknown:
+        known = ", ".join(results.benchmarks) or "none"
+        raise AimError(f"--axes {unknown[0]}: no such benchmark here; there are: {known}")
+    axes = axes or sharpest_conflict(results)
+    if axes is None:
+        return None
+    members = [
+        (model, results.member_name(model, number), None)
+        for number, population in enumerate(results.populations)
+        for model in population.models
+    ]
+    merged = [(job.merged, results.label(job), job.record) for job in results.scored]
+    shown = [
+        (model.scores[axes[0]], model.scores[axes[1]], name, record)
+        for model, name, record in (*members, *merged)
+        if model is not None and set(axes) <= model.scores.keys()
+    ]
+    if not shown:
+        return None
+    mask = non_dominated([(x.value, y.value) for x, y, _, _ in shown]).tolist()
+    points = [
+        Point(x, y, name, on_front)
+        if record is None
+        else Point(x, y, name, on_front, record.method, plain=record.omega is None)
+        for (x, y, name, record), on_front in zip(shown, mask, strict=True)
+    ]
+    return Front(
+        axes=axes,
+        members=tuple(point for point in points if point.method is None),
+        merged=tuple(point for point in points if point.method is not None),
+        paths=_paths(results, axes),
+        line=tuple(sorted({(p.x.value, p.y.value) for p in points if p.on_front})),
+    )
+
+
+def _paths(results: Results, axes: Axes) -> tuple[Path, ...]:
+    paths = []
+    for curve in curves(results):
+        jobs = [*([curve.null] if curve.null else []), *reversed(curve.runs)]
+        scores = [job.merged.scores for job in jobs if job.merged]
+        places = [(s[axes[0]].value, s[axes[1]].value) for s in scores if set(axes) <= s.keys()]
+        if len(places) > 1:
+            paths.append(Path(curve.method, tuple(places)))
+    return tuple(paths)
+
+
+def sharpest_conflict(results: Results) -> Axes | None:
+    """The two benchmarks whose scores have the most negative covariance over the models.
+
+    Over base and experts; over the merges where there are too few of those. Covariance,
+    not correlation: a conflict of a few items should not win.
+    """
+    models = [model for population in results.populations for model in population.models]
+    if len(models) < 3:
+        models += [job.merged for job in results.scored if job.merged is not None]
+    common = [name for name in results.benchmarks if all(name in model.scores for model in models)]
+    if not models or len(common) < 2:
+        return None
+    scores = np.array([[model.scores[name].value for name in common] for model in models])
+    centred = scores - scores.mean(axis=0)
+    covariance = centred.T @ centred
+    first, second = min(combinations(range(len(common)), 2), key=lambda pair: covariance[pair])
+    return common[first], common[second]
+
+
+def curves(results: Results) -> list[Curve]:
+    """A curve per method, and per other setting that varies; scored runs only."""
+    series: dict[tuple[str | None, ...], list[Job]] = {}
+    nulls: dict[tuple[str | None, ...], Job] = {}
+    for job in results.scored:
+        if job.record.omega is None:
+            nulls.setdefault(_twin_key(results, job), job)
+        else:
+            series.setdefault(_key(results, job, leave_out=()), []).append(job)
+    drawn = [
+        Curve(
+            method=runs[0].record.method,
+            name=_series_name(results, runs[0]),
+            runs=tuple(sorted(runs, key=lambda job: job.record.omega or 0.0)),
+            null=nulls.get(_twin_key(results, runs[0])),
+        )
+        for runs in series.values()
+    ]
+    paired = {curve.null.directory for curve in drawn if curve.null}
+    alone = [job for job in nulls.values() if job.directory not in paired]
+    return drawn + [Curve(job.record.method, _series_name(results, job), (), job) for job in alone]
+
+
+def changes(results: Results) -> list[Change]:
+    """Every run with AIM against its plain merge, where there is one."""
+    return [
+        _change(job, curve.null)
+        for curve in curves(results)
+        if curve.null is not None
+        for job in curve.runs
+    ]
+
+
+def _change(job: Job, twin: Job) -> Change:
+    assert job.merged is not None, "curves are of scored runs"
+    assert twin.merged is not None, "curves are of scored runs"
+    before, after = twin.merged, job.merged
+    gains = (job.record.hypervolume_gain, twin.record.hypervolume_gain)
+    return Change(
+        job=job,
+        twin=twin,
+        scores={
+            name: score.minus(before.scores[name])
+            for name, score in after.scores.items()
+            if name in before.scores
+        },
+        average=after.average.minus(before.average) if after.average and before.average else None,
+        gain=None if gains[0] is None or gains[1] is None else gains[0] - gains[1],
+    )
+
+
+def _key(results: Results, job: Job, leave_out: Sequence[str]) -> tuple[str | None, ...]:
+    """What a curve's runs have in common: all that varies but omega."""
+    values = [
+        job.settings.get(name)
+        for name in results.varying
+        if name != "omega" and not name.startswith(tuple(leave_out))
+    ]
+    return (str(job.population), *values)
+
+
+def _twin_key(results: Results, job: Job) -> tuple[str | None, ...]:
+    """The same for plain merges: how AIM measures does not matter to them."""
+    return _key(results, job, leave_out=("aim.", "calibration"))
+
+
+def _series_name(results: Results, job: Job) -> str:
+    return label(job.settings, [name for name in results.varying if name != "omega"])

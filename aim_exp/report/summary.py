@@ -1,0 +1,74 @@
+"""What runs come to, in words, and how numbers are written everywhere."""
+
+from __future__ import annotations
+
+from aim_exp.records import RunRecord
+from aim_exp.report.models import Estimate, merged_model, population_models
+from aim_exp.report.results import Results
+
+GAIN_MEANS = "hypervolume gain over base and the merged experts"
+
+
+def run_facts(record: RunRecord) -> dict[str, str]:
+    """By name, what to say below a run's table; empty where nothing was scored."""
+    facts = {
+        "hypervolume gain": _hypervolume_gain(record),
+        "average": _average(record),
+        "normalised average": _normalised(record),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def counts(results: Results) -> str:
+    """`7 jobs, 6 scored, 1 failed`."""
+    number = len(results.jobs)
+    parts = [f"{number} job" + "s" * (number != 1), f"{len(results.scored)} scored"]
+    return ", ".join(parts + [f"{len(results.failed)} failed"] * bool(results.failed))
+
+
+def percent(score: Estimate, *, error: bool = False) -> str:
+    """`47.3`, or with its standard error `47.3 ±4.1`."""
+    value = f"{100 * score.value:.1f}"
+    return f"{value} {error_text(score)}".rstrip() if error else value
+
+
+def error_text(score: Estimate) -> str:
+    """`±4.1`, or nothing where it is unknown."""
+    return "" if score.stderr is None else f"±{100 * score.stderr:.1f}"
+
+
+def gain_text(gain: float) -> str:
+    """A hypervolume gain, as in the paper's tables but with one more digit."""
+    return f"{gain:.3f}"
+
+
+def _hypervolume_gain(record: RunRecord) -> str:
+    gain, over_all = record.hypervolume_gain, record.hypervolume_gain_population
+    if gain is None:
+        return ""
+    text = f"{gain_text(gain)} over base and the merged experts"
+    merged, experts = (record.population.get(key) or () for key in ("merged", "experts"))
+    if over_all is not None and len(merged) < len(experts):
+        text += f", {gain_text(over_all)} over all experts"
+    return text
+
+
+def _average(record: RunRecord) -> str:
+    merged = merged_model(record)
+    if merged is None or merged.average is None:
+        return ""
+    text = percent(merged.average, error=True)
+    members = [(model.average, model.name) for model in population_models(record)]
+    rated = [(average.value, name) for average, name in members if average is not None]
+    if not rated:
+        return text
+    best, name = max(rated)
+    change = 100 * (merged.average.value - best)
+    direction = "above" if change >= 0 else "below"
+    return f"{text}, {abs(change):.1f} {direction} the best member ({name}, {100 * best:.1f})"
+
+
+def _normalised(record: RunRecord) -> str:
+    if record.normalised_average is None:
+        return ""
+    return f"{record.normalised_average:.2f} of what the expert for each benchmark scores"

@@ -1,0 +1,48 @@
+"""`results.csv`: a row per job, raw numbers, for whatever the report does not show."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from aim_exp.report.files import write_atomically
+from aim_exp.report.results import Job, Results
+
+NAMED = ("method", "omega", "seed", "experts")
+"""Settings that every row has, whether they vary or not."""
+
+
+def write_table(results: Results, path: Path) -> Path:
+    """Write one row per job; empty cells where there is nothing to say."""
+    others = [name for name in results.varying if name not in NAMED]
+    rows = [_row(results, job, others) for job in results.jobs]
+
+    def write(partial: Path) -> None:
+        with partial.open("w", newline="") as file:
+            table = csv.DictWriter(file, fieldnames=list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+
+    return write_atomically(path, write)
+
+
+def _row(results: Results, job: Job, others: list[str]) -> dict[str, object]:
+    record = job.record
+    row: dict[str, object] = {"job": job.folder, "status": record.status, "error": record.error}
+    row |= {name: job.settings.get(name) for name in (*NAMED, *others)}
+    for benchmark in results.benchmarks:
+        row[benchmark] = (record.scores or {}).get(benchmark)
+        row[f"{benchmark}_stderr"] = (record.stderr or {}).get(benchmark)
+    average = job.merged.average if job.merged else None
+    return row | {
+        "average": record.average,
+        "average_stderr": average.stderr if average else None,
+        "normalised_average": record.normalised_average,
+        "gain_over_best_member": record.gain_over_best_member,
+        "hypervolume": record.hypervolume,
+        "hypervolume_gain": record.hypervolume_gain,
+        "hypervolume_gain_population": record.hypervolume_gain_population,
+        "on_front": None if record.on_front is None else "merged" in record.on_front,
+        "on_joint_front": results.on_front(job) if job.merged else None,
+        "seconds": job.seconds,
+    }

@@ -1,0 +1,200 @@
+"""The tables on a terminal, in the widest form that fits, and plain where it is no terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from aim_exp.records import RunRecord
+from aim_exp.report.board import (
+    AVERAGE,
+    NOTHING,
+    Board,
+    Line,
+    job_board,
+    named_lead,
+    run_board,
+)
+from aim_exp.report.models import Estimate, merged_model
+from aim_exp.report.results import Results
+from aim_exp.report.settings import label, settings_of
+from aim_exp.report.summary import GAIN_MEANS, counts, error_text, gain_text, percent, run_facts
+
+STAR = "★"
+ROLE_STYLE = {"base": "", "expert": "", "reference": "dim", "merged": "cyan"}
+
+
+def print_run(
+    console: Console, record: RunRecord, directory: Path, next_command: str | None
+) -> None:
+    """A run's table, what it comes to, its files and a next step."""
+    _print_title(console, label(settings_of(record), ["omega", "experts"]))
+    board = run_board(record)
+    if board.lines:
+        _print_board(console, board)
+    facts = run_facts(record) | {"files": _short_path(directory)}
+    _print_facts(console, facts | ({"try next": next_command} if next_command else {}))
+    for warning in dict.fromkeys(record.warnings):
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+    if record.error:
+        _print_error(console, "failed", record.error)
+
+
+def print_job(console: Console, record: RunRecord) -> None:
+    """One line: a job of a sweep, whose table comes at the end."""
+    merged = merged_model(record)
+    parts = [label(settings_of(record), ["omega"])]
+    if merged and merged.average:
+        parts.append(f"average {percent(merged.average, error=True)}")
+    if record.hypervolume_gain is not None:
+        parts.append(f"hypervolume gain {gain_text(record.hypervolume_gain)}")
+    console.print(Text(", ".join(parts)), soft_wrap=True)
+
+
+def print_sweep(console: Console, results: Results, directory: Path) -> None:
+    """The population, a line per job, where the files are, and at the end what failed."""
+    _print_title(console, counts(results))
+    _print_board(console, job_board(results, results.jobs, with_population=True))
+    _print_facts(console, {"files": _short_path(directory)})
+    for job in results.failed:
+        _print_error(console, f"failed: {job.folder} ({results.label(job)})", job.record.error)
+
+
+def _print_title(console: Console, title: str) -> None:
+    console.print()
+    console.print(Text(title, style="bold"), soft_wrap=True)
+
+
+def _print_board(console: Console, board: Board) -> None:
+    """The first layout that fits the width; the narrowest one, uncut, if none does."""
+    layouts = [
+        _table(board, errors=True, gap=2),
+        _table(board, errors=True, gap=1),
+        _table(board, errors=False, gap=2),
+        _table(board, errors=False, gap=1),
+    ]
+    if len(board.lead) == 1:
+        layouts += [_transposed(board, errors=True), _transposed(board, errors=False)]
+    else:
+        layouts += [_table(board, errors=True, benchmarks=False)]
+    unlimited = console.options.update_width(10_000)
+    widths = [Measurement.get(console, unlimited, table).maximum for table in layouts]
+    fitting = [i for i, width in enumerate(widths) if width <= console.width]
+    chosen = fitting[0] if fitting else widths.index(min(widths))
+    console.print()
+    console.print(layouts[chosen], width=max(console.width, widths[chosen]), crop=False)
+    if board.benchmarks:
+        console.print()
+        legend = _legend(board)
+        if board.with_gain and layouts[chosen] is layouts[-1]:
+            legend += "\nscores by benchmark: in the files, or on a wider terminal"
+        console.print(Text(legend, style="dim"), soft_wrap=True)
+
+
+def _legend(board: Board) -> str:
+    unit = "percent ± standard error" if _errors_known(board) else "percent"
+    legend = f"{unit}; bold: best; {STAR} on the Pareto front of all benchmarks"
+    return legend + ("\ngain: " + GAIN_MEANS if board.with_gain else "")
+
+
+def _table(board: Board, *, errors: bool, benchmarks: bool = True, gap: int = 2) -> Table:
+    """Models as rows; without `errors` in the cells, the largest of each column below."""
+    columns = (AVERAGE, *board.benchmarks) if benchmarks else (AVERAGE,)
+    table = _empty_table(gap)
+    for heading in (*board.lead, ""):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("avg", justify="right", no_wrap=True)
+    if board.with_gain:
+        table.add_column("gain", justify="right", no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
+    for section in board.sections:
+        for line in section:
+            average, *scores = [_cell(board, line, column, errors=errors) for column in columns]
+            gain = [_gain(line)] if board.with_gain else []
+            lead = [Text(cell, style=ROLE_STYLE[line.role]) for cell in line.lead]
+            table.add_row(*lead, _star(line), average, *gain, *scores)
+        table.add_section()
+    if not errors and _errors_known(board):
+        average, *scores = [_largest_error(board, column) for column in columns]
+        gap_cells = [""] if board.with_gain else []
+        lead = named_lead("± up to", len(board.lead))
+        table.add_row(*lead, "", average, *gap_cells, *scores, style="dim")
+    return table
+
+
+def _transposed(board: Board, *, errors: bool) -> Table:
+    """Benchmarks as rows, models as columns: for many benchmarks."""
+    table = _empty_table(gap=2)
+    table.add_column("", no_wrap=True)
+    for line in board.lines:
+        table.add_column(line.lead[0], justify="right", no_wrap=True)
+    table.add_row("", *[_star(line) for line in board.lines])
+    for column in (AVERAGE, *board.benchmarks):
+        cells = [_cell(board, line, column, errors=errors) for line in board.lines]
+        table.add_row(column or "average", *cells, end_section=column == AVERAGE)
+    return table
+
+
+def _empty_table(gap: int) -> Table:
+    """A rule below the headings, `gap` blanks between columns, and nothing else."""
+    return Table(
+        box=box.SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), show_edge=False, header_style="dim"
+    )
+
+
+def _cell(board: Board, line: Line, column: str, *, errors: bool) -> Text:
+    """A score, bold if it is the best of its column; its error dim and aligned."""
+    score = line.score(column)
+    if score is None:
+        failed = line.failed and column == AVERAGE
+        return Text("failed", style="red") if failed else Text(NOTHING, style="dim")
+    text = Text(percent(score), style="bold" if board.is_best(line, column) else "")
+    if errors and _errors_known(board):
+        text.append(f" {error_text(score)}", style="not bold dim")
+    return text
+
+
+def _gain(line: Line) -> Text:
+    return Text(NOTHING, style="dim") if line.gain is None else Text(gain_text(line.gain))
+
+
+def _star(line: Line) -> Text:
+    return Text(STAR if line.on_front else " ", style="yellow")
+
+
+def _largest_error(board: Board, column: str) -> str:
+    error = board.largest_error(column)
+    return "" if error is None else error_text(Estimate(0.0, error))
+
+
+def _errors_known(board: Board) -> bool:
+    return any(board.largest_error(column) is not None for column in board.benchmarks)
+
+
+def _print_facts(console: Console, facts: Mapping[str, str]) -> None:
+    """`name  text` lines; never wrapped by us, so that commands and paths can be copied."""
+    width = max(map(len, facts))
+    console.print()
+    for name, text in facts.items():
+        line = Text(f"{name:<{width}}  ", style="dim")
+        console.print(line.append(text, style="not dim"), soft_wrap=True)
+
+
+def _print_error(console: Console, what: str, error: str | None) -> None:
+    """`what` failed, and each line of its message below."""
+    lines = [what, *(f"  {line}" for line in (error or "").splitlines())]
+    console.print(Text("\n".join(lines), style="red"), soft_wrap=True)
+
+
+def _short_path(directory: Path) -> str:
+    """Relative to the working directory where that is below it."""
+    relative = os.path.relpath(directory)
+    return str(directory) if relative.startswith("..") else relative
