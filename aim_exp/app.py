@@ -150,7 +150,7 @@ def _tell(run: Run, record: RunRecord, directory: Path, sweep: Path | None) -> N
     figure = report.draw_run(record, directory)
     run.tracker.finish(record, figure)
     if sweep:
-        report.show_run(record, directory)
+        report.show_job(record)
     else:
         report.show_run(record, directory, next_command=NEXT_COMMAND)
 

@@ -109,6 +109,9 @@ def _add_scores(record: RunRecord, recipe: Recipe, found: Results) -> None:
     record.reference_scores = {
         model.name: _values(found.members[model.name]) for model in population.references
     }
+    record.reference_stderr = {
+        model.name: _errors(found.members[model.name]) for model in population.references
+    }
     results = found.merged or found.members[population.base.name]
     record.benchmarks = {
         b.name: {**record.benchmarks[b.name], "metric": results[b.name].metric}

@@ -63,6 +63,7 @@ class RunRecord:
     population_stderr: Mapping[str, Mapping[str, float | None]] | None = None
     reference_scores: Mapping[str, Mapping[str, float]] | None = None
     """Models scored beside the population, never merged."""
+    reference_stderr: Mapping[str, Mapping[str, float | None]] | None = None
     items: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Model -> benchmark -> the file with its per-item results (JSON lines, in the store)."""
 

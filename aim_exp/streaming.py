@@ -18,6 +18,7 @@ from aim_exp.merge.blocks import row_blocks
 from aim_exp.merge.method import Kernel, MergeMethod, TensorInputs, finite
 from aim_exp.saliency import Saliency
 
+HEAD = "lm_head.weight"
 RELAXED_BELOW = 0.9
 """A channel counts as pulled back noticeably when less than this share of its delta stays."""
 
@@ -201,6 +202,6 @@ def _kind(name: str) -> str:
 
 def _tied_head(base: Checkpoint, name: str) -> str | None:
     """The saliency's name for the input embedding where it is the output head too."""
-    tied = base.config.get("tie_word_embeddings", False)
-    embedding = name.endswith(("embed_tokens.weight", "wte.weight"))
-    return "lm_head.weight" if tied and embedding and "lm_head.weight" not in base.tensors else None
+    if name.endswith(("embed_tokens.weight", "wte.weight")) and HEAD not in base.tensors:
+        return HEAD
+    return None

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import CheckpointError
 
 
@@ -33,16 +32,6 @@ class LiveModel:
         self.model: Any = model.to(device).eval().requires_grad_(False)
         self.holds: str | None = None
         self._places: dict[str, Tensor] = self.model.state_dict()
-
-    def check(self, checkpoint: Checkpoint) -> None:
-        """CheckpointError unless the checkpoint's tensors replace every weight of the model."""
-        unknown = sorted(set(checkpoint.tensors) - set(self._places))
-        # A tied head has a name of its own in the model and the embedding's storage.
-        replaced = {self._places[name].data_ptr() for name in checkpoint.tensors if not unknown}
-        left = [name for name, t in self._places.items() if t.data_ptr() not in replaced]
-        if unknown or left:
-            what = f"no place for {unknown[0]}" if unknown else f"nothing for {left[0]}"
-            raise CheckpointError(f"{checkpoint.label}: the model has {what}")
 
     def write(self, name: str, rows: slice, block: Tensor) -> None:
         """Replace rows of a tensor."""

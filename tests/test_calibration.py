@@ -1,0 +1,132 @@
+"""From texts to token blocks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from aim_exp.calibration import EmbeddedTexts, TextFile
+
+TEXTS = [f"Text number {i} says: " + "so and so, " * (i % 7) for i in range(30)] + ["  "]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_population: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(tiny_population / "base")
+
+
+def text_file(path: Path, **settings: object) -> TextFile:
+    recipe = {
+        "n_samples": 10,
+        "block_size": 16,
+        "seed": 42,
+        "add_special_tokens": True,
+        "long_texts": "split",
+    }
+    return TextFile(path=str(path), **(recipe | settings))  # type: ignore[arg-type]
+
+
+def written(folder: Path, suffix: str) -> Path:
+    path = folder / f"texts{suffix}"
+    if suffix == ".txt":
+        path.write_text("\n\n\n".join(TEXTS))
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    else:
+        pq.write_table(pa.table({"text": TEXTS, "more": [0] * len(TEXTS)}), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".parquet"])
+def test_every_kind_of_file(suffix: str, tmp_path: Path) -> None:
+    found = text_file(written(tmp_path, suffix))
+    assert found.problems() == []
+    texts = [text.strip() for text in found.texts() if text.strip()]
+    assert texts == [text.strip() for text in TEXTS if text.strip()]
+
+
+@pytest.mark.parametrize("long_texts", ["skip", "split"])
+def test_the_recipe_step_by_step(
+    long_texts: str, tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path = written(tmp_path, ".jsonl")
+    order = np.random.default_rng(42).permutation(len(TEXTS))
+    samples: list[list[int]] = []
+    for text in (TEXTS[i].strip() for i in order):
+        ids = tokenizer(text)["input_ids"]
+        assert ids[0] == tokenizer.bos_token_id
+        if not text:
+            continue
+        if len(ids) <= 16:
+            samples.append(ids)
+        elif long_texts == "split":
+            samples += [ids[i : i + 16] for i in range(0, len(ids), 16)]
+    flat = sum(samples[:10], [])
+    expected = [flat[i : i + 16] for i in range(0, len(flat) - 15, 16)]
+    found = text_file(path, long_texts=long_texts).blocks(tokenizer)
+    assert found.ids.tolist() == expected
+    assert found.n_texts == min(10, len(samples))
+    assert found.n_tokens == found.ids.numel()
+
+
+def test_without_special_tokens(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    found = text_file(written(tmp_path, ".txt"), add_special_tokens=False).blocks(tokenizer)
+    assert tokenizer.bos_token_id not in found.ids
+
+
+def test_too_little_text_for_a_block(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("One short text.")
+    with pytest.raises(ValueError, match=r"calibration\.block_size=16: .* lower block_size"):
+        text_file(path).blocks(tokenizer)
+
+
+def test_problems_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"text": "fine"}\n{"words": 1}\n')
+    fake = tmp_path / "fake.parquet"
+    fake.write_text("no parquet")
+    binary = tmp_path / "binary.txt"
+    binary.write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "blank.txt").write_text("\n \n")
+    cases = {
+        tmp_path / "gone.txt": "no such file",
+        tmp_path / "x.csv": "must be a file of kind .txt, .jsonl, .parquet",
+        broken: "line 2 is no JSON object with a field text",
+        fake: "no parquet file with a column text",
+        binary: "cannot be read",
+        tmp_path / "blank.txt": "holds no text",
+    }
+    for path, words in cases.items():
+        (problem,) = text_file(path).problems()
+        assert problem.startswith(f"calibration.path={path}: ")
+        assert words in problem
+        assert "\n" not in problem
+    bad = text_file(written(tmp_path, ".txt"), n_samples=0, block_size=0, seed=-1, long_texts="x")
+    assert len(bad.problems()) == 4
+
+
+def test_the_embedded_texts_fill_the_default_recipe(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    embedded = EmbeddedTexts(
+        n_samples=256, block_size=128, seed=42, add_special_tokens=True, long_texts="split"
+    )
+    found = embedded.blocks(tokenizer)
+    assert found.n_texts == 256
+    assert len(found.ids) > 50
+    assert embedded.source(tmp_path) == embedded.source(tmp_path)
+
+
+def test_the_key_follows_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, ".txt")
+    before = text_file(path).spec(tmp_path / "memo")
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes(path.read_bytes())
+    assert text_file(copy).spec(tmp_path / "memo") == before
+    path.write_text("Other text.")
+    assert text_file(path).spec(tmp_path / "memo") != before
