@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aim_exp.build import Run
 from aim_exp.compare import compare
-from aim_exp.pipeline import Results
 from aim_exp.plan import Recipe
 from aim_exp.provenance import provenance, versions
 from aim_exp.records import RunRecord
 from aim_exp.types import BenchmarkResult
+
+if TYPE_CHECKING:  # a refused configuration is recorded without what a run imports
+    from aim_exp.pipeline import Results
 
 
 def completed_record(run: Run, found: Results, command: str) -> RunRecord:

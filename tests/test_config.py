@@ -1,0 +1,166 @@
+"""The configuration: every file composes, every key is read, imports go down only."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from aim_exp.app import CONFIG_FOLDER
+from aim_exp.schema import OPTIONS, BenchmarksConfig, RunConfig
+
+GROUPS = {"population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker"}
+FILES = sorted(
+    path.relative_to(CONFIG_FOLDER).with_suffix("").as_posix()
+    for path in CONFIG_FOLDER.rglob("*.yaml")
+    if path.parent.name in GROUPS
+)
+REQUIRED = {
+    "population/custom": ["population.base=DIR", "population.experts={a: DIR}"],
+    "method/checkpoint": ["method.path=DIR"],
+    "calibration/text": ["calibration.path=FILE"],
+    "benchmarks/lm_eval": ["benchmarks.tasks=[gsm8k]"],
+}
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def test_the_files_are_these() -> None:
+    assert len(FILES) == 18
+    assert len(OPTIONS) == 15
+    others = {p.parent.name for p in CONFIG_FOLDER.rglob("*.yaml")} - GROUPS
+    assert others == {"conf", "help", "job_logging", "callbacks"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_option_composes_and_builds(file: str) -> None:
+    group, option = file.split("/")
+    choice = [] if group == "aim" else [f"{group}={option}"]
+    config = composed(*choice, *REQUIRED.get(file, []))
+    assert not OmegaConf.missing_keys(config)
+    if group != "benchmarks":
+        built = instantiate(config[group], _convert_="all")
+        assert type(built) is OPTIONS["aim" if group == "aim" else file]
+    first_line = (CONFIG_FOLDER / f"{file}.yaml").read_text().splitlines()[0]
+    assert first_line.startswith("# "), "an option says what it is for"
+
+
+def test_what_must_be_given_is_missing_until_it_is() -> None:
+    for file, given in REQUIRED.items():
+        group, option = file.split("/")
+        missing = OmegaConf.missing_keys(composed(f"{group}={option}"))
+        assert missing == {override.split("=")[0] for override in given}
+
+
+def test_defaults_are_the_contract() -> None:
+    config = composed()
+    assert (config.omega, config.seed, config.dtype, config.device) == (0.4, 0, None, "auto")
+    assert config.cache_dir == "outputs/cache"
+    assert config.method.density == 0.2
+    assert config.tracker.mode == "offline"
+    assert config.population.seed == 0
+    assert not (config.save_model or config.plan or config.debug or config.fail_fast)
+
+
+def test_every_key_has_a_reader() -> None:
+    """A key of the run or of a suite is read as `config.KEY` or `["KEY"]`; the rest are fields."""
+    sources = "".join(path.read_text() for path in (ROOT / "aim_exp").rglob("*.py"))
+    keys = {**RunConfig.__dataclass_fields__, **BenchmarksConfig.__dataclass_fields__}
+    groups = {"population", "method", "aim", "calibration", "evaluator", "tracker"}
+    unread = [
+        key
+        for key in keys
+        if key not in groups and not re.search(rf'config\.{key}\b|config, "{key}"|\["{key}"\]', sources)
+    ]
+    assert unread == []
+    assert len(keys) == 27
+    for option, built in OPTIONS.items():
+        module = sys.modules[built.__module__]
+        package = Path(str(module.__file__)).parent
+        text = "".join(path.read_text() for path in package.glob("*.py"))
+        for name, field in built.__dataclass_fields__.items():  # type: ignore[attr-defined]
+            if field.init:
+                uses = re.findall(rf"\.{name}\b|\"{name}\"", text)
+                assert uses, f"{option}: nobody reads {name}"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("omga=0.3", "Key 'omga' not in 'RunConfig'"),
+        ("omega=abc", "could not be converted to Float"),
+        ("seed=x", "could not be converted to Integer"),
+        ("method.dnsity=0.3", "Key 'dnsity' not in 'Ties'"),
+        ("method.density=x", "could not be converted to Float"),
+        ("calibration.n_samples=many", "could not be converted to Integer"),
+        ("benchmarks.limt=3", "Key 'limt' not in 'BenchmarksConfig'"),
+        ("evaluator.batch_size=x", "could not be converted to Integer"),
+    ],
+)
+def test_hydra_refuses_wrong_keys_and_types(override: str, words: str) -> None:
+    with pytest.raises(Exception, match="override") as refused:
+        composed(override)
+    assert words in f"{refused.value} {refused.value.__cause__}"
+
+
+def test_tables_can_be_given_on_the_command_line() -> None:
+    config = composed(
+        "method.weight={code: 0.7, math: 0.3}",
+        "population.references={joint: some/where}",
+        "population.merge=[code,math]",
+        "benchmarks.generation={max_gen_toks: 8}",
+        "aim.exclude=['*norm*']",
+    )
+    assert config.method.weight == {"code": 0.7, "math": 0.3}
+    assert config.population.references == {"joint": "some/where"}
+    with open_dict(config):
+        assert config.benchmarks.generation.max_gen_toks == 8
+
+
+LAYERS = (
+    {"types", "keys", "errors", "aim", "pareto", "compare", "merge", "console"},
+    {"store", "checkpoint", "calibration", "saliency", "streaming", "evaluate", "evaluators",
+     "tracking", "records", "provenance", "embedded", "populations"},
+    {"plan", "build", "pipeline", "recording"},
+    {"app", "schema", "callbacks", "report"},
+)  # fmt: skip
+"""From the bottom up; a module imports from its own layer and from those below."""
+
+
+def test_imports_go_down_only() -> None:
+    level = {name: index for index, layer in enumerate(LAYERS) for name in layer}
+    seen = 0
+    for path in (ROOT / "aim_exp").rglob("*.py"):
+        inside = path.relative_to(ROOT / "aim_exp").parts[0].removesuffix(".py")
+        if inside == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom) and node.module == "aim_exp":
+                names = [f"aim_exp.{alias.name}" for alias in node.names]
+            for name in names:
+                if name.startswith("aim_exp."):
+                    target = name.split(".")[1]
+                    assert level[target] <= level[inside], f"{path}: imports {name}"
+                    seen += 1
+    assert seen > 100
+
+
+def test_a_light_start() -> None:
+    """Help and refusals must not wait for the heavy libraries."""
+    code = (
+        "import sys, aim_exp.app, aim_exp.build, aim_exp.recording;"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'wandb', 'matplotlib', 'pymoo', 'pandas'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
