@@ -75,7 +75,7 @@ def _job(config: DictConfig) -> None:
     choices = {group: str(choice) for group, choice in told.runtime.choices.items()}
     directory = Path(told.runtime.output_dir)
     sweep = Path(told.sweep.dir) if told.mode == RunMode.MULTIRUN else None
-    _limit_threads(config.threads)
+    _prepare_process(config.threads)
     try:
         if config.plan:
             _show_plan(config, choices)
@@ -178,11 +178,12 @@ def _end_sweep(directory: Path) -> bool:
     return any(record.status == "failed" for record in records)
 
 
-def _limit_threads(threads: int | None) -> None:
-    """Set the number of threads before torch is imported; it reads the environment once."""
+def _prepare_process(threads: int | None) -> None:
+    """Threads and noise of the heavy libraries; they read the environment when imported."""
     cpus = os.cpu_count() or 1
     count = threads or (1 if cpus <= SMALL_MACHINE else cpus // 2)
     os.environ["OMP_NUM_THREADS"] = str(count)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
 
@@ -208,7 +209,13 @@ def _explain(error: BaseException) -> str:
 def _first_lines(error: BaseException) -> str:
     """The words of an error of Hydra's and of its cause, without what is no help."""
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
-    unhelpful = ("To append to your config", "full_key:", "object_type=", "Config search", "provider=")
+    unhelpful = (
+        "To append to your config",
+        "full_key:",
+        "object_type=",
+        "Config search",
+        "provider=",
+    )
     told = [line for line in dict.fromkeys(lines) if line and not line.startswith(unhelpful)]
     for index, line in enumerate(told):
         if line.startswith("Available options"):  # Hydra gives each a line of its own

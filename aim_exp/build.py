@@ -88,7 +88,8 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     if problems:
         raise ConfigError(problems)
 
-    assert source and method and population and suite
+    # What is None by now has left a problem behind.
+    assert source and method and population and suite  # noqa: PT018
     calibration: CalibrationSet = parts["calibration"]
     recipe = Recipe(
         population=population,

@@ -106,7 +106,7 @@ class CalibrationSet(ABC):
 
         texts = self.texts()
         for index in np.random.default_rng(self.seed).permutation(len(texts)):
-            text = texts[index].strip()
+            text = texts[int(index)].strip()
             if not text:
                 continue
             ids = tokenizer(text, add_special_tokens=self.add_special_tokens)["input_ids"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -20,7 +21,7 @@ class SweepReport(Callback):
         """Remember the directory."""
         SweepReport.directory = Path(config.hydra.sweep.dir)
 
-    def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Refresh; several workers may do so at once."""
         if config.hydra.mode == RunMode.MULTIRUN and not config.plan:
             from aim_exp.report import figures_due, refresh

@@ -46,7 +46,8 @@ def hypervolume_difference(
 ) -> float:
     """The volume that `point` [d] adds to `population` [n, d]."""
     members = _scores(population)
-    joined = np.vstack([members, _scores([point])]) if members.size else _scores([point])
+    newcomer = _scores(np.atleast_2d(np.asarray(point, dtype=float)))
+    joined = np.vstack([members, newcomer]) if members.size else newcomer
     difference = hypervolume(joined, reference) - hypervolume(members, reference)
     return difference if difference >= FLOAT_NOISE else 0.0
 

@@ -64,8 +64,7 @@ def test_a_scaling_of_ones_own() -> None:
 def test_the_controls_keep_the_mean_and_lose_the_order() -> None:
     saliency = torch.rand(500, generator=G)
     r = {
-        name: relaxation(saliency, 0.4, named_scaling(name, 0, "layer.weight"))
-        for name in SCALINGS
+        name: relaxation(saliency, 0.4, named_scaling(name, 0, "layer.weight")) for name in SCALINGS
     }
     assert len(r) == 4
     for name, factors in r.items():

@@ -187,9 +187,7 @@ def test_models_that_do_not_fit_are_refused(cli: Cli, tmp_path: Path, family: Pa
     assert "omega=7.0" in done.stderr
 
 
-def test_nan_weights_are_refused_where_they_appear(
-    cli: Cli, tmp_path: Path, family: Path
-) -> None:
+def test_nan_weights_are_refused_where_they_appear(cli: Cli, tmp_path: Path, family: Path) -> None:
     for name in ("base", "a", "b"):
         shutil.copytree(family / name, tmp_path / "models" / name)
     weights = tmp_path / "models" / "b" / "model.safetensors"

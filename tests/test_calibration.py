@@ -65,7 +65,7 @@ def test_the_recipe_step_by_step(
             samples.append(ids)
         elif long_texts == "split":
             samples += [ids[i : i + 16] for i in range(0, len(ids), 16)]
-    flat = sum(samples[:10], [])
+    flat = [token for sample in samples[:10] for token in sample]
     expected = [flat[i : i + 16] for i in range(0, len(flat) - 15, 16)]
     found = text_file(path, long_texts=long_texts).blocks(tokenizer)
     assert found.ids.tolist() == expected

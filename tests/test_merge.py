@@ -5,7 +5,15 @@ import torch
 from reference import merge as reference_merge
 from torch import Tensor
 
-from aim_exp.merge import DareLinear, DareTies, Linear, MergeMethod, TaskArithmetic, TensorInputs, Ties
+from aim_exp.merge import (
+    DareLinear,
+    DareTies,
+    Linear,
+    MergeMethod,
+    TaskArithmetic,
+    TensorInputs,
+    Ties,
+)
 from aim_exp.merge.blocks import row_blocks
 from aim_exp.merge.sparsify import keep_mask
 

@@ -99,7 +99,9 @@ def test_comparison() -> None:
         "a": {"x": 0.8, "y": 0.1},
         "b": {"x": 0.1, "y": 0.5},
     }
-    found = compare({"x": 0.4, "y": 0.4}, members, ["b"], {"a": ["x"], "b": ["y"]}, {"x": 0, "y": 0})
+    found = compare(
+        {"x": 0.4, "y": 0.4}, members, ["b"], {"a": ["x"], "b": ["y"]}, {"x": 0, "y": 0}
+    )
     assert found.average == pytest.approx(0.4)
     assert found.normalised_average == pytest.approx((0.4 / 0.8 + 0.4 / 0.5) / 2)
     assert found.gain_over_best_member == pytest.approx(0.4 - 0.45)

@@ -158,8 +158,8 @@ def test_nan_in_weights_is_refused_wherever_it_is(family: Path, tmp_path: Path) 
         stream_merge(bad_base, experts(family), ties, Discard(), seed=0)
     with pytest.raises(ValueError, match=f"base: {words}"):
         stream_checkpoint(bad_base, Discard())
+    huge = TaskArithmetic(weight=1e6, scale=1e6)
     with pytest.raises(ValueError, match="merged model"):
-        huge = TaskArithmetic(weight=1e6, scale=1e6)
         stream_merge(good_base, experts(family), huge, Discard(), seed=0, dtype="float16")
 
 

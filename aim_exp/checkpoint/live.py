@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from aim_exp.errors import CheckpointError
+
+transformers_logging.disable_progress_bar()  # the terminal belongs to the run's own bars
 
 
 class LiveModel:
@@ -22,9 +25,10 @@ class LiveModel:
 
     def __init__(self, folder: Path, dtype: str, device: str) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), output_loading_info=True
         )
+        model, loading = loaded
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if loading[kind]:
                 names = ", ".join(sorted(map(str, loading[kind]))[:3])

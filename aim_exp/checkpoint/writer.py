@@ -74,7 +74,7 @@ class CheckpointWriter:
         file, start = self._places[name]
         block = block.to(getattr(torch, self._dtypes[name])).contiguous()
         row_bytes = block[:1].nbytes
-        content = memoryview(block.view(-1).view(torch.uint8).numpy())
+        content = memoryview(block.view(-1).view(torch.uint8).numpy().data)
         place = start + rows.start * row_bytes
         while content:
             written = os.pwrite(file, content, place)
