@@ -1,0 +1,48 @@
+"""The embedded population as the rest of the project sees it. Cheap to import: no torch."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from aim_exp.embedded import phases
+
+RECIPE_VERSION = 1
+"""Counts up when a change in this package changes the weights."""
+
+DTYPE = "float32"
+EXPERTS = tuple(phase.name for phase in phases.EXPERTS)
+SPECIALTY = {phase.name: tuple(phase.mix) for phase in phases.EXPERTS}
+
+
+def recipe(seed: int) -> dict[str, Any]:
+    """What the weights depend on, for a content key; found without training or torch."""
+    return {
+        "recipe": RECIPE_VERSION,
+        "seed": seed,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",  # the text differs
+        "torch": version("torch").partition("+")[0],
+        "tokenizers": version("tokenizers"),
+    }
+
+
+def build_population(folder: Path, seed: int) -> None:
+    """Train the four models and write `folder/{base,code,instruct,math}`.
+
+    Each is an ordinary Hugging Face folder: weights, configuration, tokenizer.
+    """
+    from aim_exp.embedded.tokenizer import train_tokenizer
+    from aim_exp.embedded.trainer import new_model, reproducible, save_model, train
+
+    with reproducible(seed):
+        tokenizer = train_tokenizer()
+        base = new_model()
+        train(base, tokenizer, phases.BASE, seed)
+        save_model(base, tokenizer, folder / phases.BASE.name)
+        for phase in phases.EXPERTS:
+            expert = copy.deepcopy(base)
+            train(expert, tokenizer, phase, seed)
+            save_model(expert, tokenizer, folder / phase.name)
