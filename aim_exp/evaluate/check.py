@@ -11,7 +11,6 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from aim_exp.evaluate.code_eval import install_code_eval
 from aim_exp.evaluate.loading import task_manager
 from aim_exp.types import Benchmark, Suite
 
@@ -78,7 +77,6 @@ def _missing(path: Path) -> str | None:
     """What the functions named in the task's file need that is not installed."""
     if "ifeval" in path.parent.name and (missing := _missing_nltk_data()):
         return missing
-    install_code_eval()
     try:
         load_yaml(path, resolve_func=True)
     except (ImportError, AssertionError) as error:

@@ -16,6 +16,7 @@ from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.code_eval import install_code_eval
 from aim_exp.evaluate.quiet import silence_lm_eval
 from aim_exp.evaluate.rng import own_rng
+from aim_exp.evaluate.spec import TINY_TASKS
 from aim_exp.keys import canonical_json
 from aim_exp.types import Benchmark, Suite
 
@@ -68,12 +69,13 @@ def task_manager(folder: Path | None, task: str) -> TaskManager:
 @cache
 def _manager(folder: Path | None, *, defaults: bool) -> TaskManager:
     silence_lm_eval()
+    if folder != TINY_TASKS or defaults:  # the import takes 1.5 s; the built-in suite needs none
+        install_code_eval()
     return TaskManager(include_path=folder, include_defaults=defaults)
 
 
 @cache
 def _load(folder: Path | None, task: str, num_fewshot: int | None, generation: str) -> LoadedTask:
-    install_code_eval()
     with own_rng():  # some tasks shuffle their items with the global generator
         loaded = task_manager(folder, task).load([task])
     for item in loaded["tasks"].values():

@@ -42,12 +42,19 @@ def _what_was_run(results: Results) -> str:
 
 
 def _shared_settings(results: Results) -> dict[str, str]:
-    """What all jobs that ran have in common; what differs stands in the tables."""
+    """What all jobs that ran have in common; what differs stands in the tables.
+
+    A method's own fields go by its name: several methods have a density.
+    """
     ran = [job for job in results.jobs if not job.failed] or results.jobs
     shared: dict[str, str] = {}
     for job in ran:
-        shared |= {name: value for name, value in job.settings.items() if value != "null"}
-    return {name: value for name, value in shared.items() if name not in results.varying}
+        for name, value in job.settings.items():
+            if value != "null" and name not in results.varying:
+                group, dot, field = name.partition(".")
+                own = group == "method" and dot
+                shared[f"{job.record.method}.{field}" if own else name] = value
+    return dict(sorted(shared.items(), key=lambda item: "." in item[0]))
 
 
 def _leaderboard(results: Results) -> str:
