@@ -1,0 +1,262 @@
+"""Merging, measured: `python -m tests.perf.merge`.
+
+Ours, a floor (numpy: base + sum of deltas in float32, streamed in chunks of 1 Mi elements)
+and, with `--mergekit PATH/python`, mergekit, on the same files, in turn, several rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+OURS = ("linear", "task_arithmetic", "task_arithmetic+aim", "ties", "dare_linear", "dare_ties")
+FLOOR = "floor"
+DENSITY = 0.2
+MERGEKIT = {
+    "linear": {"merge_method": "linear"},
+    "task_arithmetic": {"merge_method": "task_arithmetic"},
+    "ties": {"merge_method": "ties"},
+    "dare_linear": {"merge_method": "dare_linear"},
+    "dare_ties": {"merge_method": "dare_ties"},
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run. CPU and wall seconds without and with imports; MiB of anonymous memory."""
+
+    name: str
+    cpu: float
+    wall: float
+    process_cpu: float
+    process_wall: float
+    peak_mib: float
+
+
+def main() -> None:
+    """Make the models, run every job in turn, print medians and ratios to the floor."""
+    options = _options()
+    if options.job:
+        _run_job(options.job, [Path(p) for p in options.models], Path(options.out))
+        return
+    from tests.perf.models import make_family
+
+    folder = Path(options.folder or tempfile.gettempdir()) / f"aim-perf-{options.parameters}"
+    models = make_family(folder, options.parameters, options.experts)
+    jobs = [FLOOR, *(options.methods or OURS)]
+    if options.mergekit:
+        jobs += [f"mergekit:{name}" for name in MERGEKIT if name in jobs]
+    rounds: dict[str, list[Measured]] = {job: [] for job in jobs}
+    for _ in range(options.rounds):
+        for job in jobs:  # in turn, so that a slow minute of the machine hits all alike
+            rounds[job].append(_measure(job, models, folder / "out", options.mergekit))
+    _print_table(rounds, options)
+    if options.json:
+        text = json.dumps({job: [asdict(run) for run in runs] for job, runs in rounds.items()})
+        Path(options.json).write_text(text)
+
+
+def _measure(job: str, models: list[Path], out: Path, mergekit: str | None) -> Measured:
+    """Run a job in a process of its own; mergekit tells no figures without its imports."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if job.startswith("mergekit:"):
+        assert mergekit
+        command = _mergekit_command(job.removeprefix("mergekit:"), models, out, mergekit)
+    else:
+        paths = [str(model) for model in models]
+        command = [sys.executable, "-m", "tests.perf.merge", "--job", job, "--out", str(out)]
+        command += ["--models", *paths]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        sys.exit(f"{job} failed:\n{done.stderr[-3000:]}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if job.startswith("mergekit:"):
+        return Measured(job, float("nan"), float("nan"), cpu, wall, float("nan"))
+    inner = json.loads(done.stdout.splitlines()[-1])
+    return Measured(job, inner["cpu"], inner["wall"], cpu, wall, inner["peak_mib"])
+
+
+def _run_job(job: str, models: list[Path], out: Path) -> None:
+    work = _floor(models, out) if job == FLOOR else _ours(job, models, out)
+    with _peak_memory() as peak:
+        cpu, wall = time.process_time(), time.monotonic()
+        work()
+        cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    print(json.dumps({"cpu": cpu, "wall": wall, "peak_mib": peak[0]}))
+
+
+def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
+    import torch
+
+    from aim_exp import merge
+    from aim_exp.aim import AimSettings
+    from aim_exp.checkpoint.reader import Checkpoint
+    from aim_exp.checkpoint.writer import CheckpointWriter
+    from aim_exp.merge import sparsify  # noqa: F401 (an import, not work)
+    from aim_exp.saliency import Saliency
+    from aim_exp.streaming import Relaxation, stream_merge
+
+    torch.set_num_threads(1)
+    dare = {"weight": 1.0, "scale": 1.0, "density": DENSITY, "rescale": "inv_density"}
+    methods = {
+        "linear": lambda: merge.Linear(weight=1.0),
+        "task_arithmetic": lambda: merge.TaskArithmetic(weight=1.0, scale=1.0),
+        "ties": lambda: merge.Ties(weight=1.0, scale=1.0, density=DENSITY, normalize=True),
+        "dare_linear": lambda: merge.DareLinear(**dare),
+        "dare_ties": lambda: merge.DareTies(normalize=False, **dare),
+    }
+    method = methods[job.removesuffix("+aim")]()
+    base, *experts = (Checkpoint(model, model.name) for model in models)
+    relax = None
+    if job.endswith("+aim"):
+        widths = {name: info.shape[-1] for name, info in base.tensors.items()}
+        channels = {n: torch.rand(w) for n, w in widths.items() if "embed" not in n}
+        saliency = Saliency(channels, dict.fromkeys(channels, -1), tokens=1)
+        settings = AimSettings(
+            statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep"
+        )
+        relax = Relaxation(saliency, 0.4, settings, 0)
+
+    def work() -> None:
+        with CheckpointWriter(out, base, None) as writer:
+            stream_merge(base, experts, method, writer, seed=0, relax=relax)
+
+    return work
+
+
+def _floor(models: list[Path], out: Path) -> Callable[[], object]:
+    """As little as one can do: read, widen, add, round, write; nothing checked."""
+    import numpy as np
+
+    from aim_exp.checkpoint.reader import Checkpoint
+
+    checkpoints = [Checkpoint(model, model.name) for model in models]
+    chunk = 1 << 20
+
+    def widened(raw: np.ndarray) -> np.ndarray:
+        return (raw.astype(np.uint32) << 16).view(np.float32)
+
+    def work() -> None:
+        out.mkdir(exist_ok=True)
+        with (out / "floor.bin").open("wb") as file:
+            for raw in zip(*(_raw_chunks(c, chunk) for c in checkpoints), strict=True):
+                base = widened(raw[0])
+                total = base.copy()
+                for part in raw[1:]:
+                    delta = widened(part)
+                    delta -= base
+                    total += delta
+                bits = total.view(np.uint32)
+                bits += 0x7FFF + ((bits >> 16) & 1)  # round to nearest, ties to even
+                file.write((bits >> 16).astype(np.uint16).tobytes())
+
+    return work
+
+
+def _raw_chunks(checkpoint: object, chunk: int) -> Iterator[object]:
+    """A bfloat16 checkpoint's values as uint16, mapped, in chunks."""
+    import numpy as np
+    import torch
+
+    for name in checkpoint.tensors:  # type: ignore[attr-defined]
+        raw = checkpoint.tensor(name).view(torch.uint16).numpy().reshape(-1)  # type: ignore[attr-defined]
+        assert raw.dtype == np.uint16
+        for start in range(0, raw.size, chunk):
+            yield raw[start : start + chunk]
+
+
+def _mergekit_command(name: str, models: list[Path], out: Path, python: str) -> list[str]:
+    config = {
+        **MERGEKIT[name],
+        "dtype": "bfloat16",
+        "models": [
+            {"model": str(model), "parameters": {"weight": 1.0, "density": DENSITY}}
+            for model in models[1:]
+        ],
+    }
+    if name != "linear":
+        config["base_model"] = str(models[0])
+    path = out.with_suffix(".yaml")
+    path.write_text(json.dumps(config))
+    script = str(Path(python).with_name("mergekit-yaml"))
+    return [python, script, str(path), str(out), "--lazy-unpickle", "--no-copy-tokenizer"]
+
+
+@contextmanager
+def _peak_memory() -> Iterator[list[float]]:
+    """MiB of anonymous memory above the start, at the most; sampled every 5 ms."""
+    start, peak, done = _anonymous_mib(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            peak[0] = max(peak[0], _anonymous_mib() - start)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _anonymous_mib() -> float:
+    """Memory that no file backs; where the system does not tell, the largest resident size."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def _print_table(rounds: dict[str, list[Measured]], options: argparse.Namespace) -> None:
+    def median(job: str, field: str) -> float:
+        return statistics.median(getattr(run, field) for run in rounds[job])
+
+    print(
+        f"{options.parameters / 1e6:.0f} M parameters, base + {options.experts} experts, bf16, "
+        f"one thread; {platform.machine()}, {os.cpu_count()} processors; "
+        f"medians of {options.rounds} rounds"
+    )
+    print(f"{'':28}{'CPU s':>8}{'spread':>14}{'/ floor':>9}{'process':>9}{'wall':>8}{'MiB':>7}")
+    for job, runs in rounds.items():
+        spread = f"{min(r.cpu for r in runs):.2f}-{max(r.cpu for r in runs):.2f}"
+        print(
+            f"{job:28}{median(job, 'cpu'):8.2f}{spread:>14}"
+            f"{median(job, 'cpu') / median(FLOOR, 'cpu'):9.2f}{median(job, 'process_cpu'):9.2f}"
+            f"{median(job, 'wall'):8.2f}{median(job, 'peak_mib'):7.0f}"
+        )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parameters", type=int, default=500_000_000)
+    parser.add_argument("--experts", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--methods", nargs="*", choices=OURS)
+    parser.add_argument("--mergekit", metavar="PATH/python", help="its interpreter")
+    parser.add_argument("--folder", help="where the models are kept (default: temporary)")
+    parser.add_argument("--json", metavar="FILE", help="write every round's figures")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--models", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--out", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
