@@ -189,8 +189,11 @@ def _prepare_process(threads: int | None) -> None:
 
 
 def _name(run: Run) -> str:
+    """What a person calls the run: method, omega, and whatever else was set for it."""
     omega = "null" if run.recipe.omega is None else f"{run.recipe.omega:g}"
-    return f"{run.choices['method']} omega={omega}"
+    named = ("method=", "omega=", "tracker", "cache_dir=", "device=", "threads=")
+    others = [o for o in HydraConfig.get().overrides.task if not o.startswith(named)]
+    return " ".join([run.choices["method"], f"omega={omega}", *others])
 
 
 def _command() -> str:
