@@ -22,6 +22,19 @@ class ModelRef:
     name: str
     path: Path
     identity: str
+    origin: Path | None = None
+    """Where the weights come in pickled files only: their folder; `path` is made from it."""
+
+
+@dataclass(frozen=True)
+class ExpectedScores:
+    """What others measured, to check a set-up by: model and benchmark to a score in [0, 1].
+
+    They count in the suite of this name alone: another one asks in another way.
+    """
+
+    suite: str
+    scores: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,7 @@ class Population:
     merged: tuple[str, ...]
     references: tuple[ModelRef, ...] = ()
     specialty: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    expected: ExpectedScores | None = None
 
     @property
     def merged_experts(self) -> tuple[ModelRef, ...]:
@@ -70,14 +84,16 @@ class Benchmark:
 class Suite:
     """The benchmarks of a run, and how their prompts are made.
 
-    `task_folder` holds own task files; None means lm-eval's index. `limit` is lm-eval's:
-    items per task, or a share below 1. `generation` is merged into each task's own
+    `task_folder` holds own task files; None means lm-eval's index. `data_dir` holds the
+    items (`evaluate.local_data` says how); None means the hub. `limit` is lm-eval's: items
+    per task, or a share below 1. `generation` is merged into each task's own
     generation arguments.
     """
 
     name: str
     benchmarks: tuple[Benchmark, ...]
     task_folder: Path | None = None
+    data_dir: Path | None = None
     limit: float | None = None
     chat_template: bool | str = False
     system_instruction: str | None = None

@@ -144,7 +144,7 @@ def test_there_are_six_built_in_tasks() -> None:
 
 
 def test_a_random_model_fails(tokenizer, tmp_path: Path) -> None:
-    results = Harness(random_model(), tokenizer, batch_size=64).evaluate(
+    results = Harness.in_memory(random_model(), tokenizer, batch_size=64).evaluate(
         SHORT, SHORT.benchmarks, tmp_path / "responses"
     )
     scores = {b.name: headline(b, results[b.name].scores).score for b in SHORT.benchmarks}
@@ -154,7 +154,7 @@ def test_a_random_model_fails(tokenizer, tmp_path: Path) -> None:
 
 
 def test_nothing_is_printed(tokenizer, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    Harness(random_model(), tokenizer, batch_size=64).evaluate(
+    Harness.in_memory(random_model(), tokenizer, batch_size=64).evaluate(
         SHORT, SHORT.benchmarks, tmp_path / "responses"
     )
     captured = capfd.readouterr()
@@ -165,7 +165,7 @@ def test_nothing_is_printed(tokenizer, tmp_path: Path, capfd: pytest.CaptureFixt
 def test_the_global_generators_are_left_alone(tokenizer, tmp_path: Path) -> None:
     before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
     sampled = replace(SHORT, generation={"do_sample": True, "temperature": 1.0})
-    harness = Harness(random_model(), tokenizer, batch_size=64)
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=64)
     first = harness.evaluate(sampled, [IFEVAL], tmp_path / "first")
     after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
     assert before == after
@@ -175,7 +175,7 @@ def test_the_global_generators_are_left_alone(tokenizer, tmp_path: Path) -> None
 
 
 def test_progress_counts_items(tokenizer, tmp_path: Path) -> None:
-    harness = Harness(random_model(), tokenizer, batch_size=16)
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=16)
     total = sum(n_items(SHORT, benchmark) for benchmark in SHORT.benchmarks)
     assert total == 48
     for _ in range(2):  # the second time from the file
@@ -189,13 +189,13 @@ def test_progress_counts_items(tokenizer, tmp_path: Path) -> None:
 
 def test_new_weights_give_new_responses(tokenizer, tmp_path: Path) -> None:
     live, other = random_model(0), random_model(1)
-    harness = Harness(live, tokenizer, batch_size=16)
+    harness = Harness.in_memory(live, tokenizer, batch_size=16)
     first = harness.evaluate(SHORT, SHORT.benchmarks, tmp_path / "first")
     with torch.no_grad():
         for parameter, value in zip(live.parameters(), other.parameters(), strict=True):
             parameter.copy_(value)
     second = harness.evaluate(SHORT, SHORT.benchmarks, tmp_path / "second")
-    fresh = Harness(other, tokenizer, batch_size=16).evaluate(
+    fresh = Harness.in_memory(other, tokenizer, batch_size=16).evaluate(
         SHORT, SHORT.benchmarks, tmp_path / "fresh"
     )
     assert second == fresh
@@ -204,7 +204,7 @@ def test_new_weights_give_new_responses(tokenizer, tmp_path: Path) -> None:
 
 def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None:
     single, batched = (
-        Harness(random_model(), tokenizer, batch_size=size).evaluate(
+        Harness.in_memory(random_model(), tokenizer, batch_size=size).evaluate(
             SHORT, SHORT.benchmarks, tmp_path / str(size)
         )
         for size in (1, 64)
@@ -222,14 +222,14 @@ def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None
 
 
 def test_long_prompts_are_told_of(tokenizer, tmp_path: Path) -> None:
-    harness = Harness(random_model(), tokenizer, batch_size=8, max_length=30)
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=8, max_length=30)
     warnings = harness.evaluate(SHORT, [IFEVAL], tmp_path / "responses")["ifeval"].scores.warnings
     assert len(warnings) == 1
     assert "30 tokens" in warnings[0]
 
 
 def test_no_room_for_a_prompt_is_an_error(tokenizer, tmp_path: Path) -> None:
-    harness = Harness(random_model(positions=24), tokenizer, batch_size=8)
+    harness = Harness.in_memory(random_model(positions=24), tokenizer, batch_size=8)
     with pytest.raises(EvaluationError, match=r"benchmarks\.generation\.max_gen_toks=24"):
         harness.evaluate(SHORT, [IFEVAL], tmp_path / "responses")
 
@@ -239,7 +239,7 @@ def test_no_room_for_a_prompt_is_an_error(tokenizer, tmp_path: Path) -> None:
 
 def test_a_killed_evaluation_resumes_with_what_it_had(tokenizer, tmp_path: Path) -> None:
     cut, whole = tmp_path / "cut", tmp_path / "whole"
-    harness = Harness(random_model(), tokenizer, batch_size=16)
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=16)
     done = 0
 
     def die(items: int) -> None:
@@ -267,7 +267,7 @@ def test_a_killed_evaluation_resumes_with_what_it_had(tokenizer, tmp_path: Path)
 
 def test_known_responses_need_no_model(tokenizer, tmp_path: Path) -> None:
     model = random_model()
-    harness = Harness(model, tokenizer, batch_size=16)
+    harness = Harness.in_memory(model, tokenizer, batch_size=16)
     first = harness.evaluate(SHORT, SHORT.benchmarks, tmp_path / "responses")
     size = (tmp_path / "responses").stat().st_size
     with torch.no_grad():
@@ -282,7 +282,7 @@ def test_known_responses_need_no_model(tokenizer, tmp_path: Path) -> None:
 
 def test_few_shot_prompts_are_the_same_every_time(tokenizer, tmp_path: Path) -> None:
     suite = replace(write_tasks(tmp_path, own=task_file("own")), limit=5)
-    harness = Harness(random_model(), tokenizer, batch_size=8)
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=8)
     sizes = []
     for shots in (2, 2, 3, None):
         benchmark = Benchmark("own", "own", num_fewshot=shots)
@@ -293,7 +293,7 @@ def test_few_shot_prompts_are_the_same_every_time(tokenizer, tmp_path: Path) -> 
 
 def test_settings_change_the_requests(tokenizer, tmp_path: Path) -> None:
     tokenizer.chat_template = {"default": TEMPLATE, "plain": "{{ messages[0].content }}!"}
-    harness = Harness(random_model(), tokenizer, batch_size=8)
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=8)
     suites = [
         SHORT,
         replace(SHORT, generation={"max_gen_toks": 4}),
@@ -308,7 +308,7 @@ def test_settings_change_the_requests(tokenizer, tmp_path: Path) -> None:
 
 
 def test_a_missing_chat_template_is_an_error(tokenizer, tmp_path: Path) -> None:
-    harness = Harness(random_model(), tokenizer, batch_size=8)
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=8)
     with pytest.raises(EvaluationError, match=r"benchmarks\.chat_template=true: the tokenizer"):
         harness.evaluate(replace(SHORT, chat_template=True), [IFEVAL], tmp_path / "responses")
 
@@ -367,7 +367,7 @@ def test_a_task_without_usable_metric_is_refused() -> None:
 
 
 def test_results_survive_writing(tokenizer, tmp_path: Path) -> None:
-    harness = Harness(random_model(), tokenizer, batch_size=16)
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=16)
     evaluated = harness.evaluate(SHORT, [MMLU], tmp_path / "responses")["mmlu"]
     write_result(tmp_path, evaluated)
     assert read_scores(tmp_path) == evaluated.scores
@@ -433,10 +433,11 @@ def test_missing_packages_are_told_before_anything_is_loaded(
 
 
 def test_missing_nltk_data_are_told_and_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("nltk").data.path.clear()
+    monkeypatch.setattr("nltk.data.path", [])
     monkeypatch.setattr("nltk.download", lambda *_: pytest.fail("tried to download"))
     (problem,) = check_suite(suite_of(Benchmark("ifeval", "ifeval")))
     assert "punkt_tab" in problem
+    assert "NLTK_DATA" in problem
 
 
 def test_a_task_that_cannot_be_loaded_is_an_error(

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from aim_exp.evaluate.loading import task_manager
+from aim_exp.evaluate.local_data import source
+from aim_exp.evaluate.task_index import leaves
 from aim_exp.types import Benchmark, Suite
 
+INSTALL = "pip install 'aim-exp[benchmarks]'"
 LENGTH_ALIASES = ("max_new_tokens", "max_tokens", "max_completion_tokens", "max_length")
 
 
@@ -41,46 +43,53 @@ def _check_benchmark(suite: Suite, benchmark: Benchmark) -> Iterator[str]:
     if entry.kind is Kind.TAG:
         yield f"{where}: a tag has no score of its own; name one of {', '.join(sorted(entry.tags))}"
         return
-    leaves = list(_leaves(manager, entry))
-    if any(config.get("unsafe_code") for _, config in leaves) and not suite.allow_code_execution:
+    tasks = list(leaves(manager.task_index, entry))
+    configs = [task.cfg or {} for task in tasks]
+    if suite.data_dir and (missing := _missing_file(suite.data_dir, configs)):
+        yield (
+            f"benchmarks.data_dir={suite.data_dir}: {benchmark.name} needs {missing} (or "
+            ".parquet); put the hub's rows there"
+        )
+    if any(config.get("unsafe_code") for config in configs) and not suite.allow_code_execution:
         yield (
             f"benchmarks.allow_code_execution=false: {benchmark.name} runs code that models "
             "write; set it to true"
         )
         return
-    if benchmark.num_fewshot and any(config.get("num_fewshot") == 0 for _, config in leaves):
+    if benchmark.num_fewshot and any(config.get("num_fewshot") == 0 for config in configs):
         yield (
             f"{where}, num_fewshot={benchmark.num_fewshot}: the task fixes it at 0; "
             "leave num_fewshot out"
         )
-    for path in dict.fromkeys(path for path, _ in leaves):
-        if missing := _missing(path):
+    for task in tasks:
+        if missing := _missing_package(task):
             yield f"{where}: {missing}"
             return
 
 
-def _leaves(manager: TaskManager, entry: Entry) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The file and configuration of the task, or of every task below the group."""
-    if entry.kind is not Kind.GROUP:
-        if entry.yaml_path is not None:
-            yield entry.yaml_path, entry.cfg or {}
-        return
-    for member in (entry.cfg or {}).get("task", []):
-        name = member if isinstance(member, str) else member.get("task") or member.get("group")
-        if isinstance(name, str) and name in manager.task_index:
-            child = manager.task_index[name]
-            for tagged in sorted(child.tags) if child.kind is Kind.TAG else [name]:
-                yield from _leaves(manager, manager.task_index[tagged])
+def _missing_file(data_dir: Path, configs: list[dict[str, Any]]) -> Path | None:
+    """The first file that is not there; a group may lack the folders of some of its tasks."""
+    sources = [found for config in configs if (found := source(data_dir, config))]
+    started = [found for found in sources if found.folder.is_dir()] or sources[:1]
+    return next((path for found in started for path in found.missing()), None)
 
 
-def _missing(path: Path) -> str | None:
+def _missing_package(task: Entry) -> str | None:
     """What the functions named in the task's file need that is not installed."""
-    if "ifeval" in path.parent.name and (missing := _missing_nltk_data()):
+    config = task.cfg or {}
+    if "/ifeval" in str(config.get("process_results")) and (missing := _missing_nltk_data()):
         return missing
+    assert task.yaml_path is not None
     try:
-        load_yaml(path, resolve_func=True)
+        load_yaml(task.yaml_path, resolve_func=True)
     except (ImportError, AssertionError) as error:
-        return f"a package that it needs is missing; {' '.join(str(error).split())}"
+        reason = " ".join(str(error).split())
+        if "antlr4" in reason:
+            return (
+                "it needs antlr 4.11, Hydra needs 4.9; the same protocol without it is "
+                "task=aim_standard_math with benchmarks.task_folder=standard"
+            )
+        return f"a package that it needs is missing ({reason}); {INSTALL}"
     return None
 
 
@@ -91,7 +100,10 @@ def _missing_nltk_data() -> str | None:
 
         nltk.data.find("tokenizers/punkt_tab")
     except ImportError:
-        return "a package that it needs is missing; pip install nltk langdetect immutabledict"
+        return f"a package that it needs is missing (nltk); {INSTALL}"
     except LookupError:
-        return "nltk's data punkt_tab are missing; run python -m nltk.downloader punkt_tab"
+        return (
+            "nltk's data punkt_tab are missing; run python -m nltk.downloader punkt_tab, or "
+            "without a network unpack punkt_tab.zip in DIR/tokenizers and set NLTK_DATA=DIR"
+        )
     return None

@@ -1,4 +1,4 @@
-"""lm-eval round one live model, whose weights may change between evaluations."""
+"""lm-eval round one model, in memory or in another process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lm_eval.utils import handle_non_serializable
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.jackknife import jackknife_stderr
 from aim_exp.evaluate.loading import LoadedTask, load_task
 from aim_exp.evaluate.metrics import Scores
 from aim_exp.evaluate.quiet import counted_truncations, quiet_transformers, silence_lm_eval
@@ -29,24 +30,29 @@ _evaluate: Any = evaluate
 
 
 class Harness:
-    """Scores one live model, on the device where it is.
+    """Scores one of lm-eval's models, whose weights may be replaced between evaluations."""
 
-    Its weights may be replaced in place between evaluations. `batch_size` is in requests;
-    `max_length` in tokens, None takes the model's own limit.
-    """
+    def __init__(self, lm: LM) -> None:
+        silence_lm_eval()
+        self._lm: Any = lm
 
-    def __init__(
-        self,
+    @classmethod
+    def in_memory(
+        cls,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
         batch_size: int,
         max_length: int | None = None,
-    ) -> None:
-        silence_lm_eval()
-        self._lm = _HFLM(
+    ) -> Harness:
+        """Round a live model, on the device where it is.
+
+        `batch_size` is in requests; `max_length` in tokens, None takes the model's own limit.
+        """
+        lm = _HFLM(
             pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length
         )
+        return cls(lm)
 
     def evaluate(
         self,
@@ -76,7 +82,8 @@ class Harness:
                 f"benchmark {benchmark.name}: prompts longer than the model's "
                 f"{self._lm.max_length} tokens lost their start, {truncations.cuts} times"
             )
-            return replace(evaluated, scores=replace(evaluated.scores, warnings=[warning]))
+            warnings = [*evaluated.scores.warnings, warning]
+            return replace(evaluated, scores=replace(evaluated.scores, warnings=warnings))
         return evaluated
 
     def _use_template(self, suite: Suite) -> None:
@@ -117,11 +124,23 @@ def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) ->
             fewshot_as_multiturn=suite.fewshot_as_multiturn,
             confirm_run_unsafe_code=suite.allow_code_execution,
         )
-    return Evaluated(_scores(benchmark.task, results), list(_samples(results)))
+    scores = replace(_scores(loaded, results), warnings=_warnings(benchmark, loaded))
+    return Evaluated(scores, list(_samples(results)))
 
 
-def _scores(task: str, results: Any) -> Scores:
-    row = results["results"].get(task, {})  # a group's own row holds its mean
+def _warnings(benchmark: Benchmark, loaded: LoadedTask) -> list[str]:
+    if not loaded.absent:
+        return []
+    n_scored, n_absent = len(loaded.tasks["tasks"]), len(loaded.absent)
+    names = ", ".join(loaded.absent[:3]) + (", ..." if n_absent > 3 else "")
+    return [
+        f"benchmark {benchmark.name}: scored on {n_scored} of its {n_scored + n_absent} tasks; "
+        f"benchmarks.data_dir has no folder for {names}"
+    ]
+
+
+def _scores(loaded: LoadedTask, results: Any) -> Scores:
+    row = results["results"].get(loaded.name, {})  # a group's own row holds its mean
     metrics: dict[str, float] = {}
     stderrs: dict[str, float | None] = {}
     for key, value in row.items():
@@ -129,14 +148,36 @@ def _scores(task: str, results: Any) -> Scores:
         if comma and not metric.endswith("_stderr"):
             metrics[key] = float(value)
             stderr = row.get(f"{metric}_stderr,{filter_name}")
-            stderrs[key] = None if isinstance(stderr, str | None) else float(stderr)
+            if isinstance(stderr, str | None):
+                stderr = _jackknifed(loaded, results, metric, filter_name)
+            stderrs[key] = None if stderr is None else float(stderr)
     return Scores(
-        task=task,
+        task=loaded.name,
         n=row.get("sample_len", 0),
         metrics=metrics,
         stderrs=stderrs,
-        higher_is_better=dict(results["higher_is_better"].get(task, {})),
+        higher_is_better=_directions(loaded),
     )
+
+
+def _jackknifed(loaded: LoadedTask, results: Any, metric: str, filter_name: str) -> float | None:
+    """The standard error of a task's own aggregate; None for a group's."""
+    if loaded.name not in loaded.tasks["tasks"]:
+        return None
+    samples = results["samples"][loaded.name]
+    items = [sample[metric] for sample in samples if sample["filter"] == filter_name]
+    aggregate = (loaded.tasks["tasks"][loaded.name].aggregation() or {})[metric]
+    return jackknife_stderr(aggregate, items)
+
+
+def _directions(loaded: LoadedTask) -> dict[str, bool | None]:
+    """Whether each metric is maximised; lm-eval says nothing of groups of groups, as mmlu is."""
+    directions: dict[str, bool | None] = {}
+    for task in loaded.tasks["tasks"].values():
+        for metric, higher in (task.higher_is_better() or {}).items():
+            agreed = directions.get(metric, higher) == higher
+            directions[metric] = higher if agreed else None
+    return directions
 
 
 def _samples(results: Any) -> Iterator[dict[str, Any]]:

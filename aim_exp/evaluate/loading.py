@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,11 @@ from lm_eval.tasks.manager import TaskDict
 
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.code_eval import install_code_eval
+from aim_exp.evaluate.local_data import LocalFactory, is_absent
 from aim_exp.evaluate.quiet import silence_lm_eval
 from aim_exp.evaluate.rng import own_rng
 from aim_exp.evaluate.spec import TINY_TASKS
+from aim_exp.evaluate.task_index import leaves
 from aim_exp.keys import canonical_json
 from aim_exp.types import Benchmark, Suite
 
@@ -26,10 +29,14 @@ FEWSHOT_SEED = 1234
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """A task or group of tasks, configured for a suite; `name` is its row in lm-eval's results."""
+    """A task or group of tasks, configured for a suite; `name` is its row in lm-eval's results.
+
+    `absent` are the group's tasks that are left out, because `data_dir` has nothing for them.
+    """
 
     name: str
     tasks: TaskDict
+    absent: tuple[str, ...] = ()
 
     def reseed(self) -> None:
         """Make the next prompts draw the same few-shot examples as the first ones."""
@@ -44,11 +51,16 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
     """
     generation = canonical_json(dict(suite.generation))
     try:
-        return _load(suite.task_folder, benchmark.task, benchmark.num_fewshot, generation)
+        return _load(
+            suite.task_folder, suite.data_dir, benchmark.task, benchmark.num_fewshot, generation
+        )
     except Exception as error:  # lm-eval, its tasks and the hub raise every kind
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        offline = isinstance(error, ConnectionError)
+        hint = "; without a network, set benchmarks.data_dir" if offline else ""
         raise EvaluationError(
-            f"benchmark {benchmark.name}: the task {benchmark.task} cannot be loaded; {reason}"
+            f"benchmark {benchmark.name}: the task {benchmark.task} cannot be loaded; "
+            f"{reason}{hint}"
         ) from error
 
 
@@ -75,12 +87,27 @@ def _manager(folder: Path | None, *, defaults: bool) -> TaskManager:
 
 
 @cache
-def _load(folder: Path | None, task: str, num_fewshot: int | None, generation: str) -> LoadedTask:
+def _load(
+    folder: Path | None, data_dir: Path | None, task: str, num_fewshot: int | None, generation: str
+) -> LoadedTask:
+    manager, absent = task_manager(folder, task), ()
+    if data_dir is not None:
+        manager, absent = _on_local_data(manager, task, data_dir)
     with own_rng():  # some tasks shuffle their items with the global generator
-        loaded = task_manager(folder, task).load([task])
+        loaded = manager.load([task])
     for item in loaded["tasks"].values():
         _configure(item, num_fewshot, json.loads(generation))
-    return LoadedTask(name=task, tasks=loaded)
+    return LoadedTask(name=task, tasks=loaded, absent=absent)
+
+
+def _on_local_data(
+    manager: TaskManager, task: str, data_dir: Path
+) -> tuple[TaskManager, tuple[str, ...]]:
+    """A manager whose tasks read the files there, and those of the task's that have none."""
+    local = copy(manager)
+    local._factory = LocalFactory(data_dir)
+    members = leaves(manager.task_index, manager.task_index[task])
+    return local, tuple(leaf.name for leaf in members if is_absent(data_dir, leaf))
 
 
 def _configure(task: Any, num_fewshot: int | None, generation: dict[str, Any]) -> None:

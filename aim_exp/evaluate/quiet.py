@@ -31,6 +31,10 @@ def silence_lm_eval() -> None:
     datasets.disable_progress_bars()
 
 
+TRUNCATING_LOGGER = "lm_eval.models.huggingface"
+"""Where a model says that it cut a prompt."""
+
+
 class TruncationCount(logging.Handler):
     """Counts lm-eval's warnings that it cut a prompt, which it would print one by one."""
 
@@ -46,7 +50,7 @@ class TruncationCount(logging.Handler):
 @contextmanager
 def counted_truncations() -> Iterator[TruncationCount]:
     """How often lm-eval cuts a prompt (log-likelihoods) or a batch of prompts (generation)."""
-    logger = logging.getLogger("lm_eval.models.huggingface")
+    logger = logging.getLogger(TRUNCATING_LOGGER)
     counter = TruncationCount()
     logger.addHandler(counter)
     logger.setLevel(logging.WARNING)

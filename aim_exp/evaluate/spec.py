@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,17 @@ from aim_exp.types import Benchmark, Suite
 
 TINY_TASKS = Path(__file__).parent / "tasks" / "tiny"
 """The task files of the built-in suite; their items come from `aim_exp.embedded.items`."""
+SCORERS = {
+    "aim_paper_gsm8k": "math-verify",
+    "aim_paper_math": "math-verify",
+    "aim_standard_math": "math-verify",
+    "aim_paper_ifeval": "langdetect",
+    "ifeval": "langdetect",
+}
+"""Tasks whose scores another package than lm-eval decides."""
+TASK_SUFFIXES = (".yaml", ".py")
+DATA_SUFFIXES = (".jsonl", ".parquet")
+"""Of the files in a suite's `data_dir`."""
 
 
 def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
@@ -22,9 +33,10 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
     """
     return {
         "task": benchmark.task,
-        "task_files": _folder_digest(suite.task_folder) if suite.task_folder else None,
-        "items": _items_digest(benchmark.name) if suite.task_folder == TINY_TASKS else None,
+        "task_files": _folder_digest(suite.task_folder, TASK_SUFFIXES),
+        "items": _items(suite, benchmark),
         "lm_eval": version("lm_eval"),
+        "scorer": _scorer(benchmark.task),
         "num_fewshot": benchmark.num_fewshot,
         "limit": suite.limit,
         "chat_template": suite.chat_template,
@@ -34,11 +46,29 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
+def _items(suite: Suite, benchmark: Benchmark) -> str | None:
+    """The digest of what is asked; None where it comes from the hub."""
+    if suite.task_folder == TINY_TASKS:
+        return _items_digest(benchmark.name)
+    return _folder_digest(suite.data_dir, DATA_SUFFIXES)
+
+
+def _scorer(task: str) -> str | None:
+    """The package that decides which answers are right, with its version."""
+    package = SCORERS.get(task)
+    try:
+        return f"{package} {version(package)}" if package else None
+    except PackageNotFoundError:  # check_suite says so
+        return None
+
+
 @cache
-def _folder_digest(folder: Path) -> str:
+def _folder_digest(folder: Path | None, suffixes: tuple[str, ...]) -> str | None:
+    if folder is None:
+        return None
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".yaml", ".py"):
+        if path.suffix in suffixes:
             digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
