@@ -39,7 +39,7 @@ NEXT_COMMAND = "python run.py -m method=ties,dare_ties,task_arithmetic omega=nul
 
 log = logging.getLogger(__name__)
 _planned: set[str] = set()
-"""Keys that `plan=true` has shown in this process."""
+"""What `plan=true` has shown in this process."""
 
 
 class JobFailed(Exception):
@@ -104,7 +104,7 @@ def _carry_out(
         run = _checked(config, choices)
         console.print(f"[bold]{_name(run)}[/]  [dim]{directory}[/]", soft_wrap=True)
         run.tracker.start(_run_info(run, directory, sweep))
-        from aim_exp.pipeline import Pipeline
+        from aim_exp.pipeline import MODEL_FOLDER, Pipeline
 
         record = completed_record(run, Pipeline(run, directory).execute(), _command())
     except BaseException as error:
@@ -115,6 +115,10 @@ def _carry_out(
             run.tracker.finish(record)
         raise
     record.write(directory)
+    if run.save_model and run.plan.merged:
+        from aim_exp.model_card import describe_model
+
+        describe_model(directory / MODEL_FOLDER, run, record)
     _tell(run, record, directory, sweep)
 
 
@@ -157,13 +161,20 @@ def _tell(run: Run, record: RunRecord, directory: Path, sweep: Path | None) -> N
 
 def _show_plan(config: DictConfig, choices: Mapping[str, str]) -> None:
     """What would run and what is cached; a key that several jobs share is shown once."""
+    from aim_exp.forecast import needs, told, work
+
     run = _checked(config, choices)
     console.print(f"[bold]{_name(run)}[/]")
-    for what, stage in run.plan.stages:
-        if stage.key not in _planned:
-            _planned.add(stage.key)
-            state = "cached" if run.store.has(stage) else "to do "
-            console.print(f"  {state}  {what}  [dim]{stage.stage}/{stage.key[:12]}[/]")
+    for item in work(run):
+        if item.key not in _planned:
+            _planned.add(item.key)
+            state = "to do " if item.to_do == item.parts else f"{item.to_do} to do"
+            state = "cached" if not item.to_do else state
+            console.print(f"  {state:<7} {item.what}  [dim]{item.key[:12]}[/]", soft_wrap=True)
+    for line in told(needs(run)):
+        if line not in _planned:
+            _planned.add(line)
+            console.print(f"  [dim]{line}[/]", soft_wrap=True)
 
 
 def _end_sweep(directory: Path) -> bool:
@@ -191,7 +202,7 @@ def _prepare_process(threads: int | None) -> None:
 def _name(run: Run) -> str:
     """What a person calls the run: method, omega, and whatever else was set for it."""
     omega = "null" if run.recipe.omega is None else f"{run.recipe.omega:g}"
-    named = ("method=", "omega=", "tracker", "cache_dir=", "device=", "threads=")
+    named = ("method=", "omega=", "tracker", "cache_dir=", "device=", "threads=", "plan=")
     others = [o for o in HydraConfig.get().overrides.task if not o.startswith(named)]
     return " ".join([run.choices["method"], f"omega={omega}", *others])
 

@@ -17,11 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from aim_exp.aim import AimSettings
 from aim_exp.calibration import CalibrationSet
 from aim_exp.checkpoint.fit import fit_problems
-from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.checkpoint.identity import download, resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.vocabulary import RULES, differs
 from aim_exp.errors import AimError, ConfigError
 from aim_exp.evaluate.spec import task_spec
-from aim_exp.evaluators import HfEvaluator
+from aim_exp.evaluators import Evaluator
 from aim_exp.merge import Given, MergeMethod
 from aim_exp.merge.method import number_problem
 from aim_exp.plan import Plan, Recipe, make_plan
@@ -45,7 +46,7 @@ class Run:
     choices: Mapping[str, str]
     source: PopulationSource
     calibration: CalibrationSet
-    evaluator: HfEvaluator
+    evaluator: Evaluator
     tracker: Tracker
     store: Store
     device: str
@@ -67,8 +68,11 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     """
     problems = _missing(config) + _top_level(config)
     parts = {group: _instantiate(config, group, problems) for group in GROUPS}
-    for group in ("population", "calibration", "aim", "evaluator", "tracker"):
+    reads_texts = config.omega is not None and config.omega != 1
+    for group in ("population", "aim", "evaluator", "tracker"):
         problems += _own_problems(parts[group])
+    if reads_texts:  # those that nobody reads need not be there
+        problems += _own_problems(parts["calibration"])
     source: PopulationSource | None = parts["population"]
     method: MergeMethod | None = parts["method"]
     if method and source and source.expert_names:
@@ -84,25 +88,30 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         path = method.path
         given = _collect(problems, lambda: resolve_model("merged", path, "method.path", memo))
     if population:
-        problems += _fit(population, given)
+        problems += _fit(population, given, config.vocabulary)
     if problems:
         raise ConfigError(problems)
 
     # What is None by now has left a problem behind.
     assert source and method and population and suite  # noqa: PT018
     calibration: CalibrationSet = parts["calibration"]
+    own_tokens = _own_tokens(population, given, fetch=not config.plan)
+    merged = {given.name} if given else set(population.merged)
     recipe = Recipe(
         population=population,
         method=method,
         given=given,
         omega=config.omega,
         aim=cast(AimSettings, parts["aim"]),
-        calibration=calibration.spec(store.root / "digests"),
+        calibration=calibration.spec(store.root / "digests") if reads_texts else {},
         suite=suite,
         tasks={b.name: task_spec(suite, b) for b in suite.benchmarks},
         evaluator=parts["evaluator"].spec(),
         seed=config.seed,
+        repeat=config.repeat,
         dtype=config.dtype or source.dtype(population),
+        vocabulary=config.vocabulary if merged & own_tokens else None,
+        own_tokens=own_tokens,
     )
     return Run(
         recipe=recipe,
@@ -136,6 +145,8 @@ def _top_level(config: DictConfig) -> list[str]:
     device, _, index = str(config.device).partition(":")
     if device not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
         found.append(f"device={config.device}: must be auto, cpu, cuda, cuda:N or mps")
+    if config.vocabulary not in RULES:
+        found.append(f"vocabulary={config.vocabulary}: must be {' or '.join(RULES)}")
     if config.threads is not None and config.threads < 1:
         found.append(f"threads={config.threads}: must be at least 1, or null")
     return found
@@ -168,13 +179,30 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
     return None
 
 
-def _fit(population: Population, given: ModelRef | None) -> list[str]:
+def _fit(population: Population, given: ModelRef | None, rule: str) -> list[str]:
     """Whether the models on disk belong together; those still to be made or fetched, later."""
     models = [*population.experts, *([given] if given else [])]
     if not all(model.path.is_dir() for model in (population.base, *models)):
         return []
     base = Checkpoint(population.base.path, "base")
-    return fit_problems(base, [Checkpoint(model.path, model.name) for model in models])
+    return fit_problems(base, [Checkpoint(model.path, model.name) for model in models], rule)
+
+
+def _own_tokens(population: Population, given: ModelRef | None, *, fetch: bool) -> frozenset[str]:
+    """The models whose vocabulary is not base's; `fetch` downloads models to know it.
+
+    Without, one that is on the hub only counts as having base's, as one still to be trained.
+    """
+    models = [*population.experts, *([given] if given else [])]
+    if fetch:
+        for model in (population.base, *models):
+            if model.identity.startswith("hub:"):
+                download(model)
+    if not population.base.path.is_dir():
+        return frozenset()
+    base = Checkpoint(population.base.path, "base")
+    on_disk = [model for model in models if model.path.is_dir()]
+    return frozenset(m.name for m in on_disk if differs(base, Checkpoint(m.path, m.name)))
 
 
 def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
@@ -198,10 +226,14 @@ def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
         folder = OWN_TASKS / folder if (OWN_TASKS / folder).is_dir() else Path(folder)
         if not folder.is_dir():
             problems.append(f"benchmarks.task_folder={config.task_folder}: no such folder")
+    data_dir = Path(config.data_dir).expanduser() if config.data_dir is not None else None
+    if data_dir is not None and not data_dir.is_dir():
+        problems.append(f"benchmarks.data_dir={config.data_dir}: no such folder")
     return Suite(
         name=name,
         benchmarks=tuple(b for b in benchmarks if b),
         task_folder=folder,
+        data_dir=data_dir,
         limit=config.limit,
         chat_template=config.chat_template,
         system_instruction=config.system_instruction,

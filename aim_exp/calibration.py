@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.checkpoint.identity import file_digest
+from aim_exp.checkpoint.identity import file_digest, hub_file
 from aim_exp.errors import AimError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+PILE_VALIDATION = "mit-han-lab/pile-val-backup"
+PILE_FILE = "val.jsonl.zst"
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
@@ -38,7 +40,8 @@ class CalibrationSet(ABC):
 
     `n_samples` is the most texts used, `block_size` counts tokens. `long_texts`: a text
     longer than a block is left out (`skip`) or cut into pieces of at most a block, each of
-    which counts as a text (`split`).
+    which counts as a text (`split`). `offload=layers` runs base one decoder layer at a time,
+    for models larger than memory, with the same result.
     """
 
     n_samples: int
@@ -46,6 +49,7 @@ class CalibrationSet(ABC):
     seed: int
     add_special_tokens: bool
     long_texts: str
+    offload: str
 
     @abstractmethod
     def source(self, memo: Path) -> str:
@@ -66,6 +70,8 @@ class CalibrationSet(ABC):
             found.append(f"calibration.seed={self.seed}: must not be negative")
         if self.long_texts not in ("skip", "split"):
             found.append(f"calibration.long_texts={self.long_texts}: must be skip or split")
+        if self.offload not in ("none", "layers"):
+            found.append(f"calibration.offload={self.offload}: must be none or layers")
         return found
 
     def spec(self, memo: Path) -> dict[str, Any]:
@@ -195,6 +201,67 @@ class TextFile(CalibrationSet):
                 f"calibration.path={self.path}: no parquet file with a column text ({error})"
             ) from error
         return [text for text in column.to_pylist() if text]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PileValidation(CalibrationSet):
+    """The paper's calibration texts: the Pile's validation split, 214,670 documents.
+
+    From the hub (`mit-han-lab/pile-val-backup`, downloaded once, 470 MB), or from `path`, a
+    copy of its `val.jsonl.zst` or of the unpacked `.jsonl`.
+    """
+
+    path: str | None
+
+    def problems(self) -> list[str]:
+        """Also a copy that is missing, or no copy and no hub."""
+        found = super().problems()
+        if self.path is not None:
+            if not Path(self.path).is_file():
+                found.append(f"calibration.path={self.path}: no such file")
+        elif not found:
+            try:
+                self._file()
+            except AimError as error:
+                found.append(str(error))
+        return found
+
+    def source(self, memo: Path) -> str:
+        """The digest of the file, wherever it came from."""
+        return "pile:" + file_digest(self._file(), memo)
+
+    def texts(self) -> Sequence[str]:
+        """The documents, each parsed when it is asked for."""
+        import pyarrow as pa
+
+        path = self._file()
+        try:
+            with pa.input_stream(str(path), compression="detect") as stream:
+                return _JsonTexts(stream.read().splitlines())
+        except (OSError, pa.ArrowInvalid) as error:
+            raise AimError(f"calibration.path={path}: cannot be read ({error})") from error
+
+    def _file(self) -> Path:
+        if self.path is not None:
+            return Path(self.path)
+        return hub_file(PILE_VALIDATION, PILE_FILE, "calibration=pile_val")
+
+
+class _JsonTexts(Sequence[str]):
+    """The field `text` of JSON lines."""
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, index: Any) -> Any:
+        try:
+            return json.loads(self._lines[index])["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"calibration.path: line {index + 1} is no JSON object with a field text"
+            raise AimError(message) from error
 
 
 def _paragraphs(content: str) -> list[str]:

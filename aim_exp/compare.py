@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from statistics import fmean
 
 from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
+from aim_exp.types import Score
 
+MOST_ERRORS = 3
+"""Standard errors between a score and the expected one that chance does not explain."""
 Scores = Mapping[str, float]
 """By benchmark, in [0, 1]."""
 
@@ -71,3 +75,25 @@ def _normalised_average(
     if not all(b in owner and members[owner[b]][b] > 0 for b in merged):
         return None
     return fmean(merged[b] / members[owner[b]][b] for b in merged)
+
+
+def unexpected(
+    expected: Mapping[str, Scores], found: Mapping[str, Mapping[str, Score]]
+) -> list[str]:
+    """A line for each score too far from the expected one, by model and benchmark.
+
+    Far is more than `MOST_ERRORS` standard errors: the larger of the measured one and the
+    binomial one at the expected score, since that of a score of 0 or 1 is measured as 0.
+    """
+    lines = []
+    for model, scores in expected.items():
+        for benchmark in (b for b in scores if b in found.get(model, {})):
+            p, score = scores[benchmark], found[model][benchmark]
+            stderr = max(score.stderr or 0.0, sqrt(p * (1 - p) / score.n))
+            if abs(score.value - p) > MOST_ERRORS * stderr:
+                lines.append(
+                    f"{model} on {benchmark}: {100 * score.value:.1f} is more than {MOST_ERRORS} "
+                    f"standard errors ({100 * stderr:.1f}) from the published {100 * p:.1f}; "
+                    "the set-up differs from the published one"
+                )
+    return lines

@@ -7,12 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
 
 Advance = Callable[[int], None]
+
+
+def print_whole(to: Console, table: Table) -> None:
+    """Print a table at the width that it needs, however narrow the terminal: nothing is cut."""
+    unlimited = to.options.update_width(10_000)
+    table.width = Measurement.get(to, unlimited, table).maximum
+    to.print(table, crop=False)
 
 
 @contextmanager

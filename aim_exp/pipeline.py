@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -19,25 +19,28 @@ import torch
 from aim_exp.build import Run
 from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
 from aim_exp.checkpoint.identity import download
-from aim_exp.checkpoint.live import LiveModel, live_model
+from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.source import Load, WeightSource
+from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
 from aim_exp.errors import ConfigError
-from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.results import SAMPLES_FILE, read_result, write_result
 from aim_exp.plan import MERGED, ModelPlan
-from aim_exp.saliency import Saliency, measure
+from aim_exp.saliency import Saliency, measure, measure_layerwise
 from aim_exp.streaming import Discard, Relaxation, Sink, stream_checkpoint, stream_merge
 from aim_exp.types import Benchmark, BenchmarkResult, ModelRef
 
+MODEL_FOLDER = "model"
+"""In a run's directory, the merged model where it is kept."""
 RELAXATION_FILE = "relaxation.json"
+COMPANIONS_FOLDER = "companions"
 CALIBRATION_FILE = "calibration.json"
 RESPONSES_FILE = "responses.jsonl"
 
 Scores = dict[str, BenchmarkResult]
-Load = Callable[[Sink], None]
 
 
 @dataclass
@@ -106,12 +109,33 @@ class Pipeline:
         models = [recipe.given] if recipe.given else recipe.population.merged_experts
         return [Checkpoint(model.path, model.name) for model in models]
 
+    @cached_property
+    def vocabulary(self) -> Path | None:
+        """The merge's tokenizer and configuration, where vocabularies differ."""
+        stage, rule = self.run.plan.vocabulary, self.run.recipe.vocabulary
+        if stage is None or rule is None:
+            return None
+
+        def make(folder: Path) -> None:
+            write_companions(rule, self.base, self.experts, folder / COMPANIONS_FOLDER)
+
+        return self.run.store.get_or_make(stage, make) / COMPANIONS_FOLDER
+
+    @cached_property
+    def merging(self) -> tuple[Checkpoint, Sequence[Checkpoint]]:
+        """Base and the experts, with one vocabulary."""
+        rule = self.run.recipe.vocabulary
+        if self.vocabulary is None or rule is None:
+            return self.base, self.experts
+        return align(rule, self.base, self.experts, self.vocabulary)
+
     def _check_fit(self) -> None:
         run = self.run
         others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
-        problems = fit_problems(self.base, [*others, *self.experts])
+        rule = run.settings["vocabulary"]
+        problems = fit_problems(self.base, [*others, *self.experts], rule)
         block_size = run.calibration.block_size
-        longest = self.base.config.get("max_position_embeddings")
+        longest = self.base.text_config.get("max_position_embeddings")
         if run.plan.saliency and longest is not None and block_size > longest:
             problems.append(
                 f"calibration.block_size={block_size}: base takes at most {longest} tokens"
@@ -122,8 +146,9 @@ class Pipeline:
 
     def _score_member(self, model: ModelRef) -> None:
         plan = self.run.plan.member(model.name)
-        is_reference = model in self.run.recipe.population.references
-        home = model if is_reference else self.run.recipe.population.base
+        recipe = self.run.recipe
+        own = model in recipe.population.references or model.name in recipe.own_tokens
+        home = model if own else recipe.population.base
         load = _loader(model)
         with self._timed(f"score {model.name}"):
             self.found.members[model.name] = self._scores(plan, home, load)
@@ -139,14 +164,26 @@ class Pipeline:
             self.found.warnings.append(
                 f"calibration.n_samples={wanted}: only {used} texts were usable"
             )
+        unseen = Saliency.load(folder).unseen
+        if unseen:
+            self.found.warnings.append(
+                f"calibration: no token reached {len(unseen)} tensors of experts, which keep "
+                f"their merged values: {unseen[0]}, ..."
+            )
 
     def _measure(self, folder: Path) -> None:
-        base = self.run.recipe.population.base
-        live = self._live(self.run.plan.member(base.name), base, _loader(base))
-        blocks = self.run.calibration.blocks(live.tokenizer)
-        with progress("Measuring activations", len(blocks.ids)) as advance:
-            statistic = self.run.recipe.aim.statistic
-            measure(live.model, blocks.ids, statistic, advance).save(folder)
+        recipe, calibration = self.run.recipe, self.run.calibration
+        base = recipe.population.base
+        if calibration.offload == "layers":
+            model = LayerwiseModel(self.base, recipe.dtype, self.device)
+            steps, pass_over = len(model.layers), partial(measure_layerwise, model)
+        else:
+            model = self._weights(self.run.plan.member(base.name), base, _loader(base)).live()
+            steps, pass_over = 1, partial(measure, model.model)
+        blocks = calibration.blocks(model.tokenizer)
+        with progress("Measuring activations", len(blocks.ids) * steps) as advance:
+            saliency = pass_over(blocks.ids, recipe.aim.statistic, advance)
+        saliency.on_checkpoint(model.places).save(folder)
         counts = {
             "n_texts": blocks.n_texts,
             "n_blocks": len(blocks.ids),
@@ -156,9 +193,15 @@ class Pipeline:
 
     def _merge(self, plan: ModelPlan) -> None:
         load: Load = self._stream_merge
+        if self.vocabulary:
+            rows, before = embedding_rows(self.merging[0]), embedding_rows(self.base)
+            self.found.warnings.append(
+                f"vocabulary={self.run.recipe.vocabulary}: the models' vocabularies differ; the "
+                f"merged model has {rows} tokens' rows, base {before}"
+            )
         if self.run.save_model:
-            target = self.directory / "model"
-            with CheckpointWriter(target, self.base, self.run.target_dtype) as writer:
+            target = self.directory / MODEL_FOLDER
+            with CheckpointWriter(target, self.merging[0], self.run.target_dtype) as writer:
                 self._stream_merge(writer)
             load = partial(stream_checkpoint, Checkpoint(target, MERGED))
         if self.run.recipe.suite.benchmarks:
@@ -180,8 +223,7 @@ class Pipeline:
             relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
         with self._timed("merge"):
             report = stream_merge(
-                self.base,
-                self.experts,
+                *self.merging,
                 recipe.method,
                 sink,
                 seed=recipe.seed,
@@ -203,7 +245,7 @@ class Pipeline:
         if missing():
             with store.growing(plan.responses) as folder:
                 # Asked again: another process may have scored it while this one waited.
-                self._score(plan, missing(), home, load, folder / RESPONSES_FILE)
+                self._score(plan, missing(), self._weights(plan, home, load), folder)
         folders = {b: store.path(plan.scores[b.name]) for b in suite.benchmarks}
         self.found.items[plan.name] = {
             b.name: str(folder / SAMPLES_FILE) for b, folder in folders.items()
@@ -217,31 +259,40 @@ class Pipeline:
         self,
         plan: ModelPlan,
         benchmarks: Sequence[Benchmark],
-        home: ModelRef,
-        load: Load,
-        responses: Path,
+        weights: WeightSource,
+        folder: Path,
     ) -> None:
-        """Ask lm-eval, and keep each benchmark's results as soon as they are there."""
+        """Ask lm-eval, and keep each benchmark's results as soon as they are there.
+
+        `folder` holds the model's responses.
+        """
         run, suite = self.run, self.run.recipe.suite
         total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
-        with progress(f"Scoring {plan.name}", total) as advance:
+        log = self.directory / f"evaluator_{plan.name}.log"
+        with (
+            progress(f"Scoring {plan.name}", total) as advance,
+            run.evaluator.harness(weights, folder, log) as harness,
+        ):
             for benchmark in benchmarks:
-                live = self._live(plan, home, load)
-                harness = _harness(live, run.evaluator.batch_size, run.evaluator.max_length)
+                responses = folder / RESPONSES_FILE
                 evaluated = harness.evaluate(suite, [benchmark], responses, advance)
                 run.store.get_or_make(
                     plan.scores[benchmark.name],
                     partial(write_result, evaluated=evaluated[benchmark.name]),
                 )
 
-    def _live(self, plan: ModelPlan, home: ModelRef, load: Load) -> LiveModel:
-        """The live model of `home`'s architecture with the weights of `plan` in it."""
-        live = live_model(home.path, home.identity, self.run.recipe.dtype, self.device)
-        if live.holds != plan.weights.key:
-            live.holds = None
-            load(live)
-            live.holds = plan.weights.key
-        return live
+    def _weights(self, plan: ModelPlan, home: ModelRef, load: Load) -> WeightSource:
+        """What makes the model of `plan`: `home`'s architecture, filled by `load`."""
+        merged = plan.name == MERGED
+        return WeightSource(
+            key=plan.weights.key,
+            home=home,
+            layout=self.merging[0] if merged else Checkpoint(home.path, plan.name),
+            vocabulary=self.vocabulary if merged else None,
+            load=load,
+            dtype=self.run.recipe.dtype,
+            device=self.device,
+        )
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -249,11 +300,6 @@ class Pipeline:
         yield
         elapsed = time.monotonic() - start
         self.found.timings[stage] = round(self.found.timings.get(stage, 0.0) + elapsed, 3)
-
-
-@lru_cache(maxsize=1)
-def _harness(live: LiveModel, batch_size: int, max_length: int | None) -> Harness:
-    return Harness(live.model, live.tokenizer, batch_size=batch_size, max_length=max_length)
 
 
 def _loader(model: ModelRef) -> Load:

@@ -14,7 +14,7 @@ from aim_exp.aim import AimSettings
 from aim_exp.merge.method import MergeMethod
 from aim_exp.types import ModelRef, Population, StageSpec, Suite
 
-STAGE_VERSIONS = {"saliency": 1, "weights": 1, "responses": 1, "scores": 1}
+STAGE_VERSIONS = {"saliency": 2, "vocabulary": 1, "weights": 1, "responses": 1, "scores": 1}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
@@ -38,7 +38,12 @@ class Recipe:
     tasks: Mapping[str, Mapping[str, Any]]
     evaluator: Mapping[str, Any]
     seed: int
+    repeat: int
     dtype: str
+    vocabulary: str | None = None
+    """The rule for vocabularies, where those of the models to merge differ."""
+    own_tokens: frozenset[str] = frozenset()
+    """The experts whose vocabulary is not base's."""
 
     @property
     def relaxes(self) -> bool:
@@ -68,22 +73,12 @@ class Plan:
     saliency: StageSpec | None
     members: tuple[ModelPlan, ...]
     merged: ModelPlan | None
+    vocabulary: StageSpec | None = None
+    """The merge's tokenizer and configuration, where they are not base's."""
 
     def member(self, name: str) -> ModelPlan:
         """The plan of base, an expert or a reference."""
         return next(model for model in self.members if model.name == name)
-
-    @property
-    def stages(self) -> list[tuple[str, StageSpec]]:
-        """Every stage with what it is for, in the order of the work."""
-        found: list[tuple[str, StageSpec]] = []
-        if self.population:
-            found.append(("train the population", self.population))
-        if self.saliency:
-            found.append(("measure base's activations", self.saliency))
-        for model in (*self.members, *([self.merged] if self.merged else [])):
-            found += [(f"score {model.name} on {name}", s) for name, s in model.scores.items()]
-        return found
 
 
 def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
@@ -94,6 +89,7 @@ def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
         saliency=saliency,
         members=tuple(_member(recipe, model) for model in recipe.population.models),
         merged=_merged(recipe, saliency) if recipe.method.merges else None,
+        vocabulary=_vocabulary(recipe) if recipe.vocabulary and recipe.method.merges else None,
     )
 
 
@@ -109,7 +105,7 @@ def _saliency(recipe: Recipe) -> StageSpec:
 
 def _member(recipe: Recipe, model: ModelRef) -> ModelPlan:
     # A reference may be of any architecture and brings its own tokenizer.
-    own = model in recipe.population.references
+    own = model in recipe.population.references or model.name in recipe.own_tokens
     tokenizer = model if own else recipe.population.base
     return _model(recipe, model.name, {"model": model.identity}, tokenizer)
 
@@ -127,6 +123,8 @@ def _merged(recipe: Recipe, saliency: StageSpec | None) -> ModelPlan:
         weights["method"] = recipe.method.spec(names)
         if recipe.method.stochastic:
             weights |= {"names": names, "seed": recipe.seed}
+    if recipe.vocabulary:
+        weights |= {"base": base.identity, "vocabulary": recipe.vocabulary}
     if saliency:
         weights["base"] = base.identity
         weights["aim"] = {
@@ -141,6 +139,16 @@ def _merged(recipe: Recipe, saliency: StageSpec | None) -> ModelPlan:
     return _model(recipe, MERGED, weights, base)
 
 
+def _vocabulary(recipe: Recipe) -> StageSpec:
+    models = [recipe.given] if recipe.given else recipe.population.merged_experts
+    return _stage(
+        "vocabulary",
+        rule=recipe.vocabulary,
+        base=recipe.population.base.identity,
+        experts=[model.identity for model in models],
+    )
+
+
 def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: ModelRef) -> ModelPlan:
     made = _stage("weights", **weights, dtype=recipe.dtype)
     responses = _stage(
@@ -148,6 +156,7 @@ def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: Mod
         weights=made.spec,
         tokenizer=tokenizer.identity,
         evaluator=recipe.evaluator,
+        **({"repeat": recipe.repeat} if recipe.repeat else {}),
     )
     scores = {
         benchmark.name: _stage("scores", responses=responses.key, task=recipe.tasks[benchmark.name])

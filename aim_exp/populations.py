@@ -12,7 +12,7 @@ from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.embedded import training
 from aim_exp.errors import AimError, ConfigError
 from aim_exp.store import Store
-from aim_exp.types import ModelRef, Population, StageSpec
+from aim_exp.types import ExpectedScores, ModelRef, Population, StageSpec
 
 BASE = "base"
 MERGED = "merged"
@@ -134,12 +134,14 @@ class GivenPopulation(PopulationSource):
     """Your own models: local folders or hub ids (`org/name@revision`).
 
     `specialty` maps an expert to the benchmarks that it was trained for; where it is None
-    there is no normalised average.
+    there is no normalised average. `expected` are scores that others published, in percent:
+    `{suite: NAME, scores: {model: {benchmark: percent}}}`, or None.
     """
 
     base: str
     experts: Any
     specialty: Any
+    expected: Any
 
     @property
     def expert_names(self) -> tuple[str, ...]:
@@ -164,7 +166,20 @@ class GivenPopulation(PopulationSource):
             return [*found, f"population.specialty={self.specialty}: must be a table {shape}"]
         unknown = sorted(set(self.specialty or {}) - set(self.expert_names))
         found += [f"population.specialty.{name}: there is no such expert" for name in unknown]
-        return found + super().problems()
+        return found + self._expected_problems() + super().problems()
+
+    def _expected_problems(self) -> list[str]:
+        if self.expected is None:
+            return []
+        shape = "{suite: NAME, scores: {model: {benchmark: percent}}}"
+        try:
+            expected = _expected(self.expected)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            return [f"population.expected={self.expected}: must be a table {shape}"]
+        unknown = set(expected.scores) - {BASE, *self.expert_names}
+        return [
+            f"population.expected.scores.{name}: there is no such model" for name in sorted(unknown)
+        ]
 
     def resolve(self, store: Store) -> Population:
         """Digests local folders and asks the hub for commits; checks that the models fit."""
@@ -176,7 +191,13 @@ class GivenPopulation(PopulationSource):
             raise ConfigError(problems)
         specialty = {name: tuple(benchmarks) for name, benchmarks in (self.specialty or {}).items()}
         return Population(
-            self.name, base[0], experts, self.merged_names, references, specialty=specialty
+            self.name,
+            base[0],
+            experts,
+            self.merged_names,
+            references,
+            specialty=specialty,
+            expected=None if self.expected is None else _expected(self.expected),
         )
 
     def ensure(self, store: Store, population: Population) -> None:
@@ -188,6 +209,14 @@ class GivenPopulation(PopulationSource):
         """Read from base's headers, which downloads a hub model first."""
         download(population.base)
         return Checkpoint(population.base.path, "population.base").dtype
+
+
+def _expected(table: Any) -> ExpectedScores:
+    scores = {
+        model: {benchmark: float(percent) / 100 for benchmark, percent in row.items()}
+        for model, row in table["scores"].items()
+    }
+    return ExpectedScores(str(table["suite"]), scores)
 
 
 def _model_table_problems(key: str, table: Any) -> list[str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aim_exp.build import Run
-from aim_exp.compare import compare
+from aim_exp.compare import compare, unexpected
 from aim_exp.plan import Recipe
 from aim_exp.provenance import provenance, versions
 from aim_exp.records import RunRecord
@@ -29,6 +29,7 @@ def completed_record(run: Run, found: Results, command: str) -> RunRecord:
     record.timings = found.timings
     if found.members:
         _add_scores(record, run.recipe, found)
+        record.warnings = [*record.warnings, *_unexpected(run.recipe, found)]
     return record
 
 
@@ -133,6 +134,17 @@ def _add_scores(record: RunRecord, recipe: Recipe, found: Results) -> None:
     )
     for name, value in asdict(comparison).items():
         setattr(record, name, value)
+
+
+def _unexpected(recipe: Recipe, found: Results) -> list[str]:
+    expected = recipe.population.expected
+    if expected is None or expected.suite != recipe.suite.name:
+        return []
+    scores = {
+        model: {name: result.score for name, result in results.items()}
+        for model, results in found.members.items()
+    }
+    return unexpected(expected.scores, scores)
 
 
 def _values(results: Mapping[str, BenchmarkResult]) -> dict[str, float]:

@@ -46,7 +46,7 @@ class RunRecord:
     seed: int = 0
     dtype: str = ""
     device: str = ""
-    batch_size: int | None = None
+    batch_size: int | str | None = None
 
     suite: str = ""
     """The choice in the group `benchmarks`."""

@@ -17,8 +17,8 @@ from omegaconf import MISSING, OmegaConf
 
 from aim_exp import merge
 from aim_exp.aim import AimSettings
-from aim_exp.calibration import EmbeddedTexts, TextFile
-from aim_exp.evaluators import HfEvaluator
+from aim_exp.calibration import EmbeddedTexts, PileValidation, TextFile
+from aim_exp.evaluators import HfEvaluator, ProcessEvaluator
 from aim_exp.populations import EmbeddedPopulation, GivenPopulation
 from aim_exp.tracking import NullTracker, WandbTracker
 
@@ -28,13 +28,18 @@ OPTIONS: Mapping[str, type] = {
     "method/ties": merge.Ties,
     "method/dare_linear": merge.DareLinear,
     "method/dare_ties": merge.DareTies,
+    "method/widen": merge.Widen,
     "method/checkpoint": merge.Given,
     "method/none": merge.NoMerge,
     "population/tiny": EmbeddedPopulation,
     "population/custom": GivenPopulation,
     "calibration/tiny": EmbeddedTexts,
     "calibration/text": TextFile,
+    "calibration/pile_val": PileValidation,
     "evaluator/hf": HfEvaluator,
+    "evaluator/hf_process": ProcessEvaluator,
+    "evaluator/hf_multimodal": ProcessEvaluator,
+    "evaluator/vllm": ProcessEvaluator,
     "aim": AimSettings,
     "tracker/wandb": WandbTracker,
     "tracker/none": NullTracker,
@@ -47,7 +52,9 @@ class RunConfig:
 
     omega: float | None = MISSING
     seed: int = MISSING
+    repeat: int = MISSING
     dtype: str | None = MISSING
+    vocabulary: str = MISSING
     device: str = MISSING
     threads: int | None = MISSING
     cache_dir: str = MISSING
@@ -74,6 +81,7 @@ class BenchmarksConfig:
 
     tasks: Any = MISSING
     task_folder: str | None = None  # own task files: a folder, or one of the package's
+    data_dir: str | None = None  # items from DIR/DATASET/SPLIT.jsonl or .parquet; null: the hub
     num_fewshot: int | None = None  # examples in the prompt; null: the task's own
     reference_point: float = 0.0  # of the hypervolume, on every axis that names none
     limit: float | None = None  # items per task, or a share below 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def test_a_sweep_does_nothing_twice(cli: Cli, tmp_path: Path) -> None:
     plan = cli(*sweep, "plan=true")
     assert plan.returncode == 0
     assert not list((tmp_path / "s").rglob("result.json"))
-    keys = [line.split()[-1] for line in plan.stdout.splitlines() if line.startswith("  ")]
+    keys = re.findall(r"[0-9a-f]{12}$", plan.stdout, re.MULTILINE)
+    assert len(keys) >= 4, "at least the four recipes of the merge"
     assert len(keys) == len(set(keys)), "each key once for a sweep"
     done = cli(*sweep)
     assert done.returncode == 0, done.stderr

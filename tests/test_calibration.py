@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from aim_exp.calibration import EmbeddedTexts, TextFile
+from aim_exp.calibration import EmbeddedTexts, PileValidation, TextFile
 
 TEXTS = [f"Text number {i} says: " + "so and so, " * (i % 7) for i in range(30)] + ["  "]
 
@@ -26,6 +26,7 @@ def text_file(path: Path, **settings: object) -> TextFile:
         "seed": 42,
         "add_special_tokens": True,
         "long_texts": "split",
+        "offload": "none",
     }
     return TextFile(path=str(path), **(recipe | settings))  # type: ignore[arg-type]
 
@@ -114,7 +115,12 @@ def test_the_embedded_texts_fill_the_default_recipe(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     embedded = EmbeddedTexts(
-        n_samples=256, block_size=128, seed=42, add_special_tokens=True, long_texts="split"
+        n_samples=256,
+        block_size=128,
+        seed=42,
+        add_special_tokens=True,
+        long_texts="split",
+        offload="none",
     )
     found = embedded.blocks(tokenizer)
     assert found.n_texts == 256
@@ -130,3 +136,45 @@ def test_the_key_follows_the_file(tmp_path: Path) -> None:
     assert text_file(copy).spec(tmp_path / "memo") == before
     path.write_text("Other text.")
     assert text_file(path).spec(tmp_path / "memo") != before
+
+
+def pile(path: Path | None, **settings: object) -> PileValidation:
+    recipe = {
+        "n_samples": 5,
+        "block_size": 16,
+        "seed": 42,
+        "add_special_tokens": True,
+        "long_texts": "skip",
+        "offload": "none",
+    }
+    where = None if path is None else str(path)
+    return PileValidation(path=where, **(recipe | settings))  # type: ignore[arg-type]
+
+
+def test_a_local_copy_of_the_pile(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    lines = "".join(
+        json.dumps({"text": text, "meta": {"pile_set_name": "Pile-CC"}}) + "\n" for text in TEXTS
+    )
+    packed = tmp_path / "val.jsonl.zst"
+    packed.write_bytes(pa.compress(lines.encode(), codec="zstd", asbytes=True))
+    plain = tmp_path / "val.jsonl"
+    plain.write_text(lines)
+    same = text_file(plain, long_texts="skip", n_samples=5).blocks(tokenizer)
+    for path in (packed, plain):
+        assert pile(path).problems() == []
+        assert list(pile(path).texts()) == TEXTS
+        found = pile(path).blocks(tokenizer)
+        assert found.ids.tolist() == same.ids.tolist()
+    assert pile(plain).source(tmp_path) == pile(plain).source(tmp_path) != pile(packed).source(
+        tmp_path
+    )
+
+
+def test_no_pile_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (problem,) = pile(tmp_path / "gone.zst").problems()
+    assert problem.endswith("gone.zst: no such file")
+    monkeypatch.setenv("HF_ENDPOINT", "http://localhost:9")
+    (problem,) = pile(None).problems()
+    assert problem.startswith("calibration=pile_val: mit-han-lab/pile-val-backup cannot be had")
+    assert problem.endswith("give a local copy of val.jsonl.zst")
+    assert "\n" not in problem

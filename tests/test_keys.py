@@ -49,9 +49,11 @@ TABLE: dict[str, set[str]] = {
     "calibration.seed=7": {"saliency", "merged"},
     "calibration.add_special_tokens=false": {"saliency", "merged"},
     "calibration.long_texts=skip": {"saliency", "merged"},
+    "calibration.offload=layers": NOTHING,
     # How responses are made and scored.
     "evaluator.max_length=128": {"members", "merged", "scores"},
     "evaluator.batch_size=7": NOTHING,
+    "evaluator=hf_process": {"members", "merged", "scores"},
     "benchmarks.limit=10": {"scores"},
     "benchmarks.num_fewshot=1": {"scores"},
     "benchmarks.chat_template=true": {"scores"},
@@ -61,12 +63,14 @@ TABLE: dict[str, set[str]] = {
     "+benchmarks.tasks.math.reference_point=0.1": NOTHING,
     "benchmarks.reference_point=0.1": NOTHING,
     "benchmarks.tasks.math.metric=other": NOTHING,
+    "repeat=1": {"members", "merged", "scores"},
     # What changes no number; the seed only where something is drawn.
     "seed=5": NOTHING,
     "device=cpu": NOTHING,
     "threads=2": NOTHING,
     "tracker=none": NOTHING,
     "save_model=true": NOTHING,
+    "vocabulary=base": NOTHING,  # as long as all have one
 }
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +9,9 @@ from numpy.typing import NDArray
 
 from aim_exp.compare import compare
 from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
+from aim_exp.report.published import FILE, PUBLISHED_POPULATIONS
 
 BENCHMARKS = ("humaneval", "mbpp", "mmlu", "math", "gsm8k", "ifeval")
-PUBLISHED_POPULATIONS = {
-    "code+instruct": ("code", "math"),
-    "code+math": ("code", "math"),
-    "instruct+math": ("code", "instruct"),
-    "code+instruct+math": ("code", "instruct", "math"),
-}
-"""The members that the paper's gains are against; two blocks differ from their labels."""
 
 
 def exact_hypervolume(points: NDArray[np.float64], reference: float) -> float:
@@ -72,7 +65,7 @@ def test_scores_that_are_none_are_refused(points: list[list[float]], message: st
 
 def test_the_published_table_is_reproduced() -> None:
     """All 40 gains and all 19 changes, to the two decimals that were printed."""
-    with (Path(__file__).parent / "published_scores.csv").open() as file:
+    with FILE.open() as file:
         rows = list(csv.DictReader(file))
     scores = {
         (row["method"], row["experts"], row["omega"]): [float(row[b]) / 100 for b in BENCHMARKS]

@@ -1,4 +1,4 @@
-"""What a model is called by: a hub id at a commit, or the digest of a local folder's files."""
+"""What a model is called by, a hub id at a commit or a folder's digest, and how to get it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
-from aim_exp.errors import CheckpointError
+from aim_exp.checkpoint.convert import PICKLED, convert, pickled_files
+from aim_exp.checkpoint.reader import SINGLE_FILE
+from aim_exp.errors import AimError, CheckpointError
 from aim_exp.types import ModelRef
 
 WEIGHTS = ("*.safetensors", "model.safetensors.index.json")
 COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
-              "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "*.model")  # fmt: skip
+              "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "*.model",
+              "*processor_config.json")  # fmt: skip
+HUB = "hub:"
+"""How the identity of a hub model begins; its id and commit follow."""
+CARD = "README.md"
+"""A model's card, which names its licence."""
 _HUB_ID = re.compile(r"^(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?$")
 
 
@@ -26,55 +34,123 @@ def resolve_model(name: str, source: str, key: str, memo: Path) -> ModelRef:
     """
     folder = Path(os.path.expandvars(source)).expanduser()
     if folder.is_dir():
-        return ModelRef(name, folder.resolve(), _folder_digest(folder.resolve(), key, memo))
+        return _local_model(name, folder.resolve(), key, memo)
     match = _HUB_ID.match(source)
     if not match:
         raise CheckpointError(
             f"{key}={source}: no such folder; give a local folder or a hub id (org/name@revision)"
         )
-    return _hub_model(name, source, match["id"], match["revision"], key)
+    return _hub_model(name, source, match["id"], match["revision"], key, memo)
 
 
 def download(model: ModelRef) -> None:
-    """Fetch a hub model that is not on disk yet. Raises CheckpointError."""
-    if model.path.is_dir():
-        return
-    from huggingface_hub import snapshot_download
+    """Have the model on disk: fetched, and converted if it is pickled. Raises CheckpointError."""
+    source = model.origin or model.path
+    if model.identity.startswith(HUB) and not _is_whole(source):
+        from huggingface_hub import snapshot_download
 
-    hub_id, commit = model.identity.removeprefix("hub:").split("@")
+        hub_id, commit = model.identity.removeprefix(HUB).split("@")
+        weights = (PICKLED, "pytorch_model.bin.index.json") if model.origin else WEIGHTS
+        try:
+            snapshot_download(hub_id, revision=commit, allow_patterns=[*weights, *COMPANIONS, CARD])
+        except Exception as error:
+            raise CheckpointError(f"{model.name}: download of {hub_id} failed ({error})") from error
+    if model.origin and not model.path.is_dir():
+        convert(model.origin, model.path, COMPANIONS)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all files that a folder's index lists are there: a download may be cut off."""
+    indices = [*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")]
+    listed = {name for i in indices for name in json.loads(i.read_text())["weight_map"].values()}
+    if listed:
+        return all((folder / name).is_file() for name in listed)
+    return any((folder / name).is_file() for name in (SINGLE_FILE, "pytorch_model.bin"))
+
+
+def _local_model(name: str, folder: Path, key: str, memo: Path) -> ModelRef:
+    pickled = pickled_files(folder)
+    identity = _folder_digest(folder, [PICKLED] if pickled else WEIGHTS, key, memo)
+    if not pickled:
+        return ModelRef(name, folder, identity)
+    return ModelRef(name, _converted(identity, memo), identity, origin=folder)
+
+
+def _converted(identity: str, memo: Path) -> Path:
+    """Where the store keeps a model that was converted."""
+    return memo.parent / "converted" / re.sub(r"\W+", "-", identity)
+
+
+def bytes_to_download(model: ModelRef) -> int:
+    """The size of a hub model's files, if they are not on disk. Raises CheckpointError."""
+    if model.path.is_dir() or not model.identity.startswith(HUB):
+        return 0
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
+
+    hub_id, commit = model.identity.removeprefix(HUB).split("@")
+    info = HfApi().model_info(hub_id, revision=commit, files_metadata=True, timeout=10)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    weights = [PICKLED] if model.origin else WEIGHTS
+    wanted = filter_repo_objects(sizes, allow_patterns=[*weights, *COMPANIONS])
+    return sum(sizes[name] for name in wanted)
+
+
+def hub_file(dataset: str, name: str, key: str) -> Path:
+    """A data set's file from the hub, downloaded once. Raises AimError that names `key`."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
-        snapshot_download(hub_id, revision=commit, allow_patterns=[*WEIGHTS, *COMPANIONS])
+        return Path(hf_hub_download(dataset, name, repo_type="dataset", local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        HfApi().dataset_info(dataset, timeout=10)  # a download retries for long before it fails
+        return Path(hf_hub_download(dataset, name, repo_type="dataset"))
     except Exception as error:
-        raise CheckpointError(f"{model.name}: download of {hub_id} failed ({error})") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise AimError(
+            f"{key}: {dataset} cannot be had from the hub ({reason}); give a local copy of {name}"
+        ) from error
 
 
-def _hub_model(name: str, source: str, hub_id: str, revision: str | None, key: str) -> ModelRef:
+def _hub_model(
+    name: str, source: str, hub_id: str, revision: str | None, key: str, memo: Path
+) -> ModelRef:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def model(commit: str, folder: Path, *, pickled: bool) -> ModelRef:
+        identity = f"{HUB}{hub_id}@{commit}"
+        if not pickled:
+            return ModelRef(name, folder, identity)
+        return ModelRef(name, _converted(identity, memo), identity, origin=folder)
 
     try:
         local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         local = None
     if local is not None and revision == local.name:  # a pinned commit that is on disk
-        return ModelRef(name, local, f"hub:{hub_id}@{local.name}")
+        return model(local.name, local, pickled=bool(pickled_files(local)))
     try:
-        commit = HfApi().model_info(hub_id, revision=revision, timeout=10).sha
+        info = HfApi().model_info(hub_id, revision=revision, timeout=10)
     except Exception as error:
         if local is not None:
-            return ModelRef(name, local, f"hub:{hub_id}@{local.name}")
+            return model(local.name, local, pickled=bool(pickled_files(local)))
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{key}={source}: no such folder, and the hub does not give it ({reason}); "
             "check the name, the network and, for a gated model, HF_TOKEN"
         ) from error
-    folder = Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "snapshots" / str(commit)
-    return ModelRef(name, folder, f"hub:{hub_id}@{commit}")
+    commit, files = str(info.sha), [file.rfilename for file in info.siblings or []]
+    folder = Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "snapshots" / commit
+    return model(commit, folder, pickled=not any(f.endswith(".safetensors") for f in files))
 
 
-def _folder_digest(folder: Path, key: str, memo: Path) -> str:
-    files = sorted({path for pattern in (*WEIGHTS, *COMPANIONS) for path in folder.glob(pattern)})
+def _folder_digest(folder: Path, weights: Sequence[str], key: str, memo: Path) -> str:
+    files = sorted({path for pattern in (*weights, *COMPANIONS) for path in folder.glob(pattern)})
     try:
         digests = [[path.name, file_digest(path, memo)] for path in files if path.is_file()]
     except OSError as error:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from aim_exp.checkpoint.modules import auto_class, checkpoint_places
+from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import CheckpointError
 
 transformers_logging.disable_progress_bar()  # the terminal belongs to the run's own bars
@@ -19,13 +22,18 @@ transformers_logging.disable_progress_bar()  # the terminal belongs to the run's
 class LiveModel:
     """A transformers model and its tokenizer; a sink for the tensors of like checkpoints.
 
-    `holds` names the weights it has now, so that nobody loads them twice.
+    `vocabulary` is a folder with another tokenizer, and a configuration with the number of
+    embedding rows that go with it: the weights are then still to come.
+    `holds` names the weights it has now, so that nobody loads them twice; `places` says where
+    each tensor of the checkpoint is.
     Raises CheckpointError for a checkpoint with missing or unexpected tensors.
     """
 
-    def __init__(self, folder: Path, dtype: str, device: str) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+    def __init__(
+        self, folder: Path, dtype: str, device: str, vocabulary: Path | None = None
+    ) -> None:
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary or folder)
+        loaded: Any = auto_class(folder).from_pretrained(
             folder, dtype=getattr(torch, dtype), output_loading_info=True
         )
         model, loading = loaded
@@ -33,17 +41,32 @@ class LiveModel:
             if loading[kind]:
                 names = ", ".join(sorted(map(str, loading[kind]))[:3])
                 raise CheckpointError(f"{folder}: {kind.replace('_', ' ')}: {names}")
+        if vocabulary:
+            rows = AutoConfig.from_pretrained(vocabulary).get_text_config().vocab_size
+            model.resize_token_embeddings(rows, mean_resizing=False)
         self.model: Any = model.to(device).eval().requires_grad_(False)
         self.holds: str | None = None
-        self._places: dict[str, Tensor] = self.model.state_dict()
+        self.places = checkpoint_places(self.model, Checkpoint(folder, str(folder)).tensors)
+        state = self.model.state_dict()
+        self._tensors = {name: p.view(state[p.parameter]) for name, p in self.places.items()}
 
     def write(self, name: str, rows: slice, block: Tensor) -> None:
-        """Replace rows of a tensor."""
-        place = self._places[name]
-        (place if place.ndim else place.view(1))[rows].copy_(block)
+        """Replace rows of a tensor; what transformers does not load is passed over."""
+        tensor = self._tensors.get(name)
+        if tensor is not None:
+            (tensor if tensor.ndim else tensor.view(1))[rows].copy_(block)
 
 
 @lru_cache(maxsize=1)
-def live_model(folder: Path, identity: str, dtype: str, device: str) -> LiveModel:
+def live_model(
+    folder: Path, identity: str, dtype: str, device: str, vocabulary: Path | None = None
+) -> LiveModel:
     """The process's live model of the architecture in `folder`, built when first asked for."""
-    return LiveModel(folder, dtype, device)
+    return LiveModel(folder, dtype, device, vocabulary)
+
+
+def forget_live_model() -> None:
+    """Give its memory back; the next one asked for is built anew."""
+    live_model.cache_clear()
+    gc.collect()
+    torch.cuda.empty_cache()

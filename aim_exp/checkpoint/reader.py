@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
+RECOMPUTED = "rotary_emb.inv_freq"
+"""A buffer that old versions of transformers saved and new ones compute: no weight."""
 TORCH_NAMES = {
     "F64": "float64",
     "F32": "float32",
@@ -67,6 +69,8 @@ class Checkpoint:
         for file in self._files():
             with _opened(self.label, file, "np") as content:
                 for name in content.offset_keys():
+                    if name.endswith(RECOMPUTED):
+                        continue
                     part = content.get_slice(name)
                     dtype = TORCH_NAMES.get(part.get_dtype())
                     if dtype is None:
@@ -81,6 +85,11 @@ class Checkpoint:
     def config(self) -> dict[str, Any]:
         """`config.json`."""
         return _read_json(self.label, self.folder / CONFIG_FILE)
+
+    @property
+    def text_config(self) -> Mapping[str, Any]:
+        """The language model's settings, which a vision-language model may nest."""
+        return {**self.config, **self.config.get("text_config", {})}
 
     @cached_property
     def dtype(self) -> str:

@@ -101,13 +101,16 @@ class CheckpointWriter:
 
     def _plan_shards(self, shard_bytes: int) -> list[dict[str, int]]:
         shards: list[dict[str, int]] = [{}]
+        filled = 0
         for name, info in self._base.tensors.items():
             size = torch.empty(0, dtype=getattr(torch, self._dtypes[name])).element_size()
             for length in info.shape:
                 size *= length
-            if shards[-1] and sum(shards[-1].values()) + size > shard_bytes:
+            if shards[-1] and filled + size > shard_bytes:
                 shards.append({})
+                filled = 0
             shards[-1][name] = size
+            filled += size
         return shards
 
     def _shard_names(self) -> list[str]:

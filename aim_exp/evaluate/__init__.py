@@ -1,5 +1,5 @@
-"""Scoring a live model on benchmarks, through lm-eval: the only place that knows it.
+"""Scoring a model on benchmarks, through lm-eval: the only place that knows it.
 
-`spec`, `results` and `metrics` import nothing heavy; `harness` and `check` import lm-eval,
-torch and transformers, so import those two late.
+`spec`, `results` and `metrics` import nothing heavy; `harness`, `remote` and `check` import
+lm-eval, torch and transformers, so import those late.
 """

@@ -7,6 +7,7 @@ from aim_exp.merge.average import Linear
 from aim_exp.merge.given import Given, NoMerge
 from aim_exp.merge.method import Kernel, MergeMethod, TensorInputs
 from aim_exp.merge.task_vectors import DareLinear, DareTies, TaskArithmetic, Ties
+from aim_exp.merge.widen import Widen
 
 __all__ = [
     "DareLinear",
@@ -19,4 +20,5 @@ __all__ = [
     "TaskArithmetic",
     "TensorInputs",
     "Ties",
+    "Widen",
 ]

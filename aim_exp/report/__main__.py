@@ -10,28 +10,41 @@ from pathlib import Path
 from aim_exp.console import console
 from aim_exp.errors import AimError
 from aim_exp.report import rebuild
-from aim_exp.report.results import collect
+from aim_exp.report.paper import print_paper, print_published
+from aim_exp.report.results import Results, collect
 from aim_exp.report.terminal import print_sweep
 
 EPILOG = """\
 examples:
   python -m aim_exp.report multirun/2026-01-31/12-00-00
   python -m aim_exp.report SWEEP_A SWEEP_B --out compared --axes mmlu gsm8k
+  python -m aim_exp.report SWEEP --published
+  python -m aim_exp.report --paper
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.paper:
+        print_paper(console)
+        return 0
+    if not options.directories:
+        parser.error("which directories of runs? (or --paper)")
     try:
-        _report(options.directories, options.out, options.axes)
+        results = _found(options.directories)
+        if options.published:
+            print_published(console, results)
+        else:
+            _report(results, options.out or options.directories[0], options.axes)
     except AimError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _report(directories: Sequence[Path], out: Path | None, axes: Sequence[str] | None) -> None:
+def _found(directories: Sequence[Path]) -> Results:
     missing = [directory for directory in directories if not directory.is_dir()]
     if missing:
         raise AimError(f"{missing[0]}: no such directory")
@@ -40,7 +53,10 @@ def _report(directories: Sequence[Path], out: Path | None, axes: Sequence[str] |
         raise AimError(
             f"{', '.join(map(str, directories))}: no readable result.json in or below it"
         )
-    out = out or directories[0]
+    return results
+
+
+def _report(results: Results, out: Path, axes: Sequence[str] | None) -> None:
     rebuild(results, out, axes=(axes[0], axes[1]) if axes else None)
     print_sweep(console, results, out)
 
@@ -56,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "directories",
         metavar="DIR",
-        nargs="+",
+        nargs="*",
         type=Path,
         help="a run, a sweep, or any folder of them",
     )
@@ -69,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         help="the two benchmarks of the Pareto front (default: those in sharpest conflict)",
     )
+    parser.add_argument(
+        "--published", action="store_true", help="put runs of the paper's suite beside its scores"
+    )
+    parser.add_argument("--paper", action="store_true", help="print the paper's own tables")
     return parser
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
 from aim_exp.report.figures import CAPTIONS, FOLDER
 from aim_exp.report.files import write_atomically
+from aim_exp.report.halves import choices
 from aim_exp.report.models import Estimate
 from aim_exp.report.notes import notes
 from aim_exp.report.plots import Change, changes
@@ -22,6 +23,7 @@ def write_page(results: Results, path: Path) -> Path:
         _leaderboard(results),
         _population(results),
         _changes(results),
+        _choices(results),
         _figures(path.parent),
         _failures(results),
         _bullets("How far to trust it", notes(results)),
@@ -101,6 +103,31 @@ def _change_row(results: Results, change: Change) -> list[str]:
     scores = [points(change.scores.get(name)) for name in results.benchmarks]
     name = results.label(change.job)
     return [change.job.folder, name, points(change.average), gain, *scores]
+
+
+def _choices(results: Results) -> str:
+    found = choices(results)
+    if not found:
+        return ""
+    headings = ["candidates", "best on all items", "average", "chosen on half the items"]
+    headings += ["there", "on the other half"]
+    rows = [
+        [
+            f"{choice.candidates} of {choice.chosen.record.method}",
+            f"{results.label(choice.best_on_all)} †",
+            f"{100 * choice.average_on_all:.1f}",
+            results.label(choice.chosen),
+            f"{100 * choice.average_when_chosen:.1f}",
+            f"**{100 * choice.average_reported:.1f}**",
+        ]
+        for choice in found
+    ]
+    return (
+        "## Omega and lambda, chosen honestly\n\n† chosen on its own test items, so partly luck. "
+        "Beside it, every second item of each benchmark chooses and the others report: the number "
+        "in bold is the one to quote for a tuned omega or lambda.\n\n"
+        + _table(headings, rows, text_columns=2)
+    )
 
 
 def _figures(directory: Path) -> str:

@@ -1,0 +1,48 @@
+"""Weights that are still to go somewhere, and the two places they go to be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aim_exp.checkpoint.live import LiveModel, live_model
+from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.writer import CheckpointWriter
+from aim_exp.streaming import Sink
+from aim_exp.types import ModelRef
+
+Load = Callable[[Sink], None]
+"""Hands every tensor of a model to a sink."""
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """A model that `load` makes: `home`'s architecture, `layout`'s tensors and companion files.
+
+    `key` names the weights' content. `vocabulary` is the folder of another tokenizer and
+    configuration than home's, or None. `dtype` and `device` are those of the model.
+    """
+
+    key: str
+    home: ModelRef
+    layout: Checkpoint
+    vocabulary: Path | None
+    load: Load
+    dtype: str
+    device: str
+
+    def live(self) -> LiveModel:
+        """In memory: the process's live model, filled unless it holds these weights."""
+        home = self.home
+        live = live_model(home.path, home.identity, self.dtype, self.device, self.vocabulary)
+        if live.holds != self.key:
+            live.holds = None
+            self.load(live)
+            live.holds = self.key
+        return live
+
+    def write(self, folder: Path) -> None:
+        """On disk, as a checkpoint."""
+        with CheckpointWriter(folder, self.layout, self.dtype) as writer:
+            self.load(writer)

@@ -1,0 +1,244 @@
+"""Vocabularies that differ: one set of embedding rows that every model of a merge has.
+
+`union`: base's tokens keep their ids; the tokens that experts add follow in the experts'
+order, in base's padding rows first (those beyond its tokenizer). A model that lacks a token
+gets the mean of its own rows for it, base too, so that merging and AIM see equal shapes.
+`base`: every model is cut to base's rows. Nothing here imports torch or transformers before
+vocabularies are known to differ.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aim_exp.checkpoint.reader import CONFIG_FILE, INDEX_FILE, Checkpoint, TensorInfo
+from aim_exp.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RULES = ("union", "base")
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight",
+              "lm_head.weight", "lm_head.bias", "embed_out.weight")  # fmt: skip
+"""How the names of tensors with a row for each token end."""
+TOKENIZER_FILES = ("tokenizer*", "added_tokens.json", "special_tokens_map.json", "vocab.*",
+                   "merges.txt", "*.model", "*.tiktoken")  # fmt: skip
+SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken")
+MEAN = -1
+"""In a list of rows: the mean of all rows."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The rows of a merge's embeddings.
+
+    `rows[i]` are those of the i-th model (base first): for each row of the merge the model's
+    own, or MEAN. `added` are the tokens beyond base's, with their ids.
+    """
+
+    rows: tuple[Sequence[int], ...]
+    added: Mapping[str, int]
+
+
+class AlignedCheckpoint(Checkpoint):
+    """A checkpoint with the embedding rows of another vocabulary: `rows`, its own or MEAN.
+
+    `folder` holds the configuration and tokenizer that go with them.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, rows: Sequence[int], folder: Path) -> None:
+        super().__init__(folder, checkpoint.label)
+        self._checkpoint = checkpoint
+        self._rows = rows
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """The headers, embeddings with the new number of rows."""
+        return {
+            name: replace(info, shape=(len(self._rows), *info.shape[1:]))
+            if name.endswith(EMBEDDINGS)
+            else info
+            for name, info in self._checkpoint.tensors.items()
+        }
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor; an embedding is a copy, its means rounded to the stored dtype."""
+        import torch
+
+        tensor = self._checkpoint.tensor(name)
+        if not name.endswith(EMBEDDINGS):
+            return tensor
+        rows = torch.tensor(self._rows)
+        aligned = tensor[rows.clamp(min=0)]
+        aligned[rows == MEAN] = tensor.mean(0, dtype=torch.float64).to(tensor.dtype)
+        return aligned
+
+
+def embedding_rows(checkpoint: Checkpoint) -> int | None:
+    """Rows of the embeddings, None if unknown. CheckpointError if config and tensors disagree."""
+    counts = {
+        name: info.shape[0]
+        for name, info in checkpoint.tensors.items()
+        if name.endswith(EMBEDDINGS)
+    }
+    configured = checkpoint.text_config.get("vocab_size")
+    if configured is not None:
+        counts["vocab_size in config.json"] = configured
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise CheckpointError(
+            f"{checkpoint.label}: its vocabulary has no one size ({said}); resize the model with "
+            "transformers first"
+        )
+    return next(iter(counts.values()), None)
+
+
+def differs(base: Checkpoint, other: Checkpoint) -> bool:
+    """Whether `other` has other rows or other tokens than base. Raises CheckpointError."""
+    if embedding_rows(base) != embedding_rows(other):
+        return True
+    if _tokenizer_files(base.folder) == _tokenizer_files(other.folder):
+        return False
+    return token_ids(base) != token_ids(other)
+
+
+def vocabulary(rule: str, base: Checkpoint, experts: Sequence[Checkpoint]) -> Vocabulary:
+    """The rows of a merge by `rule`. Raises CheckpointError for a model without a tokenizer."""
+    models = (base, *experts)
+    if not any(name.endswith(EMBEDDINGS) for name in base.tensors):
+        known = ", ".join(EMBEDDINGS)
+        raise CheckpointError(
+            f"base: its vocabulary differs from an expert's, and no tensor is known to be its "
+            f"embedding (named {known}); give the models one vocabulary first"
+        )
+    sizes = [embedding_rows(model) or 0 for model in models]
+    if rule == "base":
+        return Vocabulary(tuple(_own_or_mean(range(sizes[0]), size) for size in sizes), {})
+    # A token that a tokenizer lists beyond the model's rows is one that the model lacks.
+    tables = [
+        {token: row for token, row in token_ids(model).items() if row < size}
+        for model, size in zip(models, sizes, strict=True)
+    ]
+    union = dict(token_ids(base))
+    added: dict[str, int] = {}
+    free = max(union.values()) + 1
+    for table in tables[1:]:
+        for token in sorted(table.keys() - union.keys(), key=table.__getitem__):
+            union[token] = added[token] = free
+            free += 1
+    size = max(sizes[0], 1 + max(union[token] for table in tables for token in table))
+    rows = []
+    for table, own in zip(tables, sizes, strict=True):
+        found = _own_or_mean(range(size), own)  # what no token uses is padding
+        for token, row in union.items():
+            if row < size:
+                found[row] = table.get(token, MEAN)
+        rows.append(found)
+    return Vocabulary(tuple(rows), added)
+
+
+def _own_or_mean(wanted: range, size: int) -> list[int]:
+    return [row if row < size else MEAN for row in wanted]
+
+
+def align(
+    rule: str, base: Checkpoint, experts: Sequence[Checkpoint], folder: Path
+) -> tuple[Checkpoint, Sequence[Checkpoint]]:
+    """Base and experts with the rows of `rule`; `folder` is what `write_companions` filled."""
+    found = vocabulary(rule, base, experts)
+    first, *others = (
+        AlignedCheckpoint(model, rows, folder)
+        for model, rows in zip((base, *experts), found.rows, strict=True)
+    )
+    return first, others
+
+
+def write_companions(
+    rule: str, base: Checkpoint, experts: Sequence[Checkpoint], folder: Path
+) -> None:
+    """Make `folder`: base's small files, with the rows and the tokens that `rule` gives a merge.
+
+    Raises CheckpointError where base's tokenizer cannot take the experts' tokens in.
+    """
+    found = vocabulary(rule, base, experts)
+    folder.mkdir()
+    for path in sorted(p for pattern in SMALL_FILES for p in base.folder.glob(pattern)):
+        if path.name != INDEX_FILE:
+            shutil.copyfile(path, folder / path.name)
+    config = _resized(base.config, embedding_rows(base), len(found.rows[0]))
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    if found.added:
+        _extended_tokenizer(base, experts, found.added).save_pretrained(folder)
+
+
+def _extended_tokenizer(
+    base: Checkpoint, experts: Sequence[Checkpoint], added: Mapping[str, int]
+) -> Any:
+    from transformers import AddedToken
+
+    tokenizer = _tokenizer(base)
+    settings = {
+        token.content: token
+        for expert in reversed(experts)
+        for token in _tokenizer(expert).added_tokens_decoder.values()
+    }
+    for token, row in added.items():
+        tokenizer.add_tokens([settings.get(token, AddedToken(token, normalized=False))])
+        if tokenizer.convert_tokens_to_ids(token) != row:
+            raise CheckpointError(
+                f"vocabulary=union: base's tokenizer does not give token {token} the id {row}; "
+                "set vocabulary=base"
+            )
+    return tokenizer
+
+
+def _resized(config: Any, before: int | None, after: int) -> Any:
+    """The configuration with every `vocab_size` that is `before` made `after`; nested ones too."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: after if key == "vocab_size" and value == before else _resized(value, before, after)
+        for key, value in config.items()
+    }
+
+
+def token_ids(model: Checkpoint) -> Mapping[str, int]:
+    """Every token of the model's tokenizer with its id. Raises CheckpointError without one."""
+    return _token_ids(model.label, model.folder, tuple(_stamps(model.folder)))
+
+
+@lru_cache(maxsize=16)
+def _token_ids(label: str, folder: Path, stamps: tuple[object, ...]) -> Mapping[str, int]:
+    del stamps  # files that change are read again
+    return _tokenizer(Checkpoint(folder, label)).get_vocab()
+
+
+def _tokenizer(model: Checkpoint) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model.folder)
+    except Exception as error:  # transformers raises whatever a broken file makes it raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{model.label}: {model.folder} has no readable tokenizer ({reason}), so its "
+            "vocabulary cannot be compared with base's; add base's tokenizer files"
+        ) from error
+
+
+def _paths(folder: Path) -> list[Path]:
+    return sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
+
+
+def _stamps(folder: Path) -> list[object]:
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _paths(folder)]
+
+
+def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in _paths(folder)}

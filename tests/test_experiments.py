@@ -1,0 +1,100 @@
+"""Every experiment: its command on the file, its jobs counted, and a cut-down run on `tiny`."""
+
+import csv
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cli
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from aim_exp.app import CONFIG_FOLDER
+
+TINY = ("population=tiny", "calibration=tiny", "benchmarks=tiny", "tracker=none")
+JOBS = {
+    "paper_table": 5 * 4 * 2,
+    "published_checkpoints": 40,
+    "ablation_omega": 3 * 11,
+    "ablation_calibration": 3 * 3,
+    "ablation_control": 4 * 4 * 2,
+    "noise_floor": 2 * 5,
+}
+CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
+    "paper_table": (("population.merge=[code,math]", "omega=0.4"), 5),
+    "ablation_omega": (("method=ties", "omega=null,0.2"), 2),
+    "ablation_calibration": (("calibration.n_samples=16,64", "calibration.seed=42"), 2),
+    "ablation_control": (("method.scale=0.8", "omega=0.4"), 4),
+    "noise_floor": (("omega=0.4", "repeat=0,1"), 2),
+}
+
+
+def records(sweep: Path) -> list[dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
+    assert all(record["status"] == "completed" for record in found)
+    return found
+
+
+def test_these_are_all() -> None:
+    files = {path.stem: path for path in (CONFIG_FOLDER / "experiment").glob("*.yaml")}
+    assert set(files) == set(JOBS)
+    for name, path in files.items():
+        assert path.read_text().splitlines()[1] == f"# python run.py -m experiment={name}"
+
+
+@pytest.mark.parametrize("name", CUT_DOWN)
+def test_it_runs_cut_down(name: str, cli: Cli, tmp_path: Path) -> None:
+    overrides, jobs = CUT_DOWN[name]
+    limits = ("benchmarks.limit=2", "hydra.sweep.dir=s")
+    done = cli("-m", f"experiment={name}", *TINY, *limits, *overrides)
+    assert done.returncode == 0, done.stderr
+    found = records(tmp_path / "s")
+    assert len(found) == jobs
+    with (tmp_path / "s" / "results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == jobs
+    if name == "paper_table":
+        densities = {record["method"]: record["method_settings"].get("density") for record in found}
+        assert densities == {
+            "authors/dare_linear": 1.0,
+            "authors/dare_ties": 1.0,
+            "authors/ties": 1.0,
+            "task_arithmetic": None,
+            "widen": None,
+        }
+    if name == "noise_floor":  # on a CPU the same weights answer the same
+        assert found[0]["scores"] == found[1]["scores"]
+        assert found[0]["keys"]["responses"] != found[1]["keys"]["responses"]
+
+
+def test_published_checkpoints_run_cut_down(
+    cli: Cli, tmp_path: Path, tiny_population: Path
+) -> None:
+    paths = ",".join(str(tiny_population / name) for name in ("code", "math"))
+    done = cli(
+        "-m", "experiment=published_checkpoints", *TINY, "benchmarks.limit=2",
+        f"method.path={paths}", "hydra.sweep.dir=s",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = records(tmp_path / "s")
+    assert [record["scores"] for record in found] == [
+        record["population_scores"][name]
+        for record, name in zip(found, ("code", "math"), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_its_jobs_compose(name: str) -> None:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = compose("config", [f"experiment={name}"], return_hydra_config=True)
+        axes = OverridesParser.create().parse_overrides(
+            [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
+        )
+        jobs = list(itertools.product(*(axis.sweep_string_iterator() for axis in axes)))
+        assert len(jobs) == JOBS[name]
+        keys = [axis.get_key_element() for axis in axes]
+        for job in (jobs[0], jobs[-1]):
+            chosen = [f"{key}={value}" for key, value in zip(keys, job, strict=True)]
+            assert not OmegaConf.missing_keys(compose("config", [f"experiment={name}", *chosen]))

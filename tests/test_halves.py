@@ -1,0 +1,60 @@
+"""Choosing on one half of the items and reporting on the other."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aim_exp.records import RunRecord
+from aim_exp.report import refresh
+from aim_exp.report.halves import choices
+from aim_exp.report.results import collect
+
+
+def write(folder: Path, method: str, omega: float | None, even: float, odd: float) -> None:
+    """A run whose even items score `even` and whose odd ones score `odd`, of 20."""
+    folder.mkdir(parents=True)
+    lines = [
+        {"doc_id": i, "filter": f, "metrics": {"acc": float((i // 2) / 10 < share) * (f == "none")}}
+        for i in range(20)
+        for f, share in (("none", odd if i % 2 else even), ("strict", 0))
+    ]
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    score = (even + odd) / 2
+    RunRecord(
+        method=method,
+        omega=omega,
+        population={"name": "p", "merged": ["a"]},
+        suite="s",
+        benchmarks={"x": {"task": "t", "metric": "acc,none", "reference_point": 0.0}},
+        scores={"x": score},
+        stderr={"x": 0.1},
+        population_scores={"base": {"x": 0.1}, "a": {"x": 0.2}},
+        items={"merged": {"x": str(folder / "items.jsonl")}},
+        average=score,
+    ).write(folder)
+
+
+def test_the_choice_is_made_on_half_and_reported_on_the_other(tmp_path: Path) -> None:
+    write(tmp_path / "0", "ties", None, even=0.5, odd=0.5)
+    write(tmp_path / "1", "ties", 0.4, even=0.9, odd=0.2)  # lucky on the even items
+    write(tmp_path / "2", "ties", 0.6, even=0.6, odd=0.7)  # the best on all
+    write(tmp_path / "3", "dare_ties", 0.4, even=0.3, odd=0.3)  # no other candidate
+    (choice,) = choices(collect(tmp_path))
+    assert choice.candidates == 3
+    assert choice.best_on_all.record.omega == 0.6
+    assert choice.average_on_all == pytest.approx(0.65)
+    assert choice.chosen.record.omega == 0.4
+    assert choice.average_when_chosen == pytest.approx(0.9)
+    assert choice.average_reported == pytest.approx(0.2)
+    refresh(tmp_path, figures=False)
+    page = (tmp_path / "report.md").read_text()
+    assert "† chosen on its own test items" in page
+    assert "| 3 of ties | ties omega=0.6 † | 65.0 | ties omega=0.4 | 90.0 | **20.0** |" in page
+
+
+def test_without_items_there_is_no_choice(tmp_path: Path) -> None:
+    for job, omega in enumerate((None, 0.4)):
+        write(tmp_path / str(job), "ties", omega, 0.5, 0.5)
+    (tmp_path / "1" / "items.jsonl").unlink()
+    assert choices(collect(tmp_path)) == []
