@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from aim_exp.checkpoint.layerwise import LayerwiseModel
+from aim_exp.checkpoint.modules import (
+    DOWN,
+    GATE_UP,
+    Place,
+    holds_experts,
+    module_name,
+    routed_inputs,
+    tied_head,
+)
 from aim_exp.errors import NonFiniteError
 
 FILE_NAME = "saliency.safetensors"
@@ -25,19 +35,52 @@ RECENT_INPUTS = 4
 
 @dataclass(frozen=True)
 class Saliency:
-    """The raw statistic of each module's input, by the name of its weight.
+    """The raw statistic of the input that each weight is applied to, by the weight's name.
 
-    `channels[name]` is float32 [channels], `axes[name]` the weight's input axis; `tokens`
-    is how many tokens were averaged.
+    `channels[name]` is float32 [channels], `axes[name]` the weight's input axis; `tokens` is
+    how many tokens were averaged. `tied` maps an embedding that is the output head too to the
+    name of the head's statistic. As measured, names are those of a model's parameters, and a
+    parameter that holds all experts of a layer has [experts, channels], zeros where an expert
+    got no token. As stored, names are those of a checkpoint's tensors, one for each expert,
+    and the tensors of experts without a token are in `unseen` instead.
     """
 
     channels: Mapping[str, Tensor]
     axes: Mapping[str, int]
     tokens: int
+    tied: Mapping[str, str]
+    unseen: Sequence[str] = ()
+
+    def on_checkpoint(self, places: Mapping[str, Place]) -> Saliency:
+        """The same for the tensors of a checkpoint, which the measured model holds at `places`."""
+        channels: dict[str, Tensor] = {}
+        axes: dict[str, int] = {}
+        unseen: list[str] = []
+        for name, place in places.items():
+            measured = self.channels.get(place.parameter)
+            if measured is None:
+                continue
+            if place.expert is not None:
+                measured = measured[place.expert]
+                if not measured.any():
+                    unseen.append(name)
+                    continue
+            channels[name], axes[name] = measured, self.axes[place.parameter]
+        tied: dict[str, str] = {}
+        for embedding, head in self.tied.items():
+            channels[head], axes[head] = self.channels[head], self.axes[head]
+            shared = (embedding, head)
+            tied |= {name: head for name, place in places.items() if place.parameter in shared}
+        return Saliency(channels, axes, self.tokens, tied, unseen)
 
     def save(self, folder: Path) -> None:
-        """Write one safetensors file, axes and tokens in its metadata."""
-        metadata = {"axes": json.dumps(self.axes), "tokens": str(self.tokens)}
+        """Write one safetensors file, all but the channels in its metadata."""
+        metadata = {
+            "axes": json.dumps(self.axes),
+            "tokens": str(self.tokens),
+            "tied": json.dumps(self.tied),
+            "unseen": json.dumps(self.unseen),
+        }
         # Shared inputs are one tensor here; the format wants copies.
         content = {name: channels.clone() for name, channels in self.channels.items()}
         save_file(content, folder / FILE_NAME, metadata)
@@ -48,7 +91,8 @@ class Saliency:
         with safe_open(folder / FILE_NAME, framework="pt") as content:
             metadata = content.metadata()
             channels = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-        return Saliency(channels, json.loads(metadata["axes"]), int(metadata["tokens"]))
+        axes, tied, unseen = (json.loads(metadata[key]) for key in ("axes", "tied", "unseen"))
+        return Saliency(channels, axes, int(metadata["tokens"]), tied, unseen)
 
 
 class _Meter:
@@ -67,80 +111,150 @@ class _Meter:
 
     def value(self) -> Tensor:
         assert isinstance(self._total, Tensor)
-        mean = self._total / self._count
+        mean = self._total / max(1, self._count)
         return (mean.sqrt() if self._statistic == "rms" else mean).float().cpu()
+
+
+class _ExpertMeters:
+    """A meter for each expert of a layer; zeros for those that get no token."""
+
+    def __init__(self, statistic: str, weights: Tensor) -> None:
+        self._meters = [_Meter(statistic) for _ in weights]
+        for meter in self._meters:
+            meter.add(weights.new_zeros(0, weights.shape[-1]))
+
+    def add(self, expert: int, x: Tensor) -> None:
+        self._meters[expert].add(x)
+
+    def value(self) -> Tensor:
+        return torch.stack([meter.value() for meter in self._meters])
 
 
 def measure(model: Any, blocks: Tensor, statistic: str, advance: Callable[[int], None]) -> Saliency:
     """One pass of `model` (a causal language model) over `blocks`, token ids [n, length].
 
-    Every Linear, Conv1D and norm that the text reaches is measured once per input: modules
-    that read the same tensor share a statistic. The output head's input is the decoder's
-    last hidden state, so no logits are made. `advance(1)` after each block. Raises
-    NonFiniteError for activations that are NaN or infinite.
+    Every Linear, Conv1D, router and norm that the text reaches is measured once per input:
+    modules that read the same tensor share a statistic. Of a layer's experts each is measured
+    on the tokens that are routed to it. The output head's input is the decoder's last hidden
+    state, so no logits are made. `advance(1)` after each block. Raises NonFiniteError for
+    activations that are NaN or infinite.
     """
-    meters: dict[str, _Meter] = {}
-    axes: dict[str, int] = {}
+    meters = Meters(statistic)
     head = model.get_output_embeddings()
     decoder = model.base_model
-    with torch.no_grad(), _hooks(decoder, model, statistic, meters, axes):
+    with torch.no_grad(), meters.watch(decoder.modules(), model):
         for block in blocks:
             output = decoder(input_ids=block.unsqueeze(0).to(model.device), use_cache=False)
             if head is not None:
-                name = f"{_module_name(model, head)}.weight"
-                meters.setdefault(name, _Meter(statistic)).add(output.last_hidden_state)
-                axes[name] = 1
+                meters.add(f"{module_name(model, head)}.weight", 1, output.last_hidden_state)
             advance(1)
-    measured = {id(meter): meter.value() for meter in meters.values()}
-    for name, meter in meters.items():
-        if not torch.isfinite(measured[id(meter)]).all():
-            raise NonFiniteError(f"base: the input of {name} is NaN or infinite on this text")
-    channels = {name: measured[id(meter)] for name, meter in meters.items()}
-    return Saliency(channels, axes, blocks.numel())
+    return meters.saliency(blocks.numel(), tied_head(model))
 
 
-@contextmanager
-def _hooks(
-    decoder: nn.Module,
-    model: nn.Module,
-    statistic: str,
-    meters: dict[str, _Meter],
-    axes: dict[str, int],
-) -> Iterator[None]:
-    """Measure the input of every module of `decoder` that has a weight, while it lasts."""
-    # The tensors are kept, so that no other one can take their identity meanwhile.
-    recent: deque[tuple[Tensor, int, _Meter]] = deque(maxlen=RECENT_INPUTS)
+def measure_layerwise(
+    layerwise: LayerwiseModel, blocks: Tensor, statistic: str, advance: Callable[[int], None]
+) -> Saliency:
+    """What `measure` gives, of a model that is read layer by layer; `advance(1)` for each block
+    in each layer.
+    """
+    meters = Meters(statistic)
+    model = layerwise.model
+    head = model.get_output_embeddings()
 
-    def hook_for(name: str, axis: int, width: int) -> Callable[..., None]:
+    def watch(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
+        return meters.watch(modules, model)
+
+    with torch.no_grad():
+        for hidden in layerwise.last_hidden_states(blocks, watch, advance):
+            if head is not None:
+                meters.add(f"{module_name(model, head)}.weight", 1, hidden)
+    return meters.saliency(blocks.numel(), layerwise.tied)
+
+
+class Meters:
+    """The meters of a pass, by the name of the parameter whose input they measure."""
+
+    def __init__(self, statistic: str) -> None:
+        self._statistic = statistic
+        self._meters: dict[str, _Meter | _ExpertMeters] = {}
+        self._axes: dict[str, int] = {}
+
+    def add(self, name: str, axis: int, x: Tensor) -> _Meter:
+        """Measure an input of `name`, a weight whose input axis is `axis`."""
+        meter = self._meters.setdefault(name, _Meter(self._statistic))
+        assert isinstance(meter, _Meter)
+        meter.add(x)
+        self._axes[name] = axis
+        return meter
+
+    def saliency(self, tokens: int, tied: Mapping[str, str]) -> Saliency:
+        """What was measured. Raises NonFiniteError where it is NaN or infinite."""
+        measured = {id(meter): meter.value() for meter in self._meters.values()}
+        channels = {name: measured[id(meter)] for name, meter in self._meters.items()}
+        for name, values in channels.items():
+            if not torch.isfinite(values).all():
+                raise NonFiniteError(f"base: the input of {name} is NaN or infinite on this text")
+        return Saliency(channels, self._axes, tokens, tied)
+
+    @contextmanager
+    def watch(self, modules: Iterable[nn.Module], model: nn.Module) -> Iterator[None]:
+        """Measure those of `modules`, parts of `model`, that have a weight, while it lasts."""
+        # The tensors are kept, so that no other one can take their identity meanwhile.
+        recent: deque[tuple[Tensor, int, _Meter]] = deque(maxlen=RECENT_INPUTS)
+        names = {id(module): name for name, module in model.named_modules()}
+        handles = []
+        for module in modules:
+            name = names[id(module)]
+            if holds_experts(module):
+                handles.append(self._watch_experts(module, name))
+                continue
+            weight = getattr(module, "weight", None)
+            if isinstance(module, nn.Embedding) or not isinstance(weight, Tensor):
+                continue
+            if weight.ndim <= 2:
+                axis = 0 if weight.ndim == 1 or isinstance(module, Conv1D) else 1
+                width = weight.shape[axis]
+                handles.append(self._watch(module, f"{name}.weight", axis, width, recent))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _watch(
+        self,
+        module: nn.Module,
+        name: str,
+        axis: int,
+        width: int,
+        recent: deque[tuple[Tensor, int, _Meter]],
+    ) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = next(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
             if x.shape[-1] != width:
                 return
             for tensor, version, meter in recent:
                 if tensor is x and version == x._version:
-                    meters[name], axes[name] = meter, axis
+                    self._meters[name], self._axes[name] = meter, axis
                     return
-            meters.setdefault(name, _Meter(statistic)).add(x)
-            axes[name] = axis
-            recent.append((x, x._version, meters[name]))
+            recent.append((x, x._version, self.add(name, axis, x)))
 
-        return hook
+        return module.register_forward_pre_hook(hook, with_kwargs=True)
 
-    names = {id(module): name for name, module in model.named_modules()}
-    handles = []
-    for module in decoder.modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(module, nn.Embedding) or not isinstance(weight, Tensor) or weight.ndim > 2:
-            continue
-        axis = 0 if weight.ndim == 1 or isinstance(module, Conv1D) else 1
-        hook = hook_for(f"{names[id(module)]}.weight", axis, weight.shape[axis])
-        handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def _watch_experts(self, experts: nn.Module, name: str) -> Any:
+        gate_up, down = (
+            self._meters.setdefault(
+                f"{name}.{part}", _ExpertMeters(self._statistic, getattr(experts, part))
+            )
+            for part in (GATE_UP, DOWN)
+        )
+        assert isinstance(gate_up, _ExpertMeters)
+        assert isinstance(down, _ExpertMeters)
+        self._axes |= {f"{name}.{GATE_UP}": 1, f"{name}.{DOWN}": 1}
 
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            for expert, x, inner in routed_inputs(module, *args, **kwargs):
+                gate_up.add(expert, x)
+                down.add(expert, inner)
 
-def _module_name(model: nn.Module, wanted: nn.Module) -> str:
-    return next(name for name, module in model.named_modules() if module is wanted)
+        return experts.register_forward_pre_hook(hook, with_kwargs=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,10 +17,12 @@ from aim_exp.aim import AimSettings, blend, named_scaling, relaxation
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import CheckpointError
 from aim_exp.merge.blocks import row_blocks
-from aim_exp.merge.method import Kernel, MergeMethod, TensorInputs, finite
-from aim_exp.saliency import Saliency
+from aim_exp.merge.method import SPARE, MergeMethod, TensorInputs, all_finite, finite
+from aim_exp.merge.scratch import Scratch
 
-HEAD = "lm_head.weight"
+if TYPE_CHECKING:
+    from aim_exp.saliency import Saliency
+
 RELAXED_BELOW = 0.9
 """A channel counts as pulled back noticeably when less than this share of its delta stays."""
 
@@ -93,16 +97,14 @@ class Relaxation:
     settings: AimSettings
     seed: int
 
-    def factors(self, name: str, shape: Sequence[int], head: str | None) -> Tensor | None:
-        """r of a tensor, float32, shaped to broadcast over it; None where AIM leaves it alone.
-
-        `head` is the saliency's name for the tensor if it is also the tied output head.
-        """
+    def factors(self, name: str, shape: Sequence[int]) -> Tensor | None:
+        """r of a tensor, float32, shaped to broadcast over it; None where AIM leaves it alone."""
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.settings.exclude):
             return None
-        source = name
-        if head is not None and self.settings.tied_head == "relax":
-            source = head
+        head = self.saliency.tied.get(name)
+        if head is not None and self.settings.tied_head == "keep":
+            return None
+        source = head or name
         channels = self.saliency.channels.get(source)
         if channels is None:
             return None
@@ -131,57 +133,129 @@ def stream_merge(
     seed: int,
     dtype: str | None = None,
     relax: Relaxation | None = None,
+    threads: int | None = None,
 ) -> RelaxationReport:
     """Merge `experts` by `method`, relax towards base, and hand the blocks to `sink`.
 
     The tensors are base's. Arithmetic in float32, rounded once to `dtype` (None: the dtype
-    of each tensor in base). Tensors of integers are base's. Raises NonFiniteError for NaN
-    or infinity in any model or in the result.
+    of each tensor in base). Tensors of integers are base's. `threads` (None: as many as
+    torch uses for an operation) each take whole tensors; their number changes no bit. Raises
+    NonFiniteError for NaN or infinity in any model or in the result.
     """
-    report = RelaxationReport()
-    for name, info in base.tensors.items():
+    scratch = Scratch()
+
+    def merge(name: str) -> KindReport | None:
         inputs = TensorInputs(
             name=name,
             base=base.tensor(name),
             experts=tuple(expert.tensor(name) for expert in experts),
             expert_names=tuple(expert.label for expert in experts),
             seed=seed,
+            scratch=scratch,
         )
+        info = base.tensors[name]
         if not info.is_floating:
             _copy_integers(inputs, sink)
-            continue
-        kernel = method.prepare(inputs)
-        kind = report.kinds.setdefault(_kind(name), KindReport())
-        kind.parameters += inputs.base.numel()
-        factors = relax and relax.factors(name, inputs.base.shape, _tied_head(base, name))
+            return None
+        factors = relax and relax.factors(name, inputs.base.shape)
         target = getattr(torch, dtype or info.dtype)
-        _merge_tensor(inputs, kernel, factors, kind, target, sink)
+        return _merge_tensor(inputs, method, factors, target, sink)
+
+    # Largest first: no thread is left alone with a large one at the end.
+    names = sorted(base.tensors, key=lambda name: -math.prod(base.tensors[name].shape))
+    report = RelaxationReport()
+    with _workers(threads) as map_over:
+        for name, kind in zip(names, map_over(merge, names), strict=True):
+            if kind:
+                report.kinds.setdefault(kind_of(name), KindReport()).add(kind)
     return report
+
+
+@contextmanager
+def _workers(threads: int | None) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` over `threads` threads; torch's operations then have one thread each.
+
+    A block's operations are too short to share out: that would take longer than they do.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        count = threads or before
+        if count == 1:
+            yield map
+        else:
+            with ThreadPoolExecutor(count) as pool:
+                yield pool.map
+    finally:
+        torch.set_num_threads(before)
 
 
 def _merge_tensor(
     inputs: TensorInputs,
-    kernel: Kernel,
+    method: MergeMethod,
     factors: Tensor | None,
-    kind: KindReport,
     dtype: torch.dtype,
     sink: Sink,
-) -> None:
-    if factors is not None:
-        kind.relaxed_parameters += inputs.base.numel()
-        kind.channels += factors.numel()
-        kind.sum_r += factors.sum(dtype=torch.float64).item()
-        kind.channels_below += int((factors < RELAXED_BELOW).sum())
+) -> KindReport:
+    kernel = method.prepare(inputs)
+    pull = None if factors is None else _Pull(inputs, factors)
     for rows in row_blocks(inputs.base.shape):
         block = kernel(rows)
-        if factors is not None:
-            start = inputs.base_rows(rows)
-            r = factors[rows] if factors.shape[0] > 1 else factors
-            squares = (block - start).square_()
-            kind.norm_before += squares.sum(dtype=torch.float64).item()
-            kind.norm_after += squares.mul_(r.square()).sum(dtype=torch.float64).item()
-            block = blend(start, block, r)
-        sink.write(inputs.name, rows, finite(block.to(dtype), "merged model", inputs.name))
+        if method.from_base:
+            delta = pull.delta(block, rows) if pull else block
+            block = delta.add_(inputs.base_rows(rows))
+        elif pull:
+            block = pull.merged(block, rows)
+        rounded = inputs.scratch(f"rounded to {dtype}", block.shape, dtype).copy_(block)
+        if not all_finite(rounded):
+            inputs.check()  # whose fault it is
+            finite(rounded, "merged model", inputs.name)
+        sink.write(inputs.name, rows, rounded)
+    report = pull.report() if pull else KindReport()
+    report.parameters = inputs.base.numel()
+    return report
+
+
+class _Pull:
+    """AIM's relaxation of one tensor, block by block, and what it changed."""
+
+    def __init__(self, inputs: TensorInputs, factors: Tensor) -> None:
+        self._inputs = inputs
+        self._factors = factors
+        self._squares = torch.zeros_like(factors, dtype=torch.float64)
+
+    def delta(self, delta: Tensor, rows: slice) -> Tensor:
+        """What is left of a difference to base, in place: exact at r = 0 and r = 1 as it is."""
+        spare = self._inputs.scratch(SPARE, delta.shape)
+        self._count(torch.mul(delta, delta, out=spare), rows)
+        return delta.mul_(self._factors[self._channels(rows)])
+
+    def merged(self, merged: Tensor, rows: slice) -> Tensor:
+        """Merged rows relaxed, in scratch memory."""
+        base = self._inputs.base_rows(rows)
+        spare = self._inputs.scratch(SPARE, merged.shape)
+        self._count(torch.sub(merged, base, out=spare).square_(), rows)
+        return blend(base, merged, self._factors[self._channels(rows)], out=spare)
+
+    def _channels(self, rows: slice) -> slice:
+        """The channels that rows have a part in: their own along the first axis, else all."""
+        return rows if self._factors.shape[0] > 1 else slice(None)
+
+    def _count(self, squares: Tensor, rows: slice) -> None:
+        channels = self._squares[self._channels(rows)]
+        channels += squares.sum_to_size(channels.shape)
+
+    def report(self) -> KindReport:
+        """The counts and sums of the whole tensor."""
+        r = self._factors
+        return KindReport(
+            relaxed_parameters=self._inputs.base.numel(),
+            channels=r.numel(),
+            sum_r=r.sum(dtype=torch.float64).item(),
+            channels_below=int((r < RELAXED_BELOW).sum()),
+            norm_before=self._squares.sum().item(),
+            norm_after=(self._squares * r.double().square()).sum().item(),
+        )
 
 
 def _copy_integers(inputs: TensorInputs, sink: Sink) -> None:
@@ -194,14 +268,7 @@ def _copy_integers(inputs: TensorInputs, sink: Sink) -> None:
     sink.write(inputs.name, slice(0, len(inputs.base)), inputs.base)
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
     """The kind of module that a tensor belongs to: `model.layers.3.mlp.up_proj.weight`, up_proj."""
     parts = [part for part in name.split(".") if not part.isdigit()]
     return parts[-2] if len(parts) > 1 else parts[-1]
-
-
-def _tied_head(base: Checkpoint, name: str) -> str | None:
-    """The saliency's name for the input embedding where it is the output head too."""
-    if name.endswith(("embed_tokens.weight", "wte.weight")) and HEAD not in base.tensors:
-        return HEAD
-    return None

@@ -106,7 +106,7 @@ def test_what_does_not_belong_together_is_named(family: Path, tmp_path: Path) ->
         "lacks model.norm.weight": changed("lacks", {norm: None}),
         "has extra.weight beyond base's": changed("more", {"extra.weight": torch.zeros(1)}),
         "shape [7], base's has [24]": changed("shape", {norm: torch.zeros(7)}),
-        "vocabulary has 769 rows, base's has 768": changed("vocabulary", {}, vocab_size=769),
+        "vocab_size in config.json 769": changed("vocabulary", {}, vocab_size=769),
         "model_type is mistral": changed("architecture", {}, model_type="mistral"),
     }
     for words, other in cases.items():
