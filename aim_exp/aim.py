@@ -101,14 +101,12 @@ def relaxation(saliency: Tensor, omega: float, scaling: Scaling | None = None) -
     return 1 - (s if scaling is None else scaling(s)) * (1 - omega)
 
 
-def blend(base: Tensor, merged: Tensor, r: Tensor) -> Tensor:
+def blend(base: Tensor, merged: Tensor, r: Tensor, out: Tensor | None = None) -> Tensor:
     """`base + (merged - base) * r` in float32, exact at r = 0 and r = 1; `r` broadcasts."""
     import torch
 
-    start = base.float()
-    out = (merged - start).mul_(r).add_(start)
-    whole = r == 1  # b + (m - b) need not round to m
-    return torch.where(whole, merged, out) if whole.any() else out
+    # lerp starts from whichever end is nearer, which makes both ends exact.
+    return torch.lerp(base.float(), merged, r, out=out)
 
 
 def named_scaling(name: str, seed: int, tensor_name: str) -> Scaling | None:

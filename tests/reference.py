@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from aim_exp.merge.sparsify import _stream_key, keep_mask
+from aim_exp.merge.masks import keep_mask, stream_key
 
 
 def trim(delta: Tensor, density: float) -> Tensor:
@@ -62,7 +62,7 @@ def merge(
         deltas = {expert: trim(delta, density) for expert, delta in deltas.items()}
     if method.startswith("dare"):
         deltas = {
-            expert: drop(delta, density, rescale, _stream_key(seed, expert, name))
+            expert: drop(delta, density, rescale, stream_key(seed, expert, name))
             for expert, delta in deltas.items()
         }
     weighted = [w * d for w, d in zip(weights, deltas.values(), strict=True)]

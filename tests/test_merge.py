@@ -1,24 +1,42 @@
 """Every method against its plain reference; masks and blocks that change nothing."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from reference import merge as reference_merge
 from torch import Tensor
 
+from aim_exp import merge
+from aim_exp.aim import AimSettings
+from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.errors import NonFiniteError
 from aim_exp.merge import (
     DareLinear,
     DareTies,
+    Given,
     Linear,
     MergeMethod,
     TaskArithmetic,
     TensorInputs,
     Ties,
+    Widen,
+    sparsify,
 )
 from aim_exp.merge.blocks import row_blocks
-from aim_exp.merge.sparsify import keep_mask
+from aim_exp.merge.masks import keep_bytes, keep_mask
+from aim_exp.merge.method import WeightedMethod, all_finite
+from aim_exp.merge.scratch import Scratch
+from aim_exp.merge.task_vectors import RandomDrop
+from aim_exp.saliency import Saliency
+from aim_exp.streaming import Relaxation, stream_merge
 
+WIDEN = Widen(above_average_value_ratio=1.0, score_calibration_value=1.0, compute_dtype="float32")
 WEIGHTS = {"a": 0.7, "b": 1.0, "c": -0.4}
-METHODS: dict[str, tuple[MergeMethod, dict[str, object]]] = {
+METHODS: dict[str, tuple[MergeMethod, dict[str, Any]]] = {
     "linear": (Linear(weight=WEIGHTS), {}),
     "task_arithmetic": (TaskArithmetic(weight=WEIGHTS, scale=0.8), {"scale": 0.8}),
     "ties": (
@@ -57,7 +75,10 @@ def inputs(shape: tuple[int, ...] = (37, 19), dtype: torch.dtype = torch.bfloat1
 
 def in_blocks(method: MergeMethod, given: TensorInputs, elements: int) -> Tensor:
     kernel = method.prepare(given)
-    return torch.cat([kernel(rows) for rows in row_blocks(given.base.shape, elements)])
+    blocks = row_blocks(given.base.shape, elements)
+    if not method.from_base:
+        return torch.cat([kernel(rows).clone() for rows in blocks])
+    return torch.cat([given.base_rows(rows) + kernel(rows) for rows in blocks])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -82,6 +103,73 @@ def test_blocks_never_change_a_bit(name: str) -> None:
     whole = in_blocks(method, given, 1 << 20)
     for elements in (1, 60, 200):
         assert torch.equal(in_blocks(method, given, elements), whole)
+
+
+class Kept:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, list[tuple[int, Tensor]]] = {}
+
+    def write(self, name: str, rows: slice, block: Tensor) -> None:
+        self.tensors.setdefault(name, []).append((rows.start, block.clone()))
+
+    def whole(self) -> dict[str, Tensor]:
+        parts = {name: sorted(found, key=lambda p: p[0]) for name, found in self.tensors.items()}
+        return {name: torch.cat([block for _, block in found]) for name, found in parts.items()}
+
+
+def test_threads_and_blocks_never_change_a_bit_of_any_method(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, *experts = (Checkpoint(family / name, name) for name in ("base", "a", "b"))
+    aim = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
+    widths = {name: info.shape[-1] for name, info in base.tensors.items()}
+    channels = {name: torch.rand(width) for name, width in widths.items()}
+    saliency = Saliency(channels, dict.fromkeys(channels, -1), tokens=1, tied={})
+
+    def merged(method: MergeMethod, threads: int, relax: Relaxation | None) -> dict[str, Tensor]:
+        kept, used = Kept(), experts[:1] if isinstance(method, Given) else experts
+        stream_merge(base, used, method, kept, seed=0, relax=relax, threads=threads)
+        return kept.whole()
+
+    weights = {"a": 0.7, "b": -0.4}
+    methods = [
+        replace(method, weight=weights) if isinstance(method, WeightedMethod) else method
+        for method, _ in METHODS.values()
+    ]
+    methods += [Given(path=""), WIDEN]
+    tested = {type(method).__name__ for method in methods}
+    assert tested == {name for name in merge.__all__ if is_merging(getattr(merge, name))}
+    for method in methods:
+        for relax in (None, Relaxation(saliency, 0.4, aim, seed=0)):
+            monkeypatch.setattr(row_blocks, "__defaults__", (1 << 18,))
+            plain = merged(method, 1, relax)
+            assert set(plain) == set(base.tensors)
+            in_threads = merged(method, 3, relax)
+            if not (isinstance(method, RandomDrop) and method.rescale == "l1"):  # sums by block
+                monkeypatch.setattr(row_blocks, "__defaults__", (100,))
+            in_blocks = merged(method, 2, relax)
+            for name, tensor in plain.items():
+                assert torch.equal(in_threads[name], tensor), (method, name)
+                assert torch.equal(in_blocks[name], tensor), (method, name)
+
+
+def is_merging(item: object) -> bool:
+    if not isinstance(item, type) or not issubclass(item, MergeMethod):
+        return False
+    return item.merges and item is not MergeMethod
+
+
+def test_the_first_bad_tensor_is_named_by_any_number_of_threads(family: Path) -> None:
+    base = Checkpoint(family / "base", "base")
+    expert = Checkpoint(family / "a", "a")
+    bad = TaskArithmetic(weight=1e38, scale=1e38)
+    for threads in (1, 2):
+        intra_op = torch.get_num_threads()
+        with pytest.raises(NonFiniteError, match="merged model: tensor"):
+            stream_merge(base, [expert], bad, Kept(), seed=0, threads=threads)
+        assert torch.get_num_threads() == intra_op
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -131,12 +219,56 @@ def test_share_of_kept_elements(density: float) -> None:
     assert abs(neighbours - density**2) < 0.002
 
 
-def test_nan_is_refused_and_named() -> None:
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", METHODS)
+def test_nan_and_infinity_come_out_of_every_kernel(name: str, bad: float) -> None:
     given = inputs()
-    given.experts[1][4, 4] = float("nan")
-    for method, _ in METHODS.values():
-        with pytest.raises(ValueError, match=r"b: tensor layer\.weight holds NaN"):
-            in_blocks(method, given, 100)
+    given.experts[1][4, 4] = bad
+    assert not all_finite(in_blocks(METHODS[name][0], given, 100)[4, 4])
+    with pytest.raises(NonFiniteError, match=r"b: tensor layer\.weight holds NaN"):
+        given.check()
+    inputs().check()
+
+
+@pytest.mark.parametrize("size", [7, 5000, 100_000])
+@pytest.mark.parametrize("values", ["any", "coarse", "equal", "mostly zero"])
+@pytest.mark.parametrize("density", [0.001, 0.2, 0.9])
+def test_top_k_is_a_sort(size: int, values: str, density: float) -> None:
+    generator = torch.Generator().manual_seed(size)
+    base, delta = torch.zeros(size, 1), torch.randn(size, 1, generator=generator)
+    if values == "coarse":
+        delta = (4 * delta).round()
+    if values == "equal":
+        delta = torch.full_like(delta, -2.0)
+    if values == "mostly zero":
+        delta *= torch.rand(size, 1, generator=generator) < 0.05
+    if size == 100_000:  # a sample of the whole misleads: large values stand where it does not look
+        delta[10:20] *= 100
+    ties = Ties(weight=1.0, scale=1.0, density=density, normalize=False)
+    merged = in_blocks(ties, TensorInputs("w", base, (delta,), ("a",), 0), 1000)
+    order = delta.abs().flatten().sort(descending=True, stable=True).indices
+    expected = torch.zeros(size)
+    kept = order[: max(1, int(density * size))]
+    expected[kept] = delta.flatten()[kept]
+    assert torch.equal(merged.flatten(), expected)
+
+
+def test_a_sample_that_misleads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs()
+    ties, _ = METHODS["ties"]
+    right = in_blocks(ties, given, 1 << 20)
+    for bounds in ((0.0, 0.0), (9.0, 9.5), (0.2, 0.3)):
+        wrong = tuple(map(np.float32, bounds))
+        monkeypatch.setattr(sparsify, "_bracket", lambda inputs, expert, k, wrong=wrong: wrong)
+        assert torch.equal(in_blocks(ties, given, 1 << 20), right)
+
+
+@pytest.mark.parametrize("density", [1e-6, 0.2, 0.5, 1 - 1e-6])
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (3, 10), (4, 4001), (10**9 + 1, 999)])
+def test_the_quick_mask_is_its_definition(density: float, first: int, count: int) -> None:
+    for key in (0, -5, 2**63 - 1, -(2**63)):
+        quick = keep_bytes(key, first, count, density, Scratch())
+        assert torch.equal(quick.bool(), keep_mask(key, first, count, density))
 
 
 def test_a_method_for_two_models_refuses_three() -> None:

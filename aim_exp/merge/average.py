@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aim_exp.merge.method import Kernel, TensorInputs, WeightedMethod
+from aim_exp.merge.method import SPARE, Kernel, TensorInputs, WeightedMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +29,10 @@ class Linear(WeightedMethod):
         total = sum(weights)
 
         def merge(rows: slice) -> Tensor:
-            merged = inputs.rows(0, rows) * weights[0]
+            shape = inputs.base[rows].shape
+            merged = inputs.rows(0, rows, inputs.scratch("merged", shape)).mul_(weights[0])
             for index, weight in enumerate(weights[1:], start=1):
-                merged.add_(inputs.rows(index, rows), alpha=weight)
+                merged.add_(inputs.rows(index, rows, inputs.scratch(SPARE, shape)), alpha=weight)
             return merged.div_(total)
 
         return merge

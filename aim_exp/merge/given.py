@@ -24,7 +24,8 @@ class Given(MergeMethod):
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """The rows as they are."""
-        return lambda rows: inputs.rows(0, rows)
+        given = inputs.experts[0]
+        return lambda rows: inputs.rows(0, rows, inputs.scratch("given", given[rows].shape))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aim_exp.merge.scratch import Scratch
+
 Kernel = Callable[[slice], "Tensor"]
-"""Rows (a slice of the first axis) to the merged rows, float32, newly allocated."""
+"""Rows (a slice of the first axis) to the merged rows, float32, good until the next call.
+
+Where the method says `from_base`, to what must be added to base's rows instead.
+
+NaN and infinity in what a kernel reads must come out again, as they do of arithmetic: the
+result is what is looked at. What a comparison drops is checked by `TensorInputs.rows`.
+"""
+
+SPARE = "spare"
+"""The scratch buffer that is anyone's: what is in it is good for the next step only."""
 
 Weight = float | Mapping[str, float]
 """One number for every expert, or one per expert by name."""
 
 
-@dataclass(frozen=True)
+def _new_scratch() -> Scratch:
+    from aim_exp.merge.scratch import Scratch
+
+    return Scratch()
+
+
+@dataclass
 class TensorInputs:
     """One tensor of base and of each expert to merge: same shape, at least one axis.
 
     The tensors are views on the files, in the dtype stored there; nothing is read before
-    a kernel asks for rows.
+    a kernel asks for rows. Used by one thread at a time.
     """
 
     name: str
@@ -30,34 +47,59 @@ class TensorInputs:
     experts: tuple[Tensor, ...]
     expert_names: tuple[str, ...]
     seed: int
-
-    def rows(self, expert: int, rows: slice) -> Tensor:
-        """A copy of an expert's rows as float32; NonFiniteError for NaN or infinity."""
-        return finite(_copy(self.experts[expert][rows]), self.expert_names[expert], self.name)
+    scratch: Scratch = field(default_factory=_new_scratch)
+    _widened: slice | None = field(default=None, init=False)
 
     def base_rows(self, rows: slice) -> Tensor:
-        """A copy of base's rows as float32; NonFiniteError for NaN or infinity."""
-        return finite(_copy(self.base[rows]), "base", self.name)
+        """Base's rows as float32, read-only: good until other rows are asked for."""
+        block = self.base[rows]
+        widened = self.scratch("base", block.shape)
+        if rows != self._widened:
+            widened.copy_(block)
+            self._widened = rows
+        return widened
 
+    def rows(self, expert: int, rows: slice, out: Tensor | None = None) -> Tensor:
+        """An expert's rows as float32, to work on in place.
 
-def _copy(rows: Tensor) -> Tensor:
-    """A float32 copy, also of what is float32: kernels work in place."""
-    import torch
+        In new memory and checked, NonFiniteError for NaN or infinity; or in `out`, unchecked.
+        """
+        block = self.experts[expert][rows]
+        if out is not None:
+            return out.copy_(block)
+        import torch
 
-    return rows.to(torch.float32, copy=True)
+        copied = block.to(torch.float32, copy=True)
+        return finite(copied, self.expert_names[expert], self.name)
+
+    def delta(self, expert: int, rows: slice, buffer: str) -> Tensor:
+        """An expert minus base, float32, in the scratch buffer called `buffer`; unchecked."""
+        base = self.base_rows(rows)
+        return self.rows(expert, rows, self.scratch(buffer, base.shape)).sub_(base)
+
+    def check(self) -> None:
+        """NonFiniteError naming the first model with NaN or infinity in the tensor, if any."""
+        finite(self.base, "base", self.name)
+        for name, tensor in zip(self.expert_names, self.experts, strict=True):
+            finite(tensor, name, self.name)
 
 
 def finite(block: Tensor, model: str, tensor: str) -> Tensor:
     """`block` itself, or NonFiniteError naming `model` and `tensor`."""
-    import torch
-
     from aim_exp.errors import NonFiniteError
+
+    if not all_finite(block):
+        raise NonFiniteError(f"{model}: tensor {tensor} holds NaN or infinite values")
+    return block
+
+
+def all_finite(block: Tensor) -> bool:
+    """Whether no element is NaN or infinite."""
+    import torch
 
     # One pass suffices: a sum with a NaN or an infinity in it is not finite. A finite block
     # may overflow the sum, hence the second look.
-    if not torch.isfinite(block.sum()) and not torch.isfinite(block).all():
-        raise NonFiniteError(f"{model}: tensor {tensor} holds NaN or infinite values")
-    return block
+    return math.isfinite(block.sum().item()) or bool(torch.isfinite(block).all())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +116,8 @@ class MergeMethod:
     """Whether masks are drawn: the result then depends on the seed and the experts' names."""
     merges: ClassVar[bool] = True
     """Whether there is a merged model at all."""
+    from_base: ClassVar[bool] = False
+    """Whether kernels return the difference to base, which AIM then need not compute."""
     most_experts: ClassVar[int | None] = None
     """How many experts it can merge; None: any number."""
 

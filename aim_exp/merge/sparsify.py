@@ -2,27 +2,44 @@
 
 A sparsifier works in place on rows of a float32 delta. What it needs to know of the whole
 tensor is found beforehand, in a fixed order, so that neither the size of a block nor the
-order of blocks changes a bit of the result.
+order of blocks changes a bit of the result. NaN stays NaN all the way.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aim_exp.merge.blocks import row_blocks, row_size
-from aim_exp.merge.method import TensorInputs
+from aim_exp.merge.masks import keep_bytes, stream_key
+from aim_exp.merge.method import SPARE, TensorInputs
+from aim_exp.merge.scratch import Scratch
 
-Sparsifier = Callable[[Tensor, slice], None]
+SAMPLE = 1 << 14
+"""Elements that give a first idea of a threshold; in a tensor of fewer than four times as many
+all are looked at."""
+SAMPLE_RUN = 8
+"""Neighbours taken at each place: more are quicker to get and less of a sample."""
 
-_GOLDEN_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
-_MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
-_MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-_LANES = 4  # 16-bit draws in a 64-bit word
+
+def _all(delta: Tensor, rows: slice) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Sparsifier:
+    """`keep` sets what it drops of a delta's rows to zero; the rest is to be times `rescale`."""
+
+    keep: Callable[[Tensor, slice], None] = _all
+    rescale: float = 1.0
 
 
 def top_k(inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
@@ -33,28 +50,20 @@ def top_k(inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
     n = inputs.base.numel()
     k = max(1, int(density * n))
     if k >= n:
-        return _keep_all
-    magnitudes = np.empty(n, dtype=np.float32)
-    end = 0
-    for delta in _deltas(inputs, expert):
-        start, end = end, end + delta.numel()
-        torch.abs(delta.flatten(), out=torch.from_numpy(magnitudes[start:end]))
-    threshold = np.partition(magnitudes, n - k)[n - k]
-    spare = k - int(np.count_nonzero(magnitudes > threshold))
-    last = int(np.flatnonzero(magnitudes == threshold)[spare - 1])
+        return Sparsifier()
+    threshold, last = _threshold(inputs, expert, k)
+    below = float(np.nextafter(np.float32(threshold), np.float32(0)))
     columns = row_size(inputs.base.shape)
-    limit = float(threshold)
 
     def keep(delta: Tensor, rows: slice) -> None:
-        magnitude = delta.abs()
-        dropped = magnitude < limit
-        first = rows.start * columns
-        if last + 1 - first < delta.numel():  # equal ones beyond `last` go too
-            tail = max(0, last + 1 - first)
-            dropped.view(-1)[tail:] |= magnitude.view(-1)[tail:] == limit
-        delta.masked_fill_(dropped, 0)
+        flat = delta.view(-1)
+        split = min(max(0, last + 1 - rows.start * columns), flat.numel())
+        # hardshrink zeroes all up to a magnitude: up to `last`, what is less than the
+        # threshold, beyond it also what is equal.
+        for part, limit in ((flat[:split], below), (flat[split:], threshold)):
+            torch.hardshrink(part, limit, out=part)
 
-    return keep
+    return Sparsifier(keep)
 
 
 def random_drop(
@@ -65,85 +74,137 @@ def random_drop(
     The mask depends on (seed, expert's name, tensor's name, index of the element) alone.
     """
     if density >= 1:
-        return _keep_all
-    key = _stream_key(inputs.seed, inputs.expert_names[expert], inputs.name)
+        return Sparsifier()
+    key = stream_key(inputs.seed, inputs.expert_names[expert], inputs.name)
     columns = row_size(inputs.base.shape)
 
-    def kept(rows: slice, like: Tensor) -> Tensor:
-        mask = keep_mask(key, rows.start * columns, like.numel(), density)
-        return mask.view(like.shape)
+    def keep(delta: Tensor, rows: slice) -> None:
+        kept = keep_bytes(key, rows.start * columns, delta.numel(), density, inputs.scratch)
+        mask = inputs.scratch("mask", delta.shape)
+        mask.view(-1).copy_(kept)
+        delta.mul_(mask)
 
     factor = 1.0
     if rescale == "inv_density":
         factor = 1 / density
     elif rescale == "l1":
         before = after = 0.0
-        for rows, delta in zip(row_blocks(inputs.base.shape), _deltas(inputs, expert), strict=True):
-            before += delta.abs().sum(dtype=torch.float64).item()
-            after += (delta.abs() * kept(rows, delta)).sum(dtype=torch.float64).item()
+        for rows, delta in _deltas(inputs, expert):
+            before += delta.abs_().sum(dtype=torch.float64).item()
+            keep(delta, rows)
+            after += delta.sum(dtype=torch.float64).item()
         factor = before / after if after else 1.0
-
-    def drop(delta: Tensor, rows: slice) -> None:
-        delta.mul_(kept(rows, delta))
-        if factor != 1.0:
-            delta.mul_(factor)
-
-    return drop
+    return Sparsifier(keep, factor)
 
 
-def elect_and_sum(deltas: list[Tensor], weights: list[float], *, normalize: bool) -> Tensor:
-    """Sum the weighted deltas that have the sign of their total; overwrites `deltas`.
+def elect_and_sum(
+    deltas: list[Tensor], weights: list[float], scratch: Scratch, *, normalize: bool
+) -> Tensor:
+    """Sum the weighted `deltas` that have the sign of their total; overwrites them.
 
     With `normalize`, divided elementwise by the sum of the weights kept (1 where none is).
     """
-    for delta, weight in zip(deltas, weights, strict=True):
-        delta.mul_(weight)
-    total = deltas[0].clone()
+    shape = deltas[0].shape
+    total = scratch("total", shape).copy_(deltas[0])
     for delta in deltas[1:]:
         total.add_(delta)
-    positive = total >= 0
-    kept_weight = torch.zeros_like(total) if normalize else None
-    total.zero_()
+    # +1 or -1; of a zero +1: its sign is minus only where every delta is zero.
+    sign = torch.copysign(torch.ones(()), total, out=scratch("sign", shape))
+    kept, kept_weight = total.zero_(), scratch("kept weight", shape).zero_()
     for delta, weight in zip(deltas, weights, strict=True):
-        agrees = torch.where(positive, delta > 0, delta < 0)
-        total.add_(delta.mul_(agrees))
-        if kept_weight is not None:
-            kept_weight.add_(agrees, alpha=weight)
-    if kept_weight is not None:
-        total.div_(kept_weight.masked_fill_(kept_weight == 0, 1))
-    return total
+        agreeing = delta.mul_(sign).relu_()  # its magnitude where the signs agree, or zero
+        kept.add_(agreeing)
+        if normalize:
+            kept_weight.add_(agreeing.sign_(), alpha=weight)
+    kept.mul_(sign)
+    if normalize:
+        # One where no weight is kept; comparing and filling would take several times as long.
+        nonzero = torch.sign(kept_weight, out=sign)
+        kept_weight.add_(torch.addcmul(torch.ones(()), nonzero, nonzero, value=-1, out=sign))
+        kept.div_(kept_weight)
+    return kept
 
 
-def keep_mask(key: int, first: int, count: int, density: float) -> Tensor:
-    """Whether elements `first` .. `first + count` of stream `key` stay: bool [count].
+def _threshold(inputs: TensorInputs, expert: int, k: int) -> tuple[float, int]:
+    """The k-th largest magnitude of a delta, and the index of the last one equal to it to keep.
 
-    A counter-based generator: SplitMix64 (Steele et al. 2014) of the index, four 16-bit
-    draws to a word, in integer operations that every device computes alike.
+    Exact in one pass over the tensor: a sample tells between which two magnitudes the k-th
+    lies, almost surely; the pass counts what is above and what equals either, and collects
+    the few between. Deltas of bfloat16 models take few values: many elements equal a bound.
+    Where the sample was wrong, a second pass has all magnitudes between its bounds.
     """
-    words = torch.arange(first // _LANES, (first + count - 1) // _LANES + 1, dtype=torch.int64)
-    words.mul_(_GOLDEN_GAMMA).add_(key)
-    words.bitwise_xor_(_logical_shift(words, 30)).mul_(_MIX_1)
-    words.bitwise_xor_(_logical_shift(words, 27)).mul_(_MIX_2)
-    words.bitwise_xor_(_logical_shift(words, 31))
-    draws = words.view(torch.int16)[first % _LANES :][:count]
-    return draws < max(1, min(65535, round(density * 65536))) - 32768
+    for low, high in (_bracket(inputs, expert, k), (np.float32(0), np.float32(np.inf))):
+        parts = [_split(magnitudes, low, high) for _, magnitudes in _magnitudes(inputs, expert)]
+        rank = k - sum(part.above for part in parts)  # among what is at most `high`
+        inside = np.concatenate([part.inside for part in parts])
+        at_high, at_low = sum(part.at_high for part in parts), sum(part.at_low for part in parts)
+        if 0 < rank <= at_high + inside.size + at_low:
+            break
+    else:  # k elements are NaN: all of them are kept, for the stream to refuse
+        return 0.0, inputs.base.numel()
+    if rank <= at_high:
+        threshold, equal = high, [part.at_high for part in parts]
+    elif rank <= at_high + inside.size:
+        rank -= at_high
+        place = inside.size - rank
+        threshold = np.partition(inside, place)[place]
+        rank -= np.count_nonzero(inside > threshold)
+        equal = [np.count_nonzero(part.inside == threshold) for part in parts]
+    else:
+        rank -= at_high + inside.size
+        threshold, equal = low, [part.at_low for part in parts]
+    block = int(np.searchsorted(np.cumsum(equal), rank))
+    first, magnitudes = next(islice(_magnitudes(inputs, expert, block), 1))
+    last = np.flatnonzero(magnitudes == threshold)[rank - sum(equal[:block]) - 1]
+    return float(threshold), first + int(last)
 
 
-def _logical_shift(words: Tensor, bits: int) -> Tensor:
-    """Shift right and fill with zeros: torch has no unsigned shift."""
-    return (words >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+class _Part(NamedTuple):
+    """How a block's magnitudes lie to two bounds."""
+
+    above: int
+    at_high: int
+    inside: NDArray[np.float32]
+    at_low: int
 
 
-def _stream_key(seed: int, expert: str, tensor: str) -> int:
-    digest = hashlib.sha256(f"{seed}\n{expert}\n{tensor}".encode()).digest()
-    return int.from_bytes(digest[:8], "little", signed=True)
+def _split(magnitudes: NDArray[np.float32], low: np.float32, high: np.float32) -> _Part:
+    at_most, at_high, more = magnitudes <= high, magnitudes == high, magnitudes > low
+    return _Part(
+        above=magnitudes.size - int(np.count_nonzero(at_most)),  # NaN too
+        at_high=int(np.count_nonzero(at_high)) if high != low else 0,
+        inside=np.compress(more & at_most & ~at_high, magnitudes),
+        at_low=int(np.count_nonzero(magnitudes == low)),
+    )
 
 
-def _deltas(inputs: TensorInputs, expert: int) -> Iterator[Tensor]:
-    """The task vector block by block, always the same blocks."""
-    for rows in row_blocks(inputs.base.shape):
-        yield inputs.rows(expert, rows).sub_(inputs.base_rows(rows))
+def _bracket(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32, np.float32]:
+    """Between which bounds the k-th largest magnitude lies, by `SAMPLE` spread elements."""
+    n = inputs.base.numel()
+    if n < 4 * SAMPLE:
+        return np.float32(0), np.float32(np.inf)
+    runs = SAMPLE // SAMPLE_RUN
+    tuned, base = (
+        tensor.reshape(-1)[: n // runs * runs].view(runs, -1)[:, :SAMPLE_RUN].flatten().float()
+        for tensor in (inputs.experts[expert], inputs.base)
+    )
+    sample = np.sort(tuned.sub_(base).abs_().numpy())
+    share = k / n
+    center = SAMPLE * (1 - share)
+    margin = 5 * math.sqrt(SAMPLE * share * (1 - share)) + 1
+    return sample[max(0, int(center - margin))], sample[min(SAMPLE - 1, int(center + margin))]
 
 
-def _keep_all(delta: Tensor, rows: slice) -> None:
-    pass
+def _magnitudes(
+    inputs: TensorInputs, expert: int, block: int = 0
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The magnitudes of a delta from a block on, flat, with the index of each block's first."""
+    columns = row_size(inputs.base.shape)
+    for rows, delta in _deltas(inputs, expert, block):
+        yield rows.start * columns, delta.abs_().view(-1).numpy()
+
+
+def _deltas(inputs: TensorInputs, expert: int, block: int = 0) -> Iterator[tuple[slice, Tensor]]:
+    """The task vector block by block from a block on, always the same blocks."""
+    for rows in islice(row_blocks(inputs.base.shape), block, None):
+        yield rows, inputs.delta(expert, rows, SPARE)

@@ -7,16 +7,21 @@ et al. 2023).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from aim_exp.merge.method import Kernel, TensorInputs, WeightedMethod, number_problem
+from aim_exp.merge.method import SPARE, Kernel, TensorInputs, WeightedMethod, number_problem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aim_exp.merge.scratch import Scratch
     from aim_exp.merge.sparsify import Sparsifier
+
+WeightedDelta = Callable[[int, str], "Tensor"]
+"""An expert's number and the name of a buffer to what is kept of its delta, times its weight."""
 
 RESCALES = ("inv_density", "l1", None)
 
@@ -25,6 +30,7 @@ RESCALES = ("inv_density", "l1", None)
 class TaskArithmetic(WeightedMethod):
     """`base + scale * sum(w_i d_i)` (Ilharco et al. 2023), and the frame of the family."""
 
+    from_base: ClassVar[bool] = True
     scale: float
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
@@ -35,11 +41,11 @@ class TaskArithmetic(WeightedMethod):
         """What to keep of each task vector; none: all of it."""
         return []
 
-    def combine(self, deltas: list[Tensor], weights: list[float]) -> Tensor:
-        """The weighted sum; may overwrite `deltas`."""
-        total = deltas[0].mul_(weights[0])
-        for delta, weight in zip(deltas[1:], weights[1:], strict=True):
-            total.add_(delta, alpha=weight)
+    def combine(self, delta: WeightedDelta, weights: list[float], scratch: Scratch) -> Tensor:
+        """The sum of the weighted deltas."""
+        total = delta(0, "total")
+        for index in range(1, len(weights)):
+            total.add_(delta(index, SPARE))
         return total
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
@@ -47,12 +53,16 @@ class TaskArithmetic(WeightedMethod):
         weights = self.weights(inputs.expert_names)
         sparsifiers = self.sparsifiers(inputs)
 
+        def weighted(rows: slice, expert: int, buffer: str) -> Tensor:
+            delta, factor = inputs.delta(expert, rows, buffer), weights[expert]
+            if sparsifiers:
+                sparsifiers[expert].keep(delta, rows)
+                factor *= sparsifiers[expert].rescale
+            return delta if factor == 1 else delta.mul_(factor)
+
         def merge(rows: slice) -> Tensor:
-            base = inputs.base_rows(rows)
-            deltas = [inputs.rows(index, rows).sub_(base) for index in range(len(weights))]
-            for delta, sparsify in zip(deltas, sparsifiers, strict=False):
-                sparsify(delta, rows)
-            return base.add_(self.combine(deltas, weights), alpha=float(self.scale))
+            total = self.combine(partial(weighted, rows), weights, inputs.scratch)
+            return total if self.scale == 1 else total.mul_(self.scale)
 
         return merge
 
@@ -78,11 +88,12 @@ class SignElection(SparseMethod):
 
     normalize: bool
 
-    def combine(self, deltas: list[Tensor], weights: list[float]) -> Tensor:
+    def combine(self, delta: WeightedDelta, weights: list[float], scratch: Scratch) -> Tensor:
         """TIES's elect and disjoint merge; a sum of zero elects plus."""
         from aim_exp.merge.sparsify import elect_and_sum
 
-        return elect_and_sum(deltas, weights, normalize=self.normalize)
+        deltas = [delta(index, f"delta {index}") for index in range(len(weights))]
+        return elect_and_sum(deltas, weights, scratch, normalize=self.normalize)
 
 
 @dataclass(frozen=True, kw_only=True)

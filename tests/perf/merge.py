@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,9 +22,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from aim_exp.checkpoint.reader import Checkpoint
 
 OURS = ("linear", "task_arithmetic", "task_arithmetic+aim", "ties", "dare_linear", "dare_ties")
+"""A method; `+aim` relaxes with omega 0.4, `@2` takes two threads."""
 FLOOR = "floor"
+FLOOR_CHUNK = 1 << 20
 DENSITY = 0.2
 MERGEKIT = {
     "linear": {"merge_method": "linear"},
@@ -71,6 +80,7 @@ def main() -> None:
 
 def _measure(job: str, models: list[Path], out: Path, mergekit: str | None) -> Measured:
     """Run a job in a process of its own; mergekit tells no figures without its imports."""
+    shutil.rmtree(out, ignore_errors=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if job.startswith("mergekit:"):
         assert mergekit
@@ -107,8 +117,7 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
     from aim_exp.aim import AimSettings
     from aim_exp.checkpoint.reader import Checkpoint
     from aim_exp.checkpoint.writer import CheckpointWriter
-    from aim_exp.merge import sparsify  # noqa: F401 (an import, not work)
-    from aim_exp.saliency import Saliency
+    from aim_exp.merge import sparsify  # noqa: F401 (an import is no part of the work)
     from aim_exp.streaming import Relaxation, stream_merge
 
     torch.set_num_threads(1)
@@ -120,13 +129,16 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
         "dare_linear": lambda: merge.DareLinear(**dare),
         "dare_ties": lambda: merge.DareTies(normalize=False, **dare),
     }
-    method = methods[job.removesuffix("+aim")]()
+    name, _, threads = job.partition("@")
+    method = methods[name.removesuffix("+aim")]()
     base, *experts = (Checkpoint(model, model.name) for model in models)
     relax = None
-    if job.endswith("+aim"):
+    if name.endswith("+aim"):
+        from aim_exp.saliency import Saliency
+
         widths = {name: info.shape[-1] for name, info in base.tensors.items()}
         channels = {n: torch.rand(w) for n, w in widths.items() if "embed" not in n}
-        saliency = Saliency(channels, dict.fromkeys(channels, -1), tokens=1)
+        saliency = Saliency(channels, dict.fromkeys(channels, -1), tied={}, tokens=1)
         settings = AimSettings(
             statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep"
         )
@@ -134,50 +146,59 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
 
     def work() -> None:
         with CheckpointWriter(out, base, None) as writer:
-            stream_merge(base, experts, method, writer, seed=0, relax=relax)
+            count = int(threads or 1)
+            stream_merge(base, experts, method, writer, seed=0, relax=relax, threads=count)
 
     return work
 
 
 def _floor(models: list[Path], out: Path) -> Callable[[], object]:
-    """As little as one can do: read, widen, add, round, write; nothing checked."""
+    """As little as one can do: map, widen, add, round, write; in place, and nothing checked."""
     import numpy as np
+    import torch  # noqa: F401 (the reader's: an import is no part of the work)
 
     from aim_exp.checkpoint.reader import Checkpoint
 
     checkpoints = [Checkpoint(model, model.name) for model in models]
-    chunk = 1 << 20
+    buffers = np.empty((3, FLOOR_CHUNK), np.uint32)
+    rounded_buffer = np.empty(FLOOR_CHUNK, np.uint16)
 
-    def widened(raw: np.ndarray) -> np.ndarray:
-        return (raw.astype(np.uint32) << 16).view(np.float32)
+    def widen(raw: np.ndarray, out: np.ndarray) -> None:
+        np.copyto(out, raw)
+        np.left_shift(out, 16, out=out)
 
     def work() -> None:
-        out.mkdir(exist_ok=True)
-        with (out / "floor.bin").open("wb") as file:
-            for raw in zip(*(_raw_chunks(c, chunk) for c in checkpoints), strict=True):
-                base = widened(raw[0])
-                total = base.copy()
+        out.mkdir()
+        with (out / "floor.bin").open("wb", buffering=0) as file:
+            for raw in zip(*map(_raw_chunks, checkpoints), strict=True):
+                base, total, spare = buffers[:, : raw[0].size]
+                rounded = rounded_buffer[: raw[0].size]
+                widen(raw[0], base)
+                np.copyto(total, base)
                 for part in raw[1:]:
-                    delta = widened(part)
-                    delta -= base
-                    total += delta
-                bits = total.view(np.uint32)
-                bits += 0x7FFF + ((bits >> 16) & 1)  # round to nearest, ties to even
-                file.write((bits >> 16).astype(np.uint16).tobytes())
+                    widen(part, spare)
+                    delta, sums = spare.view(np.float32), total.view(np.float32)
+                    np.subtract(delta, base.view(np.float32), out=delta)
+                    np.add(sums, delta, out=sums)
+                np.right_shift(total, 16, out=spare)  # round to nearest, ties to even
+                np.bitwise_and(spare, 1, out=spare)
+                np.add(spare, 0x7FFF, out=spare)
+                np.add(total, spare, out=total)
+                np.right_shift(total, 16, out=total)
+                np.copyto(rounded, total, casting="unsafe")
+                file.write(rounded.data)
 
     return work
 
 
-def _raw_chunks(checkpoint: object, chunk: int) -> Iterator[object]:
+def _raw_chunks(checkpoint: Checkpoint) -> Iterator[np.ndarray]:
     """A bfloat16 checkpoint's values as uint16, mapped, in chunks."""
-    import numpy as np
     import torch
 
-    for name in checkpoint.tensors:  # type: ignore[attr-defined]
-        raw = checkpoint.tensor(name).view(torch.uint16).numpy().reshape(-1)  # type: ignore[attr-defined]
-        assert raw.dtype == np.uint16
-        for start in range(0, raw.size, chunk):
-            yield raw[start : start + chunk]
+    for name in checkpoint.tensors:
+        raw = checkpoint.tensor(name).view(torch.uint16).numpy().reshape(-1)
+        for start in range(0, raw.size, FLOOR_CHUNK):
+            yield raw[start : start + FLOOR_CHUNK]
 
 
 def _mergekit_command(name: str, models: list[Path], out: Path, python: str) -> list[str]:
@@ -230,8 +251,8 @@ def _print_table(rounds: dict[str, list[Measured]], options: argparse.Namespace)
 
     print(
         f"{options.parameters / 1e6:.0f} M parameters, base + {options.experts} experts, bf16, "
-        f"one thread; {platform.machine()}, {os.cpu_count()} processors; "
-        f"medians of {options.rounds} rounds"
+        f"one thread; {platform.machine()}, {os.cpu_count()} processors, "
+        f"load {os.getloadavg()[0]:.1f}; medians of {options.rounds} rounds"
     )
     print(f"{'':28}{'CPU s':>8}{'spread':>14}{'/ floor':>9}{'process':>9}{'wall':>8}{'MiB':>7}")
     for job, runs in rounds.items():
@@ -248,7 +269,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--parameters", type=int, default=500_000_000)
     parser.add_argument("--experts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--methods", nargs="*", choices=OURS)
+    parser.add_argument("--methods", nargs="*", help=f"of {', '.join(OURS)}; NAME@2: two threads")
     parser.add_argument("--mergekit", metavar="PATH/python", help="its interpreter")
     parser.add_argument("--folder", help="where the models are kept (default: temporary)")
     parser.add_argument("--json", metavar="FILE", help="write every round's figures")

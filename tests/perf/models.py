@@ -29,10 +29,11 @@ def make_family(folder: Path, parameters: int, experts: int) -> list[Path]:
             for tensor, info in template.tensors.items():
                 shared = torch.Generator().manual_seed(hash_of(tensor))
                 own = torch.Generator().manual_seed(hash_of(tensor) + index)
+                rows, *row_shape = info.shape
                 step = max(1, SEED_SHARD // info.shape[-1]) if len(info.shape) > 1 else 1 << 30
-                for start in range(0, info.shape[0], step):
-                    stop = min(start + step, info.shape[0])
-                    shape = (stop - start, *info.shape[1:])
+                for start in range(0, rows, step):
+                    stop = min(start + step, rows)
+                    shape = (stop - start, *row_shape)
                     values = 0.02 * torch.randn(shape, generator=shared)
                     if index:
                         values += 0.001 * torch.randn(shape, generator=own)
