@@ -165,8 +165,10 @@ def test_a_local_copy_of_the_pile(tmp_path: Path, tokenizer: PreTrainedTokenizer
         assert list(pile(path).texts()) == TEXTS
         found = pile(path).blocks(tokenizer)
         assert found.ids.tolist() == same.ids.tolist()
-    assert pile(plain).source(tmp_path) == pile(plain).source(tmp_path) != pile(packed).source(
-        tmp_path
+    assert (
+        pile(plain).source(tmp_path)
+        == pile(plain).source(tmp_path)
+        != pile(packed).source(tmp_path)
     )
 
 

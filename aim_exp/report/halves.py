@@ -87,15 +87,11 @@ def _items_at_hand(job: Job) -> bool:
     sources = _sources(job)
     if not all(Path(file).is_file() for file, _ in sources):
         return False
-    return all(
-        _kept(values, half) for values in _items(job.directory, sources) for half in (0, 1)
-    )
+    return all(_kept(values, half) for values in _items(job.directory, sources) for half in (0, 1))
 
 
 @cache
-def _items(
-    directory: Path, sources: tuple[tuple[str, str], ...]
-) -> list[list[tuple[int, float]]]:
+def _items(directory: Path, sources: tuple[tuple[str, str], ...]) -> list[list[tuple[int, float]]]:
     """Per benchmark the number and the value of each item."""
     return [_values(Path(file), *metric.split(",", 1)) for file, metric in sources]
 
