@@ -16,7 +16,7 @@ from aim_exp.report.terminal import print_sweep
 
 EPILOG = """\
 examples:
-  python -m aim_exp.report multirun/2026-01-31/12-00-00
+  python -m aim_exp.report outputs/sweeps/DATE_ID
   python -m aim_exp.report SWEEP_A SWEEP_B --out compared --axes mmlu gsm8k
   python -m aim_exp.report SWEEP --published
   python -m aim_exp.report --paper
