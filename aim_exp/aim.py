@@ -105,8 +105,10 @@ def blend(base: Tensor, merged: Tensor, r: Tensor, out: Tensor | None = None) ->
     """`base + (merged - base) * r` in float32, exact at r = 0 and r = 1; `r` broadcasts."""
     import torch
 
-    # lerp starts from whichever end is nearer, which makes both ends exact.
-    return torch.lerp(base.float(), merged, r, out=out)
+    start = base.float()
+    found = torch.sub(merged, start, out=out).mul_(r).add_(start)
+    whole = r == 1  # where base + (merged - base) need not round to merged
+    return torch.where(whole, merged, found) if whole.any() else found
 
 
 def named_scaling(name: str, seed: int, tensor_name: str) -> Scaling | None:
