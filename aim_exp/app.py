@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import logging
 import os
+import re
 import shlex
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,13 +27,12 @@ from aim_exp.callbacks import SweepReport
 from aim_exp.console import console, error_console
 from aim_exp.errors import AimError, ConfigError
 from aim_exp.records import RunRecord
-from aim_exp.schema import register
+from aim_exp.schema import CONFIG_FOLDER, known_keys, register
 from aim_exp.tracking import RunInfo
 
 if TYPE_CHECKING:
     from aim_exp.build import Run
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "conf"
 MOST_LINES = 6
 """Of an error that is not ours."""
 SMALL_MACHINE = 4
@@ -38,39 +40,51 @@ SMALL_MACHINE = 4
 NEXT_COMMAND = "python run.py -m method=ties,dare_ties,task_arithmetic omega=null,0.4"
 
 log = logging.getLogger(__name__)
-_planned: set[str] = set()
-"""What `plan=true` has shown in this process."""
 
 
-class JobFailed(Exception):
-    """A job ended in an error that has been told and recorded."""
+@dataclass
+class _Process:
+    """What the jobs of this process leave behind for its end."""
+
+    failed: bool = False
+    planned: set[str] = field(default_factory=set)
+    """What `plan=true` has shown."""
+
+
+_process = _Process()
 
 
 def main() -> None:
     """`python run.py` and `aim-exp`: exit code 0, or 1 if anything failed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printing
     register()
-    failed = False
     try:
         _job()
-    except JobFailed:
-        failed = True
     except (HydraException, OmegaConfBaseException) as error:
         if "debug=true" in sys.argv:
             raise
         _say_error(_first_lines(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        _say_error("Interrupted. The same command goes on where this one stopped.")
-        failed = True
+        _say_error("interrupted; the same command goes on where this one stopped")
+        _process.failed = True
+    except _SweepEnded:
+        pass
     if SweepReport.directory:
-        failed |= _end_sweep(SweepReport.directory)
-    sys.exit(int(failed))
+        _process.failed |= _end_sweep(SweepReport.directory)
+    sys.exit(int(_process.failed))
+
+
+class _SweepEnded(BaseException):
+    """`fail_fast`: the one kind of thing that a launcher does not catch."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")
 def _job(config: DictConfig) -> None:
-    """One run of the configuration."""
+    """One run of the configuration.
+
+    A failure is recorded and told, not raised: a sweep goes on, and Hydra adds no words.
+    """
     told = HydraConfig.get()
     choices = {group: str(choice) for group, choice in told.runtime.choices.items()}
     directory = Path(told.runtime.output_dir)
@@ -81,16 +95,14 @@ def _job(config: DictConfig) -> None:
             _show_plan(config, choices)
         else:
             _carry_out(config, choices, directory, sweep)
-    except (Exception, KeyboardInterrupt) as error:
+    except Exception as error:
         if config.debug:
             traceback.print_exc()
         log.exception("failed")
         _say_error(_explain(error))
-        if isinstance(error, KeyboardInterrupt):
-            raise
+        _process.failed = True
         if config.fail_fast and sweep:
-            raise SystemExit(1) from error  # the one thing that a launcher does not catch
-        raise JobFailed from error
+            raise _SweepEnded from error
 
 
 def _carry_out(
@@ -102,7 +114,7 @@ def _carry_out(
     run: Run | None = None
     try:
         run = _checked(config, choices)
-        console.print(f"[bold]{_name(run)}[/]  [dim]{directory}[/]", soft_wrap=True)
+        console.print(f"[bold]{escape(_name(run))}[/]", soft_wrap=True)
         run.tracker.start(_run_info(run, directory, sweep))
         from aim_exp.pipeline import MODEL_FOLDER, Pipeline
 
@@ -127,6 +139,8 @@ def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
     from aim_exp.build import build
 
     run = build(config, choices)
+    if problem := _device_problem(run.device):
+        raise ConfigError([problem])
     if run.recipe.suite.benchmarks:
         from aim_exp.evaluate.check import check_suite
 
@@ -156,7 +170,7 @@ def _tell(run: Run, record: RunRecord, directory: Path, sweep: Path | None) -> N
     if sweep:
         report.show_job(record)
     else:
-        report.show_run(record, directory, next_command=NEXT_COMMAND)
+        report.show_run(record, directory, next_command=_next_command(run))
 
 
 def _show_plan(config: DictConfig, choices: Mapping[str, str]) -> None:
@@ -164,16 +178,16 @@ def _show_plan(config: DictConfig, choices: Mapping[str, str]) -> None:
     from aim_exp.forecast import needs, told, work
 
     run = _checked(config, choices)
-    console.print(f"[bold]{_name(run)}[/]")
+    console.print(f"[bold]{escape(_name(run))}[/]", soft_wrap=True)
     for item in work(run):
-        if item.key not in _planned:
-            _planned.add(item.key)
+        if item.key not in _process.planned:
+            _process.planned.add(item.key)
             state = "to do " if item.to_do == item.parts else f"{item.to_do} to do"
             state = "cached" if not item.to_do else state
             console.print(f"  {state:<7} {item.what}  [dim]{item.key[:12]}[/]", soft_wrap=True)
     for line in told(needs(run)):
-        if line not in _planned:
-            _planned.add(line)
+        if line not in _process.planned:
+            _process.planned.add(line)
             console.print(f"  [dim]{line}[/]", soft_wrap=True)
 
 
@@ -207,6 +221,30 @@ def _name(run: Run) -> str:
     return " ".join([run.choices["method"], f"omega={omega}", *others])
 
 
+def _device_problem(device: str) -> str | None:
+    """Whether the device is there; the processor always is."""
+    if device in ("auto", "cpu"):
+        return None
+    import torch
+
+    kind, _, index = device.partition(":")
+    if kind == "mps":
+        there = torch.backends.mps.is_available()
+    else:
+        there = int(index or 0) < torch.cuda.device_count()
+    return None if there else f"device={device}: torch {torch.__version__} sees none; use auto"
+
+
+def _next_command(run: Run) -> str | None:
+    """A sweep worth trying next: of methods after the default run, else of omega."""
+    own = [o for o in HydraConfig.get().overrides.task if not o.startswith(("omega=", "hydra."))]
+    if not own:
+        return NEXT_COMMAND
+    if not run.recipe.suite.benchmarks or not run.recipe.method.merges:
+        return None
+    return shlex.join(["python", "run.py", "-m", *own, "omega=null,0.2,0.4,0.6"])
+
+
 def _command() -> str:
     return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
 
@@ -223,13 +261,14 @@ def _explain(error: BaseException) -> str:
 def _first_lines(error: BaseException) -> str:
     """The words of an error of Hydra's and of its cause, without what is no help."""
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
-    unhelpful = (
-        "To append to your config",
-        "full_key:",
-        "object_type=",
-        "Config search",
-        "provider=",
-    )
+    if unknown := re.search(r"Key '(\w+)' (?:is )?not in", "\n".join(lines)):
+        close = difflib.get_close_matches(unknown[1], known_keys(), n=2)
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; see --help"
+        key = next(
+            (line[10:].strip() for line in lines if line.startswith("full_key:")), unknown[1]
+        )
+        return f"{key}: there is no such key{hint}"
+    unhelpful = ("full_key:", "object_type=", "Config search", "provider=")
     told = [line for line in dict.fromkeys(lines) if line and not line.startswith(unhelpful)]
     for index, line in enumerate(told):
         if line.startswith("Available options"):  # Hydra gives each a line of its own

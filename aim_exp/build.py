@@ -33,6 +33,8 @@ from aim_exp.types import Benchmark, ModelRef, Population, Suite
 
 DTYPES = ("float32", "bfloat16", "float16")
 GROUPS = ("population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker")
+GIVEN_KEY = "method.path"
+"""What weights merged elsewhere are called in errors."""
 BENCHMARK_KEYS = ("task", "metric", "num_fewshot", "reference_point")
 OWN_TASKS = Path(__file__).parent / "evaluate" / "tasks"
 
@@ -68,14 +70,15 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     """
     problems = _missing(config) + _top_level(config)
     parts = {group: _instantiate(config, group, problems) for group in GROUPS}
-    reads_texts = config.omega is not None and config.omega != 1
+    source: PopulationSource | None = parts["population"]
+    method: MergeMethod | None = parts["method"]
+    merges = method is not None and method.merges
+    reads_texts = merges and config.omega is not None and config.omega != 1
     for group in ("population", "aim", "evaluator", "tracker"):
         problems += _own_problems(parts[group])
     if reads_texts:  # those that nobody reads need not be there
         problems += _own_problems(parts["calibration"])
-    source: PopulationSource | None = parts["population"]
-    method: MergeMethod | None = parts["method"]
-    if method and source and source.expert_names:
+    if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
     suite = _suite(config.benchmarks, choices["benchmarks"], problems)
 
@@ -86,7 +89,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     if isinstance(method, Given):
         memo = store.root / "digests"
         path = method.path
-        given = _collect(problems, lambda: resolve_model("merged", path, "method.path", memo))
+        given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, memo))
     if population:
         problems += _fit(population, given, config.vocabulary)
     if problems:
@@ -185,7 +188,10 @@ def _fit(population: Population, given: ModelRef | None, rule: str) -> list[str]
     if not all(model.path.is_dir() for model in (population.base, *models)):
         return []
     base = Checkpoint(population.base.path, "base")
-    return fit_problems(base, [Checkpoint(model.path, model.name) for model in models], rule)
+    others = [
+        Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
+    ]
+    return fit_problems(base, others, rule)
 
 
 def _own_tokens(population: Population, given: ModelRef | None, *, fetch: bool) -> frozenset[str]:

@@ -18,6 +18,7 @@ from aim_exp.store import Store
 from aim_exp.types import StageSpec
 
 GIB = 2**30
+SCORES_OF = "scores of "
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -53,13 +54,13 @@ def work(run: Run) -> list[Work]:
     plan = run.plan
     found = []
     if plan.population:
-        found.append(_work(run.store, "train the population", plan.population))
+        found.append(_work(run.store, "the population's training", plan.population))
     if plan.saliency:
-        found.append(_work(run.store, "measure base's activations", plan.saliency))
+        found.append(_work(run.store, "base's activations", plan.saliency))
     for model in (*plan.members, *([plan.merged] if plan.merged else [])):
         scores = list(model.scores.values())
         to_do = sum(not run.store.has(stage) for stage in scores)
-        what = f"score {model.name} on {len(scores)} benchmarks"
+        what = f"{SCORES_OF}{model.name}, {len(scores)} benchmark{'s' * (len(scores) > 1)}"
         found += [Work(what, model.responses.key, len(scores), to_do)] if scores else []
     return found
 
@@ -114,7 +115,7 @@ def _seconds(run: Run) -> float | None:
         for stage, seconds in record.timings.items()
         if stage.startswith("score ")
     ]
-    to_score = sum(1 for item in work(run) if item.what.startswith("score ") and item.to_do)
+    to_score = sum(1 for item in work(run) if item.what.startswith(SCORES_OF) and item.to_do)
     return max(taken) * to_score if taken else None
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from aim_exp.build import Run
+from aim_exp.build import GIVEN_KEY, Run
 from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
 from aim_exp.checkpoint.identity import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
@@ -106,8 +106,9 @@ class Pipeline:
     def experts(self) -> Sequence[Checkpoint]:
         """What the method merges: the experts, or the weights merged elsewhere."""
         recipe = self.run.recipe
-        models = [recipe.given] if recipe.given else recipe.population.merged_experts
-        return [Checkpoint(model.path, model.name) for model in models]
+        if recipe.given:
+            return [Checkpoint(recipe.given.path, GIVEN_KEY)]
+        return [Checkpoint(model.path, model.name) for model in recipe.population.merged_experts]
 
     @cached_property
     def vocabulary(self) -> Path | None:
@@ -138,7 +139,8 @@ class Pipeline:
         longest = self.base.text_config.get("max_position_embeddings")
         if run.plan.saliency and longest is not None and block_size > longest:
             problems.append(
-                f"calibration.block_size={block_size}: base takes at most {longest} tokens"
+                f"calibration.block_size={block_size}: base takes at most {longest} tokens; "
+                f"set calibration.block_size={longest}"
             )
         if problems:
             raise ConfigError(problems)

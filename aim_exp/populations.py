@@ -153,10 +153,11 @@ class GivenPopulation(PopulationSource):
         return None
 
     def problems(self) -> list[str]:
-        """Also a table of experts that is none, and a specialty of nobody."""
-        found = _model_table_problems("population.experts", self.experts)
-        if not found and not self.experts:
-            found = ["population.experts={}: name at least one, {name: DIR or hub id}"]
+        """Also a table of experts that is none, and a specialty of nobody.
+
+        No experts at all will do for a method that merges none.
+        """
+        found = _model_table_problems("population.experts", self.experts or {})
         found += [
             f"population.experts.{name}: the name is taken; call the expert something else"
             for name in sorted(RESERVED & set(self.expert_names))
@@ -184,7 +185,7 @@ class GivenPopulation(PopulationSource):
     def resolve(self, store: Store) -> Population:
         """Digests local folders and asks the hub for commits; checks that the models fit."""
         base, problems = _resolve_table("population", {BASE: self.base}, store)
-        experts, more = _resolve_table("population.experts", self.experts, store)
+        experts, more = _resolve_table("population.experts", self.experts or {}, store)
         references, most = _resolve_table("population.references", self.references or {}, store)
         problems += more + most
         if problems:

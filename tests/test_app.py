@@ -130,7 +130,12 @@ BAD_INPUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "omega is NaN": (("omega=nan",), ("omega=nan: must be in [0, 1]",)),
     "density": (("method.density=0",), ("method.density=0.0: must be in (0, 1]",)),
     "expert": (("population.merge=[code,cooking]",), ("no expert is called cooking",)),
-    "no base": (("population=custom",), ("population.base: has no value", "population.experts")),
+    "no base": (("population=custom",), ("population.base: has no value",)),
+    "no experts": (
+        ("population=custom", "population.base=."),
+        ("population.experts: Ties merges experts, and there are none",),
+    ),
+    "no such device": (("device=cuda:7",), ("device=cuda:7: torch",)),
     "no calibration path": (("calibration=text",), ("calibration.path: has no value",)),
     "missing file": (
         ("calibration=text", "calibration.path=gone.txt"),
@@ -150,7 +155,11 @@ BAD_INPUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("omega=-1", "method.density=2", "dtype=int8", "device=tpu", "aim.scaling=odd"),
         ("omega=-1.0", "method.density=2.0", "dtype=int8", "device=tpu", "aim.scaling=odd"),
     ),
-    "unknown key": (("omga=0.3",), ("Key 'omga' not in",)),
+    "unknown key": (("omga=0.3",), ("omga: there is no such key; did you mean omega",)),
+    "unknown key of a method": (
+        ("method.densty=0.3",),
+        ("method.densty: there is no such key; did you mean density",),
+    ),
     "wrong type": (("omega=abc",), ("'abc' of type 'str' could not be converted to Float",)),
     "unknown option": (("method=magic",), ("'method/magic'", "dare_linear, dare_ties")),
 }
@@ -164,8 +173,8 @@ def test_bad_input(case: str, cli: Cli, tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
     for words in expected:
         assert words in done.stderr
-    assert len(done.stderr.splitlines()) <= len(expected) + 3
-    if case not in ("unknown key", "wrong type", "unknown option"):
+    assert len(done.stderr.splitlines()) <= len(expected) + 1
+    if not case.startswith(("unknown", "wrong type")):
         assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
             ".hydra",
             "result.json",
@@ -223,3 +232,33 @@ def test_tracebacks_are_for_those_who_ask(cli: Cli) -> None:
     done = cli("omega=7", "debug=true", "hydra.run.dir=run")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_a_run_is_called_by_what_was_set_and_says_what_to_try(cli: Cli) -> None:
+    done = cli("population.merge=[code,math]", "hydra.run.dir=run", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "ties omega=0.4 population.merge=[code,math]" in done.stdout
+    (hint,) = (line for line in done.stdout.splitlines() if line.startswith("try next"))
+    for words in ("-m", "'population.merge=[code,math]'", "omega=null,0.2,0.4,0.6"):
+        assert words in hint
+    assert "hydra.run.dir" not in hint
+
+
+def test_aim_on_a_checkpoint_needs_base_only(cli: Cli, tmp_path: Path, family: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"A sentence with the number {i} in it." for i in range(40)))
+    done = cli(
+        "population=custom", f"population.base={family / 'base'}", "method=checkpoint",
+        f"method.path={family / 'a'}", "calibration=text", f"calibration.path={text}",
+        "calibration.block_size=32", "benchmarks=none", "save_model=true", "tracker=none",
+        "hydra.run.dir=run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "model" in [line.split()[0] for line in done.stdout.splitlines() if line.split()]
+    record = result(tmp_path / "run")
+    assert record["relaxation"]["all"]["delta_kept"] < 1
+    wrong = cli(
+        "population=tiny", "method=checkpoint", f"method.path={family / 'a'}", "hydra.run.dir=w"
+    )
+    assert wrong.returncode == 1
+    assert "error: method.path: " in wrong.stderr

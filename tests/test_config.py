@@ -22,7 +22,7 @@ FILES = sorted(
     if path.relative_to(CONFIG_FOLDER).parts[0] in GROUPS
 )
 REQUIRED = {
-    "population/custom": ["population.base=DIR", "population.experts={a: DIR}"],
+    "population/custom": ["population.base=DIR"],
     "method/checkpoint": ["method.path=DIR"],
     "calibration/text": ["calibration.path=FILE"],
     "benchmarks/lm_eval": ["benchmarks.tasks=[gsm8k]"],

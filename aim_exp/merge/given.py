@@ -16,6 +16,7 @@ class Given(MergeMethod):
     The pipeline hands the checkpoint to the kernel in the place of the experts.
     """
 
+    needs_experts: ClassVar[bool] = False
     path: str
 
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
@@ -33,3 +34,4 @@ class NoMerge(MergeMethod):
     """No merged model: base, experts and references are scored, and that is all."""
 
     merges: ClassVar[bool] = False
+    needs_experts: ClassVar[bool] = False

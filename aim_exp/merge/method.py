@@ -118,11 +118,17 @@ class MergeMethod:
     """Whether there is a merged model at all."""
     from_base: ClassVar[bool] = False
     """Whether kernels return the difference to base, which AIM then need not compute."""
+    needs_experts: ClassVar[bool] = True
+    """Whether it merges experts of the population at all."""
     most_experts: ClassVar[int | None] = None
     """How many experts it can merge; None: any number."""
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """What is wrong with the settings for this population, `key=value: why; fix` each."""
+        if self.needs_experts and not merged:
+            shape = "{name: DIR or hub id, ...}"
+            name = type(self).__name__
+            return [f"population.experts: {name} merges experts, and there are none; give {shape}"]
         if self.most_experts is None or len(merged) <= self.most_experts:
             return []
         return [

@@ -40,6 +40,8 @@ def print_run(
     if board.lines:
         _print_board(console, board)
     facts = run_facts(record) | {"files": _short_path(directory)}
+    if (directory / "model").is_dir():
+        facts["model"] = _short_path(directory / "model")
     _print_facts(console, facts | ({"try next": next_command} if next_command else {}))
     for warning in dict.fromkeys(record.warnings):
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
