@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import logging
 import os
-import re
 import shlex
 import sys
 import traceback
@@ -25,16 +23,16 @@ from rich.markup import escape
 
 from aim_exp.callbacks import SweepReport
 from aim_exp.console import console, error_console
-from aim_exp.errors import AimError, ConfigError
+from aim_exp.errors import ConfigError
+from aim_exp.explain import explain, first_lines
+from aim_exp.help import help_page
 from aim_exp.records import RunRecord
-from aim_exp.schema import CONFIG_FOLDER, known_keys, register
+from aim_exp.schema import CONFIG_FOLDER, register
 from aim_exp.tracking import RunInfo
 
 if TYPE_CHECKING:
     from aim_exp.build import Run
 
-MOST_LINES = 6
-"""Of an error that is not ours."""
 SMALL_MACHINE = 4
 """Processors up to which one thread is the default: more cost time where others work too."""
 NEXT_COMMAND = "python run.py -m method=ties,dare_ties,task_arithmetic omega=null,0.4"
@@ -56,6 +54,9 @@ _process = _Process()
 
 def main() -> None:
     """`python run.py` and `aim-exp`: exit code 0, or 1 if anything failed."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_page(), end="")
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printing
     register()
     try:
@@ -63,7 +64,7 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         if "debug=true" in sys.argv:
             raise
-        _say_error(_first_lines(error))
+        _say_error(first_lines(error))
         sys.exit(1)
     except KeyboardInterrupt:
         _say_error("interrupted; the same command goes on where this one stopped")
@@ -99,7 +100,7 @@ def _job(config: DictConfig) -> None:
         if config.debug:
             traceback.print_exc()
         log.exception("failed")
-        _say_error(_explain(error))
+        _say_error(explain(error))
         _process.failed = True
         if config.fail_fast and sweep:
             raise _SweepEnded from error
@@ -121,7 +122,7 @@ def _carry_out(
         record = completed_record(run, Pipeline(run, directory).execute(), _command())
     except BaseException as error:
         settings = cast("dict[str, Any]", OmegaConf.to_container(config))
-        record = failed_record(run, settings, choices, _explain(error), _command())
+        record = failed_record(run, settings, choices, explain(error), _command())
         record.write(directory)
         if run:
             run.tracker.finish(record)
@@ -247,33 +248,6 @@ def _next_command(run: Run) -> str | None:
 
 def _command() -> str:
     return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
-
-
-def _explain(error: BaseException) -> str:
-    """One or a few lines for a person; an error that is not theirs says how to see more."""
-    if isinstance(error, AimError):
-        return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return f"{type(error).__name__}: {_first_lines(error)} (debug=true shows the traceback)"
-
-
-def _first_lines(error: BaseException) -> str:
-    """The words of an error of Hydra's and of its cause, without what is no help."""
-    lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
-    if unknown := re.search(r"Key '(\w+)' (?:is )?not in", "\n".join(lines)):
-        close = difflib.get_close_matches(unknown[1], known_keys(), n=2)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; see --help"
-        key = next(
-            (line[10:].strip() for line in lines if line.startswith("full_key:")), unknown[1]
-        )
-        return f"{key}: there is no such key{hint}"
-    unhelpful = ("full_key:", "object_type=", "Config search", "provider=")
-    told = [line for line in dict.fromkeys(lines) if line and not line.startswith(unhelpful)]
-    for index, line in enumerate(told):
-        if line.startswith("Available options"):  # Hydra gives each a line of its own
-            return "\n".join([*told[:index], f"{line} {', '.join(told[index + 1 :])}"])
-    return "\n".join(told[:MOST_LINES])
 
 
 def _say_error(text: str) -> None:

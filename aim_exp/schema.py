@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from textwrap import wrap
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -111,29 +110,9 @@ def register() -> None:
         group, _, name = f"schema/{option}".rpartition("/")
         store.store(group=group, name=name, node=_option(built))
     # The same for a run's folder and all that is named after it.
-    OmegaConf.register_new_resolver("options", _options, replace=True)
-    OmegaConf.register_new_resolver("run_keys", _run_keys, replace=True)
     OmegaConf.register_new_resolver(
         "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
     )
-
-
-def _options() -> str:
-    """For the help page: a line per group with its options."""
-    groups = sorted({option.split("/")[0] for option in OPTIONS} | {"benchmarks", "experiment"})
-    lines = []
-    for group in groups:
-        files = sorted((CONFIG_FOLDER / group).rglob("*.yaml"))
-        names = [f.relative_to(CONFIG_FOLDER / group).with_suffix("").as_posix() for f in files]
-        lines += wrap(f"{group:<12} {', '.join(names)}", 78, subsequent_indent=" " * 13)
-    return "\n".join(lines)
-
-
-def _run_keys() -> str:
-    """For the help page: the keys of the run as `config.yaml` explains them."""
-    lines = (CONFIG_FOLDER / "config.yaml").read_text().splitlines()
-    keys = tuple(f"{f.name}:" for f in fields(RunConfig))
-    return "\n".join(line for line in lines if line.startswith(keys))
 
 
 def _option(built: type) -> type:

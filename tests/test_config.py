@@ -131,7 +131,7 @@ LAYERS = (
     {"store", "checkpoint", "calibration", "saliency", "streaming", "evaluate", "evaluators",
      "tracking", "records", "provenance", "embedded", "populations"},
     {"plan", "build", "pipeline", "recording", "model_card"},
-    {"app", "schema", "callbacks", "report", "forecast", "diff"},
+    {"app", "schema", "callbacks", "report", "forecast", "diff", "help", "explain"},
 )  # fmt: skip
 """From the bottom up; a module imports from its own layer and from those below."""
 
@@ -164,3 +164,17 @@ def test_a_light_start() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_help_names_every_option_and_explains_every_key() -> None:
+    done = subprocess.run(
+        [sys.executable, "run.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    words = set(re.findall(r"[\w/]+", done.stdout))
+    options = {f.split("/", 1)[1] for f in FILES}
+    experiments = {path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml")}
+    assert options | experiments <= words
+    assert len(experiments) == 6
+    plain = {f.name for f in fields(RunConfig)} - GROUPS
+    explained = {line.split(":")[0].strip() for line in done.stdout.splitlines() if "#" in line}
+    assert explained == plain
