@@ -214,7 +214,8 @@ def _own_tokens(population: Population, given: ModelRef | None, *, fetch: bool) 
 def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
     if OmegaConf.is_missing(config, "tasks"):
         return None
-    tasks: Any = OmegaConf.to_container(config, resolve=True)["tasks"]  # type: ignore[index]
+    plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+    tasks = plain["tasks"]
     if isinstance(tasks, list):
         tasks = {task: {"task": task} for task in tasks}
     if not isinstance(tasks, dict):
@@ -223,7 +224,7 @@ def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
     benchmarks = [_benchmark(config, name, entry, problems) for name, entry in tasks.items()]
     if config.limit is not None and config.limit <= 0:
         problems.append(f"benchmarks.limit={config.limit}: must be above 0, or null")
-    generation: Any = OmegaConf.to_container(config)["generation"] or {}  # type: ignore[index]
+    generation = plain["generation"] or {}
     if not isinstance(generation, dict):
         problems.append(f"benchmarks.generation={generation}: must be a table {{argument: value}}")
         return None
