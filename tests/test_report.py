@@ -230,6 +230,20 @@ def test_a_job_of_a_sweep_has_one_line(tmp_path):
     assert printed(partial(show_job, failed())) == "ties omega=0.4\n"
 
 
+def test_a_table_too_wide_for_the_terminal_wraps_its_settings(tmp_path):
+    for job in range(4):
+        varied = record("task_arithmetic", 0.4)
+        varied.calibration = {"name": "text", "n_samples": 16 * (job + 1), "path": f"text{job}.txt"}
+        varied.method_settings = {"weight": {"code": job, "math": 1.5}, "scale": 0.1 * job}
+        write_all(tmp_path / f"a_rather_long_name_of_a_job_{job}", varied)
+    text = printed(partial(show_sweep, tmp_path), 80)
+    gain = f"{record('task_arithmetic', 0.4).hypervolume_gain:.3f}"
+    assert text.count(gain) == 4
+    for job in range(4):
+        assert f"n_samples={16 * (job + 1)}" in text
+    assert max(map(len, text.splitlines()[:-2])) <= 80
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_sweep_table_fits_and_has_every_score(width, tmp_path):
     top = tuple(1.0 if name in ("mbpp", "mmlu") else 0.5 for name in BENCHMARKS)

@@ -75,7 +75,7 @@ def _print_title(console: Console, title: str) -> None:
 
 
 def _print_board(console: Console, board: Board) -> None:
-    """The first layout that fits the width; the narrowest one, uncut, if none does."""
+    """The first layout that fits the width; the last one fits any, since its text wraps."""
     layouts = [
         _table(board, errors=True, gap=2),
         _table(board, errors=True, gap=1),
@@ -85,17 +85,17 @@ def _print_board(console: Console, board: Board) -> None:
     if len(board.lead) == 1:
         layouts += [_transposed(board, errors=True), _transposed(board, errors=False)]
     else:
-        layouts += [_table(board, errors=True, benchmarks=False)]
+        layouts += [_table(board, errors=True, benchmarks=False), _wrapping(board)]
     unlimited = console.options.update_width(10_000)
     widths = [Measurement.get(console, unlimited, table).maximum for table in layouts]
     fitting = [i for i, width in enumerate(widths) if width <= console.width]
-    chosen = fitting[0] if fitting else widths.index(min(widths))
+    chosen = fitting[0] if fitting else len(layouts) - 1
     console.print()
-    console.print(layouts[chosen], width=max(console.width, widths[chosen]), crop=False)
+    console.print(layouts[chosen])
     if board.benchmarks:
         console.print()
         legend = _legend(board)
-        if board.with_gain and layouts[chosen] is layouts[-1]:
+        if board.with_gain and chosen >= len(layouts) - 2:
             legend += "\nscores by benchmark: in the files, or on a wider terminal"
         console.print(Text(legend, style="dim"), soft_wrap=True)
 
@@ -129,6 +129,26 @@ def _table(board: Board, *, errors: bool, benchmarks: bool = True, gap: int = 2)
         gap_cells = [""] if board.with_gain else []
         lead = named_lead("± up to", len(board.lead))
         table.add_row(*lead, "", average, *gap_cells, *scores, style="dim")
+    return table
+
+
+def _wrapping(board: Board) -> Table:
+    """A column for the job, one for all its settings, the average and the gain."""
+    table = _empty_table(2)
+    for heading in (board.lead[0], "settings"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("", "avg", "gain"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for section in board.sections:
+        for line in section:
+            job, *cells = line.lead
+            named = zip(board.lead[1:], cells, strict=True)
+            alone = ("method", "base")  # a word that explains itself
+            settings = " ".join(c if h in alone else f"{h}={c}" for h, c in named if c)
+            name = Text(job, style=ROLE_STYLE[line.role])
+            average = _cell(board, line, AVERAGE, errors=True)
+            table.add_row(name, settings, _star(line), average, _gain(line))
+        table.add_section()
     return table
 
 
