@@ -10,7 +10,7 @@ run: $(VENV)/installed
 	$(BIN)/python run.py
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
