@@ -19,13 +19,14 @@ from aim_exp.calibration import CalibrationSet
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.identity import download, resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.templates import template_problems
 from aim_exp.checkpoint.vocabulary import RULES, differs
 from aim_exp.errors import AimError, ConfigError
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluators import Evaluator
 from aim_exp.merge import Given, MergeMethod
 from aim_exp.merge.method import number_problem
-from aim_exp.plan import Plan, Recipe, make_plan
+from aim_exp.plan import MERGED, Plan, Recipe, make_plan
 from aim_exp.populations import PopulationSource
 from aim_exp.store import Store
 from aim_exp.tracking import Tracker
@@ -57,6 +58,22 @@ class Run:
     save_model: bool
     settings: Mapping[str, Any]
     """The whole configuration as plain data, for the record and the tracker."""
+
+    @property
+    def template(self) -> bool | str:
+        """Which of a tokenizer's chat templates is meant: its usual one (True), or a name."""
+        return self.recipe.suite.chat_template or True
+
+    @property
+    def saved_template(self) -> ModelRef | None:
+        """The model whose chat template goes into the saved merge, where it is not base's."""
+        source = self.recipe.population.chat_template.get(MERGED) if self.save_model else None
+        return None if source is None else self.recipe.population.model(source)
+
+    @property
+    def template_sources(self) -> tuple[ModelRef, ...]:
+        """The models whose chat template something takes."""
+        return tuple(filter(None, (*self.recipe.templates.values(), self.saved_template)))
 
 
 class _Checked(Protocol):
@@ -116,7 +133,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         vocabulary=config.vocabulary if merged & own_tokens else None,
         own_tokens=own_tokens,
     )
-    return Run(
+    run = Run(
         recipe=recipe,
         plan=make_plan(recipe, source.recipe()),
         choices=choices,
@@ -130,6 +147,9 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         save_model=config.save_model,
         settings=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
     )
+    if problems := template_problems(run.template_sources, run.template):
+        raise ConfigError(problems)
+    return run
 
 
 def _missing(config: DictConfig) -> list[str]:

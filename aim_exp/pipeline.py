@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from aim_exp.checkpoint.identity import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.source import Load, WeightSource
+from aim_exp.checkpoint.templates import chat_template, template_problems, write_chat_template
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
@@ -31,7 +32,7 @@ from aim_exp.evaluate.results import SAMPLES_FILE, read_result, write_result
 from aim_exp.plan import MERGED, ModelPlan
 from aim_exp.saliency import Saliency, measure, measure_layerwise
 from aim_exp.streaming import Discard, Relaxation, Sink, stream_checkpoint, stream_merge
-from aim_exp.types import Benchmark, BenchmarkResult, ModelRef
+from aim_exp.types import Benchmark, BenchmarkResult, ModelRef, Suite
 
 MODEL_FOLDER = "model"
 """In a run's directory, the merged model where it is kept."""
@@ -135,6 +136,7 @@ class Pipeline:
         others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
         rule = run.settings["vocabulary"]
         problems = fit_problems(self.base, [*others, *self.experts], rule)
+        problems += template_problems(run.template_sources, run.template)
         block_size = run.calibration.block_size
         longest = self.base.text_config.get("max_position_embeddings")
         if run.plan.saliency and longest is not None and block_size > longest:
@@ -148,10 +150,7 @@ class Pipeline:
 
     def _score_member(self, model: ModelRef) -> None:
         plan = self.run.plan.member(model.name)
-        recipe = self.run.recipe
-        own = model in recipe.population.references or model.name in recipe.own_tokens
-        home = model if own else recipe.population.base
-        load = _loader(model)
+        home, load = self.run.recipe.home(model), _loader(model)
         with self._timed(f"score {model.name}"):
             self.found.members[model.name] = self._scores(plan, home, load)
 
@@ -205,6 +204,8 @@ class Pipeline:
             target = self.directory / MODEL_FOLDER
             with CheckpointWriter(target, self.merging[0], self.run.target_dtype) as writer:
                 self._stream_merge(writer)
+            if source := self.run.saved_template:
+                write_chat_template(target, chat_template(source, self.run.template))
             load = partial(stream_checkpoint, Checkpoint(target, MERGED))
         if self.run.recipe.suite.benchmarks:
             with self._timed("score merged"):
@@ -268,7 +269,7 @@ class Pipeline:
 
         `folder` holds the model's responses.
         """
-        run, suite = self.run, self.run.recipe.suite
+        run, suite = self.run, self._asked(plan.name)
         total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
         log = self.directory / f"evaluator_{plan.name}.log"
         with (
@@ -282,6 +283,17 @@ class Pipeline:
                     plan.scores[benchmark.name],
                     partial(write_result, evaluated=evaluated[benchmark.name]),
                 )
+
+    def _asked(self, name: str) -> Suite:
+        """The suite as a model is asked it: with the chat template that it takes, or with none."""
+        recipe = self.run.recipe
+        suite = recipe.suite
+        if not suite.chat_template or name not in recipe.population.chat_template:
+            return suite
+        source = recipe.templates[name]
+        if source is None:
+            return replace(suite, chat_template=False, fewshot_as_multiturn=False)
+        return replace(suite, template=chat_template(source, self.run.template))
 
     def _weights(self, plan: ModelPlan, home: ModelRef, load: Load) -> WeightSource:
         """What makes the model of `plan`: `home`'s architecture, filled by `load`."""

@@ -50,6 +50,27 @@ class Recipe:
         """Whether AIM does anything: omega 1 leaves the merge as it is."""
         return self.method.merges and self.omega is not None and self.omega < 1
 
+    def home(self, model: ModelRef) -> ModelRef:
+        """Whose architecture and tokenizer a member is scored with: base's, or its own."""
+        # A reference may be of any architecture.
+        own = model in self.population.references or model.name in self.own_tokens
+        return model if own else self.population.base
+
+    @property
+    def templates(self) -> dict[str, ModelRef | None]:
+        """By model, the one whose chat template it is asked with; empty where none is used."""
+        if not self.suite.chat_template:
+            return {}
+        population = self.population
+        homes = {model.name: self.home(model).name for model in population.models}
+        if self.method.merges:
+            homes[MERGED] = population.base.name
+        chosen = {name: population.chat_template.get(name, home) for name, home in homes.items()}
+        return {
+            name: None if source is None else population.model(source)
+            for name, source in chosen.items()
+        }
+
 
 @dataclass(frozen=True)
 class ModelPlan:
@@ -104,10 +125,7 @@ def _saliency(recipe: Recipe) -> StageSpec:
 
 
 def _member(recipe: Recipe, model: ModelRef) -> ModelPlan:
-    # A reference may be of any architecture and brings its own tokenizer.
-    own = model in recipe.population.references or model.name in recipe.own_tokens
-    tokenizer = model if own else recipe.population.base
-    return _model(recipe, model.name, {"model": model.identity}, tokenizer)
+    return _model(recipe, model.name, {"model": model.identity}, recipe.home(model))
 
 
 def _merged(recipe: Recipe, saliency: StageSpec | None) -> ModelPlan:
@@ -158,8 +176,12 @@ def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: Mod
         evaluator=recipe.evaluator,
         **({"repeat": recipe.repeat} if recipe.repeat else {}),
     )
+    source = recipe.templates.get(name, tokenizer)
+    template = {} if source == tokenizer else {"template": source and source.identity}
     scores = {
-        benchmark.name: _stage("scores", responses=responses.key, task=recipe.tasks[benchmark.name])
+        benchmark.name: _stage(
+            "scores", responses=responses.key, task=recipe.tasks[benchmark.name], **template
+        )
         for benchmark in recipe.suite.benchmarks
     }
     return ModelPlan(name, made, responses, scores)

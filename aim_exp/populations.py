@@ -25,11 +25,15 @@ class PopulationSource(ABC):
 
     `merge` names the experts to merge, in order (None: all); `references` are further
     models that are scored and never merged, name to folder or hub id (None: none).
+    `chat_template` is the model whose chat template base, experts and merge take, or a table of
+    such models, `merged` too, where None stands for no template (None: each its own
+    tokenizer's).
     """
 
     name: str
     merge: Any
     references: Any
+    chat_template: Any
 
     @property
     @abstractmethod
@@ -63,7 +67,30 @@ class PopulationSource(ABC):
         if self.references and not found:
             taken = {*RESERVED, *self.expert_names} & set(self.references)
             found += [f"population.references.{name}: the name is taken" for name in sorted(taken)]
-        return found + self._merge_problems()
+        return found + self._merge_problems() + self._template_problems()
+
+    @property
+    def templates(self) -> Mapping[str, str | None]:
+        """By model, the one whose chat template it takes, where it is not its own."""
+        if isinstance(self.chat_template, str):
+            return dict.fromkeys((BASE, *self.expert_names, MERGED), self.chat_template)
+        return self.chat_template or {}
+
+    def _template_problems(self) -> list[str]:
+        key = "population.chat_template"
+        if not isinstance(self.chat_template, str | Mapping | None):
+            return [f"{key}={self.chat_template}: must be a model, or a table {{model: model}}"]
+        models = [BASE, *self.expert_names, *(self.references or {})]
+        found = [
+            f"{key}.{name}: there is no such model; there are {', '.join([*models, MERGED])}"
+            for name in self.templates
+            if name not in (*models, MERGED)
+        ]
+        return found + [
+            f"{key}={source}: there is no such model; there are {', '.join(models)}"
+            for source in dict.fromkeys(self.templates.values())
+            if source not in (*models, None)
+        ]
 
     def _merge_problems(self) -> list[str]:
         if self.merge is None or not self.expert_names:
@@ -114,6 +141,7 @@ class EmbeddedPopulation(PopulationSource):
             merged=self.merged_names,
             references=references,
             specialty=training.SPECIALTY,
+            chat_template=self.templates,
         )
 
     def ensure(self, store: Store, population: Population) -> None:
@@ -199,6 +227,7 @@ class GivenPopulation(PopulationSource):
             references,
             specialty=specialty,
             expected=None if self.expected is None else _expected(self.expected),
+            chat_template=self.templates,
         )
 
     def ensure(self, store: Store, population: Population) -> None:

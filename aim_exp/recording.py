@@ -59,20 +59,24 @@ def _configured(run: Run, command: str) -> RunRecord:
         "merged": list(population.merged),
         "references": {model.name: str(model.path) for model in population.references},
         "models": {model.name: model.identity for model in population.models},
+        "chat_template": dict(population.chat_template) or None,
         "seed": run.settings["population"].get("seed"),
     }
     record.benchmarks = {
-        b.name: {"task": b.task, "reference_point": b.reference_point}
+        b.name: {
+            "task": b.task,
+            "reference_point": b.reference_point,
+            "protocol": dict(recipe.tasks[b.name]),
+        }
         for b in recipe.suite.benchmarks
     }
     plan = run.plan
+    models = (*plan.members, *([plan.merged] if plan.merged else []))
     record.keys = {
         "population": plan.population and plan.population.key,
         "saliency": plan.saliency and plan.saliency.key,
-        "responses": {
-            model.name: model.responses.key
-            for model in (*plan.members, *([plan.merged] if plan.merged else []))
-        },
+        "weights": {model.name: model.weights.key for model in models},
+        "responses": {model.name: model.responses.key for model in models},
     }
     return record
 

@@ -52,6 +52,11 @@ class Population:
     references: tuple[ModelRef, ...] = ()
     specialty: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     expected: ExpectedScores | None = None
+    chat_template: Mapping[str, str | None] = field(default_factory=dict)
+    """By model (`merged` too), the one whose chat template it is asked with; None: with none.
+
+    A model that is not named here takes its own tokenizer's.
+    """
 
     @property
     def merged_experts(self) -> tuple[ModelRef, ...]:
@@ -63,6 +68,10 @@ class Population:
     def models(self) -> tuple[ModelRef, ...]:
         """All that are scored before the merge: base, experts, references."""
         return (self.base, *self.experts, *self.references)
+
+    def model(self, name: str) -> ModelRef:
+        """The one of `models` that is called `name`."""
+        return next(model for model in self.models if model.name == name)
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,9 @@ class Suite:
 
     `task_folder` holds own task files; None means lm-eval's index. `data_dir` holds the
     items (`evaluate.local_data` says how); None means the hub. `limit` is lm-eval's: items
-    per task, or a share below 1. `generation` is merged into each task's own
-    generation arguments.
+    per task, or a share below 1. `chat_template` is whether the tokenizer's chat template is
+    used, or the name of one of several; `template` the text of another one, in its place.
+    `generation` is merged into each task's own generation arguments.
     """
 
     name: str
@@ -96,6 +106,7 @@ class Suite:
     data_dir: Path | None = None
     limit: float | None = None
     chat_template: bool | str = False
+    template: str | None = None
     system_instruction: str | None = None
     fewshot_as_multiturn: bool = False
     generation: Mapping[str, Any] = field(default_factory=dict)

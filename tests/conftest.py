@@ -34,7 +34,7 @@ def tiny_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """
     sources = sorted((ROOT / "aim_exp" / "embedded").glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    source = EmbeddedPopulation(name="tiny", merge=None, references={}, seed=0)
+    source = EmbeddedPopulation(name="tiny", merge=None, references={}, chat_template=None, seed=0)
     kept = Store(request.config.cache.mkdir(f"population-{digest}"))
     source.ensure(kept, source.resolve(kept))
     cache = tmp_path_factory.mktemp("cache")

@@ -57,6 +57,7 @@ TABLE: dict[str, set[str]] = {
     "benchmarks.limit=10": {"scores"},
     "benchmarks.num_fewshot=1": {"scores"},
     "benchmarks.chat_template=true": {"scores"},
+    "population.chat_template=code": NOTHING,  # until benchmarks use one
     "benchmarks.system_instruction=Be brief.": {"scores"},
     "benchmarks.fewshot_as_multiturn=true": {"scores"},
     "benchmarks.generation={max_gen_toks: 9}": {"scores"},

@@ -203,7 +203,7 @@ def test_a_run_warns_where_the_set_up_differs(
 def test_expected_scores_are_checked(expected: object, words: str | None) -> None:
     source = GivenPopulation(
         name="mine", merge=None, references=None, base="b", experts={"a": "x"}, specialty=None,
-        expected=expected,
+        chat_template=None, expected=expected,
     )  # fmt: skip
     found = source.problems()
     assert len(found) == (words is not None)

@@ -182,11 +182,11 @@ def _extended_tokenizer(
 ) -> Any:
     from transformers import AddedToken
 
-    tokenizer = _tokenizer(base)
+    tokenizer = load_tokenizer(base)
     settings = {
         token.content: token
         for expert in reversed(experts)
-        for token in _tokenizer(expert).added_tokens_decoder.values()
+        for token in load_tokenizer(expert).added_tokens_decoder.values()
     }
     for token, row in added.items():
         tokenizer.add_tokens([settings.get(token, AddedToken(token, normalized=False))])
@@ -216,10 +216,11 @@ def token_ids(model: Checkpoint) -> Mapping[str, int]:
 @lru_cache(maxsize=16)
 def _token_ids(label: str, folder: Path, stamps: tuple[object, ...]) -> Mapping[str, int]:
     del stamps  # files that change are read again
-    return _tokenizer(Checkpoint(folder, label)).get_vocab()
+    return load_tokenizer(Checkpoint(folder, label)).get_vocab()
 
 
-def _tokenizer(model: Checkpoint) -> Any:
+def load_tokenizer(model: Checkpoint) -> Any:
+    """A model's tokenizer, as transformers has it. CheckpointError where it cannot be read."""
     from transformers import AutoTokenizer
 
     try:
@@ -227,8 +228,8 @@ def _tokenizer(model: Checkpoint) -> Any:
     except Exception as error:  # transformers raises whatever a broken file makes it raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{model.label}: {model.folder} has no readable tokenizer ({reason}), so its "
-            "vocabulary cannot be compared with base's; add base's tokenizer files"
+            f"{model.label}: {model.folder} has no readable tokenizer ({reason}); "
+            "add base's tokenizer files"
         ) from error
 
 

@@ -88,13 +88,15 @@ class Harness:
 
     def _use_template(self, suite: Suite) -> None:
         """lm-eval takes a template's name but does not pass it on to the tokenizer."""
-        if suite.chat_template and not getattr(self._lm.tokenizer, "chat_template", None):
+        own = suite.chat_template and suite.template is None
+        if own and not getattr(self._lm.tokenizer, "chat_template", None):
             raise EvaluationError(
                 f"benchmarks.chat_template={str(suite.chat_template).lower()}: "
                 "the tokenizer has no chat template; set it to false"
             )
-        named = isinstance(suite.chat_template, str)
-        self._lm.chat_template_args = {"chat_template": suite.chat_template} if named else {}
+        named = suite.chat_template if isinstance(suite.chat_template, str) else None
+        template = suite.template or named
+        self._lm.chat_template_args = {"chat_template": template} if template else {}
 
     def _check_lengths(self, benchmark: Benchmark, loaded: LoadedTask) -> None:
         for task in loaded.tasks["tasks"].values():
