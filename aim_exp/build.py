@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from aim_exp.aim import AimSettings
 from aim_exp.calibration import CalibrationSet
+from aim_exp.checkpoint import companions, vocabulary
 from aim_exp.checkpoint.fit import fit_problems
-from aim_exp.checkpoint.identity import download, resolve_model
+from aim_exp.checkpoint.identity import HUB, download, resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.templates import template_problems
-from aim_exp.checkpoint.vocabulary import RULES, differs
 from aim_exp.errors import AimError, ConfigError
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluators import Evaluator
@@ -115,7 +115,9 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     # What is None by now has left a problem behind.
     assert source and method and population and suite  # noqa: PT018
     calibration: CalibrationSet = parts["calibration"]
-    own_tokens = _own_tokens(population, given, fetch=not config.plan)
+    if not config.plan:
+        _fetch(population, given)
+    own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
     recipe = Recipe(
         population=population,
@@ -131,7 +133,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         repeat=config.repeat,
         dtype=config.dtype or source.dtype(population),
         vocabulary=config.vocabulary if merged & own_tokens else None,
-        own_tokens=own_tokens,
+        own_companions=own_tokens | _unlike_base(population, given, companions.differ),
     )
     run = Run(
         recipe=recipe,
@@ -168,8 +170,8 @@ def _top_level(config: DictConfig) -> list[str]:
     device, _, index = str(config.device).partition(":")
     if device not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
         found.append(f"device={config.device}: must be auto, cpu, cuda, cuda:N or mps")
-    if config.vocabulary not in RULES:
-        found.append(f"vocabulary={config.vocabulary}: must be {' or '.join(RULES)}")
+    if config.vocabulary not in vocabulary.RULES:
+        found.append(f"vocabulary={config.vocabulary}: must be {' or '.join(vocabulary.RULES)}")
     if config.threads is not None and config.threads < 1:
         found.append(f"threads={config.threads}: must be at least 1, or null")
     return found
@@ -204,7 +206,7 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
 
 def _fit(population: Population, given: ModelRef | None, rule: str) -> list[str]:
     """Whether the models on disk belong together; those still to be made or fetched, later."""
-    models = [*population.experts, *([given] if given else [])]
+    models = _experts(population, given)
     if not all(model.path.is_dir() for model in (population.base, *models)):
         return []
     base = Checkpoint(population.base.path, "base")
@@ -214,21 +216,28 @@ def _fit(population: Population, given: ModelRef | None, rule: str) -> list[str]
     return fit_problems(base, others, rule)
 
 
-def _own_tokens(population: Population, given: ModelRef | None, *, fetch: bool) -> frozenset[str]:
-    """The models whose vocabulary is not base's; `fetch` downloads models to know it.
+def _experts(population: Population, given: ModelRef | None) -> list[ModelRef]:
+    return [*population.experts, *([given] if given else [])]
 
-    Without, one that is on the hub only counts as having base's, as one still to be trained.
-    """
-    models = [*population.experts, *([given] if given else [])]
-    if fetch:
-        for model in (population.base, *models):
-            if model.identity.startswith("hub:"):
-                download(model)
+
+def _fetch(population: Population, given: ModelRef | None) -> None:
+    """Have the given models on disk: headers and companions decide what a run depends on."""
+    for model in (population.base, *_experts(population, given)):
+        if model.origin or model.identity.startswith(HUB):
+            download(model)
+
+
+def _unlike_base(
+    population: Population,
+    given: ModelRef | None,
+    unlike: Callable[[Checkpoint, Checkpoint], bool],
+) -> frozenset[str]:
+    """The experts that are `unlike` base; one that is not on disk counts as like it."""
     if not population.base.path.is_dir():
         return frozenset()
     base = Checkpoint(population.base.path, "base")
-    on_disk = [model for model in models if model.path.is_dir()]
-    return frozenset(m.name for m in on_disk if differs(base, Checkpoint(m.path, m.name)))
+    on_disk = [model for model in _experts(population, given) if model.path.is_dir()]
+    return frozenset(m.name for m in on_disk if unlike(base, Checkpoint(m.path, m.name)))
 
 
 def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData, metadata_load
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from aim_exp.build import Run
 from aim_exp.checkpoint.identity import CARD, HUB
@@ -33,7 +35,7 @@ def _recipe(run: Run, record: RunRecord) -> str:
     content = {
         "command": record.command,
         "choices": dict(run.choices),
-        "config": run.settings,
+        "config": _pinned(run),
         "models": {model.name: model.identity for model in _sources(run)},
         "keys": {"weights": run.plan.merged.weights.key, "saliency": record.keys["saliency"]},
         "versions": dict(record.versions),
@@ -43,13 +45,28 @@ def _recipe(run: Run, record: RunRecord) -> str:
     return head + OmegaConf.to_yaml(OmegaConf.create(content))
 
 
+def _pinned(run: Run) -> dict[str, Any]:
+    """The configuration with each hub id at its commit: a branch moves on."""
+    config = deepcopy(dict(run.settings))
+    table, population = config["population"], run.recipe.population
+    places = [(table, "base", population.base)]
+    places += [(table.get("experts"), model.name, model) for model in population.experts]
+    places += [(table["references"], model.name, model) for model in population.references]
+    if run.recipe.given:
+        places.append((config["method"], "path", run.recipe.given))
+    for place, key, model in places:
+        if _hub_id(model):
+            place[key] = model.identity.removeprefix(HUB)
+    return config
+
+
 def _front_matter(run: Run, record: RunRecord) -> str:
     on_hub = [hub_id for model in _sources(run) if (hub_id := _hub_id(model))]
     data = ModelCardData(
         base_model=list(dict.fromkeys(on_hub)) or None,
         base_model_relation="merge",
         library_name="transformers",
-        tags=["merge", "aim-exp", record.method],
+        tags=["merge", "aim-exp", record.method.rpartition("/")[2]],
         **_license(run.recipe.population.base),
     )
     return f"---\n{data.to_yaml()}\n---"
@@ -130,9 +147,11 @@ def _source(model: ModelRef) -> str:
 
 
 def _license(base: ModelRef) -> dict[str, Any]:
-    """What base's own card says of its licence, under the hub's keys."""
-    card = (base.origin or base.path) / CARD
-    known: Mapping[str, Any] = (metadata_load(card) or {}) if card.is_file() else {}
+    """What base's own card says of its licence, under the hub's keys; nothing if unreadable."""
+    try:
+        known: Mapping[str, Any] = metadata_load((base.origin or base.path) / CARD) or {}
+    except (OSError, ValueError, YAMLError):
+        return {}
     return {key: known[key] for key in LICENSE_KEYS if key in known}
 
 

@@ -14,7 +14,7 @@ from aim_exp.aim import AimSettings
 from aim_exp.merge.method import MergeMethod
 from aim_exp.types import ModelRef, Population, StageSpec, Suite
 
-STAGE_VERSIONS = {"saliency": 2, "vocabulary": 1, "weights": 1, "responses": 1, "scores": 1}
+STAGE_VERSIONS = {"saliency": 3, "vocabulary": 1, "weights": 1, "responses": 1, "scores": 1}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
@@ -42,8 +42,8 @@ class Recipe:
     dtype: str
     vocabulary: str | None = None
     """The rule for vocabularies, where those of the models to merge differ."""
-    own_tokens: frozenset[str] = frozenset()
-    """The experts whose vocabulary is not base's."""
+    own_companions: frozenset[str] = frozenset()
+    """The experts whose settings or tokenizer are not base's: they are scored with their own."""
 
     @property
     def relaxes(self) -> bool:
@@ -53,7 +53,7 @@ class Recipe:
     def home(self, model: ModelRef) -> ModelRef:
         """Whose architecture and tokenizer a member is scored with: base's, or its own."""
         # A reference may be of any architecture.
-        own = model in self.population.references or model.name in self.own_tokens
+        own = model in self.population.references or model.name in self.own_companions
         return model if own else self.population.base
 
     @property

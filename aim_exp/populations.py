@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aim_exp.checkpoint.identity import download, resolve_model
-from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.identity import download, resolve_model, stored_dtype
 from aim_exp.embedded import training
 from aim_exp.errors import AimError, ConfigError
 from aim_exp.store import Store
@@ -236,9 +235,8 @@ class GivenPopulation(PopulationSource):
             download(model)
 
     def dtype(self, population: Population) -> str:
-        """Read from base's headers, which downloads a hub model first."""
-        download(population.base)
-        return Checkpoint(population.base.path, "population.base").dtype
+        """From base's headers, the hub's where it is not on disk."""
+        return stored_dtype(population.base)
 
 
 def _expected(table: Any) -> ExpectedScores:

@@ -114,6 +114,14 @@ def test_hub_models_and_licence(cli: Cli, family: Path, tmp_path: Path) -> None:
     assert card.data.to_dict()["license_link"] == "LICENSE.txt"
     assert "[org/a](https://huggingface.co/org/a) at `def`" in card.text
     assert f"b: local, `{b.identity}`" in card.text
+    recipe: Any = OmegaConf.load(home / "aim_exp.yaml")
+    models = recipe.config.population  # at their commits, since a branch moves on
+    assert (models.base, models.experts.a) == ("org/base@abc", "org/a@def")
+    assert models.experts.b == str(family / "b")
+
+    (home / "README.md").write_text("---\nlicense: [mit\n---\nNo YAML.\n")
+    describe_model(home, run, read_record(tmp_path / "run"))
+    assert "license" not in ModelCard.load(home / "README.md").data.to_dict()
 
 
 def test_the_merge_of_another_tool_relaxed(cli: Cli, family: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The paper's tables, our runs beside them, and warnings where a set-up is not the known one."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def test_every_published_checkpoint_is_found() -> None:
 def test_a_merged_checkpoint_that_is_relaxed_again_is_not_in_the_table() -> None:
     again = ours("checkpoint", MEMBERS[1:], 0.4, "ahn1376/Ties___Code-Math")
     assert key_of(again) not in published()
+
+
+def test_controls_and_other_lambdas_are_not_in_the_table(tmp_path: Path) -> None:
+    control = replace(ours(), aim={"scaling": "shuffled"})
+    halved = replace(ours(), method_settings={"scale": 0.5})
+    plain = replace(ours(omega=None), aim={"scaling": "shuffled"}, method_settings={"weight": 1.0})
+    found = pairs(collect(written(tmp_path, control, halved, plain)))
+    assert [pair.label.split()[0] for pair in found] == [*MEMBERS, "2"]
 
 
 def test_our_scores_beside_the_papers(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_the_rule_counts_where_vocabularies_differ(tmp_path: Path, tiny_populati
         union, cut = (keys(f"population.merge={merge}", f"vocabulary={v}") for v in RULES)
         assert (union[0] != cut[0]) == counts
         assert union[1] == cut[1]
-    assert built(tmp_path / "cache", *run).recipe.own_tokens == {"a"}
+    assert built(tmp_path / "cache", *run).recipe.own_companions == {"a"}
 
 
 def test_wrong_choices_are_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aim_exp.checkpoint.convert import PICKLED, convert, pickled_files
-from aim_exp.checkpoint.reader import SINGLE_FILE
+from aim_exp.checkpoint.reader import CONFIG_FILE, SINGLE_FILE, TORCH_NAMES, Checkpoint
 from aim_exp.errors import AimError, CheckpointError
 from aim_exp.types import ModelRef
 
@@ -54,7 +54,10 @@ def download(model: ModelRef) -> None:
         try:
             snapshot_download(hub_id, revision=commit, allow_patterns=[*weights, *COMPANIONS, CARD])
         except Exception as error:
-            raise CheckpointError(f"{model.name}: download of {hub_id} failed ({error})") from error
+            reason = _refusal(hub_id, error)
+            raise CheckpointError(
+                f"{model.name}: download of {hub_id} failed ({reason})"
+            ) from error
     if model.origin and not model.path.is_dir():
         convert(model.origin, model.path, COMPANIONS)
 
@@ -94,6 +97,47 @@ def bytes_to_download(model: ModelRef) -> int:
     weights = [PICKLED] if model.origin else WEIGHTS
     wanted = filter_repo_objects(sizes, allow_patterns=[*weights, *COMPANIONS])
     return sum(sizes[name] for name in wanted)
+
+
+def stored_dtype(model: ModelRef) -> str:
+    """The dtype of most of a model's parameters, in torch's words; nothing large is downloaded.
+
+    Of pickled files that are not converted yet it is what their configuration says.
+    """
+    if model.path.is_dir():
+        return Checkpoint(model.path, model.name).dtype
+    if model.identity.startswith(HUB) and not model.origin:
+        return _hub_dtype(model)
+    config = json.loads(_companion(model, CONFIG_FILE).read_text())
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+def _hub_dtype(model: ModelRef) -> str:
+    from huggingface_hub import get_safetensors_metadata
+
+    hub_id, commit = model.identity.removeprefix(HUB).split("@")
+    try:
+        counts = get_safetensors_metadata(hub_id, revision=commit).parameter_count
+    except Exception as error:
+        reason = _refusal(hub_id, error)
+        raise CheckpointError(f"{model.name}: no headers of {hub_id} ({reason})") from error
+    floating = {TORCH_NAMES[name]: n for name, n in counts.items() if "F" in name}
+    return max(floating, key=lambda dtype: floating[dtype])
+
+
+def _companion(model: ModelRef, name: str) -> Path:
+    """A small file of a model that is not on disk in our layout yet."""
+    if not model.identity.startswith(HUB):
+        assert model.origin
+        return model.origin / name
+    from huggingface_hub import hf_hub_download
+
+    hub_id, commit = model.identity.removeprefix(HUB).split("@")
+    try:
+        return Path(hf_hub_download(hub_id, name, revision=commit))
+    except Exception as error:
+        reason = _refusal(hub_id, error)
+        raise CheckpointError(f"{model.name}: no {name} of {hub_id} ({reason})") from error
 
 
 def hub_file(dataset: str, name: str, key: str) -> Path:
@@ -139,14 +183,22 @@ def _hub_model(
     except Exception as error:
         if local is not None:
             return model(local.name, local, pickled=bool(pickled_files(local)))
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{key}={source}: no such folder, and the hub does not give it ({reason}); "
-            "check the name, the network and, for a gated model, HF_TOKEN"
+            f"{key}={source}: no such folder, and the hub does not give it "
+            f"({_refusal(hub_id, error)}); check the name and the network"
         ) from error
     commit, files = str(info.sha), [file.rfilename for file in info.siblings or []]
     folder = Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "snapshots" / commit
     return model(commit, folder, pickled=not any(f.endswith(".safetensors") for f in files))
+
+
+def _refusal(hub_id: str, error: Exception) -> str:
+    """Why the hub does not give a model, in one line, with what to do where it is gated."""
+    from huggingface_hub.errors import GatedRepoError
+
+    if isinstance(error, GatedRepoError):
+        return f"gated: accept its terms on huggingface.co/{hub_id} and set HF_TOKEN"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _folder_digest(folder: Path, weights: Sequence[str], key: str, memo: Path) -> str:

@@ -22,6 +22,7 @@ INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 RECOMPUTED = "rotary_emb.inv_freq"
 """A buffer that old versions of transformers saved and new ones compute: no weight."""
+HEAD = "lm_head.weight"
 TORCH_NAMES = {
     "F64": "float64",
     "F32": "float32",
@@ -69,7 +70,7 @@ class Checkpoint:
         for file in self._files():
             with _opened(self.label, file, "np") as content:
                 for name in content.offset_keys():
-                    if name.endswith(RECOMPUTED):
+                    if name.endswith(RECOMPUTED) or self._is_copy(name):
                         continue
                     part = content.get_slice(name)
                     dtype = TORCH_NAMES.get(part.get_dtype())
@@ -80,6 +81,10 @@ class Checkpoint:
                         )
                     found[name] = TensorInfo(tuple(part.get_shape()), dtype, file)
         return found
+
+    def _is_copy(self, name: str) -> bool:
+        """Whether a tensor is the embedding again: some files of tied models hold the head too."""
+        return name.endswith(HEAD) and self.text_config.get("tie_word_embeddings") is True
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embe
               "lm_head.weight", "lm_head.bias", "embed_out.weight")  # fmt: skip
 """How the names of tensors with a row for each token end."""
 TOKENIZER_FILES = ("tokenizer*", "added_tokens.json", "special_tokens_map.json", "vocab.*",
-                   "merges.txt", "*.model", "*.tiktoken")  # fmt: skip
+                   "merges.txt", "*.model", "*.tiktoken", "chat_template*")  # fmt: skip
 SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken")
 MEAN = -1
 """In a list of rows: the mean of all rows."""
@@ -103,7 +103,7 @@ def differs(base: Checkpoint, other: Checkpoint) -> bool:
     """Whether `other` has other rows or other tokens than base. Raises CheckpointError."""
     if embedding_rows(base) != embedding_rows(other):
         return True
-    if _tokenizer_files(base.folder) == _tokenizer_files(other.folder):
+    if tokenizer_files(base.folder) == tokenizer_files(other.folder):
         return False
     return token_ids(base) != token_ids(other)
 
@@ -241,5 +241,6 @@ def _stamps(folder: Path) -> list[object]:
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _paths(folder)]
 
 
-def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+def tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """The contents of the files that make a tokenizer, by name."""
     return {path.name: path.read_bytes() for path in _paths(folder)}

@@ -149,11 +149,11 @@ class _Link:
 
     def _ended(self) -> EvaluationError:
         code = self._process.wait()
+        how = f"ended with code {code}" if code >= 0 else f"was killed by signal {-code}"
         lines = self._log.read_text(errors="replace").split("\n")
         reason = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
         return EvaluationError(
-            f"evaluator: the process of the model ended with code {code} ({reason}); "
-            f"see {self._log}"
+            f"evaluator: the process of the model {how} ({reason}); see {self._log}"
         )
 
 

@@ -41,6 +41,13 @@ _CHECKPOINT_METHODS = {
 }
 _CHECKPOINT_EXPERTS = {"Code": "code", "Instruction_Tuned": "instruct", "Math": "math"}
 _CHECKPOINT_OMEGA = 0.4
+_SETTINGS: Mapping[str, object] = {
+    "weight": 1,
+    "scale": 1,
+    "statistic": "mean_abs",
+    "scaling": "identity",
+}
+"""Those of methods and of AIM that every row of the paper has."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +137,18 @@ def pairs(results: Results) -> list[Pair]:
     ]
     for job in results.scored:
         row = published().get(key_of(job.record))
-        if row and job.merged:
+        if row and job.merged and _has_the_papers_settings(job.record):
             found.append(Pair(f"{job.folder} {results.label(job)}", job.merged.scores, row))
     if not found:
         raise AimError("none of these runs is in the paper's tables")
     return found
+
+
+def _has_the_papers_settings(record: RunRecord) -> bool:
+    """Neither another lambda nor, in AIM's place, a control."""
+    aim = {} if record.omega is None else record.aim
+    settings = {**record.method_settings, **aim}
+    return all(settings.get(name, value) == value for name, value in _SETTINGS.items())
 
 
 def key_of(record: RunRecord) -> Key:

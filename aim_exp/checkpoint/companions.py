@@ -1,0 +1,55 @@
+"""What stands beside a model's weights and decides what they compute: settings and tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.vocabulary import tokenizer_files
+
+GENERATION_CONFIG = "generation_config.json"
+NOTES = {"_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype",
+         "use_cache", "_from_model_config"}  # fmt: skip
+"""Settings that change no number: where a model came from, and what the run decides itself."""
+OF_TOKENS = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"}
+"""Settings that go with the vocabulary, which a merge settles by a rule of its own."""
+
+
+def differ(base: Checkpoint, other: Checkpoint) -> bool:
+    """Whether `other` computes, generates or tokenises unlike base, whatever the weights."""
+    return (
+        _settings(base.config) != _settings(other.config)
+        or _generation(base.folder) != _generation(other.folder)
+        or tokenizer_files(base.folder) != tokenizer_files(other.folder)
+    )
+
+
+def config_warnings(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str]:
+    """A warning where an expert was trained with other settings than base, which the merge has."""
+    found = []
+    for expert in experts:
+        ours, theirs = _settings(base.text_config), _settings(expert.text_config)
+        for key in sorted((ours.keys() | theirs.keys()) - OF_TOKENS - {"text_config"}):
+            if ours.get(key) != theirs.get(key):
+                found.append(
+                    f"{expert.label}: {key} is {theirs.get(key)}, base's is {ours.get(key)}; the "
+                    "merge has base's"
+                )
+    return found
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without notes; nested ones too."""
+    return {
+        key: _settings(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in NOTES
+    }
+
+
+def _generation(folder: Path) -> dict[str, Any]:
+    path = folder / GENERATION_CONFIG
+    return _settings(json.loads(path.read_text())) if path.is_file() else {}
