@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from aim_exp.build import GIVEN_KEY, Run
+from aim_exp.checkpoint.companions import config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
 from aim_exp.checkpoint.identity import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
@@ -147,6 +148,7 @@ class Pipeline:
         if problems:
             raise ConfigError(problems)
         self.found.warnings += dtype_warnings(self.base, self.experts)
+        self.found.warnings += config_warnings(self.base, self.experts)
 
     def _score_member(self, model: ModelRef) -> None:
         plan = self.run.plan.member(model.name)
@@ -232,6 +234,7 @@ class Pipeline:
                 seed=recipe.seed,
                 dtype=run.target_dtype,
                 relax=relax,
+                device=self.device if self.device.startswith("cuda") else None,
             )
         text = json.dumps(report.summary() if relax else {})
         run.store.get_or_make(

@@ -6,7 +6,7 @@ import fnmatch
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from aim_exp.aim import AimSettings, blend, named_scaling, relaxation
+from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.uploads import Load, Uploads
 from aim_exp.errors import CheckpointError
 from aim_exp.merge.blocks import row_blocks
 from aim_exp.merge.method import SPARE, MergeMethod, TensorInputs, all_finite, finite
@@ -134,21 +136,28 @@ def stream_merge(
     dtype: str | None = None,
     relax: Relaxation | None = None,
     threads: int | None = None,
+    device: str | None = None,
 ) -> RelaxationReport:
     """Merge `experts` by `method`, relax towards base, and hand the blocks to `sink`.
 
     The tensors are base's. Arithmetic in float32, rounded once to `dtype` (None: the dtype
     of each tensor in base). Tensors of integers are base's. `threads` (None: as many as
-    torch uses for an operation) each take whole tensors; their number changes no bit. Raises
-    NonFiniteError for NaN or infinity in any model or in the result.
+    torch uses for an operation) each take whole tensors; their number changes no bit.
+    `device` (None: the processor, on the mapped files themselves) is where tensors are
+    uploaded to, one ahead, and where the sink's blocks are; the one thread that gives it work
+    is enough. Raises NonFiniteError for NaN or infinity in any model or in the result.
     """
-    scratch = Scratch()
+    scratch = Scratch(device or "cpu")
+
+    def load(name: str) -> Sequence[Tensor]:
+        return [model.tensor(name) for model in (base, *experts)]
 
     def merge(name: str) -> KindReport | None:
+        start, *tuned = tensors(name)
         inputs = TensorInputs(
             name=name,
-            base=base.tensor(name),
-            experts=tuple(expert.tensor(name) for expert in experts),
+            base=start,
+            experts=tuple(tuned),
             expert_names=tuple(expert.label for expert in experts),
             seed=seed,
             scratch=scratch,
@@ -159,12 +168,18 @@ def stream_merge(
             return None
         factors = relax and relax.factors(name, inputs.base.shape)
         target = getattr(torch, dtype or info.dtype)
+        if factors is not None:
+            factors = factors.to(scratch.device)
         return _merge_tensor(inputs, method, factors, target, sink)
 
     # Largest first: no thread is left alone with a large one at the end.
     names = sorted(base.tensors, key=lambda name: -math.prod(base.tensors[name].shape))
     report = RelaxationReport()
-    with _workers(threads) as map_over:
+    with ExitStack() as stack:
+        map_over = stack.enter_context(_workers(1 if device else threads))
+        tensors: Load = load
+        if device:
+            tensors = stack.enter_context(Uploads(load, names, torch.device(device)))
         for name, kind in zip(names, map_over(merge, names), strict=True):
             if kind:
                 report.kinds.setdefault(kind_of(name), KindReport()).add(kind)
@@ -199,7 +214,7 @@ def _merge_tensor(
 ) -> KindReport:
     kernel = method.prepare(inputs)
     pull = None if factors is None else _Pull(inputs, factors)
-    for rows in row_blocks(inputs.base.shape):
+    for rows in inputs.blocks():
         block = kernel(rows)
         if method.from_base:
             delta = pull.delta(block, rows) if pull else block
@@ -266,9 +281,3 @@ def _copy_integers(inputs: TensorInputs, sink: Sink) -> None:
                 "they cannot be merged"
             )
     sink.write(inputs.name, slice(0, len(inputs.base)), inputs.base)
-
-
-def kind_of(name: str) -> str:
-    """The kind of module that a tensor belongs to: `model.layers.3.mlp.up_proj.weight`, up_proj."""
-    parts = [part for part in name.split(".") if not part.isdigit()]
-    return parts[-2] if len(parts) > 1 else parts[-1]

@@ -1,5 +1,6 @@
 """Every method against its plain reference; masks and blocks that change nothing."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from aim_exp import merge
 from aim_exp.aim import AimSettings
+from aim_exp.checkpoint import uploads
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
 from aim_exp.merge import (
@@ -105,6 +107,9 @@ def test_blocks_never_change_a_bit(name: str) -> None:
         assert torch.equal(in_blocks(method, given, elements), whole)
 
 
+GPUS = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
 class Kept:
     """A sink that keeps what it gets."""
 
@@ -119,7 +124,7 @@ class Kept:
         return {name: torch.cat([block for _, block in found]) for name, found in parts.items()}
 
 
-def test_threads_and_blocks_never_change_a_bit_of_any_method(
+def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
     family: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, *experts = (Checkpoint(family / name, name) for name in ("base", "a", "b"))
@@ -128,10 +133,12 @@ def test_threads_and_blocks_never_change_a_bit_of_any_method(
     channels = {name: torch.rand(width) for name, width in widths.items()}
     saliency = Saliency(channels, dict.fromkeys(channels, -1), tokens=1, tied={})
 
-    def merged(method: MergeMethod, threads: int, relax: Relaxation | None) -> dict[str, Tensor]:
+    def merged(
+        method: MergeMethod, threads: int, relax: Relaxation | None, device: str | None = None
+    ) -> dict[str, Tensor]:
         kept, used = Kept(), experts[:1] if isinstance(method, Given) else experts
-        stream_merge(base, used, method, kept, seed=0, relax=relax, threads=threads)
-        return kept.whole()
+        stream_merge(base, used, method, kept, seed=0, relax=relax, threads=threads, device=device)
+        return {name: tensor.cpu() for name, tensor in kept.whole().items()}
 
     weights = {"a": 0.7, "b": -0.4}
     methods = [
@@ -147,12 +154,25 @@ def test_threads_and_blocks_never_change_a_bit_of_any_method(
             plain = merged(method, 1, relax)
             assert set(plain) == set(base.tensors)
             in_threads = merged(method, 3, relax)
+            monkeypatch.setattr(uploads, "STAGING_BYTES", 1000)  # so that tensors come in pieces
+            uploaded = merged(method, 1, relax, device="cpu")
+            for device in GPUS:
+                for name, tensor in merged(method, 1, relax, device).items():
+                    assert ulps_apart(tensor, plain[name]) <= 1, (method, name, device)
             if not (isinstance(method, RandomDrop) and method.rescale == "l1"):  # sums by block
                 monkeypatch.setattr(row_blocks, "__defaults__", (100,))
             in_blocks = merged(method, 2, relax)
             for name, tensor in plain.items():
                 assert torch.equal(in_threads[name], tensor), (method, name)
                 assert torch.equal(in_blocks[name], tensor), (method, name)
+                assert torch.equal(uploaded[name], tensor), (method, name)
+
+
+def ulps_apart(a: Tensor, b: Tensor) -> int:
+    """The most steps from one bfloat16 to the next that elements of `a` and `b` differ by."""
+    steps = [x.view(torch.int16).int() for x in (a, b)]
+    ordered = [torch.where(x < 0, -32768 - x, x) for x in steps]
+    return int((ordered[0] - ordered[1]).abs().max())
 
 
 def is_merging(item: object) -> bool:
@@ -170,6 +190,46 @@ def test_the_first_bad_tensor_is_named_by_any_number_of_threads(family: Path) ->
         with pytest.raises(NonFiniteError, match="merged model: tensor"):
             stream_merge(base, [expert], bad, Kept(), seed=0, threads=threads)
         assert torch.get_num_threads() == intra_op
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("shape", [(5,), (40, 30), (300, 400)])
+def test_the_way_of_other_devices_gives_the_same_bits(name: str, shape: tuple[int, ...]) -> None:
+    """Masks and thresholds without numpy, in blocks of another size, on the CPU's memory."""
+    method, _ = METHODS[name]
+    given, elsewhere = inputs(shape), inputs(shape)
+    elsewhere.scratch.on_cpu = False
+    assert (len(list(elsewhere.blocks())), len(list(given.blocks()))) == (1, 1)
+    kernel, other = method.prepare(given), method.prepare(elsewhere)
+    rows = slice(0, shape[0])
+    assert torch.equal(kernel(rows), other(rows))
+
+
+@pytest.mark.parametrize("values", ["equal", "two values", "sorted", "hidden", "zeros", "NaN"])
+@pytest.mark.parametrize("density", [1e-5, 0.2, 0.999])
+def test_ties_needs_little_memory_whatever_the_values(values: str, density: float) -> None:
+    n = 1 << 21
+    delta = {
+        "equal": lambda: torch.full((n,), -0.5),
+        "two values": lambda: torch.where(torch.arange(n) % 3 == 0, 0.5, -0.25),
+        "sorted": lambda: torch.arange(n) / n,
+        "hidden": lambda: 1 + torch.rand(n) / 1e4,
+        "zeros": lambda: torch.zeros(n),
+        "NaN": lambda: torch.full((n,), float("nan")),
+    }[values]()
+    if values == "hidden":  # what the sample sees, neighbours at equal distances, is far away
+        run = n // (sparsify.SAMPLE // sparsify.SAMPLE_RUN)
+        delta.view(-1, run)[:, : sparsify.SAMPLE_RUN] = 0
+    shape = (n // 512, 512)
+    given = TensorInputs("w", torch.zeros(shape), (delta.view(shape),), ("a",), 0)
+    k = int(density * n)
+    sparsify.top_k(given, 0, density)  # its buffers are not counted, and do not grow
+    tracemalloc.start()
+    threshold, last = sparsify._threshold(given, 0, k)
+    peak = tracemalloc.get_traced_memory()[1]  # numpy's memory
+    tracemalloc.stop()
+    assert (threshold, last) == sparsify._plain_threshold(given, 0, k)
+    assert peak < 8 << 20 < delta.nbytes * 3
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -257,6 +317,7 @@ def test_a_sample_that_misleads_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     given = inputs()
     ties, _ = METHODS["ties"]
     right = in_blocks(ties, given, 1 << 20)
+    monkeypatch.setattr(sparsify, "SAMPLE", 64)  # small enough that the tensor is sampled
     for bounds in ((0.0, 0.0), (9.0, 9.5), (0.2, 0.3)):
         wrong = tuple(map(np.float32, bounds))
         monkeypatch.setattr(sparsify, "_bracket", lambda inputs, expert, k, wrong=wrong: wrong)

@@ -70,9 +70,9 @@ class CheckpointWriter:
         self._partial.rename(self.folder)
 
     def write(self, name: str, rows: slice, block: Tensor) -> None:
-        """Write rows of a tensor at their place; any order, from any thread."""
+        """Write rows of a tensor at their place; any order, from any thread and device."""
         file, start = self._places[name]
-        block = block.to(getattr(torch, self._dtypes[name])).contiguous()
+        block = block.to(getattr(torch, self._dtypes[name])).cpu().contiguous()
         row_bytes = block[:1].nbytes
         content = memoryview(block.view(-1).view(torch.uint8).numpy().data)
         place = start + rows.start * row_bytes

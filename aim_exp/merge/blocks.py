@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 BLOCK_ELEMENTS = 1 << 18
 """Aim of a block's size: 1 MiB of float32 stays in the processor's cache between passes."""
+DEVICE_BLOCK_ELEMENTS = 1 << 24
+"""The same on a GPU, where what each operation costs beforehand matters more."""
 
 
 def row_size(shape: Sequence[int]) -> int:

@@ -27,29 +27,31 @@ def column_weights(
         difference = torch.stack([(x.to(compute) - base).abs().float() for x in inputs.experts])
         above = difference > ratio * difference.mean(1, keepdim=True)
         return torch.where(above, calibrated, difference.softmax(0))
-    found = [
-        _differences(inputs, expert, by_token, compute) for expert in range(len(inputs.experts))
-    ]
-    magnitudes, directions = (torch.stack(parts) for parts in zip(*found, strict=True))
+    magnitudes, directions = _differences(inputs, by_token, compute)
     return (_scores(magnitudes, ratio, calibrated) + _scores(directions, ratio, calibrated)) / 2
 
 
-def _differences(
-    inputs: TensorInputs, expert: int, by_token: bool, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Per column |change of magnitude| and 1 - cos of the directions, each [columns]."""
+def _differences(inputs: TensorInputs, by_token: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Per column |change of magnitude| and 1 - cos of the directions, each [experts, columns]."""
     magnitudes, directions = [], []
-    label = inputs.expert_names[expert]
     for columns in _column_blocks(inputs.base, by_token):
         base = finite(_columns(inputs.base, columns, by_token).to(dtype), "base", inputs.name)
-        tuned = _columns(inputs.experts[expert], columns, by_token).to(dtype)
-        tuned = finite(tuned, label, inputs.name)
-        base_norm, tuned_norm = base.norm(dim=0), tuned.norm(dim=0)
-        magnitudes.append((tuned_norm - base_norm).abs())
-        cosine = torch.cosine_similarity(tuned / tuned_norm, base / base_norm, dim=0)
-        # A zero column has no direction (0 / 0): it counts as unchanged.
-        directions.append((1 - cosine).nan_to_num_(nan=0.0))
-    return torch.cat(magnitudes), torch.cat(directions)
+        base_norm = base.norm(dim=0)
+        direction = base / base_norm
+        for name, expert in zip(inputs.expert_names, inputs.experts, strict=True):
+            tuned = finite(_columns(expert, columns, by_token).to(dtype), name, inputs.name)
+            tuned_norm = tuned.norm(dim=0)
+            magnitudes.append((tuned_norm - base_norm).abs())
+            cosine = torch.cosine_similarity(tuned / tuned_norm, direction, dim=0)
+            # A zero column has no direction (0 / 0): it counts as unchanged.
+            directions.append((1 - cosine).nan_to_num_(nan=0.0))
+    return _by_expert(magnitudes, inputs), _by_expert(directions, inputs)
+
+
+def _by_expert(blocks: list[Tensor], inputs: TensorInputs) -> Tensor:
+    """Blocks of columns, the experts in turn in each, as [experts, columns]."""
+    n = len(inputs.experts)
+    return torch.stack([torch.cat(blocks[index::n]) for index in range(n)])
 
 
 def _scores(differences: Tensor, ratio: float, calibrated: float) -> Tensor:
@@ -61,7 +63,7 @@ def _scores(differences: Tensor, ratio: float, calibrated: float) -> Tensor:
     n = differences.shape[1]
     order = differences.argsort(dim=1, stable=True)
     ranks = torch.empty_like(order)
-    ranks.scatter_(1, order, torch.arange(n).expand_as(order))
+    ranks.scatter_(1, order, torch.arange(n, device=order.device).expand_as(order))
     softmax = (ranks.float() / n).softmax(0)
     return torch.where(2 * ranks > ratio * (n - 1), calibrated, softmax)
 

@@ -3,7 +3,7 @@
 A counter-based generator, SplitMix64 (Steele et al. 2014) of the index, four 16-bit draws to
 a word: no state, so neither order nor blocks nor threads nor the device change a mask.
 `keep_mask` is its definition, in integer operations that every device computes alike;
-`keep_bytes` computes the same on a CPU in place, two to three times as fast.
+`keep_bytes` computes the same in place on a CPU, two to three times as fast.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ def stream_key(seed: int, expert: str, tensor: str) -> int:
     return int.from_bytes(digest[:8], "little", signed=True)
 
 
-def keep_mask(key: int, first: int, count: int, density: float) -> Tensor:
+def keep_mask(
+    key: int, first: int, count: int, density: float, device: torch.device | str = "cpu"
+) -> Tensor:
     """Whether elements `first` .. `first + count` of stream `key` stay: bool [count]."""
-    words = torch.arange(first // _LANES, (first + count - 1) // _LANES + 1, dtype=torch.int64)
+    end = (first + count - 1) // _LANES + 1
+    words = torch.arange(first // _LANES, end, dtype=torch.int64, device=device)
     words.mul_(_signed(_GOLDEN_GAMMA)).add_(key)
     words.bitwise_xor_(_logical_shift(words, 30)).mul_(_signed(_MIX_1))
     words.bitwise_xor_(_logical_shift(words, 27)).mul_(_signed(_MIX_2))
@@ -42,7 +45,9 @@ def keep_mask(key: int, first: int, count: int, density: float) -> Tensor:
 
 
 def keep_bytes(key: int, first: int, count: int, density: float, scratch: Scratch) -> Tensor:
-    """`keep_mask` as uint8 [count], 1 for what stays, in scratch memory."""
+    """`keep_mask` as uint8 [count], 1 for what stays, in memory of `scratch` on its device."""
+    if not scratch.on_cpu:
+        return keep_mask(key, first, count, density, scratch.device).view(torch.uint8)
     start = first // _LANES
     size = (first + count - 1) // _LANES + 1 - start
     words = scratch("random words", (size,), torch.int64).numpy().view(np.uint64)

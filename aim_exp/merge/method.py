@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,8 +38,9 @@ def _new_scratch() -> Scratch:
 class TensorInputs:
     """One tensor of base and of each expert to merge: same shape, at least one axis.
 
-    The tensors are views on the files, in the dtype stored there; nothing is read before
-    a kernel asks for rows. Used by one thread at a time.
+    The tensors are in the dtype stored, views on the files or copies on the device of
+    `scratch`; nothing of a view is read before a kernel asks for rows. Used by one thread at
+    a time.
     """
 
     name: str
@@ -49,6 +50,14 @@ class TensorInputs:
     seed: int
     scratch: Scratch = field(default_factory=_new_scratch)
     _widened: slice | None = field(default=None, init=False)
+
+    def blocks(self) -> Iterator[slice]:
+        """The rows of the whole tensor, cut as suits the device: always the same."""
+        from aim_exp.merge.blocks import DEVICE_BLOCK_ELEMENTS, row_blocks
+
+        if self.scratch.on_cpu:
+            return row_blocks(self.base.shape)
+        return row_blocks(self.base.shape, DEVICE_BLOCK_ELEMENTS)
 
     def base_rows(self, rows: slice) -> Tensor:
         """Base's rows as float32, read-only: good until other rows are asked for."""

@@ -16,9 +16,12 @@ from torch import Tensor
 
 
 class Scratch(threading.local):
-    """Buffers by name, a set of its own for each thread."""
+    """Buffers on a device by name, a set of its own for each thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.on_cpu = self.device.type == "cpu"
+        """Whether numpy can work on it."""
         self._memory: dict[str, Tensor] = {}
         self._shaped: dict[str, Tensor] = {}
 
@@ -39,5 +42,5 @@ class Scratch(threading.local):
         memory = self._memory.get(name)
         if memory is None or memory.numel() < size or memory.dtype != dtype:
             self._shaped.pop(name, None)
-            memory = self._memory[name] = torch.empty(size, dtype=dtype)
+            memory = self._memory[name] = torch.empty(size, dtype=dtype, device=self.device)
         return memory[:size].view(tuple(shape))

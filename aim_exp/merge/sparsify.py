@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim_exp.merge.blocks import row_blocks, row_size
+from aim_exp.merge.blocks import row_size
 from aim_exp.merge.masks import keep_bytes, stream_key
 from aim_exp.merge.method import SPARE, TensorInputs
 from aim_exp.merge.scratch import Scratch
 
 SAMPLE = 1 << 14
-"""Elements that give a first idea of a threshold; in a tensor of fewer than four times as many
-all are looked at."""
+"""Elements that give a first idea of a threshold, if the tensor has four times as many."""
 SAMPLE_RUN = 8
 """Neighbours taken at each place: more are quicker to get and less of a sample."""
 
@@ -51,7 +50,8 @@ def top_k(inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
     k = max(1, int(density * n))
     if k >= n:
         return Sparsifier()
-    threshold, last = _threshold(inputs, expert, k)
+    sampled = n >= 4 * SAMPLE and inputs.scratch.on_cpu
+    threshold, last = (_threshold if sampled else _plain_threshold)(inputs, expert, k)
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
     columns = row_size(inputs.base.shape)
 
@@ -109,7 +109,8 @@ def elect_and_sum(
     for delta in deltas[1:]:
         total.add_(delta)
     # +1 or -1; of a zero +1: its sign is minus only where every delta is zero.
-    sign = torch.copysign(torch.ones(()), total, out=scratch("sign", shape))
+    one = torch.ones((), device=total.device)
+    sign = torch.copysign(one, total, out=scratch("sign", shape))
     kept, kept_weight = total.zero_(), scratch("kept weight", shape).zero_()
     for delta, weight in zip(deltas, weights, strict=True):
         agreeing = delta.mul_(sign).relu_()  # its magnitude where the signs agree, or zero
@@ -120,7 +121,7 @@ def elect_and_sum(
     if normalize:
         # One where no weight is kept; comparing and filling would take several times as long.
         nonzero = torch.sign(kept_weight, out=sign)
-        kept_weight.add_(torch.addcmul(torch.ones(()), nonzero, nonzero, value=-1, out=sign))
+        kept_weight.add_(torch.addcmul(one, nonzero, nonzero, value=-1, out=sign))
         kept.div_(kept_weight)
     return kept
 
@@ -131,14 +132,15 @@ def _threshold(inputs: TensorInputs, expert: int, k: int) -> tuple[float, int]:
     Exact in one pass over the tensor: a sample tells between which two magnitudes the k-th
     lies, almost surely; the pass counts what is above and what equals either, and collects
     the few between. Deltas of bfloat16 models take few values: many elements equal a bound.
-    Where the sample was wrong, a second pass has all magnitudes between its bounds.
+    Where the sample was wrong, two passes find the magnitude, and one counts its equals.
     """
-    for low, high in (_bracket(inputs, expert, k), (np.float32(0), np.float32(np.inf))):
-        parts = [_split(magnitudes, low, high) for _, magnitudes in _magnitudes(inputs, expert)]
+    for bounds in (_bracket, _exact_bounds):
+        low, high = bounds(inputs, expert, k)
+        parts = _split_all(inputs, expert, low, high)
         rank = k - sum(part.above for part in parts)  # among what is at most `high`
-        inside = np.concatenate([part.inside for part in parts])
         at_high, at_low = sum(part.at_high for part in parts), sum(part.at_low for part in parts)
-        if 0 < rank <= at_high + inside.size + at_low:
+        if 0 < rank <= at_high + sum(part.inside.size for part in parts) + at_low:
+            inside = np.concatenate([part.inside for part in parts])
             break
     else:  # k elements are NaN: all of them are kept, for the stream to refuse
         return 0.0, inputs.base.numel()
@@ -159,6 +161,18 @@ def _threshold(inputs: TensorInputs, expert: int, k: int) -> tuple[float, int]:
     return float(threshold), first + int(last)
 
 
+def _plain_threshold(inputs: TensorInputs, expert: int, k: int) -> tuple[float, int]:
+    """The same as `_threshold` of the whole tensor at once, on any device."""
+    magnitudes = torch.cat([delta.abs().view(-1) for _, delta in _deltas(inputs, expert)])
+    n = magnitudes.numel()
+    threshold = magnitudes.kthvalue(n - k + 1).values
+    if threshold.isnan():
+        return 0.0, n
+    above = n - int((magnitudes <= threshold).sum())
+    equal = (magnitudes == threshold).nonzero()
+    return threshold.item(), int(equal[k - above - 1])
+
+
 class _Part(NamedTuple):
     """How a block's magnitudes lie to two bounds."""
 
@@ -166,6 +180,18 @@ class _Part(NamedTuple):
     at_high: int
     inside: NDArray[np.float32]
     at_low: int
+
+
+def _split_all(inputs: TensorInputs, expert: int, low: np.float32, high: np.float32) -> list[_Part]:
+    """Every block's part; none where the bounds hold so much between them that memory counts."""
+    parts: list[_Part] = []
+    room = max(4 * SAMPLE, inputs.base.numel() // 8)
+    for _, magnitudes in _magnitudes(inputs, expert):
+        parts.append(_split(magnitudes, low, high))
+        room -= parts[-1].inside.size
+        if room < 0:
+            return []
+    return parts
 
 
 def _split(magnitudes: NDArray[np.float32], low: np.float32, high: np.float32) -> _Part:
@@ -181,8 +207,6 @@ def _split(magnitudes: NDArray[np.float32], low: np.float32, high: np.float32) -
 def _bracket(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32, np.float32]:
     """Between which bounds the k-th largest magnitude lies, by `SAMPLE` spread elements."""
     n = inputs.base.numel()
-    if n < 4 * SAMPLE:
-        return np.float32(0), np.float32(np.inf)
     runs = SAMPLE // SAMPLE_RUN
     tuned, base = (
         tensor.reshape(-1)[: n // runs * runs].view(runs, -1)[:, :SAMPLE_RUN].flatten().float()
@@ -193,6 +217,28 @@ def _bracket(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32, np.
     center = SAMPLE * (1 - share)
     margin = 5 * math.sqrt(SAMPLE * share * (1 - share)) + 1
     return sample[max(0, int(center - margin))], sample[min(SAMPLE - 1, int(center + margin))]
+
+
+def _exact_bounds(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32, np.float32]:
+    """The k-th largest magnitude itself, twice; NaN counts as the largest.
+
+    Magnitudes are ordered as their bits are: a pass counts the upper halves of the words, and
+    tells which the k-th has, and another the lower halves of those with that one.
+    """
+    found = 0
+    for shift in (16, 0):
+        counts = np.zeros(1 << 16, np.int64)
+        for _, magnitudes in _magnitudes(inputs, expert):
+            words = magnitudes.view(np.uint32) >> shift
+            if not shift:
+                words = words[words >> 16 == found] & 0xFFFF
+            counts += np.bincount(words, minlength=1 << 16)
+        from_top = np.cumsum(counts[::-1])
+        place = int(np.searchsorted(from_top, k))
+        k -= int(from_top[place - 1]) if place else 0
+        found = found << 16 | (0xFFFF - place)
+    magnitude = np.uint32(found).view(np.float32)
+    return magnitude, magnitude
 
 
 def _magnitudes(
@@ -206,5 +252,5 @@ def _magnitudes(
 
 def _deltas(inputs: TensorInputs, expert: int, block: int = 0) -> Iterator[tuple[slice, Tensor]]:
     """The task vector block by block from a block on, always the same blocks."""
-    for rows in islice(row_blocks(inputs.base.shape), block, None):
+    for rows in islice(inputs.blocks(), block, None):
         yield rows, inputs.delta(expert, rows, SPARE)

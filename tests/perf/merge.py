@@ -16,13 +16,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.perf.process import peak_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from aim_exp.checkpoint.reader import Checkpoint
 
 OURS = ("linear", "task_arithmetic", "task_arithmetic+aim", "ties", "dare_linear", "dare_ties")
-"""A method; `+aim` relaxes with omega 0.4, `@2` takes two threads."""
+"""A method; `+aim` relaxes with omega 0.4, `@2` takes two threads. `dare_linear_l1` and `widen`
+are known too."""
 FLOOR = "floor"
 FLOOR_CHUNK = 1 << 20
 DENSITY = 0.2
@@ -61,10 +62,15 @@ def main() -> None:
     if options.job:
         _run_job(options.job, [Path(p) for p in options.models], Path(options.out))
         return
-    from tests.perf.models import make_family
+    from tests.perf.models import make_family, make_many
 
-    folder = Path(options.folder or tempfile.gettempdir()) / f"aim-perf-{options.parameters}"
-    models = make_family(folder, options.parameters, options.experts)
+    parent = Path(options.folder or tempfile.gettempdir())
+    if options.many:
+        folder = parent / f"aim-perf-many-{options.many}"
+        models = make_many(folder, options.many, options.experts)
+    else:
+        folder = parent / f"aim-perf-{options.parameters}"
+        models = make_family(folder, options.parameters, options.experts)
     jobs = [FLOOR, *(options.methods or OURS)]
     if options.mergekit:
         jobs += [f"mergekit:{name}" for name in MERGEKIT if name in jobs]
@@ -103,7 +109,7 @@ def _measure(job: str, models: list[Path], out: Path, mergekit: str | None) -> M
 
 def _run_job(job: str, models: list[Path], out: Path) -> None:
     work = _floor(models, out) if job == FLOOR else _ours(job, models, out)
-    with _peak_memory() as peak:
+    with peak_memory() as peak:
         cpu, wall = time.process_time(), time.monotonic()
         work()
         cpu, wall = time.process_time() - cpu, time.monotonic() - wall
@@ -128,6 +134,10 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
         "ties": lambda: merge.Ties(weight=1.0, scale=1.0, density=DENSITY, normalize=True),
         "dare_linear": lambda: merge.DareLinear(**dare),
         "dare_ties": lambda: merge.DareTies(normalize=False, **dare),
+        "dare_linear_l1": lambda: merge.DareLinear(**{**dare, "rescale": "l1"}),
+        "widen": lambda: merge.Widen(
+            above_average_value_ratio=1.0, score_calibration_value=1.0, compute_dtype="float32"
+        ),
     }
     name, _, threads = job.partition("@")
     method = methods[name.removesuffix("+aim")]()
@@ -218,39 +228,15 @@ def _mergekit_command(name: str, models: list[Path], out: Path, python: str) -> 
     return [python, script, str(path), str(out), "--lazy-unpickle", "--no-copy-tokenizer"]
 
 
-@contextmanager
-def _peak_memory() -> Iterator[list[float]]:
-    """MiB of anonymous memory above the start, at the most; sampled every 5 ms."""
-    start, peak, done = _anonymous_mib(), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            peak[0] = max(peak[0], _anonymous_mib() - start)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _anonymous_mib() -> float:
-    """Memory that no file backs; where the system does not tell, the largest resident size."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
-
-
 def _print_table(rounds: dict[str, list[Measured]], options: argparse.Namespace) -> None:
     def median(job: str, field: str) -> float:
         return statistics.median(getattr(run, field) for run in rounds[job])
 
+    size = f"{options.parameters / 1e6:.0f} M parameters"
+    if options.many:
+        size = f"{options.many} tensors of 64 x 64"
     print(
-        f"{options.parameters / 1e6:.0f} M parameters, base + {options.experts} experts, bf16, "
+        f"{size}, base + {options.experts} experts, bf16, "
         f"one thread; {platform.machine()}, {os.cpu_count()} processors, "
         f"load {os.getloadavg()[0]:.1f}; medians of {options.rounds} rounds"
     )
@@ -267,6 +253,7 @@ def _print_table(rounds: dict[str, list[Measured]], options: argparse.Namespace)
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parameters", type=int, default=500_000_000)
+    parser.add_argument("--many", type=int, metavar="N", help="instead: N tensors of 64 x 64")
     parser.add_argument("--experts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--methods", nargs="*", help=f"of {', '.join(OURS)}; NAME@2: two threads")

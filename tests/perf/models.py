@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
@@ -41,6 +42,20 @@ def make_family(folder: Path, parameters: int, experts: int) -> list[Path]:
     return [folder / name for name in names]
 
 
+def make_many(folder: Path, count: int, experts: int) -> list[Path]:
+    """The same with `count` tensors of 4096 elements, which no known model has."""
+    names = ["base", *(f"expert{i}" for i in range(experts))]
+    for index, name in enumerate(names):
+        if (folder / name).is_dir():
+            continue
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text("{}")
+        torch.manual_seed(index)
+        content = {f"layers.{i}.w.weight": torch.randn(64, 64).bfloat16() for i in range(count)}
+        save_file(content, folder / name / "model.safetensors", {"format": "pt"})
+    return [folder / name for name in names]
+
+
 def llama_config(parameters: int) -> dict[str, object]:
     """A Llama's configuration with about `parameters` weights, wider and deeper as it grows."""
     hidden = 1536 if parameters >= 300_000_000 else 512
@@ -69,9 +84,10 @@ def hash_of(name: str) -> int:
 
 
 def _template(folder: Path, config: dict[str, object]) -> Checkpoint:
-    """An empty checkpoint of the architecture: headers only, the data is a hole in the file."""
-    from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """An empty checkpoint of the architecture, with a tokenizer that fits any vocabulary."""
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    from aim_exp.embedded.tokenizer import BOS, EOS, PAD, train_tokenizer
 
     if not folder.is_dir():
         folder.mkdir(parents=True)
@@ -83,4 +99,7 @@ def _template(folder: Path, config: dict[str, object]) -> Checkpoint:
             for name, tensor in model.state_dict().items()
         }
         save_file(content, folder / "model.safetensors", {"format": "pt"})
+        special = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=train_tokenizer(), **special)
+        tokenizer.save_pretrained(folder)
     return Checkpoint(folder, "template")
