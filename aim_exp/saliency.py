@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from safetensors import safe_open
@@ -31,6 +32,8 @@ from aim_exp.errors import NonFiniteError
 FILE_NAME = "saliency.safetensors"
 RECENT_INPUTS = 4
 """How many inputs back a shared one is looked for: the readers of one input follow closely."""
+CACHED_ELEMENTS = 1 << 18
+"""How much of an input a CPU takes at once: a float32 copy of it stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Saliency:
 
 
 class _Meter:
-    """A running sum over tokens of |x| or x squared, in float64."""
+    """A running sum over tokens of |x| or x squared: float32 within pieces, float64 across."""
 
     def __init__(self, statistic: str) -> None:
         self._statistic = statistic
@@ -104,15 +107,24 @@ class _Meter:
         self._count = 0
 
     def add(self, x: Tensor) -> None:
-        rows = x.detach().flatten(0, -2).float()
-        magnitude = rows.square() if self._statistic == "rms" else rows.abs()
-        self._total = self._total + magnitude.sum(0).double()
+        rows = x.detach().flatten(0, -2)
+        for piece in rows.split(_rows_at_once(rows)):
+            magnitude = piece.float().square() if self._statistic == "rms" else piece.abs()
+            self._total += magnitude.sum(0, dtype=torch.float32).double()
         self._count += len(rows)
 
     def value(self) -> Tensor:
+        """Float32, on the device of what was measured."""
         assert isinstance(self._total, Tensor)
         mean = self._total / max(1, self._count)
-        return (mean.sqrt() if self._statistic == "rms" else mean).float().cpu()
+        return (mean.sqrt() if self._statistic == "rms" else mean).float()
+
+
+def _rows_at_once(rows: Tensor) -> int:
+    """All of them but on a CPU: elsewhere it is the number of calls that costs."""
+    if rows.device.type != "cpu":
+        return len(rows)
+    return max(1, CACHED_ELEMENTS // rows.shape[-1])
 
 
 class _ExpertMeters:
@@ -128,6 +140,13 @@ class _ExpertMeters:
 
     def value(self) -> Tensor:
         return torch.stack([meter.value() for meter in self._meters])
+
+
+def _on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copied together: to copy each by itself is to wait for the device each time."""
+    together = torch.cat([tensor.flatten() for tensor in tensors]).cpu()
+    parts = together.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def measure(model: Any, blocks: Tensor, statistic: str, advance: Callable[[int], None]) -> Saliency:
@@ -171,6 +190,15 @@ def measure_layerwise(
     return meters.saliency(blocks.numel(), layerwise.tied)
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """An input and its meter. The reference is weak: activations live no longer than they would."""
+
+    tensor: ReferenceType[Tensor]
+    version: int
+    meter: _Meter
+
+
 class Meters:
     """The meters of a pass, by the name of the parameter whose input they measure."""
 
@@ -189,8 +217,10 @@ class Meters:
 
     def saliency(self, tokens: int, tied: Mapping[str, str]) -> Saliency:
         """What was measured. Raises NonFiniteError where it is NaN or infinite."""
-        measured = {id(meter): meter.value() for meter in self._meters.values()}
-        channels = {name: measured[id(meter)] for name, meter in self._meters.items()}
+        meters = list(dict.fromkeys(self._meters.values()))
+        values = _on_cpu([meter.value() for meter in meters])
+        measured = dict(zip(meters, values, strict=True))
+        channels = {name: measured[meter] for name, meter in self._meters.items()}
         for name, values in channels.items():
             if not torch.isfinite(values).all():
                 raise NonFiniteError(f"base: the input of {name} is NaN or infinite on this text")
@@ -199,8 +229,7 @@ class Meters:
     @contextmanager
     def watch(self, modules: Iterable[nn.Module], model: nn.Module) -> Iterator[None]:
         """Measure those of `modules`, parts of `model`, that have a weight, while it lasts."""
-        # The tensors are kept, so that no other one can take their identity meanwhile.
-        recent: deque[tuple[Tensor, int, _Meter]] = deque(maxlen=RECENT_INPUTS)
+        recent: deque[_Measured] = deque(maxlen=RECENT_INPUTS)
         names = {id(module): name for name, module in model.named_modules()}
         handles = []
         for module in modules:
@@ -227,17 +256,17 @@ class Meters:
         name: str,
         axis: int,
         width: int,
-        recent: deque[tuple[Tensor, int, _Meter]],
+        recent: deque[_Measured],
     ) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = next(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
             if x.shape[-1] != width:
                 return
-            for tensor, version, meter in recent:
-                if tensor is x and version == x._version:
-                    self._meters[name], self._axes[name] = meter, axis
+            for earlier in recent:
+                if earlier.tensor() is x and earlier.version == x._version:
+                    self._meters[name], self._axes[name] = earlier.meter, axis
                     return
-            recent.append((x, x._version, self.add(name, axis, x)))
+            recent.append(_Measured(ref(x), x._version, self.add(name, axis, x)))
 
         return module.register_forward_pre_hook(hook, with_kwargs=True)
 
