@@ -13,14 +13,22 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.model import LM
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from lm_eval.models.huggingface import HFLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from aim_exp.embedded.items import BENCHMARKS
 from aim_exp.embedded.tokenizer import train_tokenizer
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.check import check_suite
+from aim_exp.evaluate.greedy import StopAtText, decode
 from aim_exp.evaluate.harness import Harness, evaluate_task
-from aim_exp.evaluate.loading import n_items
+from aim_exp.evaluate.loading import load_task, n_items
 from aim_exp.evaluate.metrics import Scores, headline
 from aim_exp.evaluate.results import read_result, read_scores, write_result
 from aim_exp.evaluate.spec import TINY_TASKS, task_spec
@@ -77,6 +85,28 @@ def random_model(seed: int = 0, positions: int = 256) -> LlamaForCausalLM:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).eval()
+
+
+def sliding_model() -> Gemma2ForCausalLM:
+    """Every second layer sees few tokens: its cache is another one."""
+    config = Gemma2Config(
+        vocab_size=768,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        head_dim=16,
+        sliding_window=8,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return Gemma2ForCausalLM(config).eval()
 
 
 class Oracle(LM):
@@ -219,6 +249,67 @@ def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None
                     [response[0][0] for response in sample["responses"]] for sample in (one, many)
                 ]
                 assert likelihoods[0] == pytest.approx(likelihoods[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("generation", [{}, {"repetition_penalty": 1.2}], ids=["plain", "penalty"])
+@pytest.mark.parametrize("make", [random_model, sliding_model])
+def test_responses_are_those_of_lm_evals_own_model(make, generation, tokenizer, tmp_path) -> None:
+    """Rows that leave the batch, logits that are not made: nothing changes in any answer."""
+    model, suite = make(), replace(SHORT, generation=generation)
+    found = {}
+    for name, harness in (
+        ("ours", Harness.in_memory(model, tokenizer, batch_size=16)),
+        ("theirs", Harness(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16))),
+    ):
+        harness.evaluate(suite, suite.benchmarks, tmp_path / name)
+        lines = (tmp_path / name).read_text().splitlines()
+        found[name] = dict(map(json.loads, lines))
+    assert len(found["ours"]) == 5 * 8 + 8 * 4
+    assert set(found["ours"]) == set(found["theirs"])
+    for key, response in found["ours"].items():
+        is_text = isinstance(response, str)
+        assert found["theirs"][key] == (response if is_text else pytest.approx(response, rel=1e-5))
+
+
+def test_rows_leave_the_batch_when_they_end(tokenizer) -> None:
+    """The model sees fewer rows, and each answer is what the row gives alone."""
+    model, prompts = random_model(), torch.randint(5, 700, (8, 6))
+    sizes: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+
+    def answers(rows: torch.Tensor) -> list[list[int]]:
+        ends = StopAtText(tokenizer, ["a", "e", "</s>"], rows.shape[1])
+        found = model.generate(
+            rows,
+            attention_mask=torch.ones_like(rows),
+            max_length=rows.shape[1] + 24,
+            do_sample=False,
+            stopping_criteria=[ends],
+            pad_token_id=0,
+            custom_generate=decode,
+        )
+        return [row[rows.shape[1] :] for row in found.tolist()]
+
+    together = answers(prompts)
+    assert sizes[0] == 8
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 8
+    for row, found in zip(prompts, together, strict=True):
+        (alone,) = answers(row[None])
+        assert found == alone + [0] * (len(found) - len(alone))
+
+
+def test_requests_are_built_once(tokenizer, tmp_path: Path) -> None:
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=16)
+    (task,) = load_task(SHORT, IFEVAL).tasks["tasks"].values()
+    first = harness.evaluate(SHORT, [IFEVAL], tmp_path / "first")
+    requests = task.instances
+    assert harness.evaluate(SHORT, [IFEVAL], tmp_path / "second") == first
+    assert task.instances is requests
+    harness.evaluate(replace(SHORT, limit=4), [IFEVAL], tmp_path / "third")
+    assert len(task.instances) == 4
 
 
 def test_long_prompts_are_told_of(tokenizer, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
-from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import handle_non_serializable
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
 from aim_exp.evaluate.loading import LoadedTask, load_task
 from aim_exp.evaluate.metrics import Scores
@@ -24,8 +24,7 @@ from aim_exp.evaluate.results import Evaluated
 from aim_exp.evaluate.rng import own_rng
 from aim_exp.types import Benchmark, Suite
 
-# lm-eval's decorators hide these two from a type checker.
-_HFLM: Any = HFLM
+# lm-eval's decorator hides this one from a type checker.
 _evaluate: Any = evaluate
 
 
@@ -49,7 +48,7 @@ class Harness:
 
         `batch_size` is in requests; `max_length` in tokens, None takes the model's own limit.
         """
-        lm = _HFLM(
+        lm = LiveHFLM(
             pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length
         )
         return cls(lm)

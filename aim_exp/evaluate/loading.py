@@ -97,6 +97,7 @@ def _load(
         loaded = manager.load([task])
     for item in loaded["tasks"].values():
         _configure(item, num_fewshot, json.loads(generation))
+        _remember_requests(item)
     return LoadedTask(name=task, tasks=loaded, absent=absent)
 
 
@@ -119,3 +120,22 @@ def _configure(task: Any, num_fewshot: int | None, generation: dict[str, Any]) -
         task.set_config(key="num_fewshot", value=num_fewshot)
     elif default is None:
         task.set_config(key="num_fewshot", value=0)
+
+
+def _remember_requests(task: Any) -> None:
+    """Build the task's requests once for all models, as long as nothing else is asked.
+
+    A chat template is the model's own, and images are too large to keep: not then.
+    """
+    build, last = task.build_all_requests, None
+
+    def build_once(**settings: Any) -> None:
+        nonlocal last
+        if settings != last or settings["chat_template"] or getattr(task, "MULTIMODAL", False):
+            build(**settings)
+            last = settings if settings["chat_template"] is None else None
+            return
+        for request in task.instances:
+            request.resps, request.filtered_resps = [], {}
+
+    task.build_all_requests = build_once

@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM, CacheHook, CachingLM, hash_args
+from lm_eval.api.model import LM, CacheHook, hash_args
 
 Advance = Callable[[int], None]
+ANSWERING = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+"""The methods of lm-eval's models that answer requests."""
 
 
 class ResponseLog:
@@ -49,43 +52,55 @@ class ResponseLog:
         return self._responses[key]
 
     def __setitem__(self, key: str, response: Any) -> None:
-        """Keep the first response to a request; lm-eval stores each one twice."""
+        """Keep the first response to a request."""
         if key not in self._responses:
             self._responses[key] = response
             self._file.write(json.dumps([key, response]) + "\n")
             self._file.flush()
 
-    def commit(self) -> None:
-        """Nothing is pending: each response was written as it came."""
 
+class RememberingLM:
+    """`lm`, asked only what `log` does not hold; `advance(n)` is told of every n items done.
 
-class RememberingLM(CachingLM):
-    """`lm`, asked only what `log` does not hold; `advance(n)` is told of every n items done."""
+    What lm-eval's CachingLM does, with one hash per request instead of three.
+    """
 
     def __init__(self, lm: LM, log: ResponseLog, advance: Advance) -> None:
-        # Not CachingLM's own __init__, which would open its SQLite store.
-        self.lm = lm
-        self.cache_db = ""
-        self.dbdict = log
+        self._lm = lm
+        self._log = log
         self._items = _OpenItems(advance)
         lm.set_cache_hook(_Hook(log, self._items))
 
     def __getattr__(self, attribute: str) -> Any:
-        answer = super().__getattr__(attribute)
-        if attribute not in ("loglikelihood", "loglikelihood_rolling", "generate_until"):
-            return answer
+        """The model's; an answering method remembers."""
+        found = getattr(self._lm, attribute)
+        return partial(self._answer, attribute, found) if attribute in ANSWERING else found
 
-        def followed(requests: Sequence[Instance]) -> list[Any]:
-            keys = [hash_args(attribute, request.args) for request in requests]
-            self._items.open(keys, requests)
-            for key in keys:
-                if key in self.dbdict:
-                    self._items.close(key)
-            responses = answer(requests)
-            self._items.close_all()
-            return responses
+    def _answer(
+        self, method: str, ask: Callable[[list[Instance]], list[Any]], requests: list[Instance]
+    ) -> list[Any]:
+        keys = [hash_args(method, request.args) for request in requests]
+        self._items.open(keys, requests)
+        for key in keys:
+            if key in self._log:
+                self._items.close(key)
+        missing = [
+            index
+            for index, (key, request) in enumerate(zip(keys, requests, strict=True))
+            if key not in self._log or _is_sampled(method, request)
+        ]
+        answers = ask([requests[index] for index in missing]) if missing else []
+        new = dict(zip(missing, answers, strict=True))
+        for index, answer in new.items():
+            self._log[keys[index]] = answer
+        self._items.close_all()
+        return [new[i] if i in new else self._log[key] for i, key in enumerate(keys)]
 
-        return followed
+
+def _is_sampled(method: str, request: Instance) -> bool:
+    """Whether the next answer may be another one."""
+    arguments: tuple[Any, ...] = request.args
+    return method == "generate_until" and arguments[1].get("do_sample", False)
 
 
 class _OpenItems:

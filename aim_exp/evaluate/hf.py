@@ -1,0 +1,151 @@
+"""lm-eval's model for transformers, with the same responses for less work."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor
+from transformers import StoppingCriteriaList
+from transformers.generation.configuration_utils import GenerationMode
+
+from aim_exp.evaluate.greedy import StopAtText, decode
+
+KNOWN_TEXTS = 1 << 14
+"""How many texts' tokens are remembered per tokenizer, for the models still to come."""
+KNOWN_BATCHES = 1 << 8
+"""The same for padded batches of prompts."""
+
+Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
+"""A request for a log-likelihood: its texts, and the tokens of context and continuation."""
+
+_HFLM: Any = HFLM  # lm-eval's decorators hide its signature from a type checker
+_known_tokens: WeakKeyDictionary[Any, dict[Any, array[int]]] = WeakKeyDictionary()
+_known_batches: WeakKeyDictionary[Any, dict[Any, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+class LiveHFLM(_HFLM):
+    """HFLM round a model in memory, of which a sweep scores many."""
+
+    _kept: int | None = None
+    """At how many positions, counted from the end, logits are asked for; None: at all."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        _reuse_memory()
+
+    def tok_encode(
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **kwargs: Any,
+    ) -> list[int]:
+        """As HFLM's, once per text and tokenizer."""
+        known = _known_tokens.setdefault(self.tokenizer, {})
+        key = (string, add_special_tokens, self.add_bos_token, left_truncate_len)
+        if key in known and not kwargs:
+            return known[key].tolist()
+        tokens = super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs)
+        if len(known) < KNOWN_TEXTS and not kwargs:
+            known[key] = array("l", tokens)
+        return tokens
+
+    def tok_batch_encode(
+        self,
+        strings: Sequence[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """As HFLM's, once per batch and tokenizer, unless it has a cut to tell of."""
+        known = _known_batches.setdefault(self.tokenizer, {})
+        key = (tuple(strings), padding_side, left_truncate_len, truncation, self.add_bos_token)
+        if key not in known:
+            ids, mask = super().tok_batch_encode(
+                list(strings), padding_side, left_truncate_len, truncation
+            )
+            cut = left_truncate_len is not None and ids.shape[1] >= left_truncate_len
+            if cut or len(known) >= KNOWN_BATCHES:
+                return ids, mask
+            known[key] = ids, mask
+        return known[key]
+
+    def _model_generate(
+        self, context: Tensor, max_length: int, stop: list[str], **arguments: Any
+    ) -> Tensor:
+        """As HFLM's, each greedy row only as far as it goes."""
+        arguments = {k: v for k, v in arguments.items() if (k, v) != ("temperature", 0.0)}
+        config = copy(self.model.generation_config)
+        config.update(**arguments)
+        greedy = config.get_generation_mode() is GenerationMode.GREEDY_SEARCH
+        if not greedy or self.backend != "causal":
+            return super()._model_generate(context, max_length, stop, **arguments)
+        ends = StopAtText(self.tokenizer, stop, context.shape[1])
+        return self.model.generate(
+            input_ids=context,
+            max_length=max_length,
+            stopping_criteria=StoppingCriteriaList([ends]),
+            pad_token_id=self.tokenizer.pad_token_id,
+            use_cache=True,
+            custom_generate=decode,
+            **arguments,
+        )
+
+    def _loglikelihood_tokens(
+        self, requests: list[Encoded], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """As HFLM's and in its batches, with logits only from where a continuation begins."""
+        if self.backend != "causal" or not self.model._supports_logits_to_keep():
+            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        answers: dict[int, tuple[float, bool]] = {}
+        for indices in self._batches(requests):
+            batch = [requests[index] for index in indices]
+            self._kept = self._positions(batch)
+            answers.update(zip(indices, super()._loglikelihood_tokens(batch, True), strict=True))
+        self._kept = None
+        return [answers[index] for index in range(len(requests))]
+
+    def _batches(self, requests: list[Encoded]) -> Iterator[list[int]]:
+        """Indices of requests, longest first; those that differ in the last token share a row."""
+        rows: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, (_, context, continuation) in enumerate(requests):
+            rows[*context, *continuation[:-1]].append(index)
+
+        def order(row: list[int]) -> tuple[int, list[int]]:
+            _, context, continuation = max((requests[i] for i in row), key=lambda r: len(r[2]))
+            return -len(context) - len(continuation), context + continuation
+
+        ordered = sorted(rows.values(), key=order)
+        for start in range(0, len(ordered), self.batch_size):
+            yield [index for row in ordered[start : start + self.batch_size] for index in row]
+
+    def _positions(self, batch: list[Encoded]) -> int:
+        """How many positions, from the end of the longest input, hold every continuation."""
+        inputs = [min(len(c) + len(n), self.max_length + 1) - 1 for _, c, n in batch]
+        starts = [length - len(n) for length, (_, _, n) in zip(inputs, batch, strict=True)]
+        return max(inputs) - min(starts)
+
+    def _model_call(
+        self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """Logits [rows, positions, vocabulary]; lm-eval counts positions from the end."""
+        if self._kept is None:
+            return super()._model_call(inps, attn_mask, labels)
+        with torch.no_grad():
+            return self.model(inps, logits_to_keep=self._kept).logits
+
+
+def _reuse_memory() -> None:
+    """Let glibc keep the memory of activations for the next ones, instead of fetching new pages.
+
+    It returns blocks to the system that are larger than the largest one ever returned, 32 MiB
+    at the most; this is such a block, never touched. Other allocators pass it over.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
