@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 
 class SweepReport(Callback):
-    """Refresh `results.csv` and `report.md` after every job, figures at most every 30 s."""
+    """Refresh the report as jobs end, at most every 30 s; the entry point does at the end."""
 
     directory: ClassVar[Path | None] = None
     """The sweep that this process started; its end belongs to the entry point."""
@@ -24,7 +24,8 @@ class SweepReport(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Refresh; several workers may do so at once."""
         if config.hydra.mode == RunMode.MULTIRUN and not config.plan:
-            from aim_exp.report import figures_due, refresh
+            from aim_exp.report import due, refresh
 
             directory = Path(config.hydra.sweep.dir)
-            refresh(directory, figures=figures_due(directory))
+            if due(directory):
+                refresh(directory)

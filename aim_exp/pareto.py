@@ -44,11 +44,16 @@ def hypervolume(points: ArrayLike, reference: ArrayLike = 0.0) -> float:
 def hypervolume_difference(
     point: ArrayLike, population: ArrayLike, reference: ArrayLike = 0.0
 ) -> float:
-    """The volume that `point` [d] adds to `population` [n, d]."""
-    members = _scores(population)
+    """The volume that `point` [d] adds to `population` [n, d], `HV(P + {x}) - HV(P)`.
+
+    Computed as the point's own box less what the population covers of it: one volume, of
+    fewer points.
+    """
     newcomer = _scores(np.atleast_2d(np.asarray(point, dtype=float)))
-    joined = np.vstack([members, newcomer]) if members.size else newcomer
-    difference = hypervolume(joined, reference) - hypervolume(members, reference)
+    members = np.asarray(population, dtype=float)
+    covered = np.minimum(_scores(members), newcomer) if members.size else members
+    box = float(np.prod(np.maximum(newcomer - np.asarray(reference), 0.0)))
+    difference = box - hypervolume(covered, reference)
     return difference if difference >= FLOAT_NOISE else 0.0
 
 

@@ -25,6 +25,8 @@ def completed_record(run: Run, found: Results, command: str) -> RunRecord:
     record.calibration = {**record.calibration, **found.calibration}
     record.relaxation = found.relaxation
     record.items = found.items
+    if run.plan.saliency:
+        record.saliency = str(run.store.path(run.plan.saliency))
     record.warnings = found.warnings
     record.timings = found.timings
     if found.members:

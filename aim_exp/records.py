@@ -51,7 +51,8 @@ class RunRecord:
     suite: str = ""
     """The choice in the group `benchmarks`."""
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Per benchmark: task, metric, reference_point."""
+    """Per benchmark: task, metric, reference_point, and `protocol`: what else its score depends
+    on (limit, shots, template, the digest of the items, lm-eval's version, ...)."""
     scores: Mapping[str, float] | None = None
     """The merged model's, by benchmark."""
     stderr: Mapping[str, float | None] | None = None
@@ -87,6 +88,9 @@ class RunRecord:
     relaxation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Per kind of module and `all`: parameters, relaxed_parameters, mean_r,
     share_below_0.9 (of the channels), delta_kept (norm after AIM over norm before)."""
+
+    saliency: str | None = None
+    """The folder of base's saliency (in the store), where AIM used it."""
 
     warnings: list[str] = field(default_factory=list)
     keys: Mapping[str, Any] = field(default_factory=dict)

@@ -47,7 +47,7 @@ def test_the_choice_is_made_on_half_and_reported_on_the_other(tmp_path: Path) ->
     assert choice.chosen.record.omega == 0.4
     assert choice.average_when_chosen == pytest.approx(0.9)
     assert choice.average_reported == pytest.approx(0.2)
-    refresh(tmp_path, figures=False)
+    refresh(tmp_path)
     page = (tmp_path / "report.md").read_text()
     assert "† chosen on its own test items" in page
     assert "| 3 of ties | ties omega=0.6 † | 65.0 | ties omega=0.4 | 90.0 | **20.0** |" in page

@@ -20,9 +20,9 @@ from rich.console import Console
 from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume, hypervolume_gain, non_dominated
 from aim_exp.records import RunRecord
-from aim_exp.report import draw_run, figures_due, rebuild, refresh, show_job, show_run, show_sweep
+from aim_exp.report import draw_run, due, rebuild, refresh, show_job, show_run, show_sweep
 from aim_exp.report.__main__ import main
-from aim_exp.report.plots import changes, curves, front
+from aim_exp.report.plots import curves, front
 from aim_exp.report.results import collect
 from aim_exp.report.style import METHODS, method_style
 
@@ -215,7 +215,7 @@ def test_null_fields_never_crash(bare, tmp_path):
     directory = write_all(tmp_path, bare)
     printed(partial(show_run, bare, directory))
     printed(partial(show_sweep, directory))
-    refresh(directory, figures=True)
+    refresh(directory)
     assert len(rows_of(directory)) == 1
     assert (directory / "report.md").read_text().startswith("# ")
 
@@ -272,7 +272,7 @@ def test_sweep_table_has_a_line_per_job_and_the_failures_at_the_end(sweep):
 
 
 def test_csv_has_the_raw_numbers(sweep):
-    refresh(sweep, figures=False)
+    refresh(sweep)
     rows = rows_of(sweep)
     assert [row["job"] for row in rows] == list("012345")
     best, error = rows[1], rows[5]
@@ -316,7 +316,7 @@ def test_runs_with_other_base_scores_are_another_population(tmp_path):
 
 
 def test_page_tells_the_whole_story(sweep):
-    refresh(sweep, figures=True)
+    refresh(sweep)
     page = (sweep / "report.md").read_text()
     for title in (
         "Leaderboard", "Population", "Against the plain merge", "Figures", "Failed",
@@ -333,7 +333,7 @@ def test_page_tells_the_whole_story(sweep):
 
 
 def test_page_without_any_score(tmp_path):
-    refresh(write_all(tmp_path, failed("x\ny"), replace(record(), **UNSCORED)), figures=True)
+    refresh(write_all(tmp_path, failed("x\ny"), replace(record(), **UNSCORED)))
     page = (tmp_path / "report.md").read_text()
     assert "2 jobs, 0 scored, 1 failed" in page
     assert "No merged model was scored." in page
@@ -341,26 +341,26 @@ def test_page_without_any_score(tmp_path):
 
 
 def test_nothing_to_report_writes_nothing(tmp_path):
-    refresh(tmp_path, figures=True)
+    refresh(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_processes_may_refresh_at_once(sweep):
     with ProcessPoolExecutor(2) as pool:
-        list(pool.map(partial(refresh, figures=True), [sweep] * 4))
+        list(pool.map(refresh, [sweep] * 4))
     assert len(rows_of(sweep)) == 6
     written = {path.name for path in sweep.rglob("*") if path.is_file()} - {"result.json"}
     figures = ("pareto_front", "omega_average", "omega_gain")
-    assert written == {"results.csv", "report.md"} | {
+    assert written == {"results.csv", "report.md", "report.html"} | {
         f"{name}.{kind}" for name in figures for kind in ("png", "pdf")
-    }
+    } | {f"scores.{kind}" for kind in ("md", "tex", "csv")}
 
 
 # Figures
 
 
 def test_figures_are_whole_pictures(sweep):
-    refresh(sweep, figures=True)
+    refresh(sweep)
     for path in (sweep / "figures").glob("*.png"):
         with Image.open(path) as picture:
             assert picture.width >= 600
@@ -369,14 +369,13 @@ def test_figures_are_whole_pictures(sweep):
         assert path.read_bytes().startswith(b"%PDF")
 
 
-def test_figures_are_due_when_missing_or_old(sweep):
-    assert figures_due(sweep)
-    refresh(sweep, figures=True)
-    assert not figures_due(sweep)
-    for path in (sweep / "figures").iterdir():
-        os.utime(path, (time.time() - 31,) * 2)
-    assert figures_due(sweep)
-    assert not figures_due(sweep, seconds=60)
+def test_a_report_is_due_when_missing_or_old(sweep):
+    assert due(sweep)
+    refresh(sweep)
+    assert not due(sweep)
+    os.utime(sweep / "report.md", (time.time() - 31,) * 2)
+    assert due(sweep)
+    assert not due(sweep, seconds=60)
 
 
 def test_default_axes_are_the_sharpest_conflict(sweep):
@@ -402,24 +401,6 @@ def test_curves_have_their_null_lines(sweep):
         ("dare_ties", [0.4]),
     ]
     assert [curve.null.folder for curve in drawn] == ["0", "3"]
-
-
-def test_changes_are_against_the_twin(tmp_path):
-    results = collect(
-        write_all(
-            tmp_path,
-            record(omega=None, scores=shifted(-0.02), aim={}, calibration={}),
-            record(omega=None, scores=shifted(-0.2), seed=1),
-            record(omega=0.4),
-            record(omega=0.4, aim={"statistic": "mean_abs", "scaling": "uniform"}),
-        )
-    )
-    found = changes(results)
-    assert [(change.job.folder, change.twin.folder) for change in found] == [("2", "0"), ("3", "0")]
-    assert found[0].average.value == pytest.approx(0.02)
-    assert found[0].scores["mmlu"].value == pytest.approx(0.02)
-    both = (errors(MERGED)["mmlu"], errors(shifted(-0.02))["mmlu"])
-    assert found[0].scores["mmlu"].stderr == pytest.approx(np.hypot(*both))
 
 
 def test_a_method_keeps_its_colour(sweep):

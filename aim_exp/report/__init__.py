@@ -1,26 +1,31 @@
 """Reports: records to tables, figures and a page. Nothing here runs an experiment.
 
-`models`, `settings`, `results`, `board`, `plots` and `notes` compute what is shown;
-`terminal`, `page`, `table_file` and `figures` only draw it.
+`models`, `settings`, `results`, `board`, `plots`, `comparison` and `notes` compute what is shown;
+`terminal`, `page`, `html`, `table_file` and `figures` only draw it.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from rich.console import Console
 
 from aim_exp.console import console
 from aim_exp.records import RunRecord
-from aim_exp.report.figures import draw
-from aim_exp.report.figures import due as figures_due
+from aim_exp.report.comparison import Comparison, compare_runs
+from aim_exp.report.figures import draw, draw_front
+from aim_exp.report.html import write_html
 from aim_exp.report.page import write_page
 from aim_exp.report.plots import Axes
 from aim_exp.report.results import Results, collect, join
 from aim_exp.report.table_file import write_table
+from aim_exp.report.table_formats import write_score_tables
 from aim_exp.report.terminal import print_job, print_run, print_sweep
 
-__all__ = ["draw_run", "figures_due", "rebuild", "refresh", "show_job", "show_run", "show_sweep"]
+__all__ = ["draw_run", "due", "rebuild", "refresh", "show_job", "show_run", "show_sweep"]
+
+PAGE = "report.md"
 
 
 def show_run(
@@ -41,25 +46,45 @@ def show_job(record: RunRecord, *, to: Console = console) -> None:
 
 def show_sweep(directory: Path, *, to: Console = console) -> None:
     """Print the table of every run in or below `directory`, and what failed."""
-    print_sweep(to, collect(directory), directory)
+    results = collect(directory)
+    print_sweep(to, results, directory, compare_runs(results))
 
 
 def draw_run(record: RunRecord, directory: Path) -> Path | None:
     """Draw one run's Pareto front into `directory/figures`; None if nothing was scored."""
-    drawn = draw(join([(directory, record)], [directory]), directory)
-    return drawn[0] if drawn else None
+    return draw_front(join([(directory, record)], [directory]), directory)
 
 
-def refresh(directory: Path, *, figures: bool) -> None:
-    """Write `results.csv`, `report.md` and, if asked, the figures of a sweep's directory."""
-    rebuild(collect(directory), directory, figures=figures)
+def refresh(directory: Path) -> None:
+    """Write `results.csv`, `report.md`, `report.html` and the figures of a sweep's directory."""
+    rebuild(collect(directory), directory)
 
 
-def rebuild(results: Results, out: Path, *, figures: bool = True, axes: Axes | None = None) -> None:
-    """The same for results from anywhere; the figures come first, as the page shows them."""
+def due(directory: Path, seconds: float = 30) -> bool:
+    """Whether the report of `directory` is missing, or older than `seconds`.
+
+    It is made of every job's record each time: after every job would be ever more work.
+    """
+    page = directory / PAGE
+    return not page.exists() or time.time() - page.stat().st_mtime > seconds
+
+
+def rebuild(
+    results: Results,
+    out: Path,
+    *,
+    axes: Axes | None = None,
+    comparison: Comparison | None = None,
+) -> None:
+    """The same for results from anywhere; the figures come first, as the page shows them.
+
+    `comparison` is by default that with the plain merges, where there are any.
+    """
     if not results.jobs:
         return
-    if figures:
-        draw(results, out, axes)
+    comparison = comparison or compare_runs(results)
+    draw(results, out, axes)
+    write_score_tables(results, out)
     write_table(results, out / "results.csv")
-    write_page(results, out / "report.md")
+    write_page(results, out / PAGE, comparison)
+    write_html(results, out / "report.html", comparison, axes)

@@ -7,19 +7,49 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.text import Text
+
 from aim_exp.console import console
 from aim_exp.errors import AimError
 from aim_exp.report import rebuild
+from aim_exp.report.comparison import Comparison, compare_runs
+from aim_exp.report.comparison_terminal import print_comparison
+from aim_exp.report.methods_paragraph import methods_paragraph
 from aim_exp.report.paper import print_paper, print_published
 from aim_exp.report.results import Results, collect
+from aim_exp.report.settings import as_words
 from aim_exp.report.terminal import print_sweep
+from aim_exp.report.twins import PLAIN, parse_against, parse_names
 
+DESCRIPTION = """\
+Make the report of some runs again: results.csv, report.md and figures/, and print their
+table. DIR is a run, a sweep, or any folder of them; several are joined.
+
+Every run is compared with its twin on the same benchmark items, the run that differs in
+--against only: the difference, its 95 % interval, p, and p adjusted for the number of
+comparisons (Holm). "above" and "below" are claims that hold; "noise" is none.
+"""
 EPILOG = """\
 examples:
-  python -m aim_exp.report outputs/sweeps/DATE_ID
-  python -m aim_exp.report SWEEP_A SWEEP_B --out compared --axes mmlu gsm8k
-  python -m aim_exp.report SWEEP --published
-  python -m aim_exp.report --paper
+  Make a sweep's report again, against its plain merges if it has any
+    python -m aim_exp.report outputs/sweeps/DATE_ID
+
+  Join sweeps; one group of rows per method
+    python -m aim_exp.report SWEEP_A SWEEP_B --by method --out joined
+
+  Is it the saliency? AIM against its control, everything else the same
+    python -m aim_exp.report SWEEP --against scaling=uniform
+
+  Which method? Every other one against TIES
+    python -m aim_exp.report SWEEP --against method=ties --by omega
+
+  For a paper: the appendix, and our scores beside the published ones
+    python -m aim_exp.report SWEEP --methods-paragraph --latex
+    python -m aim_exp.report SWEEP --published
+
+Settings are those in the table's headings: method, omega, density, scaling, seed,
+experts, population, calibration.n_samples, ... An unknown one is answered with what
+there is.
 """
 
 
@@ -32,12 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if not options.directories:
         parser.error("which directories of runs? (or --paper)")
+    if options.latex and not options.methods_paragraph:
+        parser.error("--latex: goes with --methods-paragraph")
     try:
         results = _found(options.directories)
         if options.published:
             print_published(console, results)
+        elif options.methods_paragraph:
+            paragraph = methods_paragraph(results, latex=options.latex)
+            console.print(Text(paragraph), soft_wrap=True)
         else:
-            _report(results, options.out or options.directories[0], options.axes)
+            _report(results, options)
     except AimError as error:
         print(error, file=sys.stderr)
         return 1
@@ -56,16 +91,32 @@ def _found(directories: Sequence[Path]) -> Results:
     return results
 
 
-def _report(results: Results, out: Path, axes: Sequence[str] | None) -> None:
-    rebuild(results, out, axes=(axes[0], axes[1]) if axes else None)
-    print_sweep(console, results, out)
+def _report(results: Results, options: argparse.Namespace) -> None:
+    comparison = _comparison(results, options)
+    out, axes = options.out or options.directories[0], options.axes
+    rebuild(results, out, axes=(axes[0], axes[1]) if axes else None, comparison=comparison)
+    print_sweep(console, results, out, comparison)
+    if comparison:
+        print_comparison(console, comparison)
+
+
+def _comparison(results: Results, options: argparse.Namespace) -> Comparison | None:
+    """What was asked for; without being asked, the plain merges, if there are any."""
+    against = parse_against(results, options.against) or PLAIN
+    comparison = compare_runs(results, against, parse_names(results, "--by", options.by))
+    if comparison is None and (options.against or options.by):
+        raise AimError(
+            f"--against {as_words(against)}: no two scored runs differ in nothing else; "
+            "name all settings in which they do, each with --against"
+        )
+    return comparison
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m aim_exp.report",
-        description="Rebuild results.csv, report.md and figures/ from the runs found in or below "
-        "some directories, and print their table.",
+        usage="python -m aim_exp.report DIR... [options]",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -85,10 +136,33 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         help="the two benchmarks of the Pareto front (default: those in sharpest conflict)",
     )
-    parser.add_argument(
+    comparing = parser.add_argument_group("comparing")
+    comparing.add_argument(
+        "--against",
+        metavar="SETTING=VALUE",
+        action="append",
+        default=[],
+        help="the twin that each run is compared with (default: omega=null, where a sweep has "
+        "it); give it again for a twin that differs in several settings",
+    )
+    comparing.add_argument(
+        "--by",
+        metavar="SETTING",
+        action="append",
+        default=[],
+        help="group the rows; may be given again",
+    )
+    papers = parser.add_argument_group("for a paper (printed, nothing is written)")
+    papers.add_argument(
+        "--methods-paragraph",
+        action="store_true",
+        help="the appendix: settings, models, benchmarks, versions, hardware, hours",
+    )
+    papers.add_argument("--latex", action="store_true", help="the same, safe to paste into LaTeX")
+    papers.add_argument(
         "--published", action="store_true", help="put runs of the paper's suite beside its scores"
     )
-    parser.add_argument("--paper", action="store_true", help="print the paper's own tables")
+    papers.add_argument("--paper", action="store_true", help="print the paper's own tables")
     return parser
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from aim_exp.report.files import write_atomically
+from aim_exp.report.canvas import legend_below, save, settle
 from aim_exp.report.labels import emptiest_corner, place_labels
-from aim_exp.report.plots import Axes, Curve, Front, Point, curves, front
-from aim_exp.report.results import Job, Results
-from aim_exp.report.style import HEIGHT, INK, RC, WIDTH, method_style
+from aim_exp.report.plots import Axes, Front, Point, Series, front, series
+from aim_exp.report.relaxation import profiles, saliency_spread
+from aim_exp.report.relaxation_figures import draw_kept, draw_saliency
+from aim_exp.report.repeats import AVERAGE, GAIN, Repeats, Spread
+from aim_exp.report.results import Results
+from aim_exp.report.style import INK, LINE_STYLES, method_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -25,62 +26,65 @@ CAPTIONS = {
     "Thin lines lead from a plain merge (hollow) through its runs with AIM (filled), from "
     "weak to strong relaxation.",
     "omega_average": "Average score against omega. Dashed: the plain merge (omega null, which "
-    "omega 1 equals). Bars: one standard error.",
-    "omega_gain": "Hypervolume gain over base and the merged experts against omega. Dashed: "
-    "the plain merge (omega null, which omega 1 equals).",
+    "omega 1 equals). Bars: one standard error over the benchmark items; faint dots: one seed "
+    "each, around their mean.",
+    "omega_gain": "Hypervolume gain over base and the merged experts against omega, drawn like the "
+    "average. Bars: one standard error, by a parametric bootstrap of all scores.",
+    "saliency": "The saliency s of base's input channels, by what reads them. Above: channels in "
+    "falling order, mean over layers. Below: the mean over channels, by layer. AIM keeps r = 1 - "
+    "(1 - omega) s / max s of a channel's delta.",
+    "delta_kept": "How much of the merge's difference to base AIM kept (norm after over before), "
+    "by kind of module. Grey: the mean of r, what would be kept of a difference that lies on all "
+    "channels alike.",
 }
-
-
-Quantity = Callable[[Job], tuple[float, float | None] | None]
-"""What a figure shows of a job, in its units, and the standard error."""
+"""By file name, what the report says below a figure."""
+Painter = Callable[["Figure"], None]
 PLAIN, LINE, ERROR = NO_METHODS = ("plain merge", "front", "±1 standard error (median)")
 """Entries of the legends that name no method; they come last."""
-LEGEND_ROW = 0.15
-"""Inches."""
-LINE_STYLES = ("-", "-.", ":")
-"""For several curves of one method, which share its colour."""
+UNITS = {AVERAGE: ("average score (%)", 100.0), GAIN: ("hypervolume gain", 1.0)}
+"""An axis's text, and the factor of what it shows."""
 SHIFT = 0.008
 """Between neighbouring curves, in omega, and at most `SPREAD` over all."""
 SPREAD = 0.04
 
 
-def due(directory: Path, seconds: float = 30) -> bool:
-    """Whether the figures of `directory` are missing, or older than `seconds`."""
-    drawn = [path.stat().st_mtime for path in (directory / FOLDER).glob("*.png")]
-    return not drawn or time.time() - max(drawn) > seconds
-
-
 def draw(results: Results, directory: Path, axes: Axes | None = None) -> list[Path]:
     """Draw what there is to draw into `directory/figures`; returns the PNG files."""
+    painters = {**_front(results, axes), **_omega(results), **_relaxation(results)}
+    return [save(name, paint, directory / FOLDER) for name, paint in painters.items()]
+
+
+def draw_front(results: Results, directory: Path) -> Path | None:
+    """Draw only the front; None if nothing was scored on two benchmarks."""
+    painters = _front(results, None)
+    return save(FRONT, painters[FRONT], directory / FOLDER) if painters else None
+
+
+def _front(results: Results, axes: Axes | None) -> dict[str, Painter]:
     plane = front(results, axes)
-    lines = curves(results)
-    pictures: dict[str, Callable[[Figure], None]] = {}
-    if plane is not None:
-        pictures[FRONT] = lambda figure: _draw_front(figure, plane)
-    if any(len(curve.runs) + (curve.null is not None) > 1 for curve in lines):
-        pictures["omega_average"] = lambda figure: _draw_curves(
-            figure, lines, "average score (%)", _average
-        )
-        if any(_gain(job) for curve in lines for job in curve.runs):
-            pictures["omega_gain"] = lambda figure: _draw_curves(
-                figure, lines, "hypervolume gain", _gain
-            )
-    return [_save(name, paint, directory / FOLDER) for name, paint in pictures.items()]
+    return {} if plane is None else {FRONT: lambda figure: _draw_front(figure, plane)}
 
 
-def _save(name: str, paint: Callable[[Figure], None], folder: Path) -> Path:
-    """Both formats of one figure; the settings and the canvas are its own, never global."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _omega(results: Results) -> dict[str, Painter]:
+    drawn = series(results)
+    if all(len(each.runs) + (each.null is not None) < 2 for each in drawn):
+        return {}
+    painters: dict[str, Painter] = {
+        "omega_average": lambda figure: _draw_series(figure, drawn, AVERAGE)
+    }
+    if any(run.spread(GAIN) for each in drawn for run in each.runs):
+        painters["omega_gain"] = lambda figure: _draw_series(figure, drawn, GAIN)
+    return painters
 
-    rc: Any = RC  # matplotlib types the keys as literals
-    with matplotlib.rc_context(rc):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        FigureCanvasAgg(figure)
-        paint(figure)
-        write_atomically(folder / f"{name}.pdf", figure.savefig)
-        return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
+
+def _relaxation(results: Results) -> dict[str, Painter]:
+    painters: dict[str, Painter] = {}
+    spread, kept = saliency_spread(results), profiles(results)
+    if spread is not None:
+        painters["saliency"] = lambda figure: draw_saliency(figure, spread)
+    if kept:
+        painters["delta_kept"] = lambda figure: draw_kept(figure, kept)
+    return painters
 
 
 def _draw_front(figure: Figure, plane: Front) -> None:
@@ -93,8 +97,8 @@ def _draw_front(figure: Figure, plane: Front) -> None:
     plot.set(xlim=plot.get_xlim(), ylim=plot.get_ylim())  # what follows must not move them
     stairs = _draw_front_line(plot, plane)
     _draw_typical_error(plot, plane)
-    _legend(figure, plot)
-    figure.draw_without_rendering()  # settles the layout, so that texts can be measured
+    legend_below(figure, plot, last=NO_METHODS)
+    settle(figure)  # texts can be measured from here on
     place_labels(
         plot,
         [(*_at(point), point.name) for point in plane.members],
@@ -147,73 +151,64 @@ def _draw_typical_error(plot: Plot, plane: Front) -> None:
     )  # fmt: skip
 
 
-def _draw_curves(figure: Figure, drawn: Sequence[Curve], ylabel: str, quantity: Quantity) -> None:
+def _draw_series(figure: Figure, drawn: Sequence[Series], quantity: str) -> None:
     plot = figure.subplots()
-    plot.set(xlabel="omega", ylabel=ylabel, xlim=(-0.03, 1.06))
+    plot.set(xlabel="omega", ylabel=UNITS[quantity][0], xlim=(-0.03, 1.06))
     plot.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "0.2", "0.4", "0.6", "0.8", "null"])
-    for number, curve in enumerate(drawn):
-        same_method = [other for other in drawn[:number] if other.method == curve.method]
+    for number, each in enumerate(drawn):
+        same_method = [other for other in drawn[:number] if other.method == each.method]
         line = LINE_STYLES[len(same_method) % len(LINE_STYLES)]
         step = min(SHIFT, SPREAD / len(drawn))
         shift = step * (number - (len(drawn) - 1) / 2)  # or error bars would hide one another
-        _draw_curve(plot, curve, line, shift, quantity)
-    if any(curve.null for curve in drawn):
+        _draw_line(plot, each, line, shift, quantity)
+    if any(each.null for each in drawn):
         _hollow_in_legend(plot, line="--")
-    _legend(figure, plot)
+    legend_below(figure, plot, last=NO_METHODS)
 
 
-def _draw_curve(plot: Plot, curve: Curve, line: str, shift: float, quantity: Quantity) -> None:
+def _draw_line(plot: Plot, each: Series, line: str, shift: float, quantity: str) -> None:
     """Runs joined by a line with error bars; the plain merge dashed, its own bar at the right."""
-    colour, marker = method_style(curve.method)
+    colour, marker = method_style(each.method)
     style = {"color": colour, "marker": marker, "markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
-    values = [(job.record.omega, quantity(job)) for job in curve.runs]
-    known = [(omega + shift, *value) for omega, value in values if omega is not None and value]
+    places = [((run.first.record.omega or 0.0) + shift, run) for run in each.runs]
+    known = [(x, run, spread) for x, run in places if (spread := run.spread(quantity))]
     if known:
-        xs, ys, errors = zip(*known, strict=True)
-        bars = None if None in errors else errors
-        plot.errorbar(xs, ys, bars, linestyle=line, label=curve.name, **style)
-    null = quantity(curve.null) if curve.null else None
-    if null:
-        value, error = null
-        plot.axhline(value, color=colour, linestyle="--", linewidth=0.8, alpha=0.8)
+        xs, runs, spreads = zip(*known, strict=True)
         plot.errorbar(
-            1 + shift, value, error, linestyle="", markerfacecolor="white", **style,
-            label="" if known else curve.name,
+            xs, [_mean(s, quantity) for s in spreads], _bars(spreads, quantity), linestyle=line,
+            label=each.name, **style,
         )  # fmt: skip
+        for x, run in zip(xs, runs, strict=True):
+            _draw_seeds(plot, x, run, quantity, colour)
+    null = each.null and each.null.spread(quantity)
+    if each.null and null:
+        plot.axhline(_mean(null, quantity), color=colour, linestyle="--", linewidth=0.8, alpha=0.8)
+        plot.errorbar(
+            1 + shift, _mean(null, quantity), _bars([null], quantity), linestyle="",
+            markerfacecolor="white", label="" if known else each.name, **style,
+        )  # fmt: skip
+        _draw_seeds(plot, 1 + shift, each.null, quantity, colour)
 
 
-def _average(job: Job) -> tuple[float, float | None] | None:
-    """In percent, with its error."""
-    average = job.merged.average if job.merged else None
-    if average is None:
-        return None
-    return 100 * average.value, None if average.stderr is None else 100 * average.stderr
+def _draw_seeds(plot: Plot, x: float, run: Repeats, quantity: str, colour: str) -> None:
+    values = [UNITS[quantity][1] * value for value in run.values(quantity)]
+    if len(values) > 1:
+        plot.plot([x] * len(values), values, ".", color=colour, alpha=0.45, markersize=3, zorder=1)
 
 
-def _gain(job: Job) -> tuple[float, float | None] | None:
-    gain = job.record.hypervolume_gain
-    return None if gain is None else (gain, None)
+def _mean(spread: Spread, quantity: str) -> float:
+    return UNITS[quantity][1] * spread.mean
+
+
+def _bars(spreads: Sequence[Spread], quantity: str) -> list[float] | None:
+    errors = [spread.stderr for spread in spreads if spread.stderr is not None]
+    return [UNITS[quantity][1] * error for error in errors] if len(errors) == len(spreads) else None
 
 
 def _hollow_in_legend(plot: Plot, line: str = "") -> None:
     plot.plot(
         [], [], "o", color="#888888", markerfacecolor="white", linestyle=line, linewidth=0.8,
         label=PLAIN,
-    )  # fmt: skip
-
-
-def _legend(figure: Figure, plot: Plot) -> None:
-    """Below the plot, where it hides nothing; the figure grows by what more than two rows take."""
-    entries = list(zip(*plot.get_legend_handles_labels(), strict=True))
-    entries.sort(key=lambda entry: entry[1] in NO_METHODS)
-    handles, names = zip(*entries, strict=True)
-    longest = max(map(len, names))
-    columns = 3 if longest < 16 else 2 if longest < 32 else 1
-    rows = math.ceil(len(names) / columns)
-    figure.set_figheight(HEIGHT + LEGEND_ROW * max(0, rows - 2))
-    figure.legend(
-        handles, names, loc="outside lower center", ncols=columns, columnspacing=1,
-        handletextpad=0.4,
     )  # fmt: skip
 
 

@@ -6,13 +6,12 @@ Here every second item of each benchmark chooses, and the others report.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from statistics import fmean
 
+from aim_exp.errors import AimError
+from aim_exp.report.items import MERGED, Items, read_items, sources
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings
 
@@ -65,41 +64,20 @@ def _choose(jobs: Sequence[Job]) -> Choice:
 
 def _average(job: Job, half: int | None) -> float:
     """Over the benchmarks, on the items of one half (None: all)."""
-    return fmean(fmean(_kept(values, half)) for values in _items(job.directory, _sources(job)))
+    kept = (items if half is None else items.half(half) for items in _items(job))
+    return fmean(items.score for items in kept)
 
 
-def _kept(values: Sequence[tuple[int, float]], half: int | None) -> list[float]:
-    return [value for item, value in values if half is None or item % 2 == half]
-
-
-def _sources(job: Job) -> tuple[tuple[str, str], ...]:
-    """Per benchmark the file of its items and the key of its metric."""
-    files = job.record.items.get("merged", {})
-    return tuple(
-        (files[name], job.record.benchmarks[name]["metric"]) for name in job.record.scores or {}
-    )
+def _items(job: Job) -> list[Items]:
+    return [read_items(source) for source in sources(job.record, MERGED).values()]
 
 
 def _items_at_hand(job: Job) -> bool:
     """Whether both halves of every benchmark can be read: the cache may be gone."""
-    if not set(job.record.scores or {}) <= set(job.record.items.get("merged", {})):
+    try:
+        every = _items(job)
+    except AimError:
         return False
-    sources = _sources(job)
-    if not all(Path(file).is_file() for file, _ in sources):
-        return False
-    return all(_kept(values, half) for values in _items(job.directory, sources) for half in (0, 1))
-
-
-@cache
-def _items(directory: Path, sources: tuple[tuple[str, str], ...]) -> list[list[tuple[int, float]]]:
-    """Per benchmark the number and the value of each item."""
-    return [_values(Path(file), *metric.split(",", 1)) for file, metric in sources]
-
-
-def _values(file: Path, metric: str, chosen_filter: str) -> list[tuple[int, float]]:
-    samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [
-        (sample["doc_id"], float(sample["metrics"][metric]))
-        for sample in samples
-        if sample["filter"] == chosen_filter
-    ]
+    return all(
+        set(items.half(half).tasks) == set(items.tasks) for items in every for half in (0, 1)
+    )

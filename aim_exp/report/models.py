@@ -5,9 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
+import numpy as np
+
+from aim_exp.pareto import hypervolume_gain
 from aim_exp.records import RunRecord
+
+GAIN_DRAWS = 200
+"""Their standard deviation is known to 5 %; each takes two exact volumes, 0.1 ms."""
 
 Role = Literal["base", "expert", "reference", "merged"]
 
@@ -18,11 +25,6 @@ class Estimate:
 
     value: float
     stderr: float | None = None
-
-    def minus(self, other: Estimate) -> Estimate:
-        """The difference; its error takes the two as independent, which errs on the wide side."""
-        error = _root_of_squares((self.stderr, other.stderr))
-        return Estimate(self.value - other.value, error)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,38 @@ def reference_models(record: RunRecord) -> list[Model]:
         Model(name, "reference", _estimates(scores, errors.get(name)))
         for name, scores in (record.reference_scores or {}).items()
     ]
+
+
+def gain_estimate(record: RunRecord) -> Estimate | None:
+    """The hypervolume gain over base and the merged experts; None where nothing was scored.
+
+    Its standard error is that of a parametric bootstrap: the scores of all models drawn from
+    normal distributions with their own errors, independent of one another.
+    """
+    merged = merged_model(record)
+    if merged is None or record.hypervolume_gain is None:
+        return None
+    rivals = ("base", *(record.population.get("merged") or ()))
+    models = [merged, *(model for model in population_models(record) if model.name in rivals)]
+    scores = [[model.scores[name] for name in merged.scores] for model in models]
+    if any(score.stderr is None for row in scores for score in row):
+        return Estimate(record.hypervolume_gain)
+    about = [record.benchmarks.get(name, {}) for name in merged.scores]
+    error = _gain_error(
+        tuple(tuple(row) for row in scores),
+        tuple(each.get("reference_point", 0.0) for each in about),
+    )
+    return Estimate(record.hypervolume_gain, error)
+
+
+@cache
+def _gain_error(scores: tuple[tuple[Estimate, ...], ...], reference: tuple[float, ...]) -> float:
+    """`scores` are [models, benchmarks], the merged model first."""
+    values = np.array([[score.value for score in row] for row in scores])
+    errors = np.array([[score.stderr for score in row] for row in scores], dtype=float)
+    noise = np.random.default_rng(0).standard_normal((GAIN_DRAWS, *values.shape))
+    drawn = np.clip(values + errors * noise, 0.0, 1.0)
+    return float(np.std([hypervolume_gain(each[0], each[1:], reference) for each in drawn], ddof=1))
 
 
 def _estimates(

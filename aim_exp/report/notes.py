@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+from aim_exp.report.comparability import doubts
 from aim_exp.report.results import Results
 
 
 def notes(results: Results) -> list[str]:
     """The caveats that apply to these results."""
-    found = [_precision(results), _populations(results), _benchmarks(results), _masks(results)]
-    return [note for note in (*found, _embedded(results), *_warnings(results)) if note]
+    found = [_precision(results), _populations(results), _masks(results), _embedded(results)]
+    return [note for note in (*doubts(results), *found, *_warnings(results)) if note]
 
 
 def _precision(results: Results) -> str:
@@ -33,11 +34,6 @@ def _populations(results: Results) -> str:
         f"{len(results.populations)} populations (or protocols) were scored, numbered in "
         "brackets; fronts and gains hold within one of them only."
     )
-
-
-def _benchmarks(results: Results) -> str:
-    sets = {frozenset(job.merged.scores) for job in results.scored if job.merged}
-    return "Runs were scored on different benchmarks: do not compare averages." * (len(sets) > 1)
 
 
 def _masks(results: Results) -> str:

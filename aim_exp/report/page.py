@@ -6,25 +6,42 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
+from aim_exp.report.comparison import Comparison, Difference, Row, Verdict
 from aim_exp.report.figures import CAPTIONS, FOLDER
 from aim_exp.report.files import write_atomically
 from aim_exp.report.halves import choices
-from aim_exp.report.models import Estimate
+from aim_exp.report.markdown import markdown_table
 from aim_exp.report.notes import notes
-from aim_exp.report.plots import Change, changes
-from aim_exp.report.results import Job, Results
-from aim_exp.report.summary import GAIN_MEANS, counts, error_text, gain_text, percent
+from aim_exp.report.relaxation import saliency_is_gone
+from aim_exp.report.results import Results
+from aim_exp.report.settings import as_words
+from aim_exp.report.summary import (
+    GAIN_MEANS,
+    counts,
+    error_text,
+    gain_text,
+    origin,
+    p_text,
+    percent,
+    ranked,
+    shared_settings,
+    title,
+    when,
+)
+from aim_exp.report.table_formats import score_files
+from aim_exp.statistics import LEVEL
 
 
-def write_page(results: Results, path: Path) -> Path:
+def write_page(results: Results, path: Path, comparison: Comparison | None) -> Path:
     """Write the page; the figures that lie in `figures/` beside it are shown in it."""
     sections = (
         _what_was_run(results),
         _leaderboard(results),
         _population(results),
-        _changes(results),
+        _comparison(results, comparison),
         _choices(results),
-        _figures(path.parent),
+        _figures(results, path.parent),
+        _tables(path.parent),
         _failures(results),
         _bullets("How far to trust it", notes(results)),
         _commands(results),
@@ -35,35 +52,13 @@ def write_page(results: Results, path: Path) -> Path:
 
 
 def _what_was_run(results: Results) -> str:
-    created = sorted(job.record.created for job in results.jobs if job.record.created)
-    when = f", {' to '.join(dict.fromkeys((created[0], created[-1])))}" if created else ""
-    title = " vs ".join(dict.fromkeys(job.record.method or "?" for job in results.jobs))
-    lines = [f"# {title}", f"{counts(results)}{when}.", ""]
-    lines += [f"- {name}: `{value}`" for name, value in _shared_settings(results).items()]
-    return "\n".join([lines[0], "", *lines[1:]])
-
-
-def _shared_settings(results: Results) -> dict[str, str]:
-    """What all jobs that ran have in common; what differs stands in the tables.
-
-    A method's own fields go by its name: several methods have a density.
-    """
-    ran = [job for job in results.jobs if not job.failed] or results.jobs
-    shared: dict[str, str] = {}
-    for job in ran:
-        for name, value in job.settings.items():
-            if value != "null" and name not in results.varying:
-                group, dot, field = name.partition(".")
-                own = group == "method" and dot
-                shared[f"{job.record.method}.{field}" if own else name] = value
-    return dict(sorted(shared.items(), key=lambda item: "." in item[0]))
+    lines = [f"# {title(results)}", "", f"{', '.join([counts(results), *when(results)])}.", ""]
+    lines += [f"- {name}: `{value}`" for name, value in shared_settings(results).items()]
+    return "\n".join(lines)
 
 
 def _leaderboard(results: Results) -> str:
-    def rank(job: Job) -> float:
-        return job.merged.average.value if job.merged and job.merged.average else 0.0
-
-    jobs = sorted(results.scored, key=rank, reverse=True)
+    jobs = ranked(results)
     if not jobs:
         return "## Leaderboard\n\nNo merged model was scored."
     return (
@@ -80,29 +75,44 @@ def _population(results: Results) -> str:
     return "## Population\n\nWhat was merged, and its base.\n\n" + _board(population_board(results))
 
 
-def _changes(results: Results) -> str:
-    found = changes(results)
-    if not found:
+def _comparison(results: Results, comparison: Comparison | None) -> str:
+    if comparison is None:
         return ""
-    headings = ["job", "with AIM", "average", "gain", *results.benchmarks]
-    rows = [_change_row(results, change) for change in found]
-    return (
-        "## Against the plain merge\n\nEach run minus its twin with `omega=null`, in points. The "
-        "standard error takes the two as independent; they answer the same items, so it is "
-        "rather too wide.\n\n" + _table(headings, rows, text_columns=2)
+    quantities = ("average", "gain", *results.benchmarks)
+    headings = ["job", "run", *quantities]
+    rows = [_comparison_row(comparison, row, results.benchmarks) for row in comparison.rows]
+    sentences = [comparison.sentence(row) for row in comparison.rows] + comparison.omissions()
+    return "\n\n".join(
+        (
+            f"## Against {comparison.title}",
+            f"Each run minus its twin with `{as_words(comparison.against)}`, on the same items: "
+            f"the difference in points, its {100 * LEVEL:.0f} % interval, and p adjusted by Holm's "
+            "method (over the averages, over the gains, and over all cells of the benchmarks). "
+            "**Bold**: holds. Answers that are right or wrong: McNemar's exact test, Bonett and "
+            "Price's interval; else a randomisation test that swaps the two models' answers, and "
+            "the interval of a paired bootstrap over the items of each benchmark.",
+            markdown_table(headings, rows, text_columns=2),
+            "\n".join(f"- {sentence}" for sentence in sentences),
+        )
     )
 
 
-def _change_row(results: Results, change: Change) -> list[str]:
-    def points(difference: Estimate | None) -> str:
-        if difference is None:
-            return NOTHING
-        return f"{100 * difference.value:+.1f} {error_text(difference)}".rstrip()
+def _comparison_row(comparison: Comparison, row: Row, benchmarks: Sequence[str]) -> list[str]:
+    scores = [_difference(row.scores.get(name)) for name in benchmarks]
+    name = comparison.label(row)
+    return [row.job.folder, name, _difference(row.average), _difference(row.gain), *scores]
 
-    gain = NOTHING if change.gain is None else f"{change.gain:+.3f}"
-    scores = [points(change.scores.get(name)) for name in results.benchmarks]
-    name = results.label(change.job)
-    return [change.job.folder, name, points(change.average), gain, *scores]
+
+def _difference(difference: Difference | None) -> str:
+    """`+1.8 (-0.9 to +4.6; p 0.360)`, the number in bold where it holds."""
+    if difference is None:
+        return NOTHING
+    held = difference.verdict in (Verdict.ABOVE, Verdict.BELOW)
+    number = difference.number(difference.value)
+    text = f"**{number}**" if held else number
+    if difference.test is None:
+        return text
+    return f"{text} ({difference.interval}; p {p_text(difference.adjusted_p)})"
 
 
 def _choices(results: Results) -> str:
@@ -126,17 +136,30 @@ def _choices(results: Results) -> str:
         "## Omega and lambda, chosen honestly\n\n† chosen on its own test items, so partly luck. "
         "Beside it, every second item of each benchmark chooses and the others report: the number "
         "in bold is the one to quote for a tuned omega or lambda.\n\n"
-        + _table(headings, rows, text_columns=2)
+        + markdown_table(headings, rows, text_columns=2)
     )
 
 
-def _figures(directory: Path) -> str:
+def _figures(results: Results, directory: Path) -> str:
     drawn = [name for name in CAPTIONS if (directory / FOLDER / f"{name}.png").exists()]
     shown = [
         f"![{name}]({FOLDER}/{name}.png)\n\n{CAPTIONS[name]} ([PDF]({FOLDER}/{name}.pdf))"
         for name in drawn
     ]
+    if saliency_is_gone(results):
+        shown.append("No figure of base's saliency: it is gone from the cache.")
     return "\n\n".join(["## Figures", *shown]) if shown else ""
+
+
+def _tables(directory: Path) -> str:
+    files = score_files(directory)
+    links = ", ".join(f"[{file.name}]({file.relative_to(directory)})" for file in files)
+    if not links:
+        return ""
+    return (
+        "## Tables for papers\n\nEvery merge without and with AIM and the change in percent, means "
+        f"over seeds: {links}"
+    )
 
 
 def _failures(results: Results) -> str:
@@ -156,17 +179,7 @@ def _commands(results: Results) -> str:
 
 
 def _origin(results: Results) -> str:
-    """Versions and machines; several values where jobs differ."""
-    seen: dict[str, dict[str, None]] = {}
-    for job in results.jobs:
-        record = job.record
-        about = {**record.provenance, "device": record.device, **record.versions}
-        for name, value in about.items():
-            if value not in (None, ""):
-                seen.setdefault(name, {})[str(value)] = None
-    seconds = sum(job.seconds or 0.0 for job in results.jobs)
-    lines = [f"{name}: {', '.join(values)}" for name, values in seen.items()]
-    lines.append(f"{seconds:.0f} s in all jobs together")
+    lines = [f"{name}: {', '.join(values)}" for name, values in origin(results).items()]
     lines.append("`results.csv`: the numbers; `result.json` in each job's folder: everything")
     return _bullets("Where this is from", lines)
 
@@ -175,7 +188,7 @@ def _board(board: Board) -> str:
     gain = ["gain"] if board.with_gain else []
     headings = [*board.lead, "", "average", *gain, *board.benchmarks]
     rows = [_board_row(board, line) for line in board.lines]
-    return _table(headings, rows, text_columns=len(board.lead) + 1)
+    return markdown_table(headings, rows, text_columns=len(board.lead) + 1)
 
 
 def _board_row(board: Board, line: Line) -> list[str]:
@@ -189,15 +202,6 @@ def _board_row(board: Board, line: Line) -> list[str]:
     gain = [NOTHING if line.gain is None else gain_text(line.gain)] if board.with_gain else []
     star = "★" if line.on_front else ""
     return [*line.lead, star, cell(AVERAGE), *gain, *map(cell, board.benchmarks)]
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int) -> str:
-    """A Markdown table; the first columns hold text, the others numbers, to the right."""
-    rules = ["---"] * text_columns + ["---:"] * (len(headings) - text_columns)
-    lines = [headings, rules, *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-    )
 
 
 def _bullets(title: str, lines: Iterable[str]) -> str:

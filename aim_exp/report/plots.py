@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from aim_exp.errors import AimError
 from aim_exp.pareto import non_dominated
-from aim_exp.report.models import Estimate
+from aim_exp.report.models import Estimate, Model
+from aim_exp.report.repeats import Repeats, Study, draws, studies
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import label
 
@@ -62,14 +63,14 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Change:
-    """A run minus its plain merge (the twin with omega null)."""
+class Series:
+    """A method against omega, other seeds taken together; `null` is its plain merge."""
 
-    job: Job
-    twin: Job
-    scores: dict[str, Estimate]
-    average: Estimate | None
-    gain: float | None
+    method: str
+    name: str
+    runs: tuple[Repeats, ...]
+    """In the order of omega."""
+    null: Repeats | None
 
 
 def front(results: Results, axes: Axes | None = None) -> Front | None:
@@ -82,6 +83,7 @@ def front(results: Results, axes: Axes | None = None) -> Front | None:
     if unknown:
         known = ", ".join(results.benchmarks) or "none"
         raise AimError(f"--axes {unknown[0]}: no such benchmark here; there are: {known}")
+    results = replace(results, jobs=draws(results.jobs))
     axes = axes or sharpest_conflict(results)
     if axes is None:
         return None
@@ -144,6 +146,20 @@ def sharpest_conflict(results: Results) -> Axes | None:
     return common[first], common[second]
 
 
+def pair_fronts(models: Sequence[Model], names: Sequence[str]) -> dict[Axes, tuple[int, ...]]:
+    """By two benchmarks of `names`, in their order: which of `models` none dominates.
+
+    From left to right along the first benchmark; models without both scores take no part.
+    """
+    fronts = {}
+    for first, second in combinations(names, 2):
+        scored = [i for i, model in enumerate(models) if {first, second} <= model.scores.keys()]
+        places = [(models[i].scores[first].value, models[i].scores[second].value) for i in scored]
+        kept = [i for i, alone in zip(scored, non_dominated(places), strict=True) if alone]
+        fronts[first, second] = tuple(sorted(kept, key=lambda i: models[i].scores[first].value))
+    return fronts
+
+
 def curves(results: Results) -> list[Curve]:
     """A curve per method, and per other setting that varies; scored runs only."""
     series: dict[tuple[str | None, ...], list[Job]] = {}
@@ -167,32 +183,20 @@ def curves(results: Results) -> list[Curve]:
     return drawn + [Curve(job.record.method, _series_name(results, job), (), job) for job in alone]
 
 
-def changes(results: Results) -> list[Change]:
-    """Every run with AIM against its plain merge, where there is one."""
-    return [
-        _change(job, curve.null)
-        for curve in curves(results)
-        if curve.null is not None
-        for job in curve.runs
-    ]
+def series(results: Results) -> list[Series]:
+    """A series per method, and per other setting that varies, seeds apart; scored runs only."""
+    return [each for study in studies(results) for each in _series(study)]
 
 
-def _change(job: Job, twin: Job) -> Change:
-    assert job.merged is not None, "curves are of scored runs"
-    assert twin.merged is not None, "curves are of scored runs"
-    before, after = twin.merged, job.merged
-    gains = (job.record.hypervolume_gain, twin.record.hypervolume_gain)
-    return Change(
-        job=job,
-        twin=twin,
-        scores={
-            name: score.minus(before.scores[name])
-            for name, score in after.scores.items()
-            if name in before.scores
-        },
-        average=after.average.minus(before.average) if after.average and before.average else None,
-        gain=None if gains[0] is None or gains[1] is None else gains[0] - gains[1],
-    )
+def _series(study: Study) -> Iterator[Series]:
+    for merge in study.merges:
+        lines: dict[str, list[Repeats]] = {}
+        for repeats in merge.relaxed:
+            lines.setdefault(study.label(repeats.first, leave_out=("omega",)), []).append(repeats)
+        if not lines:
+            lines = {study.label(merge.first, leave_out=("omega",)): []}
+        for name, runs in lines.items():
+            yield Series(merge.first.record.method, name, tuple(runs), merge.plain)
 
 
 def _key(results: Results, job: Job, leave_out: Sequence[str]) -> tuple[str | None, ...]:

@@ -58,6 +58,11 @@ def label(settings: Settings, names: Sequence[str]) -> str:
     return " ".join([settings.get("method", "?"), *parts])
 
 
+def as_words(settings: Settings) -> str:
+    """`omega=null, density=0.2`."""
+    return ", ".join(f"{short_name(name)}={value}" for name, value in settings.items())
+
+
 def short_name(name: str) -> str:
     """`method.density` -> `density`, `aim.scaling` -> `scaling`: no two are alike."""
     return name.removeprefix("method.").removeprefix("aim.")

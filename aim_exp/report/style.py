@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zlib import crc32
 
-WIDTH, HEIGHT = 3.4, 3.0
-"""Inches; a column of most two-column styles."""
+WIDTH, HEIGHT = 3.3, 2.9
+"""Inches; a column of most two-column styles, so that no text is printed below 7 points."""
 
 RC = {
     "font.size": 8,
@@ -44,6 +44,12 @@ METHODS = {
     "checkpoint": (SKY, "P"),
 }
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+LINE_STYLES = ("-", "-.", ":")
+"""For several lines of one colour."""
+INPUTS = (
+    "#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#999933", "#44AA99", "#AA4499",
+)  # fmt: skip
+"""For what is no method: Tol's muted scheme, told apart with any common colour blindness."""
 OTHER_MARKERS = ("<", ">", "p", "h", "8", "X", "d")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aim_exp.records import RunRecord
 from aim_exp.report.models import Estimate, merged_model, population_models
-from aim_exp.report.results import Results
+from aim_exp.report.results import Job, Results
 
 GAIN_MEANS = "hypervolume gain over base and the merged experts"
 
@@ -26,6 +26,58 @@ def counts(results: Results) -> str:
     return ", ".join(parts + [f"{len(results.failed)} failed"] * bool(results.failed))
 
 
+def title(results: Results) -> str:
+    """`ties vs dare_ties`."""
+    return " vs ".join(dict.fromkeys(job.record.method or "?" for job in results.jobs))
+
+
+def when(results: Results) -> list[str]:
+    """`2026-01-02 03:04 to 2026-01-02 03:14 UTC`; empty where no run says."""
+    created = sorted(job.record.created for job in results.jobs if job.record.created)
+    ends = dict.fromkeys(moment[:16].replace("T", " ") for moment in (*created[:1], *created[-1:]))
+    return [f"{' to '.join(ends)} UTC"] if ends else []
+
+
+def ranked(results: Results) -> list[Job]:
+    """The jobs with a scored merge, the best average first."""
+
+    def rank(job: Job) -> float:
+        return job.merged.average.value if job.merged and job.merged.average else 0.0
+
+    return sorted(results.scored, key=rank, reverse=True)
+
+
+def shared_settings(results: Results) -> dict[str, str]:
+    """What all jobs that ran have in common; what differs stands in the tables.
+
+    A method's own fields go by its name: several methods have a density.
+    """
+    ran = [job for job in results.jobs if not job.failed] or results.jobs
+    shared: dict[str, str] = {}
+    for job in ran:
+        for name, value in job.settings.items():
+            if value != "null" and name not in results.varying:
+                group, dot, field = name.partition(".")
+                own = group == "method" and dot
+                shared[f"{job.record.method}.{field}" if own else name] = value
+    return dict(sorted(shared.items(), key=lambda item: "." in item[0]))
+
+
+def origin(results: Results) -> dict[str, list[str]]:
+    """Versions, machines and seconds by name; several values where jobs differ."""
+    seen: dict[str, dict[str, None]] = {}
+    for job in results.jobs:
+        record = job.record
+        about = {**record.provenance, "device": record.device, **record.versions}
+        for name, value in about.items():
+            if value not in (None, ""):
+                seen.setdefault(name, {})[str(value)] = None
+    seconds = sum(job.seconds or 0.0 for job in results.jobs)
+    return {name: list(values) for name, values in seen.items()} | {
+        "all jobs together": [f"{seconds:.0f} s"]
+    }
+
+
 def percent(score: Estimate, *, error: bool = False) -> str:
     """`47.3`, or with its standard error `47.3 ±4.1`."""
     value = f"{100 * score.value:.1f}"
@@ -35,6 +87,13 @@ def percent(score: Estimate, *, error: bool = False) -> str:
 def error_text(score: Estimate) -> str:
     """`±4.1`, or nothing where it is unknown."""
     return "" if score.stderr is None else f"±{100 * score.stderr:.1f}"
+
+
+def p_text(p: float | None) -> str:
+    """`0.043`, `<0.001`, or a dash where nothing was tested."""
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def gain_text(gain: float) -> str:

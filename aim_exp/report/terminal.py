@@ -22,6 +22,8 @@ from aim_exp.report.board import (
     named_lead,
     run_board,
 )
+from aim_exp.report.comparability import doubts
+from aim_exp.report.comparison import Comparison
 from aim_exp.report.models import Estimate, merged_model
 from aim_exp.report.results import Results
 from aim_exp.report.settings import label, settings_of
@@ -44,7 +46,7 @@ def print_run(
         facts["model"] = _short_path(directory / "model")
     _print_facts(console, facts | ({"try next": next_command} if next_command else {}))
     for warning in dict.fromkeys(record.warnings):
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+        print_warning(console, warning)
     if record.error:
         _print_error(console, "failed", record.error)
 
@@ -60,13 +62,23 @@ def print_job(console: Console, record: RunRecord) -> None:
     console.print(Text(", ".join(parts)), soft_wrap=True)
 
 
-def print_sweep(console: Console, results: Results, directory: Path) -> None:
-    """The population, a line per job, where the files are, and at the end what failed."""
+def print_sweep(
+    console: Console, results: Results, directory: Path, comparison: Comparison | None
+) -> None:
+    """The population, a line per job, what holds, where the files are, and what failed."""
     _print_title(console, counts(results))
     _print_board(console, job_board(results, results.jobs, with_population=True))
-    _print_facts(console, {"files": _short_path(directory)})
+    held = {f"against {comparison.title}": comparison.summary()} if comparison else {}
+    _print_facts(console, {**held, "files": _short_path(directory)})
+    for doubt in doubts(results):
+        print_warning(console, doubt)
     for job in results.failed:
         _print_error(console, f"failed: {job.folder} ({results.label(job)})", job.record.error)
+
+
+def print_warning(console: Console, text: str) -> None:
+    """A yellow line, never wrapped by us."""
+    console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
 def _print_title(console: Console, title: str) -> None:

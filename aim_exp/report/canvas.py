@@ -1,0 +1,63 @@
+"""What all figures for papers share: the canvas, the files, the legend below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aim_exp.report.files import write_atomically
+from aim_exp.report.style import HEIGHT, RC, WIDTH
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Plot
+    from matplotlib.figure import Figure
+
+LEGEND_ROW = 0.15
+"""Inches."""
+
+
+def save(name: str, paint: Callable[[Figure], None], folder: Path) -> Path:
+    """Both formats of one figure; the settings and the canvas are its own, never global."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rc: Any = RC  # matplotlib types the keys as literals
+    with matplotlib.rc_context(rc):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        FigureCanvasAgg(figure)
+        paint(figure)
+        settle(figure)
+        write_atomically(folder / f"{name}.pdf", figure.savefig)
+        return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out, once: each file that it is saved to would do so again.
+
+    What is drawn later can measure what is there.
+    """
+    engine = figure.get_layout_engine()
+    if engine:
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # "none" would keep a stand-in that draws everything twice
+
+
+def legend_below(figure: Figure, plot: Plot, *, last: Collection[str] = ()) -> None:
+    """Below the plot, where it hides nothing; the figure grows by what more than two rows take.
+
+    Entries named in `last` come last.
+    """
+    entries = list(zip(*plot.get_legend_handles_labels(), strict=True))
+    entries.sort(key=lambda entry: entry[1] in last)
+    handles, names = zip(*entries, strict=True)
+    longest = max(map(len, names))
+    columns = 3 if longest < 16 else 2 if longest < 32 else 1
+    rows = math.ceil(len(names) / columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - 2))
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=columns, columnspacing=1,
+        handletextpad=0.4,
+    )  # fmt: skip

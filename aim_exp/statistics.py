@@ -1,0 +1,186 @@
+"""Whether a difference between two models is more than the luck of the items.
+
+Two models that answered the same items are compared item by item: what both get right or
+wrong says nothing, and the noise that they share drops out. Pure: numbers in, numbers out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.95
+"""Of every interval; a claim holds where its p lies below 1 - LEVEL."""
+RESAMPLES = 10_000
+"""No p is below 1 / 10 001, so that Holm over hundreds of rows can still reject."""
+SEED = 0
+ROUNDING = 1e-12
+"""Differences closer than this are equal."""
+CELLS = 1 << 22
+"""Numbers drawn at once, at most: 32 MiB."""
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A difference (after minus before), its interval, and a two-sided p of no difference.
+
+    The interval is of level `LEVEL`, for this comparison alone.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Items of one kind and what several models got of them; resampled within.
+
+    A model's score is the mean over parts of `sum(gained) / sum(possible)` over the items: an
+    accuracy has one part and 1 to gain per item. `weight` is this score's weight in the
+    benchmark's.
+    """
+
+    gained: Floats
+    """[items, models, parts]"""
+    possible: Floats
+    """[items, parts]"""
+    weight: float = 1.0
+
+    @property
+    def scores(self) -> Floats:
+        """[models], as observed."""
+        return _ratios(self.gained.sum(axis=0), self.possible.sum(axis=0)[None])
+
+
+def mcnemar(before: ArrayLike, after: ArrayLike) -> PairedTest:
+    """Two accuracies on the same items: `before` and `after` are [items] of 0 and 1.
+
+    p is the exact (binomial) test of McNemar (1947): of the items that only one model got
+    right, each one does with probability 1/2. The interval is that of Bonett & Price (2012),
+    "Adjusted Wald confidence interval for a difference of binomial proportions based on
+    paired data": near its level from few items on, and no point where no answer differs.
+    """
+    from scipy.stats import binomtest
+
+    first, second = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    assert first.ndim == 1
+    assert first.shape == second.shape
+    n, won, lost = first.size, int((second & ~first).sum()), int((first & ~second).sum())
+    p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    up, down = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    margin = _quantile() * np.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    low, high = max(-1.0, up - down - margin), min(1.0, up - down + margin)
+    return PairedTest((won - lost) / n, float(low), float(high), p)
+
+
+def bootstrap_scores(
+    strata: Sequence[Stratum], resamples: int = RESAMPLES, rng: np.random.Generator | None = None
+) -> Floats:
+    """[resamples, models]: a benchmark's score with its items drawn again, per stratum.
+
+    All models get the same items in a resample (the paired bootstrap; Efron & Tibshirani 1993,
+    chapter 8). The same `rng` (default: seed `SEED`) gives the same numbers.
+    """
+    rng = rng or np.random.default_rng(SEED)
+    return sum(
+        (stratum.weight * _resampled(stratum, resamples, rng) for stratum in strata),
+        start=np.zeros((resamples, 1)),
+    )
+
+
+def swapped_scores(
+    strata: Sequence[Stratum], resamples: int = RESAMPLES, rng: np.random.Generator | None = None
+) -> Floats:
+    """[resamples, 2]: a benchmark's scores of two models with their answers swapped by coin.
+
+    If the models do not differ, it does not matter who gave which answer to an item, and the
+    observed difference is one of these: the randomisation test (Fisher 1935; Noreen 1989).
+    Of one accuracy this is McNemar's test.
+    """
+    rng = rng or np.random.default_rng(SEED)
+    return sum(
+        (stratum.weight * _swapped(stratum, resamples, rng) for stratum in strata),
+        start=np.zeros((resamples, 2)),
+    )
+
+
+def resampling_test(observed: float, resampled: ArrayLike, swapped: ArrayLike) -> PairedTest:
+    """A difference's percentile interval from the bootstrap, and its p from the swaps.
+
+    Both are [resamples] of differences. Not p from the bootstrap too: it is far too small
+    where few answers differ. The observation counts among the swaps, so that p is never 0.
+    """
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(np.asarray(resampled, dtype=float), [tail, 100 - tail])
+    values = np.abs(np.asarray(swapped, dtype=float))
+    as_large = int((values >= abs(observed) - ROUNDING).sum())
+    p = (as_large + 1) / (values.size + 1)
+    return PairedTest(float(observed), float(low), float(high), p)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values adjusted for being many (Holm 1979); those below a level hold all together.
+
+    The smallest is multiplied by their number, the next by one less, and so on; never less
+    than a smaller one's, and at most 1.
+    """
+    adjusted = [0.0] * len(ps)
+    reached = 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        reached = max(reached, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = reached
+    return adjusted
+
+
+def _resampled(stratum: Stratum, resamples: int, rng: np.random.Generator) -> Floats:
+    """Items that are alike are drawn together: a multinomial over the distinct ones.
+
+    The distribution is that of drawing items one by one; accuracies of two models have four
+    kinds of items, however many there are.
+    """
+    items, models, parts = stratum.gained.shape
+    table = np.concatenate([stratum.gained.reshape(items, -1), stratum.possible], axis=1)
+    kinds, counts = np.unique(table, axis=0, return_counts=True)
+    chunk = max(1, CELLS // len(kinds))
+    sums = np.concatenate(
+        [
+            rng.multinomial(items, counts / items, size=min(chunk, resamples - start)) @ kinds
+            for start in range(0, resamples, chunk)
+        ]
+    )
+    gained, possible = sums[:, : models * parts], sums[:, models * parts :]
+    return _ratios(gained.reshape(resamples, models, parts), possible[:, None])
+
+
+def _swapped(stratum: Stratum, resamples: int, rng: np.random.Generator) -> Floats:
+    """Of each kind of items, how many are swapped is binomial."""
+    assert stratum.gained.shape[1] == 2
+    change = stratum.gained[:, 1] - stratum.gained[:, 0]
+    kinds, counts = np.unique(change, axis=0, return_counts=True)
+    chunk = max(1, CELLS // len(kinds))
+    moved = np.concatenate(
+        [
+            rng.binomial(counts, 0.5, size=(min(chunk, resamples - start), len(kinds))) @ kinds
+            for start in range(0, resamples, chunk)
+        ]
+    )
+    before, after = stratum.gained.sum(axis=0)
+    gained = np.stack([before + moved, after - moved], axis=1)
+    return _ratios(gained, stratum.possible.sum(axis=0)[None, None])
+
+
+def _ratios(gained: Floats, possible: Floats) -> Floats:
+    return (gained / possible).mean(axis=-1)
+
+
+def _quantile() -> float:
+    """Of the normal distribution, for a two-sided interval of level `LEVEL`."""
+    return NormalDist().inv_cdf((1 + LEVEL) / 2)

@@ -1,0 +1,267 @@
+"""Figures for papers: what they show is computed apart, and they can be read in one column."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Cli
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+from test_report import record, shifted, write_all
+from test_tables import drawn
+
+from aim_exp import aim
+from aim_exp.records import read_record
+from aim_exp.report import draw_run, rebuild
+from aim_exp.report.canvas import save
+from aim_exp.report.figures import CAPTIONS, draw
+from aim_exp.report.models import gain_estimate
+from aim_exp.report.plots import series
+from aim_exp.report.relaxation import (
+    joined,
+    kinds_shown,
+    profiles,
+    saliency_is_gone,
+    saliency_spread,
+    spread,
+)
+from aim_exp.report.relaxation_figures import draw_kept, draw_saliency
+from aim_exp.report.repeats import AVERAGE
+from aim_exp.report.results import collect
+from aim_exp.report.style import INPUTS, METHODS, WIDTH
+from aim_exp.saliency import Saliency
+
+COLUMN = 3.3
+"""Inches."""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, cli: Cli) -> Path:
+    """Real runs, nothing scored: a plain merge and two with AIM."""
+    done = cli(
+        "-m", "method=ties", "omega=null,0.2,0.6", "benchmarks=none", "tracker=none",
+        "calibration.n_samples=8", f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "sweep"
+
+
+def test_a_sweep_has_figures_of_aim_itself(sweep: Path) -> None:
+    """What they show is what the run measured, by AIM's own formula."""
+    results = collect(sweep)
+    relaxed = [job.record for job in results.jobs if job.record.omega is not None]
+    assert len(relaxed) == 2
+    assert relaxed[0].saliency
+    assert (Path(relaxed[0].saliency).name, relaxed[1].saliency) == (
+        relaxed[0].keys["saliency"], relaxed[0].saliency,
+    )  # fmt: skip
+    found = saliency_spread(results)
+    assert found
+    stored = Saliency.load(Path(relaxed[0].saliency))
+    names = "/".join(each.name for each in found.inputs)
+    assert found.layers == [0, 1, 2]
+    assert re.search(r"q/v_proj|v_proj", names)
+    (out,) = (each for each in found.inputs if each.name == "o_proj")
+    for layer, mean in out.layers.items():
+        channels = stored.channels[f"model.layers.{layer}.self_attn.o_proj.weight"]
+        r = aim.relaxation(channels, 0.2)
+        assert 1 - 0.8 * mean == pytest.approx(r.mean().item(), abs=1e-6)
+    assert sum(name.count("_proj") for name in names.split("/")) >= 3
+    kept = profiles(results)
+    assert [profile.omega for profile in kept] == [0.2, 0.6]
+    for profile, made in zip(kept, relaxed, strict=True):
+        assert profile.kept["all"] == made.relaxation["all"]["delta_kept"]
+    assert len(kinds_shown(kept)) == 12, "all, nine of a layer, the last norm, the head"
+    drawn_files = {path.stem for path in (sweep / "figures").glob("*.png")}
+    assert drawn_files == {"saliency", "delta_kept"}
+    assert drawn_files <= CAPTIONS.keys()
+
+
+def test_without_the_cache_one_line_and_no_figure(sweep: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        made = read_record(sweep / str(number))
+        replace(made, saliency=str(tmp_path / "gone")).write(sweep / str(number))
+    results = collect(sweep)
+    assert saliency_spread(results) is None
+    assert saliency_is_gone(results)
+    rebuild(results, tmp_path / "out")
+    assert {p.stem for p in (tmp_path / "out" / "figures").glob("*.png")} == {"delta_kept"}
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert page.count("it is gone from the cache") == 1
+
+
+def test_inputs_that_several_modules_read_are_one() -> None:
+    shared, own = np.array([1.0, 4.0, 2.0]), np.array([2.0, 2.0])
+    found = spread(
+        {
+            "model.layers.0.self_attn.q_proj.weight": shared,
+            "model.layers.0.self_attn.k_proj.weight": shared,
+            "model.layers.0.mlp.down_proj.weight": own,
+            "model.layers.0.mlp.up_proj.weight": np.zeros(2),
+            "lm_head.weight": np.array([0.0, 1.0]),
+        }
+    )
+    assert [each.name for each in found.inputs] == ["down_proj", "q/k_proj", "lm_head"]
+    assert [each.layers for each in found.inputs] == [
+        {0: 1.0}, {0: pytest.approx(7 / 12)}, {None: 0.5},
+    ]  # fmt: skip
+    for each in found.inputs:
+        assert (each.falling[0], bool((np.diff(each.falling) <= 0).all())) == (1.0, True)
+    assert found.inputs[1].falling[-1] == 0.25
+
+
+def test_kinds_are_joined_by_what_they_share() -> None:
+    assert joined(["q_proj", "k_proj"]) == "q/k_proj"
+    assert joined(["gate", "up_proj"]) == "gate/up_proj"
+    assert joined(["input_layernorm"]) == "input_layernorm"
+
+
+def test_the_mean_of_r_is_the_same_for_every_scaling() -> None:
+    """The figure of the saliency stands for the controls too."""
+    channels = torch.rand(50)
+    expected = 1 - 0.6 * float((channels / channels.max()).mean())
+    assert len(aim.SCALINGS) == 4
+    for name in aim.SCALINGS:
+        r = aim.relaxation(channels, 0.4, aim.named_scaling(name, 0, "x"))
+        assert float(r.mean()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_seeds_are_one_curve(tmp_path: Path) -> None:
+    write_all(
+        tmp_path,
+        drawn("a", record("dare_ties", None, shifted(-0.1)), 0),
+        drawn("b", record("dare_ties", None, shifted(-0.2)), 1),
+        drawn("c", record("dare_ties", 0.4, shifted(-0.01)), 0),
+        drawn("d", record("dare_ties", 0.4, shifted(0.01)), 1),
+        drawn("e", record("ties", 0.4), 0),
+    )
+    dare, ties = series(collect(tmp_path))
+    assert (dare.name, ties.name) == ("dare_ties", "ties")
+    assert dare.null
+    assert len(dare.null.values(AVERAGE)) == 2
+    (run,) = dare.runs
+    found = run.spread(AVERAGE)
+    assert found
+    assert (found.n, found.mean) == (2, pytest.approx(sum(shifted(0)) / 6))
+    assert ties.null is None
+
+
+def test_a_gain_has_an_error() -> None:
+    made = record("ties", 0.4)
+    estimate = gain_estimate(made)
+    assert estimate
+    assert estimate.value == made.hypervolume_gain
+    assert estimate.stderr
+    assert 0.005 < estimate.stderr < 0.1
+    exact = dict.fromkeys(made.stderr or {}, 0.0)
+    members = dict.fromkeys(made.population_stderr or {}, exact)
+    certain = gain_estimate(replace(made, stderr=exact, population_stderr=members))
+    assert certain
+    assert certain.stderr == pytest.approx(0, abs=1e-9)
+    assert gain_estimate(replace(made, stderr=None)) == replace(estimate, stderr=None)
+
+
+def relaxed_sweep(directory: Path) -> Path:
+    kinds = ("all", "q_proj", "post_attention_layernorm", "down_proj")
+    values = {kind: {"mean_r": 0.7 + i / 20, "delta_kept": 0.72 + i / 20}
+              for i, kind in enumerate(kinds)}  # fmt: skip
+    methods = ("ties", "dare_ties", "task_arithmetic", "dare_linear")
+    return write_all(
+        directory,
+        *(record(m, None, shifted(-0.02 * i)) for i, m in enumerate(methods)),
+        *(record(m, 0.4, shifted(0.02 * i), relaxation=values) for i, m in enumerate(methods)),
+    )
+
+
+def test_figures_fit_a_column_and_can_be_read(tmp_path: Path) -> None:
+    """As printed: the width of a column, no text below 7 points, fonts inside, no pixels."""
+    assert WIDTH == COLUMN
+    found = draw(collect(relaxed_sweep(tmp_path)), tmp_path)
+    assert [path.stem for path in found] == [
+        "pareto_front", "omega_average", "omega_gain", "delta_kept",
+    ]  # fmt: skip
+    for path in found:
+        with Image.open(path) as image:
+            assert image.width == round(200 * COLUMN)
+        pdf = path.with_suffix(".pdf").read_bytes()
+        box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+)", pdf)
+        assert box
+        assert float(box[1]) == pytest.approx(72 * COLUMN, abs=0.1)
+        assert b"/Subtype /Type42" in pdf or b"/FontFile2" in pdf
+        assert b"/Subtype /Image" not in pdf
+
+
+@pytest.mark.parametrize("layers", [1, 40])
+def test_texts_are_whole_and_large_enough(layers: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kinds = ("self_attn.q_proj", "self_attn.o_proj", "post_feedforward_layernorm", "mlp.down_proj")
+    saliency = {
+        f"model.layers.{layer}.{kind}.weight": rng.lognormal(size=64)
+        for kind in kinds
+        for layer in range(layers)
+    } | {"model.norm.weight": rng.lognormal(size=64)}
+    checked: list[Figure] = []
+
+    def check(figure: Figure) -> None:
+        engine = figure.get_layout_engine()
+        assert engine
+        engine.execute(figure)
+        width, height = figure.canvas.get_width_height()
+        for text in figure.findobj(Text):
+            assert isinstance(text, Text)
+            if text.get_text() and text.get_visible():
+                assert float(text.get_fontsize()) >= 7, text
+                box = text.get_window_extent()
+                inside = box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1
+                assert inside or text.axes is None or not _shown(text), text
+        checked.append(figure)
+
+    def paint_saliency(figure: Figure) -> None:
+        draw_saliency(figure, spread(saliency))
+        check(figure)
+
+    def paint_kept(figure: Figure) -> None:
+        draw_kept(figure, profiles(collect(relaxed_sweep(tmp_path / "runs"))))
+        check(figure)
+
+    save("saliency", paint_saliency, tmp_path)
+    save("kept", paint_kept, tmp_path)
+    assert len(checked) == 2
+
+
+def _shown(text: Text) -> bool:
+    """Ticks beyond an axis's ends have texts that are not drawn."""
+    axes = text.axes
+    assert axes
+    ticks = [*axes.xaxis.get_ticklabels(which="both"), *axes.yaxis.get_ticklabels(which="both")]
+    return text not in ticks
+
+
+def test_colours_differ_for_the_colour_blind_too() -> None:
+    """Deuteranopia and protanopia, simulated (Viénot, Brettel & Mollon 1999), and markers."""
+    assert len({marker for _, marker in METHODS.values()}) == len(METHODS) == 6
+    palettes = ([colour for colour, _ in METHODS.values()], list(INPUTS))
+    blind = {
+        "protan": np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
+        "deutan": np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
+    }
+    for palette in palettes:
+        rgb = np.array([to_rgb(colour) for colour in palette]) ** 2.2
+        for matrix in blind.values():
+            seen = np.clip(rgb @ matrix.T, 0, 1) ** (1 / 2.2)
+            distances = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+            closest = distances[~np.eye(len(seen), dtype=bool)].min()
+            assert closest > 0.08, (palette, closest)
+
+
+def test_a_run_draws_its_front_only(tmp_path: Path) -> None:
+    """The rest is for sweeps: a job should not wait for pictures."""
+    draw_run(record(), tmp_path)
+    assert [path.name for path in sorted((tmp_path / "figures").iterdir())] == [
+        "pareto_front.pdf", "pareto_front.png",
+    ]  # fmt: skip
