@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,43 @@ from aim_exp.build import Run
 from aim_exp.checkpoint.identity import bytes_to_download
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import AimError
+from aim_exp.plan import ModelPlan
 from aim_exp.records import find_records
 from aim_exp.store import Store
 from aim_exp.types import StageSpec
 
 GIB = 2**30
-SCORES_OF = "scores of "
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class Kind(StrEnum):
+    """Work that a sweep's jobs share, or do once each."""
+
+    TRAINING = "population trained"
+    CALIBRATION = "base's activations measured"
+    MEMBER = "base, experts, references scored"
+    MERGE = "merged and scored"
+    MERGE_ONLY = "merged, not scored"
 
 
 @dataclass(frozen=True)
 class Work:
     """One stage or one model's benchmarks: how many parts there are, and how many to do."""
 
+    kind: Kind
     what: str
     key: str
     parts: int
+    to_do: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Work of one kind in all jobs together: times needed, of these distinct, of these to do."""
+
+    kind: Kind
+    needed: int
+    distinct: int
     to_do: int
 
 
@@ -46,7 +68,7 @@ class Needs:
     memory: int
     """Of this machine; a GPU's is not asked for."""
     seconds: float | None
-    """For what is to do, if models score as fast as in earlier runs of the same kind."""
+    """To score a model, as in earlier runs of the same kind."""
 
 
 def work(run: Run) -> list[Work]:
@@ -54,15 +76,33 @@ def work(run: Run) -> list[Work]:
     plan = run.plan
     found = []
     if plan.population:
-        found.append(_work(run.store, "the population's training", plan.population))
+        found.append(
+            _stage_work(run.store, Kind.TRAINING, "the population's training", plan.population)
+        )
     if plan.saliency:
-        found.append(_work(run.store, "base's activations", plan.saliency))
-    for model in (*plan.members, *([plan.merged] if plan.merged else [])):
-        scores = list(model.scores.values())
-        to_do = sum(not run.store.has(stage) for stage in scores)
-        what = f"{SCORES_OF}{model.name}, {len(scores)} benchmark{'s' * (len(scores) > 1)}"
-        found += [Work(what, model.responses.key, len(scores), to_do)] if scores else []
+        found.append(_stage_work(run.store, Kind.CALIBRATION, "base's activations", plan.saliency))
+    if run.recipe.suite.benchmarks:
+        found += [_scoring(run.store, Kind.MEMBER, model) for model in plan.members]
+        found += [_scoring(run.store, Kind.MERGE, plan.merged)] if plan.merged else []
+    elif plan.merged:
+        found.append(_stage_work(run.store, Kind.MERGE_ONLY, "the merge", plan.merged.weights))
     return found
+
+
+def shared(jobs: Sequence[Sequence[Work]]) -> list[Shared]:
+    """The work of all jobs by kind: the same key is the same work, done once."""
+    needed = [item for items in jobs for item in items]
+    distinct = {item.key: item for item in needed}.values()
+    return [
+        Shared(
+            kind,
+            needed=sum(item.kind == kind for item in needed),
+            distinct=sum(item.kind == kind for item in distinct),
+            to_do=sum(item.kind == kind and item.to_do > 0 for item in distinct),
+        )
+        for kind in Kind
+        if any(item.kind == kind for item in needed)
+    ]
 
 
 def needs(run: Run) -> Needs:
@@ -77,12 +117,19 @@ def needs(run: Run) -> Needs:
         free_disk=shutil.disk_usage(_existing(run.store.root)).free,
         weights=weights,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        seconds=_seconds(run),
+        seconds=_seconds_per_model(run),
     )
 
 
-def _work(store: Store, what: str, stage: StageSpec) -> Work:
-    return Work(what, stage.key, 1, int(not store.has(stage)))
+def _stage_work(store: Store, kind: Kind, what: str, stage: StageSpec) -> Work:
+    return Work(kind, what, stage.key, 1, int(not store.has(stage)))
+
+
+def _scoring(store: Store, kind: Kind, model: ModelPlan) -> Work:
+    scores = model.scores.values()
+    to_do = sum(not store.has(stage) for stage in scores)
+    what = f"scores of {model.name}, {len(scores)} benchmark{'s' * (len(scores) > 1)}"
+    return Work(kind, what, model.responses.key, len(scores), to_do)
 
 
 def _weights(run: Run) -> int | None:
@@ -101,8 +148,8 @@ def _elements(shape: Iterable[int]) -> int:
     return count
 
 
-def _seconds(run: Run) -> float | None:
-    """Models to score times the slowest that earlier runs of this population and suite took."""
+def _seconds_per_model(run: Run) -> float | None:
+    """The most that a model took in earlier runs of this population and suite."""
     outputs = run.store.root.parent
     if not outputs.is_dir():
         return None
@@ -115,8 +162,7 @@ def _seconds(run: Run) -> float | None:
         for stage, seconds in record.timings.items()
         if stage.startswith("score ")
     ]
-    to_score = sum(1 for item in work(run) if item.what.startswith(SCORES_OF) and item.to_do)
-    return max(taken) * to_score if taken else None
+    return max(taken) if taken else None
 
 
 def _existing(path: Path) -> Path:
@@ -137,7 +183,7 @@ def told(found: Needs) -> list[str]:
             f"{_gib(found.memory)}"
         )
     if found.seconds is not None:
-        lines.append(f"scoring   about {_duration(found.seconds)}, going by earlier runs")
+        lines.append(f"scoring   about {_duration(found.seconds)} a model, going by earlier runs")
     return lines
 
 
