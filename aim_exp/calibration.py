@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.checkpoint.identity import file_digest, hub_file
+from aim_exp.checkpoint.identity import HubFile, file_digest
 from aim_exp.errors import AimError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-PILE_VALIDATION = "mit-han-lab/pile-val-backup"
-PILE_FILE = "val.jsonl.zst"
+PILE = HubFile("mit-han-lab/pile-val-backup", "val.jsonl.zst", "calibration=pile_val")
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
@@ -84,6 +83,10 @@ class CalibrationSet(ABC):
             "add_special_tokens": self.add_special_tokens,
             "long_texts": self.long_texts,
         }
+
+    def bytes_to_download(self) -> int:
+        """Of texts that are not on disk."""
+        return 0
 
     def blocks(self, tokenizer: Any) -> CalibrationBlocks:
         """Tokenise and cut. Raises AimError where the texts do not fill one block."""
@@ -221,30 +224,30 @@ class PileValidation(CalibrationSet):
                 found.append(f"calibration.path={self.path}: no such file")
         elif not found:
             try:
-                self._file()
+                self.bytes_to_download()
             except AimError as error:
                 found.append(str(error))
         return found
 
     def source(self, memo: Path) -> str:
-        """The digest of the file, wherever it came from."""
-        return "pile:" + file_digest(self._file(), memo)
+        """The digest of the file, wherever it is."""
+        digest = file_digest(Path(self.path), memo) if self.path else PILE.digest(memo)
+        return f"pile:{digest}"
+
+    def bytes_to_download(self) -> int:
+        """The whole file, unless there is a copy."""
+        return 0 if self.path else PILE.bytes_to_download()
 
     def texts(self) -> Sequence[str]:
         """The documents, each parsed when it is asked for."""
         import pyarrow as pa
 
-        path = self._file()
+        path = Path(self.path) if self.path else PILE.download()
         try:
             with pa.input_stream(str(path), compression="detect") as stream:
                 return _JsonTexts(stream.read().splitlines())
         except (OSError, pa.ArrowInvalid) as error:
             raise AimError(f"calibration.path={path}: cannot be read ({error})") from error
-
-    def _file(self) -> Path:
-        if self.path is not None:
-            return Path(self.path)
-        return hub_file(PILE_VALIDATION, PILE_FILE, "calibration=pile_val")
 
 
 class _JsonTexts(Sequence[str]):

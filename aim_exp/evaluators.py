@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from aim_exp.checkpoint.source import WeightSource
@@ -28,7 +28,12 @@ OWN_ARGUMENTS = frozenset({"pretrained", "dtype", "device", "batch_size", "max_l
 
 
 class Evaluator(Protocol):
-    """What the group `evaluator` configures."""
+    """What the group `evaluator` configures.
+
+    `needs_checkpoint`: it scores a temporary checkpoint on disk, not the weights in memory.
+    """
+
+    needs_checkpoint: ClassVar[bool]
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, `key=value: why; fix` each."""
@@ -58,6 +63,7 @@ class HfEvaluator:
     beginning.
     """
 
+    needs_checkpoint: ClassVar[bool] = False
     batch_size: int
     max_length: int | None
 
@@ -90,6 +96,7 @@ class ProcessEvaluator:
     arguments of lm-eval's model, `resources` those of them that change no response.
     """
 
+    needs_checkpoint: ClassVar[bool] = True
     backend: str
     python: str | None
     batch_size: Any

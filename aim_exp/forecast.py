@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from aim_exp.build import Run
-from aim_exp.checkpoint.identity import bytes_to_download
-from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.errors import AimError
+from aim_exp.checkpoint.identity import bytes_to_download, parameter_counts
 from aim_exp.plan import ModelPlan
 from aim_exp.records import find_records
 from aim_exp.store import Store
@@ -59,9 +57,11 @@ class Needs:
     """What a run takes, in bytes and seconds; None where nothing tells."""
 
     download: int
-    """Of hub models that are not on disk."""
+    """Of what is on the hub and not on disk."""
     disk: int
-    """For downloads, and for the merged model where it is kept."""
+    """For downloads and for copies: the merged model where it is kept, pickled weights converted,
+    the checkpoint that another process scores.
+    """
     free_disk: int
     weights: int | None
     """Of one model in memory, in the run's dtype."""
@@ -109,11 +109,15 @@ def needs(run: Run) -> Needs:
     """Downloads, disk, memory and time of the run; asks the hub for sizes."""
     models = [*run.recipe.population.models, *([run.recipe.given] if run.recipe.given else [])]
     download = sum(bytes_to_download(model) for model in models)
+    if run.plan.saliency and not run.store.has(run.plan.saliency):
+        download += run.calibration.bytes_to_download()
     weights = _weights(run)
-    saved = weights or 0 if run.save_model and run.plan.merged else 0
+    copies = int(run.save_model and run.plan.merged is not None)
+    copies += int(run.evaluator.needs_checkpoint and bool(run.recipe.suite.benchmarks))
+    copies += sum(model.origin is not None and not model.path.is_dir() for model in models)
     return Needs(
         download=download,
-        disk=download + saved,
+        disk=download + copies * (weights or 0),
         free_disk=shutil.disk_usage(_existing(run.store.root)).free,
         weights=weights,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -133,19 +137,9 @@ def _scoring(store: Store, kind: Kind, model: ModelPlan) -> Work:
 
 
 def _weights(run: Run) -> int | None:
-    base = run.recipe.population.base
-    try:
-        tensors = Checkpoint(base.path, base.name).tensors.values()
-    except AimError:  # not made or fetched yet
-        return None
-    return DTYPE_BYTES[run.recipe.dtype] * sum(_elements(info.shape) for info in tensors)
-
-
-def _elements(shape: Iterable[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
+    """Bytes of base in the run's dtype; None where it is still to be trained or converted."""
+    counts = parameter_counts(run.recipe.population.base)
+    return DTYPE_BYTES[run.recipe.dtype] * sum(counts.values()) or None
 
 
 def _seconds_per_model(run: Run) -> float | None:

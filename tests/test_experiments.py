@@ -62,7 +62,7 @@ def test_it_runs_cut_down(name: str, cli: Cli, tmp_path: Path) -> None:
             "authors/dare_ties": 1.0,
             "authors/ties": 1.0,
             "task_arithmetic": None,
-            "widen": None,
+            "authors/widen": None,
         }
     if name == "noise_floor":  # on a CPU the same weights answer the same
         assert found[0]["scores"] == found[1]["scores"]

@@ -25,6 +25,7 @@ from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.check import check_suite
 from aim_exp.evaluate.harness import Harness, evaluate_task
 from aim_exp.evaluate.jackknife import jackknife_stderr
+from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.metrics import headline
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.tasks.paper.answers import final_answer, same_answer
@@ -456,6 +457,35 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("column", ["prompt", "kwargs", "instruction_id_list"])
+def test_a_missing_column_is_named_before_a_model_answers(
+    name: str, column: str, tmp_path: Path
+) -> None:
+    rows = [{key: value for key, value in row.items() if key != column} for row in IFEVAL]
+    write_rows(tmp_path / "ifeval" / "train.jsonl", rows)
+    suite = suite_of(name, tmp_path)
+    ifeval = next(benchmark for benchmark in suite.benchmarks if benchmark.name == "ifeval")
+    with pytest.raises(EvaluationError) as refused:
+        n_items(suite, ifeval)
+    assert f"its items lack the column '{column}'; check the files in" in str(refused.value)
+    assert str(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "benchmark"), [("gsm8k/test.jsonl", "gsm8k"), ("mmlu/astronomy/test.jsonl", "mmlu")]
+)
+def test_an_empty_file_is_refused(
+    file: str, benchmark: str, data_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(data_dir, tmp_path / "data")
+    (tmp_path / "data" / file).write_text("")
+    suite = suite_of("paper", tmp_path / "data")
+    asked = next(each for each in suite.benchmarks if each.name == benchmark)
+    with pytest.raises(EvaluationError, match=f"{file}: holds no rows"):
+        n_items(suite, asked)
+
+
 def test_other_tasks_of_lm_eval_read_local_files(tmp_path: Path) -> None:
     rows = [
         {"id": str(n), "question": "Which?", "answerKey": "B",
@@ -517,6 +547,23 @@ def test_a_random_model_goes_through_both_suites(
         assert result.score.n == (6 if benchmark.name == "mmlu" else 2)
         assert result.score.value == 0 or benchmark.name in ("mmlu", "ifeval")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_sweep_on_the_papers_suite_has_a_report(
+    cli: Cli, data_dir: Path, nltk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics that are tables per item, as IFEval's are, included."""
+    monkeypatch.setenv("NLTK_DATA", str(nltk_folder))
+    done = cli(
+        "-m", "benchmarks=paper", f"benchmarks.data_dir={data_dir}", "omega=null,0.2,0.4",
+        "benchmarks.allow_code_execution=true", "benchmarks.generation={max_gen_toks: 8}",
+        "benchmarks.limit=2", "tracker=none", "hydra.sweep.dir=s",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "s").glob("*/result.json"))) == 3
+    report = (tmp_path / "s" / "report.md").read_text()
+    assert "every second item" in report
+    assert (tmp_path / "s" / "report.html").is_file()
 
 
 def test_running_code_is_opt_in(

@@ -30,11 +30,13 @@ def convert(source: Path, target: Path, companions: Sequence[str]) -> None:
     import torch
     from safetensors.torch import save_file
 
+    files = pickled_files(source)
+    if not files:
+        raise CheckpointError(f"{source}: holds neither safetensors nor {PICKLED}")
     partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
     partial.mkdir(parents=True)
     try:
         places: dict[str, str] = {}
-        files = pickled_files(source)
         for number, file in enumerate(files, start=1):
             try:
                 loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)

@@ -8,7 +8,10 @@ import os
 import re
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from aim_exp.checkpoint.convert import PICKLED, convert, pickled_files
 from aim_exp.checkpoint.reader import CONFIG_FILE, SINGLE_FILE, TORCH_NAMES, Checkpoint
@@ -99,30 +102,36 @@ def bytes_to_download(model: ModelRef) -> int:
     return sum(sizes[name] for name in wanted)
 
 
-def stored_dtype(model: ModelRef) -> str:
-    """The dtype of most of a model's parameters, in torch's words; nothing large is downloaded.
+def parameter_counts(model: ModelRef) -> dict[str, int]:
+    """How many parameters of each dtype a model has, in torch's words; nothing large is fetched.
 
-    Of pickled files that are not converted yet it is what their configuration says.
+    Pickled files that are not converted yet tell nothing: an empty table.
     """
     if model.path.is_dir():
-        return Checkpoint(model.path, model.name).dtype
-    if model.identity.startswith(HUB) and not model.origin:
-        return _hub_dtype(model)
+        return Checkpoint(model.path, model.name).parameters
+    if model.origin or not model.identity.startswith(HUB):
+        return {}
+    return _hub_parameters(model.name, *model.identity.removeprefix(HUB).split("@"))
+
+
+def stored_dtype(model: ModelRef) -> str:
+    """The dtype of most of a model's parameters, in torch's words; nothing large is fetched."""
+    if counts := parameter_counts(model):
+        return max(counts, key=lambda dtype: counts[dtype])
     config = json.loads(_companion(model, CONFIG_FILE).read_text())
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
-def _hub_dtype(model: ModelRef) -> str:
+@cache
+def _hub_parameters(name: str, hub_id: str, commit: str) -> dict[str, int]:
     from huggingface_hub import get_safetensors_metadata
 
-    hub_id, commit = model.identity.removeprefix(HUB).split("@")
     try:
         counts = get_safetensors_metadata(hub_id, revision=commit).parameter_count
     except Exception as error:
         reason = _refusal(hub_id, error)
-        raise CheckpointError(f"{model.name}: no headers of {hub_id} ({reason})") from error
-    floating = {TORCH_NAMES[name]: n for name, n in counts.items() if "F" in name}
-    return max(floating, key=lambda dtype: floating[dtype])
+        raise CheckpointError(f"{name}: {hub_id} does not show its headers ({reason})") from error
+    return {TORCH_NAMES[dtype]: n for dtype, n in counts.items() if "F" in dtype}
 
 
 def _companion(model: ModelRef, name: str) -> Path:
@@ -140,23 +149,57 @@ def _companion(model: ModelRef, name: str) -> Path:
         raise CheckpointError(f"{model.name}: no {name} of {hub_id} ({reason})") from error
 
 
-def hub_file(dataset: str, name: str, key: str) -> Path:
-    """A data set's file from the hub, downloaded once. Raises AimError that names `key`."""
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+@dataclass(frozen=True)
+class HubFile:
+    """A large file of a data set on the hub; `key` is the configuration key that asks for it."""
 
-    try:
-        return Path(hf_hub_download(dataset, name, repo_type="dataset", local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        HfApi().dataset_info(dataset, timeout=10)  # a download retries for long before it fails
-        return Path(hf_hub_download(dataset, name, repo_type="dataset"))
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise AimError(
-            f"{key}: {dataset} cannot be had from the hub ({reason}); give a local copy of {name}"
-        ) from error
+    dataset: str
+    name: str
+    key: str
+
+    @property
+    def local(self) -> Path | None:
+        """Where it is on disk, if it was downloaded."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            path = hf_hub_download(
+                self.dataset, self.name, repo_type="dataset", local_files_only=True
+            )
+        except LocalEntryNotFoundError:
+            return None
+        return Path(path)
+
+    def digest(self, memo: Path) -> str:
+        """The sha256 of the file, in hex; the hub tells it without a download."""
+        return file_digest(self.local, memo) if self.local else str(self._facts().sha256)
+
+    def bytes_to_download(self) -> int:
+        """Its size, if it is not on disk."""
+        return 0 if self.local else int(self._facts().size)
+
+    def download(self) -> Path:
+        """The file, downloaded once."""
+        from huggingface_hub import hf_hub_download
+
+        if self.local:
+            return self.local
+        self._facts()  # a download retries for long before it fails
+        return Path(hf_hub_download(self.dataset, self.name, repo_type="dataset"))
+
+    def _facts(self) -> Any:
+        """What the hub says of it. Raises AimError where it does not."""
+        from huggingface_hub import HfApi
+
+        try:
+            info = HfApi().dataset_info(self.dataset, files_metadata=True, timeout=10)
+            return next(file.lfs for file in info.siblings or [] if file.rfilename == self.name)
+        except Exception as error:
+            raise AimError(
+                f"{self.key}: {self.dataset} cannot be had from the hub "
+                f"({_refusal(self.dataset, error)}); give a local copy of {self.name}"
+            ) from error
 
 
 def _hub_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,18 +98,20 @@ class Checkpoint:
         return {**self.config, **self.config.get("text_config", {})}
 
     @cached_property
-    def dtype(self) -> str:
-        """The dtype of most floating-point parameters, in torch's words."""
-        sizes: dict[str, int] = {}
+    def parameters(self) -> dict[str, int]:
+        """How many floating-point parameters there are of each dtype, in torch's words."""
+        counts: dict[str, int] = {}
         for info in self.tensors.values():
             if info.is_floating:
-                elements = 1
-                for length in info.shape:
-                    elements *= length
-                sizes[info.dtype] = sizes.get(info.dtype, 0) + elements
-        if not sizes:
+                counts[info.dtype] = counts.get(info.dtype, 0) + math.prod(info.shape)
+        if not counts:
             raise CheckpointError(f"{self.label}: {self.folder} holds no floating-point tensor")
-        return max(sizes, key=lambda dtype: sizes[dtype])
+        return counts
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of most parameters, in torch's words."""
+        return max(self.parameters, key=lambda dtype: self.parameters[dtype])
 
     def tensor(self, name: str) -> Tensor:
         """The tensor as stored, a view on the file with at least one axis."""

@@ -15,6 +15,7 @@ from lm_eval.tasks.manager import TaskDict
 
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.code_eval import install_code_eval
+from aim_exp.evaluate.first_item import try_first_item
 from aim_exp.evaluate.local_data import LocalFactory, is_absent
 from aim_exp.evaluate.quiet import silence_lm_eval
 from aim_exp.evaluate.rng import own_rng
@@ -58,6 +59,8 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         offline = isinstance(error, ConnectionError)
         hint = "; without a network, set benchmarks.data_dir" if offline else ""
+        if suite.data_dir is not None:
+            hint = f"; check the files in benchmarks.data_dir={suite.data_dir}"
         raise EvaluationError(
             f"benchmark {benchmark.name}: the task {benchmark.task} cannot be loaded; "
             f"{reason}{hint}"
@@ -97,6 +100,8 @@ def _load(
         loaded = manager.load([task])
     for item in loaded["tasks"].values():
         _configure(item, num_fewshot, json.loads(generation))
+        if data_dir is not None:
+            try_first_item(item)
         _remember_requests(item)
     return LoadedTask(name=task, tasks=loaded, absent=absent)
 

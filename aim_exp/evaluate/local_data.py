@@ -49,7 +49,7 @@ class Source:
 
         files = {split: self._file(split) for split in self.splits}
         return DatasetDict(
-            {split: Dataset.from_list(_rows(path)) for split, path in files.items() if path}
+            {split: Dataset.from_list(_some_rows(path)) for split, path in files.items() if path}
         )
 
     def _file(self, split: str) -> Path | None:
@@ -106,6 +106,13 @@ class LocalFactory(TaskFactory):
             or not all(is_absent(self._data_dir, leaf) for leaf in leaves(registry, entry))
         ]
         return super()._build_group_members(present, group_name, overrides, registry)
+
+
+def _some_rows(path: Path) -> list[dict[str, Any]]:
+    rows = _rows(path)
+    if not rows:
+        raise EvaluationError(f"{path}: holds no rows; put the hub's there")
+    return rows
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,9 @@ comes, `("cut", message)` for each prompt that lm-eval cuts, and `("result", val
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,11 +20,14 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 
+PR_SET_PDEATHSIG = 1
+"""Linux's number for: this signal when the parent dies."""
 REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
 def main(descriptor: int) -> None:
     """Answer until the other side closes the socket."""
+    _end_with_parent()
     connection = Connection(descriptor)
     name, arguments = connection.recv()
     lm: Any = get_model(name)(**arguments)
@@ -33,6 +38,12 @@ def main(descriptor: int) -> None:
         while True:
             method, arguments = connection.recv()
             connection.send(("result", _answer(lm, method, arguments)))
+
+
+def _end_with_parent() -> None:
+    """A killed parent closes the socket, but a model that is answering would not notice."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _facts(lm: Any) -> dict[str, Any]:
