@@ -154,6 +154,12 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     return run
 
 
+def build_tracker(config: DictConfig) -> Tracker | None:
+    """The tracker alone; None where something is wrong with it, which `build` tells."""
+    tracker: Tracker | None = _instantiate(config, "tracker", [])
+    return None if _own_problems(tracker) else tracker
+
+
 def _missing(config: DictConfig) -> list[str]:
     return [
         f"{key}: has no value; set {key}=..."

@@ -1,11 +1,13 @@
 """Experiment tracking: a run per job in Weights & Biases, or nowhere.
 
-A tracker never costs a result: whatever goes wrong in it is one line on the terminal.
+What is tracked is computed elsewhere (`aim_exp.report.tracked`); a tracker only logs it. It
+never costs a result: whatever goes wrong in it is one line on the terminal.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from aim_exp.console import console
-from aim_exp.records import RunRecord
 
 if TYPE_CHECKING:
     import wandb
@@ -23,39 +24,92 @@ ONLINE_TIMEOUT = 30
 """Seconds to wait for a server at the start, before going on offline."""
 FINISH_TIMEOUT = 120
 """Seconds to wait for the upload at the end; what is left can be synced later."""
+WEIGHTS = ".safetensors"
+"""Files of a saved model that stay where they are."""
+
+Value = str | float | bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """A job as a tracker knows it from the start."""
+    """A job, or a sweep's report, as a tracker knows it from the start."""
 
     id: str
-    """Stable for a job's directory, so that a job that is run again continues its run."""
+    """Stable for a directory, so that a job that is run again continues its run."""
     name: str
     """For people: `ties omega=0.4`."""
     directory: Path
-    """The job's own; everything that is tracked locally goes there."""
+    """Its own; everything that is tracked locally goes there."""
     config: Mapping[str, Any]
-    """The whole configuration in plain containers."""
+    """Settings in plain containers, those that dashboards group and plot by at the top."""
+    kind: Literal["merge", "report"] = "merge"
     group: str | None = None
     """The sweep's name."""
     tags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; a column holds numbers, truth values, or texts, and None where unknown."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A merged model on disk, in the Hugging Face layout."""
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    """How to make it again, in plain containers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came out, ready to be logged; names say what belongs together: `score/math`."""
+
+    succeeded: bool = True
+    metrics: Mapping[str, float | bool] = field(default_factory=dict)
+    """What runs are compared by."""
+    details: Mapping[str, Value] = field(default_factory=dict)
+    """Other single values: standard errors, seconds, the error of a failed job."""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    """PNG files."""
+    charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Interactive figures: `data` and `layout`, as plotly reads them."""
+    pages: Mapping[str, Path] = field(default_factory=dict)
+    """HTML files that need no other."""
+    model: SavedModel | None = None
+
+
 class Tracker(Protocol):
-    """Follows one job at a time, from `start` to `finish`; neither ever raises."""
+    """Follows one run at a time, from `start` to `finish`. What it raises costs a line."""
 
     def problems(self) -> list[str]:
         """What is wrong with its settings, each `key=value: why; fix`."""
         ...
 
     def start(self, run: RunInfo) -> None:
-        """A job begins."""
+        """A run begins; one with the `id` of an earlier run continues it."""
         ...
 
-    def finish(self, record: RunRecord, figure: Path | None = None) -> None:
-        """It is over, well or not (`record.status`)."""
+    def finish(self, outcome: Outcome) -> None:
+        """It is over, well or not. Called also where `start` failed."""
         ...
+
+
+def start(tracker: Tracker, run: RunInfo) -> None:
+    """`tracker.start`; an error in it is told, not raised."""
+    with _told("not tracked"):
+        tracker.start(run)
+
+
+def finish(tracker: Tracker, outcome: Outcome) -> None:
+    """`tracker.finish`; an error in it is told, not raised."""
+    with _told("tracked incompletely"):
+        tracker.finish(outcome)
 
 
 @dataclass(frozen=True)
@@ -69,7 +123,7 @@ class NullTracker:
     def start(self, run: RunInfo) -> None:
         """Do nothing."""
 
-    def finish(self, record: RunRecord, figure: Path | None = None) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Do nothing."""
 
 
@@ -93,26 +147,25 @@ class WandbTracker:
         return [f"tracker.mode={self.mode}: no such mode; use offline, online or disabled"]
 
     def start(self, run: RunInfo) -> None:
-        """Open the job's run; offline where online does not work."""
+        """Open the run; offline where online does not work."""
         if self.mode == "disabled":
             return
         _keep_files_in(run.directory)
-        with _never_raising("not tracked"):
-            if self.mode == "online" and not WandbTracker._unreachable:
-                self._run = self._open_online(run)
-            if self._run is None:
-                self._run = self._open(run, "offline")
+        _remove_earlier(run)
+        if self.mode == "online" and not WandbTracker._unreachable:
+            self._run = self._open_online(run)
+        if self._run is None:
+            self._run = self._open(run, "offline")
 
-    def finish(self, record: RunRecord, figure: Path | None = None) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Log what came out, and close the run; it counts as failed if the job did."""
         run, self._run = self._run, None
         if run is None:
             return
-        with _never_raising("the run is incomplete"):
-            try:
-                _log(run, record, figure)
-            finally:
-                run.finish(exit_code=0 if record.status == "completed" else 1)
+        try:
+            _log(run, outcome)
+        finally:
+            run.finish(exit_code=0 if outcome.succeeded else 1)
 
     def _open_online(self, run: RunInfo) -> wandb.Run | None:
         """The run on the server, or None, said once, if there is no key or no connection."""
@@ -126,10 +179,7 @@ class WandbTracker:
             reason = _first_line(error)
         WandbTracker._unreachable = True
         wandb.teardown()  # or the run's id stays taken
-        console.print(
-            f"W&B: not online ({reason}); logging offline, `wandb sync` uploads it later",
-            style="yellow", markup=False, soft_wrap=True,
-        )  # fmt: skip
+        _say(f"W&B: not online ({reason}); logging offline, `wandb sync` uploads it later")
         return None
 
     def _open(self, run: RunInfo, mode: Literal["online", "offline"]) -> wandb.Run:
@@ -144,7 +194,7 @@ class WandbTracker:
             reinit="finish_previous",
             name=run.name,
             group=run.group,
-            job_type="merge",
+            job_type=run.kind,
             tags=[*run.tags, *self.tags],
             config=dict(run.config),
             dir=run.directory,
@@ -157,47 +207,56 @@ class WandbTracker:
         )
 
 
-def summary(record: RunRecord) -> dict[str, Any]:
-    """The single numbers of a record under the names that a dashboard sorts and plots by."""
-    values: dict[str, Any] = {
-        "status": record.status,
-        "error": record.error,
-        "average": record.average,
-        "normalised_average": record.normalised_average,
-        "gain_over_best_member": record.gain_over_best_member,
-        "hypervolume": record.hypervolume,
-        "hypervolume_gain": record.hypervolume_gain,
-        "hypervolume_gain_population": record.hypervolume_gain_population,
-        "on_front": None if record.on_front is None else "merged" in record.on_front,
-    }
-    values |= {f"score/{name}": value for name, value in (record.scores or {}).items()}
-    values |= {f"stderr/{name}": value for name, value in (record.stderr or {}).items()}
-    values |= {f"timings/{name}": value for name, value in record.timings.items()}
-    return {name: value for name, value in values.items() if value is not None}
+def _log(run: wandb.Run, outcome: Outcome) -> None:
+    """The values first: media that cannot be read must not cost them.
 
-
-def results_table(record: RunRecord) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows, model by benchmark: base, experts, references, the merged model."""
-    scored = {**(record.population_scores or {}), **(record.reference_scores or {})}
-    if record.scores:
-        scored["merged"] = record.scores
-    names = list(dict.fromkeys(name for scores in scored.values() for name in scores))
-    rows = [[model, *(scores.get(name) for name in names)] for model, scores in scored.items()]
-    return ["model", *names], rows
-
-
-def _log(run: wandb.Run, record: RunRecord, figure: Path | None) -> None:
+    One row: a value that is logged once is a bar per run in W&B's own panels.
+    """
     import wandb
 
-    run.summary.update(summary(record))
-    columns, rows = results_table(record)
-    media: dict[str, Any] = {}
-    if rows:
-        media["results"] = wandb.Table(columns=[*columns], data=[*rows])
-    if figure is not None:
-        media["pareto_front"] = wandb.Image(str(figure))
-    if media:
-        run.log(media)
+    run.summary.update({**outcome.metrics, **outcome.details})
+    row: dict[str, Any] = {**outcome.metrics}
+    for name, table in outcome.tables.items():
+        row[f"tables/{name}"] = wandb.Table(columns=[*table.columns], data=[*map(list, table.rows)])
+    for name, path in outcome.figures.items():
+        row[f"figures/{name}"] = wandb.Image(str(path))
+    for name, chart in outcome.charts.items():
+        row[f"charts/{name}"] = _plotly(chart)
+    for name, path in outcome.pages.items():
+        row[f"pages/{name}"] = wandb.Html(str(path), inject=False)
+    if row:
+        run.log(row)
+    if outcome.model:
+        run.log_artifact(_artifact(run.id, outcome.model))
+
+
+def _plotly(chart: Mapping[str, Any]) -> wandb.Plotly:
+    import wandb
+    from plotly.graph_objects import Figure
+
+    return wandb.Plotly(Figure(dict(chart)))
+
+
+def _artifact(run_id: str, model: SavedModel) -> wandb.Artifact:
+    """The model without its weights, which stay where they are: gigabytes go nowhere unasked.
+
+    They are references by path, so that nobody reads them for a checksum.
+    """
+    import wandb
+
+    artifact = wandb.Artifact(f"model-{run_id}", type="model", metadata=dict(model.recipe))
+    for path in sorted(model.folder.iterdir()):
+        if path.suffix == WEIGHTS:
+            artifact.add_reference(path.as_uri(), checksum=False)
+        else:  # "immutable": W&B reads it there at upload, and makes no copy of its own
+            artifact.add_file(str(path), policy="immutable", skip_cache=True)
+    return artifact
+
+
+def _remove_earlier(run: RunInfo) -> None:
+    """What an earlier attempt at the same run logged offline: synced too, it would come twice."""
+    for folder in (run.directory / "wandb").glob(f"offline-run-*-{run.id}"):
+        shutil.rmtree(folder)
 
 
 def _keep_files_in(directory: Path) -> None:
@@ -212,14 +271,15 @@ def _keep_files_in(directory: Path) -> None:
 
 
 @contextmanager
-def _never_raising(consequence: str) -> Iterator[None]:
+def _told(consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        console.print(
-            f"W&B: {consequence} ({_first_line(error)})",
-            style="yellow", markup=False, soft_wrap=True,
-        )  # fmt: skip
+        _say(f"tracker: {consequence} ({_first_line(error)})")
+
+
+def _say(line: str) -> None:
+    console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 def _first_line(error: Exception) -> str:

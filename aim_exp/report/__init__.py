@@ -26,6 +26,7 @@ from aim_exp.report.terminal import print_job, print_run, print_sweep
 __all__ = ["draw_run", "due", "rebuild", "refresh", "show_job", "show_run", "show_sweep"]
 
 PAGE = "report.md"
+HTML = "report.html"
 
 
 def show_run(
@@ -44,15 +45,18 @@ def show_job(record: RunRecord, *, to: Console = console) -> None:
     print_job(to, record)
 
 
-def show_sweep(directory: Path, *, to: Console = console) -> None:
-    """Print the table of every run in or below `directory`, and what failed."""
+def show_sweep(directory: Path, *, next_command: str | None = None, to: Console = console) -> None:
+    """Print the table of every run in or below `directory`, a next command, and what failed."""
     results = collect(directory)
-    print_sweep(to, results, directory, compare_runs(results))
+    print_sweep(to, results, directory, compare_runs(results), next_command)
 
 
-def draw_run(record: RunRecord, directory: Path) -> Path | None:
-    """Draw one run's Pareto front into `directory/figures`; None if nothing was scored."""
-    return draw_front(join([(directory, record)], [directory]), directory)
+def draw_run(record: RunRecord, directory: Path, *, vector: bool = True) -> Path | None:
+    """Draw one run's Pareto front into `directory/figures`; None if nothing was scored.
+
+    `vector`: as PDF too.
+    """
+    return draw_front(join([(directory, record)], [directory]), directory, vector=vector)
 
 
 def refresh(directory: Path) -> None:
@@ -87,4 +91,4 @@ def rebuild(
     write_score_tables(results, out)
     write_table(results, out / "results.csv")
     write_page(results, out / PAGE, comparison)
-    write_html(results, out / "report.html", comparison, axes)
+    write_html(results, out / HTML, comparison, axes)

@@ -22,12 +22,14 @@ from aim_exp.report.terminal import print_sweep
 from aim_exp.report.twins import PLAIN, parse_against, parse_names
 
 DESCRIPTION = """\
-Make the report of some runs again: results.csv, report.md and figures/, and print their
-table. DIR is a run, a sweep, or any folder of them; several are joined.
+Make the report of some runs again: results.csv, report.md, report.html and
+figures/, and print their table. DIR is a run, a sweep, or any folder of them;
+several are joined.
 
-Every run is compared with its twin on the same benchmark items, the run that differs in
---against only: the difference, its 95 % interval, p, and p adjusted for the number of
-comparisons (Holm). "above" and "below" are claims that hold; "noise" is none.
+Every run is compared with its twin on the same benchmark items, the run that
+differs in --against only: the difference, its 95 % interval, p, and p adjusted
+for the number of comparisons (Holm). "above" and "below" are claims that hold;
+"noise" is none.
 """
 EPILOG = """\
 examples:
@@ -47,9 +49,9 @@ examples:
     python -m aim_exp.report SWEEP --methods-paragraph --latex
     python -m aim_exp.report SWEEP --published
 
-Settings are those in the table's headings: method, omega, density, scaling, seed,
-experts, population, calibration.n_samples, ... An unknown one is answered with what
-there is.
+Settings are those in the table's headings: method, omega, density, scaling,
+seed, experts, population, calibration.n_samples, ... An unknown one is
+answered with what there is.
 """
 
 

@@ -18,8 +18,8 @@ LEGEND_ROW = 0.15
 """Inches."""
 
 
-def save(name: str, paint: Callable[[Figure], None], folder: Path) -> Path:
-    """Both formats of one figure; the settings and the canvas are its own, never global."""
+def save(name: str, paint: Callable[[Figure], None], folder: Path, *, vector: bool = True) -> Path:
+    """One figure as PNG and, unless `vector` is false, as PDF; nothing global is set."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -30,7 +30,8 @@ def save(name: str, paint: Callable[[Figure], None], folder: Path) -> Path:
         FigureCanvasAgg(figure)
         paint(figure)
         settle(figure)
-        write_atomically(folder / f"{name}.pdf", figure.savefig)
+        if vector:
+            write_atomically(folder / f"{name}.pdf", figure.savefig)
         return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
 
 

@@ -54,10 +54,12 @@ def draw(results: Results, directory: Path, axes: Axes | None = None) -> list[Pa
     return [save(name, paint, directory / FOLDER) for name, paint in painters.items()]
 
 
-def draw_front(results: Results, directory: Path) -> Path | None:
+def draw_front(results: Results, directory: Path, *, vector: bool = True) -> Path | None:
     """Draw only the front; None if nothing was scored on two benchmarks."""
     painters = _front(results, None)
-    return save(FRONT, painters[FRONT], directory / FOLDER) if painters else None
+    if not painters:
+        return None
+    return save(FRONT, painters[FRONT], directory / FOLDER, vector=vector)
 
 
 def _front(results: Results, axes: Axes | None) -> dict[str, Painter]:

@@ -14,8 +14,7 @@ NAMED = ("method", "omega", "seed", "experts")
 
 def write_table(results: Results, path: Path) -> Path:
     """Write one row per job; empty cells where there is nothing to say."""
-    others = [name for name in results.varying if name not in NAMED]
-    rows = [_row(results, job, others) for job in results.jobs]
+    rows = job_rows(results)
 
     def write(partial: Path) -> None:
         with partial.open("w", newline="") as file:
@@ -24,6 +23,12 @@ def write_table(results: Results, path: Path) -> Path:
             table.writerows(rows)
 
     return write_atomically(path, write)
+
+
+def job_rows(results: Results) -> list[dict[str, object]]:
+    """A row per job, all with the same keys; settings as text, None where nothing is known."""
+    others = [name for name in results.varying if name not in NAMED]
+    return [_row(results, job, others) for job in results.jobs]
 
 
 def _row(results: Results, job: Job, others: list[str]) -> dict[str, object]:

@@ -63,13 +63,18 @@ def print_job(console: Console, record: RunRecord) -> None:
 
 
 def print_sweep(
-    console: Console, results: Results, directory: Path, comparison: Comparison | None
+    console: Console,
+    results: Results,
+    directory: Path,
+    comparison: Comparison | None,
+    next_command: str | None = None,
 ) -> None:
-    """The population, a line per job, what holds, where the files are, and what failed."""
+    """The population, a line per job, what holds, the files, a next step, and what failed."""
     _print_title(console, counts(results))
     _print_board(console, job_board(results, results.jobs, with_population=True))
     held = {f"against {comparison.title}": comparison.summary()} if comparison else {}
-    _print_facts(console, {**held, "files": _short_path(directory)})
+    further = {"try next": next_command} if next_command else {}
+    _print_facts(console, {**held, "files": _short_path(directory), **further})
     for doubt in doubts(results):
         print_warning(console, doubt)
     for job in results.failed:
