@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,18 +19,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
+from rich.table import Table
 
+from aim_exp import tracking
 from aim_exp.callbacks import SweepReport
-from aim_exp.console import console, error_console
+from aim_exp.console import begin_job, console, error_console, print_whole
 from aim_exp.errors import ConfigError
 from aim_exp.explain import explain, first_lines
 from aim_exp.help import help_page
 from aim_exp.records import RunRecord
 from aim_exp.schema import CONFIG_FOLDER, register
-from aim_exp.tracking import RunInfo
 
 if TYPE_CHECKING:
     from aim_exp.build import Run
+    from aim_exp.forecast import Work
 
 SMALL_MACHINE = 4
 """Processors up to which one thread is the default: more cost time where others work too."""
@@ -45,8 +46,10 @@ class _Process:
     """What the jobs of this process leave behind for its end."""
 
     failed: bool = False
-    planned: set[str] = field(default_factory=set)
-    """What `plan=true` has shown."""
+    planned: list[Sequence[Work]] = field(default_factory=list)
+    """The work of each job, with `plan=true`."""
+    told: set[str] = field(default_factory=set)
+    """What `plan=true` has said of their needs."""
 
 
 _process = _Process()
@@ -71,6 +74,8 @@ def main() -> None:
         _process.failed = True
     except _SweepEnded:
         pass
+    if len(_process.planned) > 1:
+        _sum_up_plan(_process.planned)
     if SweepReport.directory:
         _process.failed |= _end_sweep(SweepReport.directory)
     sys.exit(int(_process.failed))
@@ -100,7 +105,7 @@ def _job(config: DictConfig) -> None:
         if config.debug:
             traceback.print_exc()
         log.exception("failed")
-        _say_error(explain(error))
+        _say_error(_news(explain(error)) if config.plan else explain(error))
         _process.failed = True
         if config.fail_fast and sweep:
             raise _SweepEnded from error
@@ -115,8 +120,10 @@ def _carry_out(
     run: Run | None = None
     try:
         run = _checked(config, choices)
-        console.print(f"[bold]{escape(_name(run))}[/]", soft_wrap=True)
-        run.tracker.start(_run_info(run, directory, sweep))
+        begin_job(_ordinal() + _name(run) if sweep else _name(run))
+        from aim_exp.report.tracked import job_info, job_outcome
+
+        tracking.start(run.tracker, job_info(run, _name(run), directory, sweep))
         from aim_exp.pipeline import MODEL_FOLDER, Pipeline
 
         record = completed_record(run, Pipeline(run, directory).execute(), _command())
@@ -125,14 +132,17 @@ def _carry_out(
         record = failed_record(run, settings, choices, explain(error), _command())
         record.write(directory)
         if run:
-            run.tracker.finish(record)
+            from aim_exp.report.tracked import job_outcome
+
+            tracking.finish(run.tracker, job_outcome(record, directory))
         raise
     record.write(directory)
-    if run.save_model and run.plan.merged:
+    model = directory / MODEL_FOLDER if run.save_model and run.plan.merged else None
+    if model:
         from aim_exp.model_card import describe_model
 
-        describe_model(directory / MODEL_FOLDER, run, record)
-    _tell(run, record, directory, sweep)
+        describe_model(model, run, record)
+    _tell(run, record, directory, sweep, model)
 
 
 def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
@@ -151,23 +161,17 @@ def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
     return run
 
 
-def _run_info(run: Run, directory: Path, sweep: Path | None) -> RunInfo:
-    return RunInfo(
-        id=hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16],
-        name=_name(run),
-        directory=directory.resolve(),
-        config=run.settings,
-        group=sweep.name if sweep else None,
-        tags=tuple(run.choices[group] for group in ("method", "population", "benchmarks")),
-    )
-
-
-def _tell(run: Run, record: RunRecord, directory: Path, sweep: Path | None) -> None:
+def _tell(
+    run: Run, record: RunRecord, directory: Path, sweep: Path | None, model: Path | None
+) -> None:
     """Figure, tracker, terminal: the result is safe already."""
     from aim_exp import report
+    from aim_exp.report.tracked import job_outcome
 
-    figure = report.draw_run(record, directory)
-    run.tracker.finish(record, figure)
+    # A sweep's own figures go into a paper; a job's is a glance, drawn a hundred times.
+    figure = report.draw_run(record, directory, vector=sweep is None)
+    outcome = job_outcome(record, directory, sweep=sweep, figure=figure, model=model)
+    tracking.finish(run.tracker, outcome)
     if sweep:
         report.show_job(record)
     else:
@@ -180,16 +184,32 @@ def _show_plan(config: DictConfig, choices: Mapping[str, str]) -> None:
 
     run = _checked(config, choices)
     console.print(f"[bold]{escape(_name(run))}[/]", soft_wrap=True)
-    for item in work(run):
-        if item.key not in _process.planned:
-            _process.planned.add(item.key)
+    known = {item.key for job in _process.planned for item in job}
+    _process.planned.append(work(run))
+    for item in _process.planned[-1]:
+        if item.key not in known:
             state = "to do " if item.to_do == item.parts else f"{item.to_do} to do"
             state = "cached" if not item.to_do else state
             console.print(f"  {state:<7} {item.what}  [dim]{item.key[:12]}[/]", soft_wrap=True)
     for line in told(needs(run)):
-        if line not in _process.planned:
-            _process.planned.add(line)
+        if line not in _process.told:
+            _process.told.add(line)
             console.print(f"  [dim]{line}[/]", soft_wrap=True)
+
+
+def _sum_up_plan(jobs: Sequence[Sequence[Work]]) -> None:
+    """All jobs together: what several need is done once."""
+    from aim_exp.forecast import shared
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(f"{len(jobs)} jobs together", style="bold")
+    for heading in ("needed", "distinct", "cached", "to do"):
+        table.add_column(heading, justify="right")
+    for row in shared(jobs):
+        counts = (row.needed, row.distinct, row.distinct - row.to_do, row.to_do)
+        table.add_row(row.kind, *map(str, counts))
+    console.print()
+    print_whole(console, table)
 
 
 def _end_sweep(directory: Path) -> bool:
@@ -199,9 +219,23 @@ def _end_sweep(directory: Path) -> bool:
 
     records = [record for _, record in find_records(directory)]
     if records:
-        report.refresh(directory, figures=True)
-        report.show_sweep(directory)
+        report.refresh(directory)
+        report.show_sweep(directory, next_command=_after_sweep(directory, records))
+        _track_sweep(directory)
     return any(record.status == "failed" for record in records)
+
+
+def _track_sweep(directory: Path) -> None:
+    """The sweep's report as a run beside those of its jobs; not of a plan."""
+    from aim_exp.build import build_tracker
+    from aim_exp.report.tracked import sweep_info, sweep_outcome
+
+    config = SweepReport.config
+    tracker = None if config is None or config.plan else build_tracker(config)
+    if tracker:
+        command = shlex.join(["python", "run.py", *sys.argv[1:]])
+        tracking.start(tracker, sweep_info(directory, command))
+        tracking.finish(tracker, sweep_outcome(directory))
 
 
 def _prepare_process(threads: int | None) -> None:
@@ -220,6 +254,12 @@ def _name(run: Run) -> str:
     named = ("method=", "omega=", "tracker", "cache_dir=", "device=", "threads=", "plan=")
     others = [o for o in HydraConfig.get().overrides.task if not o.startswith(named)]
     return " ".join([run.choices["method"], f"omega={omega}", *others])
+
+
+def _ordinal() -> str:
+    """Which job of its sweep this is: `2 of 6: `, where the number of jobs is known."""
+    number, jobs = HydraConfig.get().job.num + 1, SweepReport.jobs
+    return f"{number} of {jobs}: " if jobs else f"{number}: "
 
 
 def _device_problem(device: str) -> str | None:
@@ -246,8 +286,22 @@ def _next_command(run: Run) -> str | None:
     return shlex.join(["python", "run.py", "-m", *own, "omega=null,0.2,0.4,0.6"])
 
 
+def _after_sweep(directory: Path, records: Sequence[RunRecord]) -> str | None:
+    """The tests of every job against its plain merge; where jobs failed, their errors say more."""
+    if any(record.status == "failed" or not record.scores for record in records):
+        return None
+    return shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
+
+
 def _command() -> str:
     return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+
+
+def _news(text: str) -> str:
+    """The lines that no earlier job of a plan has said."""
+    lines = [line for line in text.splitlines() if line not in _process.told]
+    _process.told.update(lines)
+    return "\n".join(lines)
 
 
 def _say_error(text: str) -> None:

@@ -1,20 +1,41 @@
-"""The terminal: one console, one way to show progress, plain lines where it is no terminal."""
+"""The terminal: one console, one place for progress, plain lines where it is no terminal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.filesize import pick_unit_and_suffix
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.rule import Rule
 from rich.table import Table
+from rich.text import Text
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
 
+WORTH_A_LINE = 1.0
+"""Seconds; a stage that took less leaves no line: a sweep of small models has hundreds."""
+REPORT_SECONDS = 60.0
+"""How often a stage says how far it is where there is no terminal."""
+SPEED_SECONDS = 120.0
+"""The past that the time left is judged by: some batches of answers, and soon no cached ones."""
+EXACT_COUNTS = 100_000
+"""Totals from here on are shown in thousands, millions or billions."""
+
 Advance = Callable[[int], None]
+
+_job = ""
+
+
+def begin_job(name: str) -> None:
+    """Print what is run from here on; a terminal shows it above the progress, too."""
+    global _job
+    _job = name
+    console.print(Text(name, style="bold"), soft_wrap=True)
 
 
 def print_whole(to: Console, table: Table) -> None:
@@ -25,22 +46,87 @@ def print_whole(to: Console, table: Table) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show how far `what` is of `total` steps; yields `advance(steps)`.
+def progress(what: str, total: int | None) -> Iterator[Advance]:
+    """Show how far `what` is of `total` steps (None: not known); yields `advance(steps)`.
 
-    A bar with the time left on a terminal; elsewhere one plain line when it is done.
+    On a terminal the job, a bar, counts and the time left, in its last two lines; elsewhere a
+    plain line every minute. Either way a line when it is done.
     """
-    start = time.monotonic()
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description:<34}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
+    start = told = time.monotonic()
+    with _Display(disable=not console.is_interactive) as display:
+        stage = display.add_task(what, total=total)
+        display.advance(stage, 0)  # speed is counted from here: answers come in batches
+
+        def advance(steps: int) -> None:
+            nonlocal told
+            display.advance(stage, steps)
+            if display.disable and time.monotonic() - told >= REPORT_SECONDS:
+                told = time.monotonic()
+                console.print(_line(display.tasks[stage]), soft_wrap=True)
+
+        yield advance
+    if (elapsed := time.monotonic() - start) >= WORTH_A_LINE:
+        console.print(Text(f"{what}: {duration(elapsed, 1)}", style="dim"), soft_wrap=True)
+
+
+class _Counts(ProgressColumn):
+    """`412/900`, or `3.1/13.0 B`."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text()
+        done, total = int(task.completed), int(task.total)
+        if total < EXACT_COUNTS:
+            return Text(f"{done}/{total}", style="progress.download")
+        unit, suffix = pick_unit_and_suffix(total, ["", "k", "M", "B", "T"], 1000)
+        return Text(f"{done / unit:.1f}/{total / unit:.1f} {suffix}", style="progress.download")
+
+
+class _TimeLeft(ProgressColumn):
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        return Text(_time_left(task), style="progress.remaining")
+
+
+class _Display(Progress):
+    """One stage, below a rule with the job's name; nothing if disabled."""
+
+    def __init__(self, *, disable: bool) -> None:
+        super().__init__(
+            TextColumn("{task.description:<21}", markup=False),
+            BarColumn(24, complete_style="cyan", finished_style="cyan"),
+            _Counts(),
+            _TimeLeft(),
+            console=console,
+            refresh_per_second=4,
+            speed_estimate_period=SPEED_SECONDS,
+            transient=True,
+            disable=disable,
         )
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda steps: bar.advance(task, steps)
-    else:
-        yield lambda steps: None
-    console.print(f"{what}: {time.monotonic() - start:.1f} s", style="dim", soft_wrap=True)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What is drawn at each refresh."""
+        if _job:
+            yield Rule(Text(_job), align="left", style="dim")
+        yield self.make_tasks_table(self.tasks)
+
+
+def _line(task: Task) -> Text:
+    parts = [f"{task.percentage:.0f} %", _time_left(task)]
+    return Text(f"{task.description}: {', '.join(filter(None, parts))}", style="dim")
+
+
+def _time_left(task: Task) -> str:
+    left = task.time_remaining
+    return "" if left is None else f"{duration(left)} left"
+
+
+def duration(seconds: float, digits: int = 0) -> str:
+    """`8.5 s`, `12 min 5 s`, `2 h 5 min`; `digits` are those of seconds below a minute."""
+    if round(seconds, digits) < 60:
+        return f"{seconds:.{digits}f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

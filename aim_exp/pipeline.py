@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -28,21 +28,24 @@ from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companion
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
 from aim_exp.errors import ConfigError
-from aim_exp.evaluate.loading import n_items
-from aim_exp.evaluate.results import SAMPLES_FILE, read_result, write_result
 from aim_exp.plan import MERGED, ModelPlan
 from aim_exp.saliency import Saliency, measure, measure_layerwise
-from aim_exp.streaming import Discard, Relaxation, Sink, stream_checkpoint, stream_merge
-from aim_exp.types import Benchmark, BenchmarkResult, ModelRef, Suite
+from aim_exp.scoring import Scores, score
+from aim_exp.streaming import (
+    Discard,
+    Relaxation,
+    Sink,
+    n_elements,
+    stream_checkpoint,
+    stream_merge,
+)
+from aim_exp.types import ModelRef
 
 MODEL_FOLDER = "model"
 """In a run's directory, the merged model where it is kept."""
 RELAXATION_FILE = "relaxation.json"
 COMPANIONS_FOLDER = "companions"
 CALIBRATION_FILE = "calibration.json"
-RESPONSES_FILE = "responses.jsonl"
-
-Scores = dict[str, BenchmarkResult]
 
 
 @dataclass
@@ -152,7 +155,7 @@ class Pipeline:
 
     def _score_member(self, model: ModelRef) -> None:
         plan = self.run.plan.member(model.name)
-        home, load = self.run.recipe.home(model), _loader(model)
+        home, load = self.run.recipe.home(model), _loader(Checkpoint(model.path, model.name))
         with self._timed(f"score {model.name}"):
             self.found.members[model.name] = self._scores(plan, home, load)
 
@@ -181,7 +184,8 @@ class Pipeline:
             model = LayerwiseModel(self.base, recipe.dtype, self.device)
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
         else:
-            model = self._weights(self.run.plan.member(base.name), base, _loader(base)).live()
+            plan, load = self.run.plan.member(base.name), _loader(self.base)
+            model = self._weights(plan, base, load).live()
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
         with progress("Measuring activations", len(blocks.ids) * steps) as advance:
@@ -208,7 +212,7 @@ class Pipeline:
                 self._stream_merge(writer)
             if source := self.run.saved_template:
                 write_chat_template(target, chat_template(source, self.run.template))
-            load = partial(stream_checkpoint, Checkpoint(target, MERGED))
+            load = _loader(Checkpoint(target, MERGED))
         if self.run.recipe.suite.benchmarks:
             with self._timed("score merged"):
                 home = self.run.recipe.population.base
@@ -226,7 +230,7 @@ class Pipeline:
         if run.plan.saliency and recipe.omega is not None:
             saliency = Saliency.load(run.store.path(run.plan.saliency))
             relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
-        with self._timed("merge"):
+        with self._timed("merge"), progress("Merging", n_elements(self.merging[0])) as advance:
             report = stream_merge(
                 *self.merging,
                 recipe.method,
@@ -235,6 +239,7 @@ class Pipeline:
                 dtype=run.target_dtype,
                 relax=relax,
                 device=self.device if self.device.startswith("cuda") else None,
+                advance=advance,
             )
         text = json.dumps(report.summary() if relax else {})
         run.store.get_or_make(
@@ -242,61 +247,12 @@ class Pipeline:
         )
 
     def _scores(self, plan: ModelPlan, home: ModelRef, load: Load) -> Scores:
-        """A model's results, from the store or from lm-eval; `load` fills a model like `home`."""
-        store, suite = self.run.store, self.run.recipe.suite
-
-        def missing() -> list[Benchmark]:
-            return [b for b in suite.benchmarks if not store.has(plan.scores[b.name])]
-
-        if missing():
-            with store.growing(plan.responses) as folder:
-                # Asked again: another process may have scored it while this one waited.
-                self._score(plan, missing(), self._weights(plan, home, load), folder)
-        folders = {b: store.path(plan.scores[b.name]) for b in suite.benchmarks}
-        self.found.items[plan.name] = {
-            b.name: str(folder / SAMPLES_FILE) for b, folder in folders.items()
-        }
-        results = {b.name: read_result(folder, b) for b, folder in folders.items()}
-        for name, result in results.items():
+        """A model's results, in the record too; `load` fills a model like `home`."""
+        scored = score(self.run, plan, self._weights(plan, home, load), self.directory)
+        self.found.items[plan.name] = {name: str(path) for name, path in scored.items.items()}
+        for name, result in scored.results.items():
             self.found.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
-        return results
-
-    def _score(
-        self,
-        plan: ModelPlan,
-        benchmarks: Sequence[Benchmark],
-        weights: WeightSource,
-        folder: Path,
-    ) -> None:
-        """Ask lm-eval, and keep each benchmark's results as soon as they are there.
-
-        `folder` holds the model's responses.
-        """
-        run, suite = self.run, self._asked(plan.name)
-        total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
-        log = self.directory / f"evaluator_{plan.name}.log"
-        with (
-            progress(f"Scoring {plan.name}", total) as advance,
-            run.evaluator.harness(weights, folder, log) as harness,
-        ):
-            for benchmark in benchmarks:
-                responses = folder / RESPONSES_FILE
-                evaluated = harness.evaluate(suite, [benchmark], responses, advance)
-                run.store.get_or_make(
-                    plan.scores[benchmark.name],
-                    partial(write_result, evaluated=evaluated[benchmark.name]),
-                )
-
-    def _asked(self, name: str) -> Suite:
-        """The suite as a model is asked it: with the chat template that it takes, or with none."""
-        recipe = self.run.recipe
-        suite = recipe.suite
-        if not suite.chat_template or name not in recipe.population.chat_template:
-            return suite
-        source = recipe.templates[name]
-        if source is None:
-            return replace(suite, chat_template=False, fewshot_as_multiturn=False)
-        return replace(suite, template=chat_template(source, self.run.template))
+        return scored.results
 
     def _weights(self, plan: ModelPlan, home: ModelRef, load: Load) -> WeightSource:
         """What makes the model of `plan`: `home`'s architecture, filled by `load`."""
@@ -319,8 +275,12 @@ class Pipeline:
         self.found.timings[stage] = round(self.found.timings.get(stage, 0.0) + elapsed, 3)
 
 
-def _loader(model: ModelRef) -> Load:
-    return partial(stream_checkpoint, Checkpoint(model.path, model.name))
+def _loader(checkpoint: Checkpoint) -> Load:
+    def load(sink: Sink) -> None:
+        with progress(f"Loading {checkpoint.label}", n_elements(checkpoint)) as advance:
+            stream_checkpoint(checkpoint, sink, advance)
+
+    return load
 
 
 def _write(path: Path, text: str) -> None:

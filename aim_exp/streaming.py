@@ -17,6 +17,7 @@ from aim_exp.aim import AimSettings, blend, named_scaling, relaxation
 from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.uploads import Load, Uploads
+from aim_exp.console import Advance
 from aim_exp.errors import CheckpointError
 from aim_exp.merge.blocks import row_blocks
 from aim_exp.merge.method import SPARE, MergeMethod, TensorInputs, all_finite, finite
@@ -118,12 +119,23 @@ class Relaxation:
         return relaxation(channels, self.omega, f).view(view)
 
 
-def stream_checkpoint(checkpoint: Checkpoint, sink: Sink) -> None:
-    """A checkpoint's weights as they are; NonFiniteError for NaN or infinity."""
+def n_elements(checkpoint: Checkpoint) -> int:
+    """How many elements a stream of the checkpoint, or of a merge onto it, goes through."""
+    return sum(math.prod(info.shape) for info in checkpoint.tensors.values())
+
+
+def stream_checkpoint(
+    checkpoint: Checkpoint, sink: Sink, advance: Advance = lambda elements: None
+) -> None:
+    """A checkpoint's weights as they are; NonFiniteError for NaN or infinity.
+
+    `advance(n)` is told of every n elements done, of `n_elements` in all.
+    """
     for name in checkpoint.tensors:
         tensor = checkpoint.tensor(name)
         for rows in row_blocks(tensor.shape):
             sink.write(name, rows, finite(tensor[rows], checkpoint.label, name))
+        advance(tensor.numel())
 
 
 def stream_merge(
@@ -137,6 +149,7 @@ def stream_merge(
     relax: Relaxation | None = None,
     threads: int | None = None,
     device: str | None = None,
+    advance: Advance = lambda elements: None,
 ) -> RelaxationReport:
     """Merge `experts` by `method`, relax towards base, and hand the blocks to `sink`.
 
@@ -145,7 +158,8 @@ def stream_merge(
     torch uses for an operation) each take whole tensors; their number changes no bit.
     `device` (None: the processor, on the mapped files themselves) is where tensors are
     uploaded to, one ahead, and where the sink's blocks are; the one thread that gives it work
-    is enough. Raises NonFiniteError for NaN or infinity in any model or in the result.
+    is enough. `advance(n)` is told of every n elements done, of `n_elements(base)` in all.
+    Raises NonFiniteError for NaN or infinity in any model or in the result.
     """
     scratch = Scratch(device or "cpu")
 
@@ -183,6 +197,7 @@ def stream_merge(
         for name, kind in zip(names, map_over(merge, names), strict=True):
             if kind:
                 report.kinds.setdefault(kind_of(name), KindReport()).add(kind)
+            advance(math.prod(base.tensors[name].shape))
     return report
 
 

@@ -13,13 +13,14 @@ from lm_eval.evaluator import evaluate
 from lm_eval.utils import handle_non_serializable
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from aim_exp.console import Advance
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
 from aim_exp.evaluate.loading import LoadedTask, load_task
 from aim_exp.evaluate.metrics import Scores
 from aim_exp.evaluate.quiet import counted_truncations, quiet_transformers, silence_lm_eval
-from aim_exp.evaluate.responses import Advance, RememberingLM, ResponseLog
+from aim_exp.evaluate.responses import RememberingLM, ResponseLog
 from aim_exp.evaluate.results import Evaluated
 from aim_exp.evaluate.rng import own_rng
 from aim_exp.types import Benchmark, Suite

@@ -17,6 +17,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from transformers import AutoTokenizer
 
+from aim_exp.console import progress
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.quiet import TRUNCATING_LOGGER
 
@@ -54,7 +55,9 @@ def remote_model(
         )
         theirs.close()
         try:
-            yield RemoteLM(_Link(process, ours, log), backend, arguments)
+            with progress(f"Starting {backend}", None):
+                model = RemoteLM(_Link(process, ours, log), backend, arguments)
+            yield model
         finally:
             _end(process)
 

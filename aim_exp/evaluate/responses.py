@@ -18,7 +18,8 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CacheHook, hash_args
 
-Advance = Callable[[int], None]
+from aim_exp.console import Advance
+
 ANSWERING = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 """The methods of lm-eval's models that answer requests."""
 
