@@ -4,6 +4,7 @@ A page at a time, in a copy of the checkout: files that a page shows are written
 applied, its commands run. Blocks that need the hub are planned only, on the tiny population.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ ON_TINY = ("population=tiny", "calibration=tiny", "benchmarks=tiny", "plan=true"
 def test_a_page(page: Path, tiny_cache: Path, tiny_population: Path, tmp_path: Path) -> None:
     checkout = copy_of_the_checkout(tmp_path / "checkout")
     shutil.copytree(tiny_cache, checkout / "outputs" / "cache")
-    shutil.copytree(tiny_population, checkout / "models")
+    copy_models(tiny_population, checkout / "models")
     write_texts(checkout)
     done = 0
     for block in blocks(page):
@@ -52,6 +53,14 @@ def copy_of_the_checkout(folder: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
     return folder
+
+
+def copy_models(population: Path, folder: Path) -> None:
+    """A reader's own models, with the context that people's models have."""
+    shutil.copytree(population, folder)
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text()) | {"max_position_embeddings": 2048}
+        path.write_text(json.dumps(config))
 
 
 def write_texts(checkout: Path) -> None:
