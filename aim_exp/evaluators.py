@@ -58,13 +58,13 @@ class Evaluator(Protocol):
 class HfEvaluator:
     """transformers in this process, through lm-eval's HFLM.
 
-    `batch_size` is how many prompts are answered at once; `max_length` the most tokens of
-    prompt and answer together, None for the model's own limit. A longer prompt loses its
-    beginning.
+    `batch_size` is how many prompts are answered at once, None for 64, or more if the model is
+    very small (`hf.SMALL_CACHE`); `max_length` the most tokens of prompt and answer together,
+    None for the model's own limit. A longer prompt loses its beginning.
     """
 
     needs_checkpoint: ClassVar[bool] = False
-    batch_size: int
+    batch_size: int | None
     max_length: int | None
 
     def problems(self) -> list[str]:

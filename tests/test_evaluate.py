@@ -28,6 +28,7 @@ from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.check import check_suite
 from aim_exp.evaluate.greedy import StopAtText, decode
 from aim_exp.evaluate.harness import Harness, evaluate_task
+from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.loading import load_task, n_items
 from aim_exp.evaluate.metrics import Scores, headline
 from aim_exp.evaluate.results import read_result, read_scores, write_result
@@ -299,6 +300,50 @@ def test_rows_leave_the_batch_when_they_end(tokenizer) -> None:
     for row, found in zip(prompts, together, strict=True):
         (alone,) = answers(row[None])
         assert found == alone + [0] * (len(found) - len(alone))
+
+
+@pytest.mark.parametrize("make", [random_model, sliding_model])
+def test_a_shared_context_is_computed_once(make, tokenizer) -> None:
+    """Two contexts of different lengths, six continuations: 2 rows, then 6."""
+    model = make()
+    ours, theirs = (
+        kind(pretrained=model, tokenizer=tokenizer, batch_size=16) for kind in (LiveHFLM, HFLM)
+    )
+    contexts = {tuple(range(40, 43)): [[5, 6, 7], [8]]}
+    contexts[tuple(range(5, 25))] = [[9], [30, 31], [32, 33, 34, 35, 36], [37, 38]]
+    requests = [(None, list(c), n) for c, further in contexts.items() for n in further]
+    expected = theirs._loglikelihood_tokens(requests, disable_tqdm=True)
+    greedy = model(torch.tensor([range(40, 43)])).logits[0, -1].argmax().item()
+    requests.append((None, list(range(40, 43)), [greedy]))
+
+    seen: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(
+        lambda _, args, inputs: seen.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    *found, best = ours._loglikelihood_tokens(requests)
+    assert seen == [(2, 20), (7, 4)]
+    assert best[1]
+    assert len(found) == 6
+    for one, other in zip(found, expected, strict=True):
+        assert one == (pytest.approx(other[0], rel=1e-5), other[1])
+
+
+def test_requests_that_must_be_cut_are_lm_evals(tokenizer) -> None:
+    lms = [
+        kind(pretrained=random_model(), tokenizer=tokenizer, batch_size=16, max_length=12)
+        for kind in (LiveHFLM, HFLM)
+    ]
+    requests = [(None, list(range(5, 25)), [30]), (None, [5, 6], [7, 8])]
+    ours, theirs = (lm._loglikelihood_tokens(requests, disable_tqdm=True) for lm in lms)
+    assert ours == theirs
+
+
+def test_only_a_very_small_model_takes_larger_batches_by_itself(tokenizer) -> None:
+    for positions, expected in ((256, (1 << 28) // (2 * 2 * 48 * 256 * 4)), (1 << 16, 64)):
+        model = random_model(positions=positions)
+        assert LiveHFLM(pretrained=model, tokenizer=tokenizer, batch_size=None).batch_size == (
+            expected
+        )
 
 
 def test_requests_are_built_once(tokenizer, tmp_path: Path) -> None:

@@ -95,12 +95,22 @@ def decode(
             )
 
 
+def has_rows(cache: Any) -> bool:
+    """Whether the cache is keys and values of every row, and no more: rows may go or repeat."""
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+    return type(cache) is DynamicCache and all(type(layer) in kinds for layer in cache.layers)
+
+
+def select_rows(cache: Any, rows: Tensor) -> None:
+    """Only these rows, in place; by `index_select`, much faster than `batch_select_indices`."""
+    cache.reorder_cache(rows)
+
+
 def _selectable(inputs: dict[str, Any], rows: int) -> bool:
     cache = inputs.get("past_key_values")
     tensors = [value for value in inputs.values() if isinstance(value, Tensor)]
     return (
-        type(cache) is DynamicCache
-        and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+        has_rows(cache)
         and all(tensor.ndim == 2 and len(tensor) == rows for tensor in tensors)
         and not inputs.get("synced_gpus")
     )
@@ -108,5 +118,5 @@ def _selectable(inputs: dict[str, Any], rows: int) -> bool:
 
 def _select(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
     """Only these rows of every tensor, and of the cache, in place."""
-    inputs["past_key_values"].batch_select_indices(rows)
+    select_rows(inputs["past_key_values"], rows)
     return {k: v[rows] if isinstance(v, Tensor) else v for k, v in inputs.items()}

@@ -42,12 +42,13 @@ class Harness:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        batch_size: int,
+        batch_size: int | None,
         max_length: int | None = None,
     ) -> Harness:
         """Round a live model, on the device where it is.
 
-        `batch_size` is in requests; `max_length` in tokens, None takes the model's own limit.
+        `batch_size` is in requests, None leaves it to the size of the model; `max_length` is in
+        tokens, None takes the model's own limit.
         """
         lm = LiveHFLM(
             pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=max_length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any
@@ -16,11 +16,16 @@ from transformers import StoppingCriteriaList
 from transformers.generation.configuration_utils import GenerationMode
 
 from aim_exp.evaluate.greedy import StopAtText, decode
+from aim_exp.evaluate.likelihood import can_continue, loglikelihoods
 
 KNOWN_TEXTS = 1 << 14
 """How many texts' tokens are remembered per tokenizer, for the models still to come."""
 KNOWN_BATCHES = 1 << 8
 """The same for padded batches of prompts."""
+BATCH_SIZE = 64
+"""Prompts answered at once, unless told otherwise."""
+SMALL_CACHE = 1 << 28
+"""Bytes; more prompts are, while their keys and values, at full length, take no more."""
 
 Encoded = tuple[tuple[str, str] | None, list[int], list[int]]
 """A request for a log-likelihood: its texts, and the tokens of context and continuation."""
@@ -33,12 +38,17 @@ _known_batches: WeakKeyDictionary[Any, dict[Any, tuple[Tensor, Tensor]]] = WeakK
 class LiveHFLM(_HFLM):
     """HFLM round a model in memory, of which a sweep scores many."""
 
-    _kept: int | None = None
-    """At how many positions, counted from the end, logits are asked for; None: at all."""
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(self, *, batch_size: int | None, **settings: Any) -> None:
+        super().__init__(batch_size=batch_size or BATCH_SIZE, **settings)
+        if batch_size is None:
+            self.batch_size_per_gpu = max(BATCH_SIZE, self._small_batch())
         _reuse_memory()
+
+    def _small_batch(self) -> int:
+        """How many rows fit into SMALL_CACHE, whatever the number of heads that share keys."""
+        config = self.model.config.get_text_config(decoder=True)
+        numbers = 2 * config.num_hidden_layers * config.hidden_size * self.max_length
+        return SMALL_CACHE // (numbers * self.model.dtype.itemsize)
 
     def tok_encode(
         self,
@@ -101,45 +111,33 @@ class LiveHFLM(_HFLM):
     def _loglikelihood_tokens(
         self, requests: list[Encoded], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """As HFLM's and in its batches, with logits only from where a continuation begins."""
-        if self.backend != "causal" or not self.model._supports_logits_to_keep():
+        """As HFLM's, each context once; it keeps the requests that must be cut."""
+        fits = [len(c) + len(n) <= self.max_length + 1 for _, c, n in requests]
+        if self.backend != "causal" or not all(fits) or not can_continue(self.model):
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         answers: dict[int, tuple[float, bool]] = {}
         for indices in self._batches(requests):
             batch = [requests[index] for index in indices]
-            self._kept = self._positions(batch)
-            answers.update(zip(indices, super()._loglikelihood_tokens(batch, True), strict=True))
-        self._kept = None
+            found = loglikelihoods(self.model, [(c, n) for _, c, n in batch], self.softmax_dtype)
+            answers.update(zip(indices, found, strict=True))
+            for (texts, *_), answer in zip(batch, found, strict=True):
+                if texts is not None:  # a window of a longer text; HFLM tells of the whole
+                    self.cache_hook.add_partial("loglikelihood", texts, answer)
         return [answers[index] for index in range(len(requests))]
 
     def _batches(self, requests: list[Encoded]) -> Iterator[list[int]]:
-        """Indices of requests, longest first; those that differ in the last token share a row."""
-        rows: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, (_, context, continuation) in enumerate(requests):
-            rows[*context, *continuation[:-1]].append(index)
+        """Indices of requests, longest first, those of a context together."""
+        longest: Counter[tuple[int, ...]] = Counter()
+        for _, context, continuation in requests:
+            longest[*context] = max(longest[*context], len(context) + len(continuation))
 
-        def order(row: list[int]) -> tuple[int, list[int]]:
-            _, context, continuation = max((requests[i] for i in row), key=lambda r: len(r[2]))
-            return -len(context) - len(continuation), context + continuation
+        def order(index: int) -> tuple[int, list[int]]:
+            _, context, _ = requests[index]
+            return -longest[*context], context
 
-        ordered = sorted(rows.values(), key=order)
+        ordered = sorted(range(len(requests)), key=order)
         for start in range(0, len(ordered), self.batch_size):
-            yield [index for row in ordered[start : start + self.batch_size] for index in row]
-
-    def _positions(self, batch: list[Encoded]) -> int:
-        """How many positions, from the end of the longest input, hold every continuation."""
-        inputs = [min(len(c) + len(n), self.max_length + 1) - 1 for _, c, n in batch]
-        starts = [length - len(n) for length, (_, _, n) in zip(inputs, batch, strict=True)]
-        return max(inputs) - min(starts)
-
-    def _model_call(
-        self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None
-    ) -> Tensor:
-        """Logits [rows, positions, vocabulary]; lm-eval counts positions from the end."""
-        if self._kept is None:
-            return super()._model_call(inps, attn_mask, labels)
-        with torch.no_grad():
-            return self.model(inps, logits_to_keep=self._kept).logits
+            yield ordered[start : start + self.batch_size]
 
 
 def _reuse_memory() -> None:
