@@ -20,13 +20,13 @@ from aim_exp.evaluate.tasks.paper.ifeval import mean_of_four
 from aim_exp.pareto import hypervolume_gain
 from aim_exp.records import RunRecord, read_record
 from aim_exp.report.__main__ import main
-from aim_exp.report.comparability import doubts
-from aim_exp.report.comparison import Verdict, compare_runs
-from aim_exp.report.comparison_terminal import print_comparison
-from aim_exp.report.halves import choices
+from aim_exp.report.compare.comparability import doubts
+from aim_exp.report.compare.comparison import Verdict, compare_runs
+from aim_exp.report.compare.halves import choices
+from aim_exp.report.compare.terminal import print_comparison
+from aim_exp.report.compare.twins import find_twins, parse_against, parse_names
 from aim_exp.report.methods_paragraph import escape_latex, methods_paragraph
 from aim_exp.report.results import collect
-from aim_exp.report.twins import find_twins, parse_against, parse_names
 from aim_exp.statistics import holm, mcnemar
 
 # Real sweeps

@@ -7,7 +7,7 @@ import pytest
 
 from aim_exp.records import RunRecord
 from aim_exp.report import refresh
-from aim_exp.report.halves import choices
+from aim_exp.report.compare.halves import choices
 from aim_exp.report.results import collect
 
 

@@ -24,9 +24,9 @@ from test_report import (
 from aim_exp.errors import AimError
 from aim_exp.records import RunRecord
 from aim_exp.report import refresh
-from aim_exp.report.comparison import compare_runs
+from aim_exp.report.compare.comparison import compare_runs
 from aim_exp.report.html import render
-from aim_exp.report.html_figures import SHAPES
+from aim_exp.report.html.figures import SHAPES
 from aim_exp.report.models import Estimate, Model
 from aim_exp.report.plots import pair_fronts
 from aim_exp.report.results import collect

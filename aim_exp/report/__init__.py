@@ -1,7 +1,7 @@
 """Reports: records to tables, figures and a page. Nothing here runs an experiment.
 
-`models`, `settings`, `results`, `board`, `plots`, `comparison` and `notes` compute what is shown;
-`terminal`, `page`, `html`, `table_file` and `figures` only draw it.
+`models`, `settings`, `results`, `board`, `plots`, `compare/` and `notes` compute what is shown;
+`terminal`, `page`, `html/`, `table_file` and `figures` only draw it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from aim_exp.console import console
 from aim_exp.records import RunRecord
-from aim_exp.report.comparison import Comparison, compare_runs
+from aim_exp.report.compare.comparison import Comparison, compare_runs
 from aim_exp.report.figures import draw, draw_front
 from aim_exp.report.html import write_html
 from aim_exp.report.page import write_page

@@ -12,14 +12,14 @@ from rich.text import Text
 from aim_exp.console import console
 from aim_exp.errors import AimError
 from aim_exp.report import rebuild
-from aim_exp.report.comparison import Comparison, compare_runs
-from aim_exp.report.comparison_terminal import print_comparison
+from aim_exp.report.compare.comparison import Comparison, compare_runs
+from aim_exp.report.compare.terminal import print_comparison
+from aim_exp.report.compare.twins import PLAIN, parse_against, parse_names
 from aim_exp.report.methods_paragraph import methods_paragraph
 from aim_exp.report.paper import print_paper, print_published
 from aim_exp.report.results import Results, collect
 from aim_exp.report.settings import as_words
 from aim_exp.report.terminal import print_sweep
-from aim_exp.report.twins import PLAIN, parse_against, parse_names
 
 DESCRIPTION = """\
 Make the report of some runs again: results.csv, report.md, report.html and

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim_exp.report.paired import VOLUME_RESAMPLES
+from aim_exp.report.compare.paired import VOLUME_RESAMPLES
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import MEASURED, as_text
 from aim_exp.statistics import LEVEL, RESAMPLES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from aim_exp.report.comparability import doubts
+from aim_exp.report.compare.comparability import doubts
 from aim_exp.report.results import Results
 
 

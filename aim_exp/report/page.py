@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
-from aim_exp.report.comparison import Comparison, Difference, Row, Verdict
+from aim_exp.report.compare.comparison import Comparison, Difference, Row, Verdict
+from aim_exp.report.compare.halves import choices
 from aim_exp.report.figures import CAPTIONS, FOLDER
 from aim_exp.report.files import write_atomically
-from aim_exp.report.halves import choices
 from aim_exp.report.markdown import markdown_table
 from aim_exp.report.notes import notes
 from aim_exp.report.relaxation import saliency_is_gone

@@ -22,8 +22,8 @@ from aim_exp.report.board import (
     named_lead,
     run_board,
 )
-from aim_exp.report.comparability import doubts
-from aim_exp.report.comparison import Comparison
+from aim_exp.report.compare.comparability import doubts
+from aim_exp.report.compare.comparison import Comparison
 from aim_exp.report.models import Estimate, merged_model
 from aim_exp.report.results import Results
 from aim_exp.report.settings import label, settings_of

@@ -14,12 +14,12 @@ from aim_exp.model_card import RECIPE_FILE
 from aim_exp.records import RunRecord, find_records
 from aim_exp.report import HTML
 from aim_exp.report.board import AVERAGE, Board, population_board, run_board
-from aim_exp.report.comparison import Comparison, Difference, compare_runs
+from aim_exp.report.compare.comparison import Comparison, Difference, compare_runs
+from aim_exp.report.compare.twins import find_twins
 from aim_exp.report.figures import CAPTIONS, FOLDER, FRONT
 from aim_exp.report.parallel import parallel_coordinates
 from aim_exp.report.results import Results, collect, join
 from aim_exp.report.table_file import NAMED, job_rows
-from aim_exp.report.twins import find_twins
 from aim_exp.tracking import Outcome, RunInfo, SavedModel, Table, Value
 
 NULLS = (None, "null")

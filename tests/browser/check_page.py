@@ -14,7 +14,7 @@ from test_html import hostile, many, other_population
 from test_report import BENCHMARKS, failed, record, shifted, write_all
 
 from aim_exp.records import RunRecord
-from aim_exp.report.comparison import compare_runs
+from aim_exp.report.compare.comparison import compare_runs
 from aim_exp.report.html import write_html
 from aim_exp.report.results import collect
 

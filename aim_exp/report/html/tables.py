@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
-from aim_exp.report.comparison import Comparison, Verdict
+from aim_exp.report.compare.comparison import Comparison, Verdict
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import as_text
 from aim_exp.report.summary import error_text, gain_text, percent, ranked

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from aim_exp.errors import AimError
-from aim_exp.report.items import MERGED, Items, read_items, sources
+from aim_exp.report.compare.items import MERGED, Items, read_items, sources
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings
 

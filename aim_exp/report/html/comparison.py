@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim_exp.report import comparison as compared
 from aim_exp.report.board import NOTHING
-from aim_exp.report.comparison import AVERAGE, Comparison, Difference, Verdict
-from aim_exp.report.html_tables import Cell, Row, anchor
+from aim_exp.report.compare import comparison as compared
+from aim_exp.report.compare.comparison import AVERAGE, Comparison, Difference, Verdict
+from aim_exp.report.compare.paired import GAIN
+from aim_exp.report.html.tables import Cell, Row, anchor
 from aim_exp.report.models import Estimate
-from aim_exp.report.paired import GAIN
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import as_text, label
 from aim_exp.report.summary import gain_text, p_text, percent

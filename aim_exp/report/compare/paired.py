@@ -12,7 +12,7 @@ import numpy as np
 from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gain
 from aim_exp.records import RunRecord
-from aim_exp.report.items import MERGED, Source, read_items, sources, strata
+from aim_exp.report.compare.items import MERGED, Source, read_items, sources, strata
 from aim_exp.report.results import Job
 from aim_exp.statistics import (
     SEED,

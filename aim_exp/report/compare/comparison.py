@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from aim_exp.records import RunRecord
+from aim_exp.report.compare.paired import GAIN, paired_tests
+from aim_exp.report.compare.twins import PLAIN, find_twins
 from aim_exp.report.models import Model
-from aim_exp.report.paired import GAIN, paired_tests
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings, as_words, label
-from aim_exp.report.twins import PLAIN, find_twins
 from aim_exp.statistics import LEVEL, PairedTest, holm
 
 AVERAGE = "average"

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aim_exp.report.board import NOTHING
-from aim_exp.report.comparison import Comparison, Difference, Row, Verdict
+from aim_exp.report.compare.comparison import Comparison, Difference, Row, Verdict
 from aim_exp.report.summary import p_text
 from aim_exp.report.terminal import print_warning
 from aim_exp.statistics import LEVEL

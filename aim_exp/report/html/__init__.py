@@ -1,6 +1,6 @@
 """`report.html`: the whole report as one file that asks no server for anything.
 
-Python computes all that is shown (`html_tables`, `html_figures`); the page's script only
+Python computes all that is shown (`tables`, `figures`, `comparison`); the page's script only
 sorts, filters and switches, and plotly.js, which the page carries inside, draws.
 """
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from aim_exp.report.comparison import Comparison
+from aim_exp.report.compare.comparison import Comparison
 from aim_exp.report.files import write_atomically
-from aim_exp.report.html_comparison import sentences, twin_groups
-from aim_exp.report.html_figures import figure_data, legend, method_marks
-from aim_exp.report.html_tables import (
+from aim_exp.report.html.comparison import sentences, twin_groups
+from aim_exp.report.html.figures import figure_data, legend, method_marks
+from aim_exp.report.html.tables import (
     filters,
     headline,
     leaderboard,
@@ -46,7 +46,7 @@ def write_html(
 def render(results: Results, comparison: Comparison | None, axes: Axes | None = None) -> str:
     """The page as text. Whatever comes from a run is escaped, in the HTML and in the JSON."""
     environment = Environment(
-        loader=PackageLoader("aim_exp.report", "assets"),
+        loader=PackageLoader("aim_exp.report.html", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -88,7 +88,7 @@ def _code(text: str) -> Markup:
 
 
 def _asset(name: str) -> str:
-    return (files("aim_exp.report") / "assets" / name).read_text(encoding="utf-8")
+    return (files("aim_exp.report.html") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:

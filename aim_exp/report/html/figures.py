@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from aim_exp.report.figures import SHIFT, SPREAD
-from aim_exp.report.html_tables import anchor
+from aim_exp.report.html.tables import anchor
 from aim_exp.report.models import Estimate, Model, Role, gain_estimate
 from aim_exp.report.plots import Axes, curves, front, pair_fronts
 from aim_exp.report.results import Job, Results

@@ -1,0 +1,1 @@
+"""Runs held against each other, item by item: what a difference is worth."""
