@@ -102,8 +102,9 @@ def unified(text: str, checkout: Path) -> str:
 
 
 def with_latest_sweep(lines: list[str], checkout: Path) -> list[str]:
-    sweeps = sorted((checkout / "outputs" / "sweeps").glob("*"))
-    return [line.replace("DATE_ID", sweeps[-1].name) for line in lines] if sweeps else lines
+    """DATE_ID is the last sweep that ran; one that was only planned has no results."""
+    done = sorted((checkout / "outputs" / "sweeps").glob("*/results.csv"))
+    return [line.replace("DATE_ID", done[-1].parent.name) for line in lines] if done else lines
 
 
 def plan(arguments: list[str], checkout: Path, block: Block) -> None:
