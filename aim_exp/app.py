@@ -70,7 +70,7 @@ def main() -> None:
         _say_error(first_lines(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        _say_error("interrupted; the same command goes on where this one stopped")
+        _say_error("interrupted; what is done is kept: the same command goes on from there")
         _process.failed = True
     except _SweepEnded:
         pass

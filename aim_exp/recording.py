@@ -27,7 +27,7 @@ def completed_record(run: Run, found: Results, command: str) -> RunRecord:
     record.items = found.items
     if run.plan.saliency:
         record.saliency = str(run.store.path(run.plan.saliency))
-    record.warnings = found.warnings
+    record.warnings = [*found.warnings, *_toy_settings(run)]
     record.timings = found.timings
     if found.members:
         _add_scores(record, run.recipe, found)
@@ -140,6 +140,24 @@ def _add_scores(record: RunRecord, recipe: Recipe, found: Results) -> None:
     )
     for name, value in asdict(comparison).items():
         setattr(record, name, value)
+
+
+def _toy_settings(run: Run) -> list[str]:
+    """What is made for the embedded population only, used with another one."""
+    if run.choices["population"] == "tiny":
+        return []
+    found = []
+    if run.choices["benchmarks"] == "tiny":
+        found.append(
+            "benchmarks=tiny: these are toy tasks made for the embedded population, not the "
+            "benchmarks that they are named after; set benchmarks=standard, paper or lm_eval"
+        )
+    if run.choices["calibration"] == "tiny" and run.plan.saliency:
+        found.append(
+            "calibration=tiny: these texts are the embedded population's; set calibration=text "
+            "or pile_val"
+        )
+    return found
 
 
 def _unexpected(recipe: Recipe, found: Results) -> list[str]:

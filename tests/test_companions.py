@@ -61,6 +61,9 @@ def test_an_expert_is_scored_with_its_own_settings(cli: Cli, family: Path, tmp_p
     answers = {name: Path(files["mmlu"]).read_text() for name, files in record["items"].items()}
     assert answers["a"] == answers["same"] != answers["plain"]
     assert "a: rms_norm_eps is 0.1, base's is 1e-06; the merge has base's" in record["warnings"]
+    assert any(
+        text.startswith("benchmarks=tiny: these are toy tasks") for text in record["warnings"]
+    )
 
 
 def test_tokens_are_not_warned_of(family: Path, tmp_path: Path) -> None:

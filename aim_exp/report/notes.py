@@ -22,8 +22,8 @@ def _precision(results: Results) -> str:
         return ""
     margin = 100 * 1.96 * math.sqrt(2) * max(errors)
     return (
-        f"Two averages closer than about {margin:.1f} points cannot be told apart by these items "
-        "(95 %, as if independent). With many runs the best one is partly luck."
+        f"Without a paired test, two averages closer than about {margin:.1f} points cannot be told "
+        "apart (95 %). With many runs the best one is partly luck."
     )
 
 
