@@ -61,6 +61,7 @@ def main() -> None:
         print(help_page(), end="")
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printing
+    _put_multirun_first(sys.argv)
     register()
     try:
         _job()
@@ -79,6 +80,13 @@ def main() -> None:
     if SweepReport.directory:
         _process.failed |= _end_sweep(SweepReport.directory)
     sys.exit(int(_process.failed))
+
+
+def _put_multirun_first(arguments: list[str]) -> None:
+    """Hydra takes -m only before all overrides; people write it anywhere."""
+    for flag in {"-m", "--multirun"} & set(arguments[2:]):
+        arguments.remove(flag)
+        arguments.insert(1, flag)
 
 
 class _SweepEnded(BaseException):

@@ -6,7 +6,7 @@ import re
 from dataclasses import fields
 from textwrap import wrap
 
-from aim_exp.schema import CONFIG_FOLDER, RunConfig
+from aim_exp.schema import CONFIG_FOLDER, RunConfig, known_options
 
 WIDTH = 79
 """A line fits a terminal of 80 columns."""
@@ -49,9 +49,7 @@ def help_page() -> str:
 def _groups() -> list[str]:
     lines = []
     for group in _explained(GROUP_LINE):
-        folder = CONFIG_FOLDER / group["name"]
-        files = (file.relative_to(folder) for file in folder.rglob("*.yaml"))
-        options = sorted(file.with_suffix("").as_posix() for file in files)
+        options = known_options(group["name"])
         if group["value"] in options and len(options) > 1:
             options.remove(group["value"])
             options.insert(0, f"{group['value']} (default)")

@@ -101,6 +101,13 @@ def known_keys() -> list[str]:
     return sorted({f.name for node in nodes for f in fields(node) if f.init})
 
 
+def known_options(group: str) -> list[str]:
+    """The options of a group: the files in `conf/GROUP`, and in folders there."""
+    folder = CONFIG_FOLDER / group
+    files = sorted(folder.rglob("*.yaml"))
+    return [file.relative_to(folder).with_suffix("").as_posix() for file in files]
+
+
 def register() -> None:
     """Put the schema and the resolvers where Hydra finds them; once per process."""
     store = ConfigStore.instance()
