@@ -49,6 +49,7 @@ def test_the_choice_is_made_on_half_and_reported_on_the_other(tmp_path: Path) ->
     assert choice.average_reported == pytest.approx(0.2)
     refresh(tmp_path)
     page = (tmp_path / "report.md").read_text()
+    assert "Chosen on every second item it is" in (tmp_path / "report.html").read_text()
     assert "† chosen on its own test items" in page
     assert "| 3 of ties | ties omega=0.6 † | 65.0 | ties omega=0.4 | 90.0 | **20.0** |" in page
 

@@ -43,6 +43,18 @@ def choices(results: Results) -> list[Choice]:
     return [_choose(jobs) for jobs in groups.values() if len(jobs) > 1]
 
 
+def choice_sentences(results: Results) -> list[str]:
+    """What each choice says, in words."""
+    return [
+        f"Of {choice.candidates} {choice.chosen.record.method} runs the best, "
+        f"{results.label(choice.best_on_all)} with {100 * choice.average_on_all:.1f}, was chosen "
+        "on its own test items, which is partly luck. Chosen on every second item it is "
+        f"{results.label(choice.chosen)}, with {100 * choice.average_reported:.1f} on the others: "
+        "the number to quote."
+        for choice in choices(results)
+    ]
+
+
 def _group(results: Results, settings: Settings) -> tuple[str, ...]:
     return tuple(settings.get(name, "") for name in results.varying if name not in CHOSEN)
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from aim_exp.report.compare.comparison import Comparison
+from aim_exp.report.compare.halves import choice_sentences
 from aim_exp.report.files import write_atomically
 from aim_exp.report.html.comparison import sentences, twin_groups
 from aim_exp.report.html.figures import figure_data, legend, method_marks
@@ -70,7 +71,7 @@ def render(results: Results, comparison: Comparison | None, axes: Axes | None = 
         data=figures and asdict(figures),
         legend=legend(figures),
         failed=[(job.folder, results.label(job), job.record.error) for job in results.failed],
-        notes=notes(results),
+        notes=[*notes(results), *choice_sentences(results)],
         shared=shared_settings(results),
         runs=runs(results),
         origin=origin(results),
