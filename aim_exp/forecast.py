@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.build import Run
-from aim_exp.checkpoint.identity import bytes_to_download, parameter_counts
+from aim_exp.checkpoint.identity import bytes_to_download, dataset_refusal, parameter_counts
 from aim_exp.plan import ModelPlan
 from aim_exp.records import find_records
 from aim_exp.store import Store
@@ -58,6 +58,8 @@ class Needs:
 
     download: int
     """Of what is on the hub and not on disk."""
+    refused: tuple[str, ...]
+    """Data sets of tasks that the hub does not give, with the reason."""
     disk: int
     """For downloads and for copies: the merged model where it is kept, pickled weights converted,
     the checkpoint that another process scores.
@@ -117,12 +119,20 @@ def needs(run: Run) -> Needs:
     copies += sum(model.origin is not None and not model.path.is_dir() for model in models)
     return Needs(
         download=download,
+        refused=_refused(run),
         disk=download + copies * (weights or 0),
         free_disk=shutil.disk_usage(_existing(run.store.root)).free,
         weights=weights,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         seconds=_seconds_per_model(run),
     )
+
+
+def _refused(run: Run) -> tuple[str, ...]:
+    from aim_exp.evaluate.check import hub_datasets
+
+    reasons = {name: dataset_refusal(name) for name in hub_datasets(run.recipe.suite)}
+    return tuple(f"{name} ({reason})" for name, reason in reasons.items() if reason)
 
 
 def _stage_work(store: Store, kind: Kind, what: str, stage: StageSpec) -> Work:
@@ -165,7 +175,11 @@ def _existing(path: Path) -> Path:
 
 def told(found: Needs) -> list[str]:
     """The needs in words; a shortage is marked."""
-    lines = []
+    lines = [
+        f"hub       does not give {refused}; if it is not in the cache of the datasets library, "
+        "set benchmarks.data_dir"
+        for refused in found.refused
+    ]
     if found.download:
         lines.append(f"download  {_gib(found.download)}")
     if found.disk:

@@ -156,3 +156,11 @@ def test_a_sweeps_plan_says_an_error_once(hub: Hub, cli: Cli) -> None:
     done = cli("-m", *models(a="org/nobody"), "plan=true", "method=ties,linear")
     assert done.returncode == 1
     assert done.stderr.count("population.experts.a=org/nobody") == 1
+
+
+def test_a_plan_says_which_data_sets_the_hub_does_not_give(hub: Hub, cli: Cli) -> None:
+    done = cli("benchmarks=lm_eval", "benchmarks.tasks=[gsm8k, arc_easy]", "plan=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("hub       does not give") == 2
+    for name in ("openai/gsm8k", "allenai/ai2_arc"):
+        assert f"does not give {name} (" in done.stdout

@@ -149,6 +149,18 @@ def _companion(model: ModelRef, name: str) -> Path:
         raise CheckpointError(f"{model.name}: no {name} of {hub_id} ({reason})") from error
 
 
+@cache
+def dataset_refusal(dataset: str) -> str | None:
+    """Why the hub does not give a data set, or None if it does."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().dataset_info(dataset, timeout=10)
+    except Exception as error:
+        return _refusal(dataset, error)
+    return None
+
+
 @dataclass(frozen=True)
 class HubFile:
     """A large file of a data set on the hub; `key` is the configuration key that asks for it."""

@@ -31,6 +31,20 @@ def check_suite(suite: Suite) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
+def hub_datasets(suite: Suite) -> list[str]:
+    """The data sets that the suite's tasks read from the hub; none where there are local files."""
+    if suite.data_dir is not None:
+        return []
+    found: dict[str, None] = {}
+    for benchmark in suite.benchmarks:
+        index = task_manager(suite.task_folder, benchmark.task).task_index
+        for task in leaves(index, index[benchmark.task]):
+            name = (task.cfg or {}).get("dataset_path")
+            if name and source(Path(), task.cfg or {}):
+                found[str(name)] = None
+    return list(found)
+
+
 def _check_benchmark(suite: Suite, benchmark: Benchmark) -> Iterator[str]:
     manager = task_manager(suite.task_folder, benchmark.task)
     where = f"benchmarks: {benchmark.name}: task={benchmark.task}"
