@@ -160,7 +160,10 @@ BAD_INPUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("method.densty: there is no such key; did you mean density",),
     ),
     "wrong type": (("omega=abc",), ("'abc' of type 'str' could not be converted to Float",)),
-    "unknown option": (("method=magic",), ("method=magic: no such option", "dare_linear, dare_ties")),
+    "unknown option": (
+        ("method=magic",),
+        ("method=magic: no such option", "dare_linear, dare_ties"),
+    ),
 }
 
 
