@@ -6,6 +6,7 @@ applied, its commands run. Blocks that need the hub are planned only, on the tin
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -108,16 +109,11 @@ def with_latest_sweep(lines: list[str], checkout: Path) -> list[str]:
 
 
 def plan(arguments: list[str], checkout: Path, block: Block) -> None:
-    own = [
-        argument
-        for argument in arguments
-        if not argument.startswith(("population.", "calibration."))
-    ]
-    shell(
-        "python run.py " + " ".join(f"'{argument}'" for argument in [*own, *ON_TINY]),
-        checkout,
-        block,
-    )
+    """What the command would do on the tiny population; it keeps benchmarks that it chooses."""
+    own = [a for a in arguments if not a.startswith(("population.", "calibration."))]
+    chosen = {argument.partition("=")[0] for argument in own}
+    tiny = [option for option in ON_TINY if option.partition("=")[0] not in chosen]
+    shell(f"python run.py {shlex.join([*own, *tiny])}", checkout, block)
 
 
 def shell(script: str, checkout: Path, block: Block, given: str | None = None) -> None:
