@@ -18,7 +18,8 @@ from aim_exp.aim import AimSettings
 from aim_exp.calibration import CalibrationSet
 from aim_exp.checkpoint import companions, vocabulary
 from aim_exp.checkpoint.fit import fit_problems
-from aim_exp.checkpoint.identity import HUB, download, resolve_model
+from aim_exp.checkpoint.hub import HUB, download
+from aim_exp.checkpoint.identity import resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.errors import AimError, ConfigError

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.checkpoint.identity import HubFile, file_digest
+from aim_exp.checkpoint.digests import file_digest
+from aim_exp.checkpoint.hub import HubFile
 from aim_exp.errors import AimError
 
 if TYPE_CHECKING:

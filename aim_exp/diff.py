@@ -19,7 +19,8 @@ from rich.text import Text
 from torch import Tensor
 
 from aim_exp.checkpoint.convert import pickled_files
-from aim_exp.checkpoint.identity import download, resolve_model
+from aim_exp.checkpoint.hub import download
+from aim_exp.checkpoint.identity import resolve_model
 from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.console import console, error_console, print_whole, progress

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.build import Run
-from aim_exp.checkpoint.identity import bytes_to_download, dataset_refusal, parameter_counts
+from aim_exp.checkpoint.hub import bytes_to_download, dataset_refusal, parameter_counts
 from aim_exp.plan import ModelPlan
 from aim_exp.records import find_records
 from aim_exp.store import Store
@@ -131,8 +131,7 @@ def needs(run: Run) -> Needs:
 def _refused(run: Run) -> tuple[str, ...]:
     from aim_exp.evaluate.check import hub_datasets
 
-    reasons = {name: dataset_refusal(name) for name in hub_datasets(run.recipe.suite)}
-    return tuple(f"{name} ({reason})" for name, reason in reasons.items() if reason)
+    return tuple(filter(None, map(dataset_refusal, hub_datasets(run.recipe.suite))))
 
 
 def _stage_work(store: Store, kind: Kind, what: str, stage: StageSpec) -> Work:

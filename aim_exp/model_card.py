@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from aim_exp.build import Run
-from aim_exp.checkpoint.identity import CARD, HUB
+from aim_exp.checkpoint.hub import CARD, HUB
 from aim_exp.plan import MERGED
 from aim_exp.records import RunRecord
 from aim_exp.types import ModelRef

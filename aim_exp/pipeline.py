@@ -19,7 +19,7 @@ import torch
 from aim_exp.build import GIVEN_KEY, Run
 from aim_exp.checkpoint.companions import config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
-from aim_exp.checkpoint.identity import download
+from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.source import Load, WeightSource

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aim_exp.checkpoint.identity import download, resolve_model, stored_dtype
+from aim_exp.checkpoint.hub import download, stored_dtype
+from aim_exp.checkpoint.identity import resolve_model
 from aim_exp.embedded import training
 from aim_exp.errors import AimError, ConfigError
 from aim_exp.store import Store

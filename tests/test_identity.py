@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aim_exp.checkpoint.identity import download, resolve_model
+from aim_exp.checkpoint.hub import download
+from aim_exp.checkpoint.identity import resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
 
 

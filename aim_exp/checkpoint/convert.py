@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -19,6 +20,11 @@ def pickled_files(folder: Path) -> Sequence[Path]:
     if any(folder.glob("*.safetensors")):
         return []
     return sorted(folder.glob(PICKLED))
+
+
+def converted_folder(identity: str, memo: Path) -> Path:
+    """Where the store, which has `memo` in it, keeps a model that was converted."""
+    return memo.parent / "converted" / re.sub(r"\W+", "-", identity)
 
 
 def convert(source: Path, target: Path, companions: Sequence[str]) -> None:

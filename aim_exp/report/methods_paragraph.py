@@ -82,7 +82,7 @@ def _populations(jobs: Sequence[Job]) -> Iterator[str]:
 
 
 def _model(name: str, path: Any, identities: Mapping[str, str]) -> str:
-    from aim_exp.checkpoint.identity import HUB
+    from aim_exp.checkpoint.hub import HUB
 
     identity = str(identities.get(name, ""))
     on_hub = identity.removeprefix(HUB) if identity.startswith(HUB) else ""
@@ -95,7 +95,7 @@ def _licence(path: Any) -> str:
     from huggingface_hub import metadata_load
     from yaml import YAMLError
 
-    from aim_exp.checkpoint.identity import CARD
+    from aim_exp.checkpoint.hub import CARD
 
     try:
         known: Mapping[str, Any] = metadata_load(Path(str(path)) / CARD) or {}

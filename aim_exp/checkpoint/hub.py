@@ -1,0 +1,234 @@
+"""The Hugging Face hub: what it has of a model or data set, what that weighs, and how to get it.
+
+Every refusal is one line: the reason, and what to do where a model is gated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aim_exp.checkpoint.convert import PICKLED, convert, converted_folder, pickled_files
+from aim_exp.checkpoint.digests import file_digest
+from aim_exp.checkpoint.reader import CONFIG_FILE, SINGLE_FILE, TORCH_NAMES, Checkpoint
+from aim_exp.errors import AimError, CheckpointError
+from aim_exp.types import ModelRef
+
+HUB = "hub:"
+"""How the identity of a hub model begins; its id and commit follow."""
+WEIGHTS = ("*.safetensors", "model.safetensors.index.json")
+PICKLED_WEIGHTS = (PICKLED, "pytorch_model.bin.index.json")
+COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
+              "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "*.model",
+              "*processor_config.json")  # fmt: skip
+CARD = "README.md"
+"""A model's card, which names its licence."""
+
+
+def hub_model(
+    name: str, source: str, hub_id: str, revision: str | None, key: str, memo: Path
+) -> ModelRef:
+    """The model `hub_id` at a revision, of which nothing is downloaded yet; see `resolve_model`."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def model(commit: str, folder: Path, *, pickled: bool) -> ModelRef:
+        identity = f"{HUB}{hub_id}@{commit}"
+        if not pickled:
+            return ModelRef(name, folder, identity)
+        return ModelRef(name, converted_folder(identity, memo), identity, origin=folder)
+
+    try:
+        local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        local = None
+    if local is not None and revision == local.name:  # a pinned commit that is on disk
+        return model(local.name, local, pickled=bool(pickled_files(local)))
+    what = f"{key}={source}: no such folder, and the hub does not give it"
+    try:
+        with _hub_gives(hub_id, what, "; check the name and the network"):
+            info = HfApi().model_info(hub_id, revision=revision, timeout=10)
+    except CheckpointError:
+        if local is None:
+            raise
+        return model(local.name, local, pickled=bool(pickled_files(local)))
+    commit, files = str(info.sha), [file.rfilename for file in info.siblings or []]
+    folder = Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "snapshots" / commit
+    return model(commit, folder, pickled=not any(f.endswith(".safetensors") for f in files))
+
+
+def download(model: ModelRef) -> None:
+    """Have the model on disk: fetched, and converted if it is pickled. Raises CheckpointError."""
+    if _is_on_hub(model) and not _is_whole(model.origin or model.path):
+        from huggingface_hub import snapshot_download
+
+        hub_id, commit = _id_and_commit(model)
+        with _hub_gives(hub_id, f"{model.name}: download of {hub_id} failed"):
+            patterns = [*_weights(model), *COMPANIONS, CARD]
+            snapshot_download(hub_id, revision=commit, allow_patterns=patterns)
+    if model.origin and not model.path.is_dir():
+        convert(model.origin, model.path, COMPANIONS)
+
+
+def bytes_to_download(model: ModelRef) -> int:
+    """The size of a hub model's files, if they are not on disk. Raises CheckpointError."""
+    if model.path.is_dir() or not _is_on_hub(model):
+        return 0
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
+
+    hub_id, commit = _id_and_commit(model)
+    with _hub_gives(hub_id, f"{model.name}: {hub_id} does not tell its size"):
+        info = HfApi().model_info(hub_id, revision=commit, files_metadata=True, timeout=10)
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    wanted = filter_repo_objects(sizes, allow_patterns=[*_weights(model), *COMPANIONS])
+    return sum(sizes[name] for name in wanted)
+
+
+def parameter_counts(model: ModelRef) -> dict[str, int]:
+    """How many parameters of each dtype a model has, in torch's words; nothing large is fetched.
+
+    Pickled files that are not converted yet tell nothing: an empty table.
+    """
+    if model.path.is_dir():
+        return Checkpoint(model.path, model.name).parameters
+    if model.origin or not _is_on_hub(model):
+        return {}
+    return _hub_parameters(model.name, *_id_and_commit(model))
+
+
+def stored_dtype(model: ModelRef) -> str:
+    """The dtype of most of a model's parameters, in torch's words; nothing large is fetched."""
+    if counts := parameter_counts(model):
+        return max(counts, key=lambda dtype: counts[dtype])
+    config = json.loads(_companion(model, CONFIG_FILE).read_text())
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+
+
+@cache
+def dataset_refusal(dataset: str) -> str | None:
+    """Why the hub does not give a data set, `NAME (reason)`, or None if it does."""
+    from huggingface_hub import HfApi
+
+    try:
+        with _hub_gives(dataset, dataset):
+            HfApi().dataset_info(dataset, timeout=10)
+    except AimError as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A large file of a data set on the hub; `key` is the configuration key that asks for it."""
+
+    dataset: str
+    name: str
+    key: str
+
+    @property
+    def local(self) -> Path | None:
+        """Where it is on disk, if it was downloaded."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            path = hf_hub_download(
+                self.dataset, self.name, repo_type="dataset", local_files_only=True
+            )
+        except LocalEntryNotFoundError:
+            return None
+        return Path(path)
+
+    def digest(self, memo: Path) -> str:
+        """The sha256 of the file, in hex; the hub tells it without a download."""
+        return file_digest(self.local, memo) if self.local else str(self._facts().sha256)
+
+    def bytes_to_download(self) -> int:
+        """Its size, if it is not on disk."""
+        return 0 if self.local else int(self._facts().size)
+
+    def download(self) -> Path:
+        """The file, downloaded once."""
+        from huggingface_hub import hf_hub_download
+
+        if self.local:
+            return self.local
+        self._facts()  # a download retries for long before it fails
+        return Path(hf_hub_download(self.dataset, self.name, repo_type="dataset"))
+
+    def _facts(self) -> Any:
+        """What the hub says of it. Raises AimError where it does not."""
+        from huggingface_hub import HfApi
+
+        what = f"{self.key}: {self.dataset} cannot be had from the hub"
+        with _hub_gives(self.dataset, what, f"; give a local copy of {self.name}"):
+            info = HfApi().dataset_info(self.dataset, files_metadata=True, timeout=10)
+            return next(file.lfs for file in info.siblings or [] if file.rfilename == self.name)
+
+
+def _is_on_hub(model: ModelRef) -> bool:
+    return model.identity.startswith(HUB)
+
+
+def _id_and_commit(model: ModelRef) -> tuple[str, str]:
+    hub_id, commit = model.identity.removeprefix(HUB).split("@")
+    return hub_id, commit
+
+
+def _weights(model: ModelRef) -> tuple[str, ...]:
+    return PICKLED_WEIGHTS if model.origin else WEIGHTS
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all files that a folder's index lists are there: a download may be cut off."""
+    indices = [*folder.glob("*.safetensors.index.json"), *folder.glob("*.bin.index.json")]
+    listed = {name for i in indices for name in json.loads(i.read_text())["weight_map"].values()}
+    if listed:
+        return all((folder / name).is_file() for name in listed)
+    return any((folder / name).is_file() for name in (SINGLE_FILE, "pytorch_model.bin"))
+
+
+@cache
+def _hub_parameters(name: str, hub_id: str, commit: str) -> dict[str, int]:
+    from huggingface_hub import get_safetensors_metadata
+
+    with _hub_gives(hub_id, f"{name}: {hub_id} does not show its headers"):
+        counts = get_safetensors_metadata(hub_id, revision=commit).parameter_count
+    return {TORCH_NAMES[dtype]: n for dtype, n in counts.items() if "F" in dtype}
+
+
+def _companion(model: ModelRef, name: str) -> Path:
+    """A small file of a model that is not on disk in our layout yet."""
+    if not _is_on_hub(model):
+        assert model.origin
+        return model.origin / name
+    from huggingface_hub import hf_hub_download
+
+    hub_id, commit = _id_and_commit(model)
+    with _hub_gives(hub_id, f"{model.name}: no {name} of {hub_id}"):
+        return Path(hf_hub_download(hub_id, name, revision=commit))
+
+
+@contextmanager
+def _hub_gives(repository: str, what: str, fix: str = "") -> Iterator[None]:
+    """Whatever the client raises in here becomes a CheckpointError, `what (reason)fix`.
+
+    It raises many kinds: of HTTP, of the network, of its own, of files.
+    """
+    from huggingface_hub.errors import GatedRepoError
+
+    try:
+        yield
+    except GatedRepoError as error:
+        terms = f"gated: accept its terms on huggingface.co/{repository} and set HF_TOKEN"
+        raise CheckpointError(f"{what} ({terms}){fix}") from error
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{what} ({reason}){fix}") from error
