@@ -26,6 +26,9 @@ from aim_exp.merge.scratch import Scratch
 if TYPE_CHECKING:
     from aim_exp.saliency import Saliency
 
+MOST_THREADS = 4
+"""More only wait for each other: between a block's operations, a few microseconds each, a
+thread holds Python's lock. On two processors 8 threads took longer than one (TIES, DARE)."""
 RELAXED_BELOW = 0.9
 """A channel counts as pulled back noticeably when less than this share of its delta stays."""
 
@@ -155,7 +158,8 @@ def stream_merge(
 
     The tensors are base's. Arithmetic in float32, rounded once to `dtype` (None: the dtype
     of each tensor in base). Tensors of integers are base's. `threads` (None: as many as
-    torch uses for an operation) each take whole tensors; their number changes no bit.
+    torch uses for an operation; at most `MOST_THREADS`) each take whole tensors; their number
+    changes no bit.
     `device` (None: the processor, on the mapped files themselves) is where tensors are
     uploaded to, one ahead, and where the sink's blocks are; the one thread that gives it work
     is enough. `advance(n)` is told of every n elements done, of `n_elements(base)` in all.
@@ -210,7 +214,7 @@ def _workers(threads: int | None) -> Iterator[Callable[..., Iterable[Any]]]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        count = threads or before
+        count = min(threads or before, MOST_THREADS)
         if count == 1:
             yield map
         else:
