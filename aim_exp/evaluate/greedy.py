@@ -12,11 +12,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from aim_exp.evaluate.prefill import can_continue, has_rows, positions, prefill, select_rows
 
 LOOKBACK = 2
 """Tokens looked at beyond those of a stop sequence, which may come in other pieces; lm-eval's."""
+PREFILL_INPUTS = {
+    "attention_mask",
+    "position_ids",
+    "past_key_values",
+    "use_cache",
+    "logits_to_keep",
+}
+"""What `prefill` stands in for; a model that is given more is prefilled by transformers."""
 KNOWN_ENDINGS = 1 << 16
 """How many endings are remembered; most are seen again, in other rows and by other models."""
 
@@ -76,7 +85,7 @@ def decode(
         (len(input_ids), generation_config.max_length), generation_config._pad_token_tensor
     )
     rows = torch.arange(len(input_ids), device=input_ids.device)
-    outputs = model._prefill(input_ids, generation_config, inputs)
+    outputs, inputs = _prefill(model, input_ids, generation_config, inputs)
     with model._optimize_model_for_decode():
         while True:
             inputs = model._update_model_kwargs_for_generation(outputs, inputs)
@@ -95,15 +104,18 @@ def decode(
             )
 
 
-def has_rows(cache: Any) -> bool:
-    """Whether the cache is keys and values of every row, and no more: rows may go or repeat."""
-    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
-    return type(cache) is DynamicCache and all(type(layer) in kinds for layer in cache.layers)
-
-
-def select_rows(cache: Any, rows: Tensor) -> None:
-    """Only these rows, in place; by `index_select`, much faster than `batch_select_indices`."""
-    cache.reorder_cache(rows)
+def _prefill(
+    model: Any, input_ids: Tensor, generation_config: Any, inputs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """The model's outputs for the prompts, and the inputs to go on with."""
+    if set(inputs) != PREFILL_INPUTS or not can_continue(model):
+        return model._prefill(input_ids, generation_config, inputs), inputs
+    mask = inputs["attention_mask"]
+    own = torch.ones_like(input_ids) if mask is None else mask  # None: nothing is padded
+    prompts = [row[kept].tolist() for row, kept in zip(input_ids, own.bool(), strict=True)]
+    done = prefill(model, prompts, inputs["past_key_values"])
+    inputs = {**inputs, "attention_mask": done.mask, "position_ids": positions(done.mask)}
+    return done.outputs, inputs
 
 
 def _selectable(inputs: dict[str, Any], rows: int) -> bool:

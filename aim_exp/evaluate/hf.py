@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,7 +16,8 @@ from transformers import StoppingCriteriaList
 from transformers.generation.configuration_utils import GenerationMode
 
 from aim_exp.evaluate.greedy import StopAtText, decode
-from aim_exp.evaluate.likelihood import can_continue, loglikelihoods
+from aim_exp.evaluate.likelihood import loglikelihoods
+from aim_exp.evaluate.prefill import can_continue, tokens_computed
 
 KNOWN_TEXTS = 1 << 14
 """How many texts' tokens are remembered per tokenizer, for the models still to come."""
@@ -125,19 +126,36 @@ class LiveHFLM(_HFLM):
                     self.cache_hook.add_partial("loglikelihood", texts, answer)
         return [answers[index] for index in range(len(requests))]
 
-    def _batches(self, requests: list[Encoded]) -> Iterator[list[int]]:
-        """Indices of requests, longest first, those of a context together."""
+    def _batches(self, requests: list[Encoded]) -> list[list[int]]:
+        """Indices of requests, those of a context together, the longest batch first.
+
+        In order of length there is least padding, in order of the tokens most is shared: as it
+        costs less.
+        """
         longest: Counter[tuple[int, ...]] = Counter()
         for _, context, continuation in requests:
             longest[*context] = max(longest[*context], len(context) + len(continuation))
 
-        def order(index: int) -> tuple[int, list[int]]:
+        def by_length(index: int) -> tuple[int, list[int]]:
             _, context, _ = requests[index]
             return -longest[*context], context
 
-        ordered = sorted(range(len(requests)), key=order)
-        for start in range(0, len(ordered), self.batch_size):
-            yield ordered[start : start + self.batch_size]
+        def by_tokens(index: int) -> list[int]:
+            return requests[index][1]
+
+        def cut(order: Callable[[int], Any]) -> list[list[int]]:
+            ordered = sorted(range(len(requests)), key=order)
+            return [
+                ordered[start : start + self.batch_size]
+                for start in range(0, len(ordered), self.batch_size)
+            ]
+
+        def cost(batches: list[list[int]]) -> int:
+            contexts = ({tuple(requests[i][1]): None for i in batch} for batch in batches)
+            return sum(tokens_computed(list(batch)) for batch in contexts)
+
+        batches = min(cut(by_length), cut(by_tokens), key=cost)
+        return sorted(batches, key=lambda batch: -max(longest[*requests[i][1]] for i in batch))
 
 
 def _reuse_memory() -> None:

@@ -1,0 +1,135 @@
+"""The first pass over a batch of prompts; what many of them begin with is computed once.
+
+Few-shot prompts share their examples, those of one template its words. lm-eval's own model,
+and transformers, compute every prompt of a batch from its first token on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+WORTH_A_PASS = 0.1
+"""Share of a batch's tokens that must be saved: a pass of its own costs something too."""
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """`outputs` of the model, with the logits after each prompt, [prompts, 1, vocabulary].
+
+    `mask` [prompts, columns] is 1 where the cache holds a token of the prompt; all prompts end
+    in the last column.
+    """
+
+    outputs: Any
+    mask: Tensor
+
+
+def can_continue(model: Any) -> bool:
+    """Whether `prefill`, and going on from it, is right for this model."""
+    takes = inspect.signature(model.forward).parameters
+    return (
+        {"position_ids", "past_key_values", "logits_to_keep"} <= set(takes)
+        and model._supports_default_dynamic_cache()
+        and has_rows(empty_cache(model))
+    )
+
+
+def prefill(model: Any, prompts: Sequence[Sequence[int]], cache: DynamicCache) -> Prefilled:
+    """Compute `prompts`, at least one token each, into the empty `cache`, a row for each."""
+    # A window counts the columns between the start and the rest of a shorter prompt.
+    windowless = all(type(layer) is DynamicLayer for layer in cache.layers)
+    depth = shared_depth(prompts) if windowless else 0
+    mask = torch.ones((len(prompts), depth), dtype=torch.int64, device=model.device)
+    if depth:
+        starts: dict[tuple[int, ...], int] = {}
+        of_prompt = [starts.setdefault(tuple(p[:depth]), len(starts)) for p in prompts]
+        ids, own = padded(list(starts), "left", model.device)
+        _forward(model, ids, own, cache)
+        select_rows(cache, torch.tensor(of_prompt, device=model.device))
+    ids, own = padded([prompt[depth:] for prompt in prompts], "left", model.device)
+    mask = torch.cat([mask, own], dim=1)
+    return Prefilled(_forward(model, ids, mask, cache), mask)
+
+
+def _forward(model: Any, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Any:
+    return model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions(mask)[:, -ids.shape[1] :],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        return_dict=True,
+    )
+
+
+def shared_depth(prompts: Sequence[Sequence[int]]) -> int:
+    """How many first tokens to compute once for all prompts that have them; 0: none."""
+    common = _common_with_next(prompts)
+    costs = [_cost(prompts, common, depth) for depth in range(min(map(len, prompts)))]
+    depth = min(range(len(costs)), key=costs.__getitem__)
+    return depth if costs[depth] <= (1 - WORTH_A_PASS) * costs[0] else 0
+
+
+def tokens_computed(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens `prefill` goes through, padding included."""
+    return _cost(prompts, _common_with_next(prompts), shared_depth(prompts))
+
+
+def _common_with_next(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """How many first tokens neighbours share, the prompts in order of their tokens; ascending."""
+    ordered = sorted(map(list, prompts))
+    return sorted(map(_n_common, ordered, ordered[1:]))
+
+
+def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
+    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return place
+    return min(len(one), len(other))
+
+
+def _cost(prompts: Sequence[Sequence[int]], common: Sequence[int], depth: int) -> int:
+    starts = 1 + bisect_left(common, depth)
+    return starts * depth + len(prompts) * (max(map(len, prompts)) - depth)
+
+
+def empty_cache(model: Any) -> DynamicCache:
+    """A cache for keys and values of the language model."""
+    return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def has_rows(cache: Any) -> bool:
+    """Whether the cache is keys and values of every row, and no more: rows may go or repeat."""
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+    return type(cache) is DynamicCache and all(type(layer) in kinds for layer in cache.layers)
+
+
+def select_rows(cache: Any, rows: Tensor) -> None:
+    """Only these rows, in place; by `index_select`, much faster than `batch_select_indices`."""
+    cache.reorder_cache(rows)
+
+
+def padded(
+    sequences: Sequence[Sequence[int]], side: str, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Token ids and mask, int64 [sequences, longest], zero where there is no token."""
+    tokens = [torch.tensor(sequence) for sequence in sequences]
+    ids = pad_sequence(tokens, batch_first=True, padding_side=side)
+    mask = pad_sequence([torch.ones_like(t) for t in tokens], batch_first=True, padding_side=side)
+    return ids.to(device), mask.to(device)
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Of each token among its row's own, [rows, tokens]."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
