@@ -88,6 +88,7 @@ def test_the_depth_is_the_cheapest_that_leaves_every_prompt_a_token() -> None:
             assert depth == 0
         assert tokens_computed(prompts) == costs[depth]
         shared += depth > 0
+    assert shared_depth([[1, 2], []]) == 0
     assert 20 < shared < 180  # both kinds were seen
 
 

@@ -76,8 +76,9 @@ def _forward(model: Any, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Any:
 def shared_depth(prompts: Sequence[Sequence[int]]) -> int:
     """How many first tokens to compute once for all prompts that have them; 0: none."""
     common = _common_with_next(prompts)
-    costs = [_cost(prompts, common, depth) for depth in range(min(map(len, prompts)))]
-    depth = min(range(len(costs)), key=costs.__getitem__)
+    depths = range(max(1, min(map(len, prompts))))  # every prompt keeps a token, if it has one
+    costs = [_cost(prompts, common, depth) for depth in depths]
+    depth = min(depths, key=costs.__getitem__)
     return depth if costs[depth] <= (1 - WORTH_A_PASS) * costs[0] else 0
 
 
