@@ -1,4 +1,4 @@
-"""Shared fixtures: one thread, the embedded population trained once, a small random model."""
+"""Shared fixtures: one thread, the embedded population trained once, small models and data."""
 
 import os
 
@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from benchmark_rows import write_datasets
+from families import FAMILIES, save_family
+from records import failed, record, shifted, write_all
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from aim_exp.embedded.tokenizer import train_tokenizer
 from aim_exp.populations import EmbeddedPopulation
 from aim_exp.schema import register
 from aim_exp.store import Store
@@ -96,3 +100,74 @@ def cli(tmp_path: Path, tiny_cache: Path) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture(params=FAMILIES)
+def saved(
+    request: pytest.FixtureRequest, tmp_path: Path, tiny_population: Path
+) -> tuple[str, Path]:
+    """A family's name and the folder of its three models."""
+    save_family(request.param, tmp_path, tiny_population / "base")
+    return request.param, tmp_path
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    train_tokenizer().save(str(path))
+    return path
+
+
+@pytest.fixture
+def tokenizer(tokenizer_file: Path) -> PreTrainedTokenizerFast:
+    """The embedded population's, without a chat template; a test may give it one."""
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(tokenizer_file), bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The paper's six datasets, a few rows each; three of MMLU's subjects."""
+    folder = tmp_path_factory.mktemp("data")
+    write_datasets(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nltk_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lm-eval looks for; none of the instructions asked here reads it."""
+    folder = tmp_path_factory.mktemp("nltk")
+    (folder / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def nltk_data(nltk_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nltk.data.path", [str(nltk_folder)])
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Records of five scored jobs, with and without AIM, and of a failed one."""
+    return write_all(
+        tmp_path,
+        record("ties", None, shifted(-0.02)),
+        record("ties", 0.2, shifted(0.02)),
+        record("ties", 0.4),
+        record("dare_ties", None, shifted(-0.1)),
+        record("dare_ties", 0.4, shifted(-0.05)),
+        failed(),
+    )
+
+
+@pytest.fixture
+def away_from_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, no settings of the user's, and a server that refuses connections."""
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    for name in ("SILENT", "DIR", "DATA_DIR", "CACHE_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", "")  # so that it is as before afterwards
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("aim_exp.tracking.WandbTracker._unreachable", False)

@@ -1,247 +1,38 @@
 """Every family of models: merge, relax, save, reload, compare every tensor."""
 
 import json
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers as hf
+from checkpoints import tensors
 from conftest import Cli
+from families import (
+    FAMILIES,
+    OMEGA,
+    SETTINGS,
+    SUM,
+    run_blocks,
+    saliency_of,
+    save_family,
+    text_blocks,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from aim_exp.aim import AimSettings
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.modules import auto_class
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
-from aim_exp.merge import TaskArithmetic
 from aim_exp.saliency import Saliency, measure, measure_layerwise
 from aim_exp.streaming import Relaxation, stream_checkpoint, stream_merge
 
-SETTINGS = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
-SUM = TaskArithmetic(weight=1.0, scale=1.0)
-OMEGA = 0.3
-
-TEXT: dict[str, Any] = {
-    "vocab_size": 768,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 6,
-    "max_position_embeddings": 128,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-    "tie_word_embeddings": False,
-}
-NO_HEAD_DIM: dict[str, Any] = {key: value for key, value in TEXT.items() if key != "head_dim"}
-MLA: dict[str, Any] = {**NO_HEAD_DIM, "num_key_value_heads": 4}
-MROPE: dict[str, Any] = {
-    **NO_HEAD_DIM,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 1]},
-}
-QWEN_IDS: dict[str, Any] = {
-    "image_token_id": 760,
-    "video_token_id": 761,
-    "vision_start_token_id": 762,
-}
-GEMMA: dict[str, Any] = {
-    **TEXT,
-    "query_pre_attn_scalar": 6,
-    "tie_word_embeddings": True,
-    "sliding_window": 16,
-}
-SIGLIP: dict[str, Any] = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 14,
-}
-
-
-@dataclass(frozen=True)
-class Family:
-    """A tiny config, how many of its tensors AIM relaxes, and how many there are.
-
-    `hub_name` is what the hub's files call a tensor that transformers saves as given.
-    """
-
-    config: Callable[[], hf.PretrainedConfig]
-    relaxed: int
-    tensors: int
-    hub_name: Callable[[str], str] = lambda name: name
-
-
-def gpt2_name(name: str) -> str:
-    return name.removeprefix("transformer.")
-
-
-def qwen_vl_name(name: str) -> str:
-    return name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
-
-
-def llava_name(name: str) -> str:
-    for old, new in {
-        "model.language_model.": "language_model.model.",
-        "lm_head.": "language_model.lm_head.",
-        "model.vision_tower.": "vision_tower.",
-        "model.multi_modal_projector.": "multi_modal_projector.",
-    }.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
-
-
-FAMILIES = {
-    "llama": Family(lambda: hf.LlamaConfig(**TEXT), 20, 21),
-    "llama_tied": Family(lambda: hf.LlamaConfig(**{**TEXT, "tie_word_embeddings": True}), 19, 20),
-    "mistral": Family(lambda: hf.MistralConfig(**TEXT, sliding_window=16), 20, 21),
-    "qwen2": Family(lambda: hf.Qwen2Config(**NO_HEAD_DIM), 20, 27),
-    "qwen3": Family(lambda: hf.Qwen3Config(**TEXT), 24, 25),
-    "gemma2": Family(lambda: hf.Gemma2Config(**GEMMA), 23, 24),
-    "gemma3_text": Family(lambda: hf.Gemma3TextConfig(**GEMMA), 27, 28),
-    "gemma3": Family(
-        lambda: hf.Gemma3Config(
-            text_config=GEMMA, vision_config=SIGLIP, mm_tokens_per_image=4, image_token_index=760
-        ),
-        27,
-        62,
-        llava_name,
-    ),
-    "phi3": Family(lambda: hf.Phi3Config(**NO_HEAD_DIM), 14, 15),
-    "olmo2": Family(lambda: hf.Olmo2Config(**NO_HEAD_DIM), 24, 25),
-    "gpt2": Family(
-        lambda: hf.GPT2Config(vocab_size=768, n_positions=128, n_embd=24, n_layer=2, n_head=2),
-        13,
-        28,
-        gpt2_name,
-    ),
-    "qwen2_vl": Family(
-        lambda: hf.Qwen2VLConfig(
-            text_config=MROPE,
-            vision_config={"depth": 1, "embed_dim": 16, "hidden_size": 24, "num_heads": 2},
-            **QWEN_IDS,
-        ),
-        20,
-        46,
-        qwen_vl_name,
-    ),
-    "qwen2_5_vl": Family(
-        lambda: hf.Qwen2_5_VLConfig(
-            text_config=MROPE,
-            vision_config={
-                "depth": 1,
-                "hidden_size": 16,
-                "intermediate_size": 24,
-                "num_heads": 2,
-                "out_hidden_size": 24,
-                "fullatt_block_indexes": [0],
-            },
-            **QWEN_IDS,
-        ),
-        20,
-        45,
-        qwen_vl_name,
-    ),
-    "llava": Family(
-        lambda: hf.LlavaConfig(
-            text_config=hf.LlamaConfig(**TEXT),
-            vision_config=hf.CLIPVisionConfig(**{**SIGLIP, "num_hidden_layers": 2}),
-            image_token_index=760,
-        ),
-        20,
-        64,
-        llava_name,
-    ),
-    "qwen3_moe": Family(
-        lambda: hf.Qwen3MoeConfig(
-            **TEXT, moe_intermediate_size=20, num_experts=4, num_experts_per_tok=2
-        ),
-        44,
-        45,
-    ),
-    "mixtral": Family(
-        lambda: hf.MixtralConfig(**TEXT, num_local_experts=4, num_experts_per_tok=2), 40, 41
-    ),
-    "deepseek_v3": Family(
-        lambda: hf.DeepseekV3Config(
-            **MLA,
-            moe_intermediate_size=20,
-            n_routed_experts=4,
-            num_experts_per_tok=2,
-            n_group=1,
-            topk_group=1,
-            first_k_dense_replace=1,
-            q_lora_rank=8,
-            kv_lora_rank=8,
-            qk_nope_head_dim=4,
-            qk_rope_head_dim=4,
-            v_head_dim=6,
-        ),
-        39,
-        41,
-    ),
-}
 NOT_REACHED = ("visual.", "vision_tower.", "multi_modal_projector.", "e_score_correction_bias")
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "wpe.weight")
-
-
-def tensors(folder: Path) -> dict[str, Tensor]:
-    return {k: v for file in folder.glob("*.safetensors") for k, v in load_file(file).items()}
-
-
-def save_family(kind: str, folder: Path, tokenizer: Path) -> None:
-    """`base`, `a` and `b`, float32, in the names of the hub's files."""
-    family = FAMILIES[kind]
-    for index, name in enumerate(("base", "a", "b")):
-        config = family.config()
-        torch.manual_seed(3)
-        is_text = config.model_type not in ("gemma3", "llava", "qwen2_vl", "qwen2_5_vl")
-        auto: Any = hf.AutoModelForCausalLM if is_text else hf.AutoModelForImageTextToText
-        model = auto.from_config(config)
-        torch.manual_seed(index)
-        for parameter in model.parameters():
-            # Weights that are born as zeros or ones tell nothing.
-            parameter.data += (0.02 if index else 0.0) * torch.randn_like(parameter)
-            if not index and parameter.ndim == 1:
-                parameter.data += 0.1 * torch.randn_like(parameter)
-        model.save_pretrained(folder / name)
-        content = tensors(folder / name)
-        (folder / name / "model.safetensors").unlink()
-        renamed = {family.hub_name(key): value for key, value in content.items()}
-        assert len(renamed) == len(content)
-        save_file(renamed, folder / name / "model.safetensors", {"format": "pt"})
-        for path in tokenizer.glob("*token*"):
-            shutil.copy(path, folder / name)
-
-
-@pytest.fixture(params=FAMILIES)
-def saved(
-    request: pytest.FixtureRequest, tmp_path: Path, tiny_population: Path
-) -> tuple[str, Path]:
-    """A family's name and the folder of its three models."""
-    save_family(request.param, tmp_path, tiny_population / "base")
-    return request.param, tmp_path
-
-
-def text_blocks() -> Tensor:
-    return torch.randint(3, 700, (3, 32), generator=torch.Generator().manual_seed(0))
-
-
-def saliency_of(live: LiveModel) -> Saliency:
-    return measure(live.model, text_blocks(), "mean_abs", lambda n: None).on_checkpoint(live.places)
 
 
 def test_the_families_are_these() -> None:
@@ -315,18 +106,12 @@ def test_saliency_is_each_modules_mean_input(saved: tuple[str, Path]) -> None:
         if f"{name}.weight" in found.axes:
             rows = module.weight.ndim == 1 or isinstance(module, Conv1D)
             assert found.axes[f"{name}.weight"] == (0 if rows else 1)
-    run(live, text_blocks())
+    run_blocks(live, text_blocks())
     plain = {name for name in found.channels if name.endswith("weight")}
     assert plain == set(kept)
     for name in plain:
         mean = torch.cat([x.double().abs().flatten(0, -2) for x in kept[name]]).mean(0)
         torch.testing.assert_close(found.channels[name], mean.float(), msg=name)
-
-
-def run(live: LiveModel, blocks: Tensor) -> None:
-    with torch.no_grad():
-        for block in blocks:
-            live.model(input_ids=block[None])
 
 
 def test_buffers_of_old_files_are_passed_over(tmp_path: Path, tiny_population: Path) -> None:
@@ -344,96 +129,6 @@ def test_buffers_of_old_files_are_passed_over(tmp_path: Path, tiny_population: P
         live = LiveModel(base.folder, "float32", "cpu")
         stream_checkpoint(a, live)
         assert all(torch.equal(held[name], t) for name, t in live.model.state_dict().items())
-
-
-# Experts
-
-
-@dataclass(frozen=True)
-class Moe:
-    """How a family's files call an expert's matrices, and the layers that have experts."""
-
-    prefix: str
-    gate: str
-    up: str
-    down: str
-    layers: tuple[int, ...]
-
-
-MOE = {
-    "qwen3_moe": Moe("mlp.experts", "gate_proj", "up_proj", "down_proj", (0, 1)),
-    "mixtral": Moe("block_sparse_moe.experts", "w1", "w3", "w2", (0, 1)),
-    "deepseek_v3": Moe("mlp.experts", "gate_proj", "up_proj", "down_proj", (1,)),
-}
-
-
-@pytest.fixture(params=MOE)
-def saved_moe(
-    request: pytest.FixtureRequest, tmp_path: Path, tiny_population: Path
-) -> tuple[Moe, Path]:
-    save_family(request.param, tmp_path, tiny_population / "base")
-    return MOE[request.param], tmp_path
-
-
-def routed_tokens(live: LiveModel, blocks: Tensor) -> dict[int, list[tuple[Tensor, Tensor]]]:
-    """By layer, what its experts were called with: hidden states and chosen experts."""
-    calls: dict[int, list[tuple[Tensor, Tensor]]] = {}
-    for index, layer in enumerate(live.model.model.layers):
-        if hasattr(layer.mlp, "experts"):
-            layer.mlp.experts.register_forward_pre_hook(
-                lambda m, args, index=index: calls.setdefault(index, []).append(args[:2])
-            )
-    run(live, blocks)
-    return calls
-
-
-def test_an_expert_is_measured_on_its_own_tokens(saved_moe: tuple[Moe, Path]) -> None:
-    moe, folder = saved_moe
-    live = LiveModel(folder / "base", "float32", "cpu")
-    saliency = saliency_of(live)
-    files = tensors(folder / "base")
-    calls = routed_tokens(live, text_blocks())
-    assert tuple(calls) == moe.layers
-    for layer, inputs in calls.items():
-        for expert in range(4):
-            xs = [x for h, chosen in inputs for x, e in zip(h, chosen, strict=True) if expert in e]
-            x = torch.stack(xs)
-            names = [
-                f"model.layers.{layer}.{moe.prefix}.{expert}.{matrix}.weight"
-                for matrix in (moe.gate, moe.up, moe.down)
-            ]
-            gate, up, _ = (files[name] for name in names)
-            inner = nn.functional.silu(x @ gate.T) * (x @ up.T)
-            for name, expected in zip(names, (x, x, inner), strict=True):
-                mean = expected.abs().mean(0)
-                torch.testing.assert_close(saliency.channels[name], mean, msg=name)
-                assert saliency.axes[name] == 1
-
-
-def test_an_expert_without_a_token_is_left_and_named(saved_moe: tuple[Moe, Path]) -> None:
-    moe, folder = saved_moe
-    live = LiveModel(folder / "base", "float32", "cpu")
-    token = torch.tensor([[5]])
-    measured = measure(live.model, token, "mean_abs", lambda n: None)
-    measured.on_checkpoint(live.places).save(folder)
-    saliency = Saliency.load(folder)
-    missed = {
-        f"model.layers.{layer}.{moe.prefix}.{expert}.{matrix}.weight"
-        for layer, ((_, chosen),) in routed_tokens(live, token).items()
-        for expert in set(range(4)) - set(chosen.flatten().tolist())
-        for matrix in (moe.gate, moe.up, moe.down)
-    }
-    assert len(missed) == 2 * 3 * len(moe.layers)  # each token goes to two of four experts
-    assert set(saliency.unseen) == missed
-    base, a = Checkpoint(folder / "base", "base"), Checkpoint(folder / "a", "a")
-    with CheckpointWriter(folder / "out", base, None) as writer:
-        relax = Relaxation(saliency, OMEGA, SETTINGS, 0)
-        report = stream_merge(base, [a], SUM, writer, seed=0, relax=relax).summary()["all"]
-    out, merged = tensors(folder / "out"), tensors(folder / "a")
-    for name in missed:
-        torch.testing.assert_close(out[name], merged[name], rtol=0, atol=1e-6)
-    not_relaxed = report["parameters"] - report["relaxed_parameters"]
-    assert not_relaxed == sum(out[n].numel() for n in out if n not in saliency.channels)
 
 
 # Layer by layer
@@ -473,6 +168,9 @@ def test_a_run_that_reads_layer_by_layer(cli: Cli, tmp_path: Path, family: Path)
     assert saliency["none"].name == saliency["layers"].name  # the numbers are equal, so the key is
     assert whole.channels.keys() == parts.channels.keys()
     assert all(torch.equal(parts.channels[name], s) for name, s in whole.channels.items())
+
+
+# A run
 
 
 @pytest.mark.parametrize("kind", ["qwen2_vl", "mixtral"])

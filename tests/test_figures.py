@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from test_report import record, shifted, write_all
+from records import record, shifted, write_all
 from test_tables import drawn
 
 from aim_exp import aim

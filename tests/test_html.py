@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_report import (
+from records import (
     BENCHMARKS,
     MERGED,
     POPULATION,
@@ -82,19 +82,6 @@ def page_of(directory: Path, axes: tuple[str, str] | None = None) -> Page:
     return Page(render(results, compare_runs(results), axes))
 
 
-@pytest.fixture
-def sweep(tmp_path):
-    return write_all(
-        tmp_path,
-        record("ties", None, shifted(-0.02)),
-        record("ties", 0.2, shifted(0.02)),
-        record("ties", 0.4),
-        record("dare_ties", None, shifted(-0.1)),
-        record("dare_ties", 0.4, shifted(-0.05)),
-        failed(),
-    )
-
-
 def test_a_sweep_has_its_page(sweep):
     refresh(sweep)
     page = Page((sweep / "report.html").read_text(encoding="utf-8"))
@@ -142,6 +129,38 @@ def test_the_leaderboard_begins_with_the_best(sweep):
     assert sets == ["method", "omega"]
     values = [a["value"] for a in page.named("input", type="checkbox")]
     assert values == ["ties", "dare_ties", "null", "0.2", "0.4"]
+
+
+def controls(*scalings: str) -> list[RunRecord]:
+    aim = record().aim
+    made = [record(scores=shifted(0.01 + 0.01 * i), aim={**aim, "scaling": name})
+            for i, name in enumerate(scalings)]  # fmt: skip
+    return [record(omega=None), *made]
+
+
+def test_controls_are_told_apart_where_there_are_several_scalings(tmp_path):
+    page = page_of(write_all(tmp_path, *controls("identity", "uniform", "shuffled")))
+    assert [a["data-filter"] for a in page.named("fieldset")] == ["omega", "scaling"]
+    values = [a["value"] for a in page.named("input", type="checkbox")]
+    assert values == ["null", "0.4", "identity", "uniform", "shuffled"]
+    rows = [attributes for name, attributes in page.elements if name == "tr"]
+    told = [a.get("data-scaling") for a in rows if "data-omega" in a][:4]
+    assert told == ["shuffled", "uniform", "identity", None], "a plain merge has none"
+    merged = [model for model in page.data["models"] if model["role"] == "merged"]
+    assert [model["mark"]["symbol"] for model in merged] == [
+        "circle", "circle", "circle-open-dot", "circle-open-dot"
+    ]  # fmt: skip
+    assert "ties omega=0.4 scaling=uniform" in {model["label"] for model in merged}
+    assert [curve["filtered"].get("scaling") for curve in page.data["curves"]] == [
+        "identity", "uniform", "shuffled"
+    ]  # fmt: skip
+    assert "control of the saliency: uniform, shuffled" in page.text
+
+
+def test_one_scaling_is_no_filter(tmp_path):
+    page = page_of(write_all(tmp_path, *controls("identity")))
+    assert [a["data-filter"] for a in page.named("fieldset")] == ["omega"]
+    assert "control of the saliency" not in page.text
 
 
 def test_the_figures_hold_the_numbers_of_the_runs(sweep):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_report import BENCHMARKS, POPULATION, by_benchmark, record, shifted, write_all
+from records import BENCHMARKS, POPULATION, by_benchmark, record, shifted, write_all
 
 from aim_exp.records import RunRecord
 from aim_exp.report import rebuild

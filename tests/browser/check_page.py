@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from records import BENCHMARKS, failed, record, shifted, write_all
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
-from test_html import hostile, many, other_population
-from test_report import BENCHMARKS, failed, record, shifted, write_all
+from test_html import controls, hostile, many, other_population
 
 from aim_exp.records import RunRecord
 from aim_exp.report.compare.comparison import compare_runs
@@ -30,6 +30,7 @@ PAGES: dict[str, list[RunRecord]] = {
     "one job": [record()],
     "failed": [failed()],
     "two populations": [*SWEEP, record(population_scores=other_population())],
+    "controls": controls("identity", "uniform", "shuffled"),
     "200 jobs": many(),
 }
 WIDTHS = (390, 1440)
@@ -203,6 +204,16 @@ def test_filters_hold_for_tables_figures_and_runs(page):
     page.execute_async_script("setTimeout(arguments[0], 50)")
     assert len(column(page, 0)) == 9
     assert len(traces(page, "profiles")) == 4 + 9
+
+
+def test_controls_can_be_left_out(browser, pages):
+    show(browser, pages["controls"])
+    before = len(traces(browser, "omega"))
+    find(browser, "[data-filter=scaling] input[value=identity]").send_keys(Keys.SPACE)
+    assert sorted(column(browser, 3)) == ["identity", "–"], "the plain merge stays"
+    assert len(traces(browser, "profiles")) == 4 + 2
+    assert (before, len(traces(browser, "omega"))) == (3 * 3, 3)
+    assert browser.get_log("browser") == []
 
 
 def test_any_two_benchmarks_can_be_chosen(page):
