@@ -24,7 +24,8 @@ from aim_exp.report.terminal import print_sweep
 DESCRIPTION = """\
 Make the report of some runs again: results.csv, report.md, report.html and
 figures/, and print their table. DIR is a run, a sweep, or any folder of them;
-several are joined.
+several are joined, and a run that stands in several, with the same results, is
+listed once.
 
 Every run is compared with its twin on the same benchmark items, the run that
 differs in --against only: the difference, its 95 % interval, p, and p adjusted

@@ -170,7 +170,7 @@ def _origin(jobs: Sequence[Job]) -> Iterator[str]:
     if named:
         yield f"Software: {_listed(named)}."
     machines = _distinct(_machine(job.record.provenance, job.record.device) for job in jobs)
-    hours = sum(job.seconds or 0.0 for job in jobs) / 3600
+    hours = sum(job.seconds_in_all for job in jobs) / 3600
     unit = "run" if len(jobs) == 1 else "runs"
     took = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
     yield f"The {len(jobs)} {unit} took {took} in all on {_listed(machines) or 'one machine'}."

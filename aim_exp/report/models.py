@@ -59,6 +59,19 @@ def merged_model(record: RunRecord) -> Model | None:
     return Model("merged", "merged", _estimates(record.scores, record.stderr))
 
 
+def merge_metrics(record: RunRecord) -> dict[str, float | bool | None]:
+    """What follows from the merged model's scores, by name; None where it is not known."""
+    return {
+        "average": record.average,
+        "normalised_average": record.normalised_average,
+        "gain_over_best_member": record.gain_over_best_member,
+        "hypervolume": record.hypervolume,
+        "hypervolume_gain": record.hypervolume_gain,
+        "hypervolume_gain_population": record.hypervolume_gain_population,
+        "on_front": None if record.on_front is None else "merged" in record.on_front,
+    }
+
+
 def population_models(record: RunRecord) -> list[Model]:
     """Base and experts as the run scored them."""
     errors = record.population_stderr or {}

@@ -6,11 +6,18 @@ import math
 
 from aim_exp.report.compare.comparability import doubts
 from aim_exp.report.results import Results
+from aim_exp.report.summary import repeats
 
 
 def notes(results: Results) -> list[str]:
     """The caveats that apply to these results."""
-    found = [_precision(results), _populations(results), _masks(results), _embedded(results)]
+    found = [
+        _precision(results),
+        _populations(results),
+        _repeats(results),
+        _masks(results),
+        _embedded(results),
+    ]
     return [note for note in (*doubts(results), *found, *_warnings(results)) if note]
 
 
@@ -34,6 +41,13 @@ def _populations(results: Results) -> str:
         f"{len(results.populations)} populations (or protocols) were scored, numbered in "
         "brackets; fronts and gains hold within one of them only."
     )
+
+
+def _repeats(results: Results) -> str:
+    if not results.repeated:
+        return ""
+    same = repeats(results, lambda job: job.folder)
+    return f"The same run, with the same results, in several sweeps is listed once: {same}."
 
 
 def _masks(results: Results) -> str:

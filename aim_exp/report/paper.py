@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aim_exp.console import print_whole
+from aim_exp.console import print_warning, print_whole
 from aim_exp.report.board import NOTHING
 from aim_exp.report.models import Estimate
 from aim_exp.report.published import (
@@ -65,7 +65,7 @@ def print_published(console: Console, results: Results) -> None:
     others = {str(job.record.population.get("name")) for job in results.jobs} - {POPULATION}
     if others:
         warning = f"the paper's population is {POPULATION}, these runs also use {', '.join(others)}"
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+        print_warning(console, warning)
 
 
 def _lines(pair: Pair, benchmarks: Sequence[str]) -> Iterator[list[str | Text]]:

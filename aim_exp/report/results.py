@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aim_exp.keys import canonical_json
@@ -19,6 +19,9 @@ from aim_exp.report.models import (
 )
 from aim_exp.report.settings import Settings, label, settings_of, varying
 
+LONG = 16
+"""Characters: a job's folder with more of them has a short name for narrow places."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,12 +29,16 @@ class Job:
 
     folder: str
     """Below the directory that was asked for."""
+    name: str
+    """The same, with the sweep's number where folders are long: `S2/7`."""
     directory: Path
     record: RunRecord
     settings: Settings
     merged: Model | None
     population: int | None
     """Which of `Results.populations` it was compared with; None if nothing was scored."""
+    repeats: tuple[Job, ...] = ()
+    """The same run in other sweeps: model, settings and results. This one stands for them."""
 
     @property
     def failed(self) -> bool:
@@ -43,6 +50,11 @@ class Job:
         """What the whole run took."""
         timings = self.record.timings
         return timings.get("total", sum(timings.values())) if timings else None
+
+    @property
+    def seconds_in_all(self) -> float:
+        """With what its repeats took: of the same work, the store did it once."""
+        return sum(run.seconds or 0.0 for run in (self, *self.repeats))
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,8 @@ class Results:
     benchmarks: tuple[str, ...]
     varying: tuple[str, ...]
     """The settings that differ between jobs, `method` and `omega` first."""
+    sweeps: Mapping[str, str] = field(default_factory=dict)
+    """By the numbers in the jobs' names, the directories; empty where folders are short."""
 
     @property
     def scored(self) -> list[Job]:
@@ -77,6 +91,11 @@ class Results:
     def failed(self) -> list[Job]:
         """The jobs that ended with an error."""
         return [job for job in self.jobs if job.failed]
+
+    @property
+    def repeated(self) -> list[Job]:
+        """The jobs that stand in several sweeps and are listed once."""
+        return [job for job in self.jobs if job.repeats]
 
     def label(self, job: Job) -> str:
         """A job in a few words: `ties omega=0.4 density=0.2`."""
@@ -102,7 +121,8 @@ def join(found: Sequence[tuple[Path, RunRecord]], directories: Sequence[Path]) -
     """Records with their folders as results; folders are named below `directories`."""
     top = Path(os.path.commonpath([directory.resolve() for directory in directories]))
     keys = list(dict.fromkeys(filter(None, (_population_key(record) for _, record in found))))
-    jobs = [_job(folder, record, top, keys) for folder, record in found]
+    every, sweeps = _numbered([_job(folder, record, top, keys) for folder, record in found])
+    jobs = _once(every)
     return Results(
         jobs=tuple(jobs),
         populations=tuple(
@@ -111,20 +131,66 @@ def join(found: Sequence[tuple[Path, RunRecord]], directories: Sequence[Path]) -
         ),
         benchmarks=tuple(dict.fromkeys(name for _, record in found for name in benchmarks(record))),
         varying=varying(job.settings for job in jobs),
+        sweeps=sweeps,
     )
 
 
 def _job(folder: Path, record: RunRecord, top: Path, keys: Sequence[str]) -> Job:
     key = _population_key(record)
-    name = os.path.relpath(folder.resolve(), top)
+    below = os.path.relpath(folder.resolve(), top)
+    name = folder.resolve().name if below == "." else below
     return Job(
-        folder=folder.resolve().name if name == "." else name,
+        folder=name,
+        name=name,
         directory=folder,
         record=record,
         settings=settings_of(record),
         merged=merged_model(record),
         population=None if key is None else keys.index(key),
     )
+
+
+def _numbered(jobs: Sequence[Job]) -> tuple[list[Job], dict[str, str]]:
+    """Jobs named by the numbers of their directories, if there are several and they are long."""
+    above = list(dict.fromkeys(os.path.dirname(job.folder) for job in jobs))
+    if len(above) < 2 or max(len(job.folder) for job in jobs) <= LONG:
+        return list(jobs), {}
+    numbers = {directory: f"S{number}" for number, directory in enumerate(above, 1)}
+    named = [
+        replace(job, name=f"{numbers[os.path.dirname(job.folder)]}/{os.path.basename(job.folder)}")
+        for job in jobs
+    ]
+    return named, {number: directory or "." for directory, number in numbers.items()}
+
+
+def _once(jobs: Sequence[Job]) -> list[Job]:
+    """Without the repeats of a run in other sweeps, which the first run tells of.
+
+    A sweep keeps its own: it lists every job that it was asked for.
+    """
+    alike: dict[str, list[Job]] = {}
+    for job in jobs:
+        alike.setdefault(_identity(job), []).append(job)
+    repeats = {
+        first.directory: tuple(o for o in others if o.directory.parent != first.directory.parent)
+        for first, *others in alike.values()
+    }
+    left_out = {job.directory for found in repeats.values() for job in found}
+    return [
+        replace(job, repeats=repeats.get(job.directory, ()))
+        for job in jobs
+        if job.directory not in left_out
+    ]
+
+
+def _identity(job: Job) -> str:
+    """Equal where model, settings and results are; a run that made no model is like no other."""
+    record = job.record
+    if job.failed or "merged" not in record.keys.get("weights", {}):
+        return str(job.directory)
+    scores = (record.scores, record.population_scores, record.reference_scores)
+    errors = (record.stderr, record.population_stderr, record.reference_stderr)
+    return canonical_json([record.keys, dict(job.settings), scores, errors])
 
 
 def _population_key(record: RunRecord) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aim_exp.records import RunRecord
 from aim_exp.report.models import Estimate, merged_model, population_models
 from aim_exp.report.results import Job, Results
@@ -38,6 +40,11 @@ def when(results: Results) -> list[str]:
     return [f"{' to '.join(ends)} UTC"] if ends else []
 
 
+def repeats(results: Results, name: Callable[[Job], str]) -> str:
+    """Which runs stand in several sweeps and are listed once: `S1/0 = S2/3, S1/1 = S2/4`."""
+    return ", ".join(" = ".join(map(name, (job, *job.repeats))) for job in results.repeated)
+
+
 def ranked(results: Results) -> list[Job]:
     """The jobs with a scored merge, the best average first."""
 
@@ -72,7 +79,7 @@ def origin(results: Results) -> dict[str, list[str]]:
         for name, value in about.items():
             if value not in (None, ""):
                 seen.setdefault(name, {})[str(value)] = None
-    seconds = sum(job.seconds or 0.0 for job in results.jobs)
+    seconds = sum(job.seconds_in_all for job in results.jobs)
     return {name: list(values) for name, values in seen.items()} | {
         "all jobs together": [f"{seconds:.0f} s"]
     }

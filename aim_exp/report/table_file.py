@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from aim_exp.report.files import write_atomically
+from aim_exp.report.models import merge_metrics
 from aim_exp.report.results import Job, Results
 
 NAMED = ("method", "omega", "seed", "experts")
@@ -39,15 +40,11 @@ def _row(results: Results, job: Job, others: list[str]) -> dict[str, object]:
         row[benchmark] = (record.scores or {}).get(benchmark)
         row[f"{benchmark}_stderr"] = (record.stderr or {}).get(benchmark)
     average = job.merged.average if job.merged else None
+    metrics = merge_metrics(record)
     return row | {
-        "average": record.average,
+        "average": metrics.pop("average"),
         "average_stderr": average.stderr if average else None,
-        "normalised_average": record.normalised_average,
-        "gain_over_best_member": record.gain_over_best_member,
-        "hypervolume": record.hypervolume,
-        "hypervolume_gain": record.hypervolume_gain,
-        "hypervolume_gain_population": record.hypervolume_gain_population,
-        "on_front": None if record.on_front is None else "merged" in record.on_front,
+        **metrics,
         "on_joint_front": results.on_front(job) if job.merged else None,
         "seconds": job.seconds,
     }

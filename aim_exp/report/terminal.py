@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from aim_exp.console import natural_width, print_warning
 from aim_exp.records import RunRecord
 from aim_exp.report.board import (
     AVERAGE,
@@ -27,7 +28,15 @@ from aim_exp.report.compare.comparison import Comparison
 from aim_exp.report.models import Estimate, merged_model
 from aim_exp.report.results import Results
 from aim_exp.report.settings import label, settings_of
-from aim_exp.report.summary import GAIN_MEANS, counts, error_text, gain_text, percent, run_facts
+from aim_exp.report.summary import (
+    GAIN_MEANS,
+    counts,
+    error_text,
+    gain_text,
+    percent,
+    repeats,
+    run_facts,
+)
 
 STAR = "★"
 ROLE_STYLE = {"base": "", "expert": "", "reference": "dim", "merged": "cyan"}
@@ -71,19 +80,22 @@ def print_sweep(
 ) -> None:
     """The population, a line per job, what holds, the files, a next step, and what failed."""
     _print_title(console, counts(results))
-    _print_board(console, job_board(results, results.jobs, with_population=True))
+    jobs = [replace(job, folder=job.name) for job in results.jobs]
+    _print_board(console, job_board(results, jobs, with_population=True))
     held = {f"against {comparison.title}": comparison.summary()} if comparison else {}
-    further = {"try next": next_command} if next_command else {}
-    _print_facts(console, {**held, "files": _short_path(directory), **further})
+    same = repeats(results, lambda job: job.name)
+    facts = {
+        **results.sweeps,
+        **({"listed once": same} if same else {}),
+        **held,
+        "files": _short_path(directory),
+        **({"try next": next_command} if next_command else {}),
+    }
+    _print_facts(console, facts)
     for doubt in doubts(results):
         print_warning(console, doubt)
     for job in results.failed:
         _print_error(console, f"failed: {job.folder} ({results.label(job)})", job.record.error)
-
-
-def print_warning(console: Console, text: str) -> None:
-    """A yellow line, never wrapped by us."""
-    console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
 def _print_title(console: Console, title: str) -> None:
@@ -103,10 +115,8 @@ def _print_board(console: Console, board: Board) -> None:
         layouts += [_transposed(board, errors=True), _transposed(board, errors=False)]
     else:
         layouts += [_table(board, errors=True, benchmarks=False), _wrapping(board)]
-    unlimited = console.options.update_width(10_000)
-    widths = [Measurement.get(console, unlimited, table).maximum for table in layouts]
-    fitting = [i for i, width in enumerate(widths) if width <= console.width]
-    chosen = fitting[0] if fitting else len(layouts) - 1
+    fitting = (i for i, it in enumerate(layouts) if natural_width(console, it) <= console.width)
+    chosen = next(fitting, len(layouts) - 1)
     console.print()
     console.print(layouts[chosen])
     if board.benchmarks:

@@ -17,6 +17,7 @@ from aim_exp.report.board import AVERAGE, Board, population_board, run_board
 from aim_exp.report.compare.comparison import Comparison, Difference, compare_runs
 from aim_exp.report.compare.twins import find_twins
 from aim_exp.report.figures import CAPTIONS, FOLDER, FRONT
+from aim_exp.report.models import merge_metrics
 from aim_exp.report.parallel import parallel_coordinates
 from aim_exp.report.results import Results, collect, join
 from aim_exp.report.table_file import NAMED, job_rows
@@ -123,16 +124,7 @@ def _fields(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _metrics(record: RunRecord) -> dict[str, float | bool]:
     """What is known of the merged model's scores and of what follows from them."""
-    found = {
-        "average": record.average,
-        "normalised_average": record.normalised_average,
-        "gain_over_best_member": record.gain_over_best_member,
-        "hypervolume": record.hypervolume,
-        "hypervolume_gain": record.hypervolume_gain,
-        "hypervolume_gain_population": record.hypervolume_gain_population,
-        "on_front": None if record.on_front is None else "merged" in record.on_front,
-        **_prefixed("score", record.scores or {}),
-    }
+    found = merge_metrics(record) | _prefixed("score", record.scores or {})
     return {name: value for name, value in found.items() if value is not None}
 
 

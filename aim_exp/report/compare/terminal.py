@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from aim_exp.console import natural_width, print_warning
 from aim_exp.report.board import NOTHING
 from aim_exp.report.compare.comparison import Comparison, Difference, Row, Verdict
 from aim_exp.report.summary import p_text
-from aim_exp.report.terminal import print_warning
 from aim_exp.statistics import LEVEL
 
 WORDS = {
@@ -22,39 +22,71 @@ WORDS = {
     Verdict.NOISE: Text("noise", style="yellow"),
     Verdict.UNTESTED: Text(NOTHING, style="dim"),
 }
+SETTINGS_BELOW = 28
+"""Characters for settings that stand below the job; what is longer wraps."""
+
+Place = Literal["beside", "below", "nowhere"]
+"""Where a run's settings stand, seen from its job."""
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """The differences in the average and the hypervolume gain, then by benchmark if that fits."""
+    """The differences in the average, the hypervolume gain and, if that fits, each benchmark."""
     console.print()
     console.print(Text(f"against {comparison.title}", style="bold"), soft_wrap=True)
-    averages = [[(row, row.average) for row in group.rows] for group in comparison.groups]
-    gains = [[(row, row.gain) for row in group.rows if row.gain] for group in comparison.groups]
-    _print(console, _tests(comparison, "average, points", averages))
-    if any(gains):
-        _print(console, _tests(comparison, "hypervolume gain", gains))
-    by_benchmark = _by_benchmark(comparison)
-    fits = Measurement.get(console, console.options, by_benchmark).minimum <= console.width
-    if fits:
-        _print(console, by_benchmark)
+    tables, legend = _layout(console, comparison)
+    for table in tables:
+        console.print()
+        console.print(table)
     console.print()
-    console.print(Text(_legend(shown=fits), style="dim"), soft_wrap=True)
+    console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
     for line in _warnings(comparison):
         print_warning(console, line)
 
 
+def _layout(console: Console, comparison: Comparison) -> tuple[list[Table], list[str]]:
+    """The tables of the first layout that fits, and a legend."""
+    wide = _tables(comparison, "beside", "beside")
+    narrow = _tables(comparison, "below", "nowhere")
+    layouts = (wide, narrow, wide[:-1], narrow[:-1])
+    chosen = next((tables for tables in layouts if _fit(console, tables)), narrow[:-1])
+    return chosen, [
+        *(["a job's settings: in the first table"] if chosen[0] is narrow[0] else []),
+        "diff, interval, p: on the same items, for the row alone",
+        f"Holm: p adjusted for the number of rows; below {1 - LEVEL:.2g} the difference holds",
+        "by benchmark: * holds, adjusted for all cells"
+        if len(chosen) == len(wide)
+        else "by benchmark: in report.md, or on a wider terminal",
+    ]
+
+
+def _fit(console: Console, tables: Iterable[Table]) -> bool:
+    return all(natural_width(console, table) <= console.width for table in tables)
+
+
+def _tables(comparison: Comparison, first: Place, others: Place) -> list[Table]:
+    """Of the average, of the gain if any run has one, and of the benchmarks."""
+    averages = [[(row, row.average) for row in group.rows] for group in comparison.groups]
+    gains = [[(row, row.gain) for row in group.rows if row.gain] for group in comparison.groups]
+    return [
+        _tests(comparison, "average, points", averages, first),
+        *([_tests(comparison, "hypervolume gain", gains, others)] if any(gains) else []),
+        _by_benchmark(comparison, others),
+    ]
+
+
 def _tests(
-    comparison: Comparison, title: str, groups: Sequence[Sequence[tuple[Row, Difference]]]
+    comparison: Comparison,
+    title: str,
+    groups: Sequence[Sequence[tuple[Row, Difference]]],
+    settings: Place,
 ) -> Table:
-    table = _empty_table(title)
-    for heading in ("diff", f"{100 * LEVEL:.0f} % interval", "p", "Holm", "verdict"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("diff", f"{100 * LEVEL:.0f} % interval", "p", "Holm", "verdict")
+    table = _empty_table(comparison, title, headings, settings)
     for group in groups:
         for row, difference in group:
             test = difference.test
             table.add_row(
-                row.job.folder,
-                comparison.label(row),
+                *_lead(comparison, row, settings),
                 difference.number(difference.value),
                 difference.interval or NOTHING,
                 p_text(test.p if test else None),
@@ -65,17 +97,20 @@ def _tests(
     return table
 
 
-def _by_benchmark(comparison: Comparison) -> Table:
+def _by_benchmark(comparison: Comparison, settings: Place) -> Table:
     names = list(dict.fromkeys(name for row in comparison.rows for name in row.scores))
-    table = _empty_table("by benchmark, points")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _empty_table(comparison, "by benchmark, points", names, settings)
     for group in comparison.groups:
         for row in group.rows:
             cells = [_cell(row.scores.get(name)) for name in names]
-            table.add_row(row.job.folder, comparison.label(row), *cells)
+            table.add_row(*_lead(comparison, row, settings), *cells)
         table.add_section()
     return table
+
+
+def _lead(comparison: Comparison, row: Row, settings: Place) -> tuple[str, ...]:
+    job, label = row.job.name, comparison.label(row)
+    return {"beside": (job, label), "below": (f"{job}\n{label}",), "nowhere": (job,)}[settings]
 
 
 def _cell(difference: Difference | None) -> Text:
@@ -88,17 +123,6 @@ def _cell(difference: Difference | None) -> Text:
     return Text(f"{text} ")
 
 
-def _legend(*, shown: bool) -> str:
-    lines = (
-        "diff, interval, p: on the same items, for the row alone",
-        f"Holm: p adjusted for the number of rows; below {1 - LEVEL:.2g} the difference holds",
-        "by benchmark: * holds, adjusted for all cells"
-        if shown
-        else "by benchmark: in report.md, or on a wider terminal",
-    )
-    return "\n".join(lines)
-
-
 def _warnings(comparison: Comparison) -> Iterable[str]:
     """The best of each group, which one would quote, if it does not hold; then what is missing."""
     for group in comparison.groups:
@@ -108,13 +132,16 @@ def _warnings(comparison: Comparison) -> Iterable[str]:
     yield from comparison.omissions()
 
 
-def _empty_table(title: str) -> Table:
+def _empty_table(
+    comparison: Comparison, title: str, headings: Sequence[str], settings: Place
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    table.add_column("job", no_wrap=True)
-    table.add_column(title, overflow="fold")
+    if settings == "beside":
+        table.add_column("job", no_wrap=True)
+        table.add_column(title, no_wrap=True)
+    else:
+        longest = max(len(row.job.name) for row in comparison.rows)
+        table.add_column(title, overflow="fold", max_width=max(SETTINGS_BELOW, longest))
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
-
-
-def _print(console: Console, table: Table) -> None:
-    console.print()
-    console.print(table)

@@ -18,7 +18,7 @@ from aim_exp.report.compare.comparison import Comparison
 from aim_exp.report.compare.halves import choice_sentences
 from aim_exp.report.files import write_atomically
 from aim_exp.report.html.comparison import sentences, twin_groups
-from aim_exp.report.html.figures import figure_data, legend, method_marks
+from aim_exp.report.html.figures import control_mark, figure_data, legend, method_marks
 from aim_exp.report.html.tables import (
     filters,
     headline,
@@ -61,6 +61,7 @@ def render(results: Results, comparison: Comparison | None, axes: Axes | None = 
         headline=headline(results, comparison),
         filters=filters(results),
         marks=method_marks(results),
+        controls=control_mark(results),
         leaderboard=leaderboard(results),
         population=population_table(results),
         comparison=comparison,

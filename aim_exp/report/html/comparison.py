@@ -10,10 +10,10 @@ from aim_exp.report.board import NOTHING
 from aim_exp.report.compare import comparison as compared
 from aim_exp.report.compare.comparison import AVERAGE, Comparison, Difference, Verdict
 from aim_exp.report.compare.paired import GAIN
-from aim_exp.report.html.tables import Cell, Row, anchor
+from aim_exp.report.html.tables import Cell, Row, anchor, filtered
 from aim_exp.report.models import Estimate
 from aim_exp.report.results import Job, Results
-from aim_exp.report.settings import as_text, label
+from aim_exp.report.settings import label
 from aim_exp.report.summary import gain_text, p_text, percent
 from aim_exp.statistics import LEVEL
 
@@ -70,7 +70,7 @@ def _run_row(
             for name in (AVERAGE, GAIN, *results.benchmarks)
         ),
         method=job.record.method,
-        omega=as_text(job.record.omega),
+        filtered=filtered(job),
         run=anchor(results, job),
     )
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from statistics import fmean
 
+from aim_exp.aim import SCALINGS
 from aim_exp.report.figures import SHIFT, SPREAD
-from aim_exp.report.html.tables import anchor
+from aim_exp.report.html.tables import anchor, filtered
 from aim_exp.report.models import Estimate, Model, Role, gain_estimate
 from aim_exp.report.plots import Axes, curves, front, pair_fronts
 from aim_exp.report.results import Job, Results
-from aim_exp.report.settings import as_text
 from aim_exp.report.style import method_style
 
 SHAPES = {
@@ -32,8 +32,11 @@ SHAPES = {
     "8": ("octagon", "M3,-7L7,-3V3L3,7H-3L-7,3V-3L-3,-7Z"),
 }
 """matplotlib's markers as plotly names them, and as SVG paths in a box of 20 by 20."""
+DOT = "M-0.8,0H0.8"
+CONTROLS = frozenset(SCALINGS) - {"identity"}
+"""Scalings that lose what AIM is about: their runs are hollow, with a dot."""
 MEMBER_SHAPE = "D"
-DASHES = ("solid", "dashdot", "dot")
+DASHES = ("solid", "dashdot", "dot", "longdashdot")
 """For several curves of one method, which share its colour."""
 MARGIN = 0.08
 """Free space around the points, as a part of their range."""
@@ -62,8 +65,8 @@ class Drawn:
     values: tuple[float | None, ...]
     errors: tuple[float | None, ...]
     mark: Mark
-    method: str | None = None
-    omega: str | None = None
+    filtered: Mapping[str, str] = field(default_factory=dict)
+    """What it is filtered by: nothing for base and experts, which stay."""
     plain: bool = False
     run: str | None = None
     """The id of its run's section."""
@@ -76,7 +79,8 @@ class DrawnCurve:
     """A curve against omega; `runs` (in the order of omega) and `null` are positions of models."""
 
     mark: Mark
-    method: str
+    filtered: Mapping[str, str]
+    """What its runs have in common of what they are filtered by."""
     runs: tuple[int, ...]
     omegas: tuple[float, ...]
     """Moved a little, or error bars would hide one another."""
@@ -141,6 +145,19 @@ def method_mark(method: str) -> Mark:
     return Mark(method, colour, *SHAPES[marker])
 
 
+def job_mark(job: Job) -> Mark:
+    """Its method's, told apart where it is a control."""
+    mark = method_mark(job.record.method)
+    return _as_control(mark) if job.settings.get("aim.scaling") in CONTROLS else mark
+
+
+def control_mark(results: Results) -> Mark | None:
+    """The legend's entry for runs with a control; None where there are none."""
+    scalings = dict.fromkeys(job.settings.get("aim.scaling", "") for job in results.scored)
+    found = [scaling for scaling in scalings if scaling in CONTROLS]
+    return _as_control(Mark(", ".join(found), None, *SHAPES["o"])) if found else None
+
+
 def method_marks(results: Results) -> dict[str, Mark]:
     """Those of every method."""
     return {job.record.method: method_mark(job.record.method) for job in results.jobs}
@@ -151,6 +168,10 @@ def legend(figures: FigureData | None) -> list[Mark]:
     if figures is None:
         return []
     return [curve.mark for curve in figures.curves]
+
+
+def _as_control(mark: Mark) -> Mark:
+    return replace(mark, symbol=f"{mark.symbol}-open-dot", path=mark.path + DOT, hollow=True)
 
 
 def _merged(job: Job) -> Model:
@@ -180,16 +201,14 @@ def _member(results: Results, number: int, model: Model) -> Drawn:
 
 def _job(results: Results, job: Job) -> Drawn:
     values, errors = _quantities(results, _merged(job), gain_estimate(job.record))
-    mark = method_mark(job.record.method)
     return Drawn(
         label=escape(_numbered(results, results.label(job), job), quote=False),
         role="merged",
         population=job.population,
         values=values,
         errors=errors,
-        mark=mark,
-        method=job.record.method,
-        omega=as_text(job.record.omega),
+        mark=job_mark(job),
+        filtered=filtered(job),
         plain=job.record.omega is None,
         run=anchor(results, job),
     )
@@ -242,18 +261,12 @@ def _curves(results: Results, position: Mapping[Path, int]) -> Iterable[DrawnCur
     for number, curve in enumerate(found):
         before = sum(other.method == curve.method for other in found[:number])
         shift = step * (number - (len(found) - 1) / 2)
-        mark = method_mark(curve.method)
         job = curve.runs[0] if curve.runs else curve.null
         assert job is not None, "a curve has a run"
+        name, dash = _numbered(results, curve.name, job), DASHES[before % len(DASHES)]
         yield DrawnCurve(
-            mark=Mark(
-                _numbered(results, curve.name, job),
-                mark.colour,
-                mark.symbol,
-                mark.path,
-                DASHES[before % len(DASHES)],
-            ),
-            method=curve.method,
+            mark=replace(job_mark(job), name=name, dash=dash),
+            filtered={key: value for key, value in filtered(job).items() if key != "omega"},
             runs=tuple(position[job.directory] for job in curve.runs),
             omegas=tuple((job.record.omega or 0.0) + shift for job in curve.runs),
             null=None if curve.null is None else position[curve.null.directory],

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
 from aim_exp.report.compare.comparison import Comparison, Verdict
 from aim_exp.report.results import Job, Results
-from aim_exp.report.settings import as_text
 from aim_exp.report.summary import error_text, gain_text, percent, ranked
+
+FILTERS = {"method": "method", "omega": "omega", "scaling": "aim.scaling"}
+"""What runs can be filtered by: names, and the settings that they stand for."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table; `method` and `omega` are what it is filtered by."""
+    """A line of a table."""
 
     lead: tuple[Cell, ...]
     cells: tuple[Cell, ...]
     on_front: bool = False
     method: str = ""
-    omega: str = ""
+    filtered: Mapping[str, str] = field(default_factory=dict)
+    """What it is filtered by."""
     run: str = ""
     """The id of its run's section."""
 
@@ -66,8 +70,7 @@ class RunSection:
     settings: Mapping[str, str]
     warnings: tuple[str, ...]
     error: str
-    method: str
-    omega: str
+    filtered: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,15 @@ def _above(comparison: Comparison) -> Fact:
 
 
 def filters(results: Results) -> dict[str, list[str]]:
-    """What the rows and points can be filtered by; a filter of one value is none."""
-    methods = dict.fromkeys(job.record.method for job in results.scored)
-    omegas = {job.record.omega for job in results.scored}
-    ordered = sorted(omegas, key=lambda omega: -1.0 if omega is None else omega)
-    found = {"method": list(methods), "omega": [as_text(omega) for omega in ordered]}
-    return {name: values for name, values in found.items() if len(values) > 1}
+    """What rows and points can be filtered by, words before numbers; one value is no filter."""
+    values = [filtered(job) for job in results.scored]
+    found = {name: dict.fromkeys(each[name] for each in values if name in each) for name in FILTERS}
+    return {name: sorted(known, key=_order) for name, known in found.items() if len(known) > 1}
+
+
+def filtered(job: Job) -> dict[str, str]:
+    """A run's values of the filters; a plain merge has no scaling, so that it always stays."""
+    return {name: job.settings[key] for name, key in FILTERS.items() if key in job.settings}
 
 
 def leaderboard(results: Results) -> Table:
@@ -139,7 +145,7 @@ def leaderboard(results: Results) -> Table:
             cells=_numbers(board, line, shares),
             on_front=line.on_front,
             method=job.record.method,
-            omega=as_text(job.record.omega),
+            filtered=filtered(job),
             run=anchor(results, job),
         )
         for job, line in zip(jobs, board.lines, strict=True)
@@ -172,8 +178,7 @@ def runs(results: Results) -> list[RunSection]:
             settings=_told(job),
             warnings=tuple(dict.fromkeys(job.record.warnings)),
             error=(job.record.error or "no reason was recorded") if job.failed else "",
-            method=job.record.method,
-            omega=as_text(job.record.omega),
+            filtered=filtered(job),
         )
         for job in results.jobs
     ]
@@ -184,7 +189,9 @@ def _told(job: Job) -> dict[str, str]:
     told = {name: value for name, value in job.settings.items() if value}
     told |= {"device": record.device, "created": record.created}
     told |= {"seconds": "" if job.seconds is None else f"{job.seconds:.1f}"}
-    return {name: value for name, value in (told | {"folder": str(job.directory)}).items() if value}
+    told |= {"folder": str(job.directory)}
+    told |= {"also in": ", ".join(str(run.directory) for run in job.repeats)}
+    return {name: value for name, value in told.items() if value}
 
 
 def _numbers(board: Board, line: Line, shares: Mapping[tuple[str, float], int]) -> tuple[Cell, ...]:
@@ -224,7 +231,18 @@ def _gain(gain: float | None) -> Cell:
 
 def _word(text: str) -> Cell:
     """Sorted as a number where it is one."""
+    number = _number(text)
+    return Cell(text, text if number is None else number)
+
+
+def _order(text: str) -> float:
+    """Words as they come, then numbers."""
+    number = _number(text)
+    return -math.inf if number is None else number
+
+
+def _number(text: str) -> float | None:
     try:
-        return Cell(text, float(text))
+        return float(text)
     except ValueError:
-        return Cell(text, text)
+        return None

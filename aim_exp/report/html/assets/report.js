@@ -45,15 +45,16 @@ function chosen(name) {
   return new Set(all(`[data-filter="${name}"] input:checked`).map(input => input.value));
 }
 
-function passes(method, omega) {
-  const [methods, omegas] = [chosen("method"), chosen("omega")];
-  return (!methods.size || !present(method) || methods.has(method))
-    && (!omegas.size || !present(omega) || omegas.has(omega));
+function passes(values) {  // what has no value of a filter stays: a plain merge has no scaling
+  return all("[data-filter]").every(({dataset: {filter: name}}) => {
+    const kept = chosen(name);
+    return !kept.size || !present(values[name]) || kept.has(values[name]);
+  });
 }
 
 function filter() {
   for (const item of all("[data-filtered] tbody tr, details[data-method]")) {
-    item.hidden = !passes(item.dataset.method, item.dataset.omega);
+    item.hidden = !passes(item.dataset);
   }
   for (const block of all("#changes tbody")) {
     block.hidden = all("tr[data-method]", block).every(row => row.hidden);
@@ -132,7 +133,7 @@ function colour(mark, look) {
   return `rgb(${parts.map(part => Math.round(part + (255 - part) * look.lift)).join()})`;
 }
 
-const shown = model => model.role !== "merged" || passes(model.method, model.omega);
+const shown = model => passes(model.filtered);
 
 function written(model, quantity) {
   const [value, error] = [model.values[quantity], model.errors[quantity]];
@@ -151,7 +152,7 @@ function markers(models, look, size) {
     size,
     symbol: models.map(model => model.mark.symbol),
     color: models.map(model => (model.plain ? look.paper : colour(model.mark, look))),
-    line: {width: models.map(model => (model.plain ? 1.8 : 1)), color: models.map(model => colour(model.mark, look))},
+    line: {width: models.map(model => (model.plain || model.mark.hollow ? 1.8 : 1)), color: models.map(model => colour(model.mark, look))},
   };
 }
 
@@ -269,9 +270,8 @@ function drawOmega() {
   if (!plot) return;
   const look = theme();
   const quantity = Number(one("#omega form").quantity.value);
-  const methods = chosen("method");
   const known = position => present(data.models[position].values[quantity]);
-  const traces = data.curves.filter(curve => !methods.size || methods.has(curve.method)).flatMap(curve => {
+  const traces = data.curves.filter(curve => passes(curve.filtered)).flatMap(curve => {
     const ink = colour(curve.mark, look);
     const series = (positions, omegas, more) => {
       const models = positions.map(position => data.models[position]);
@@ -286,7 +286,7 @@ function drawOmega() {
     const kept = curve.runs.map((position, i) => [position, curve.omegas[i]]).filter(([position]) => known(position));
     const runs = series(kept.map(pair => pair[0]), kept.map(pair => pair[1]), {
       mode: "lines+markers", line: {color: ink, dash: curve.mark.dash, width: 1.8},
-      marker: {symbol: curve.mark.symbol, size: 9, color: ink},
+      marker: {symbol: curve.mark.symbol, size: 9, color: ink, line: {width: curve.mark.hollow ? 1.8 : 0}},
     });
     if (!present(curve.null) || !known(curve.null)) return [runs];
     const value = data.models[curve.null].values[quantity];
@@ -295,7 +295,7 @@ function drawOmega() {
         line: {color: ink, dash: "dash", width: 1.1}},
       runs,
       series([curve.null], [curve.null_omega], {
-        mode: "markers", marker: {symbol: curve.mark.symbol, size: 9, color: look.paper, line: {color: ink, width: 1.8}},
+        mode: "markers", marker: {symbol: data.models[curve.null].mark.symbol, size: 9, color: look.paper, line: {color: ink, width: 1.8}},
       }),
     ];
   });
