@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -19,23 +21,26 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
-from rich.table import Table
 
 from aim_exp import tracking
 from aim_exp.callbacks import SweepReport
-from aim_exp.console import begin_job, console, error_console, print_whole
+from aim_exp.console import begin_job, error_console
 from aim_exp.errors import ConfigError
 from aim_exp.explain import explain, first_lines
 from aim_exp.help import help_page
+from aim_exp.plan_printer import PlanPrinter
 from aim_exp.records import RunRecord
 from aim_exp.schema import CONFIG_FOLDER, register
 
 if TYPE_CHECKING:
     from aim_exp.build import Run
-    from aim_exp.forecast import Work
 
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit status by which shells know Ctrl-C."""
 SMALL_MACHINE = 4
 """Processors up to which one thread is the default: more cost time where others work too."""
+HYDRAS_FILES = {".hydra", "run.log", "multirun.yaml"}
+"""In the folder of a run or a sweep, as `conf/` sets them."""
 NEXT_COMMAND = "python run.py -m method=ties,dare_ties,task_arithmetic omega=null,0.4"
 
 log = logging.getLogger(__name__)
@@ -46,17 +51,14 @@ class _Process:
     """What the jobs of this process leave behind for its end."""
 
     failed: bool = False
-    planned: list[Sequence[Work]] = field(default_factory=list)
-    """The work of each job, with `plan=true`."""
-    told: set[str] = field(default_factory=set)
-    """What `plan=true` has said of their needs."""
+    plans: PlanPrinter = field(default_factory=PlanPrinter)
 
 
 _process = _Process()
 
 
 def main() -> None:
-    """`python run.py` and `aim-exp`: exit code 0, or 1 if anything failed."""
+    """`python run.py` and `aim-exp`: exit status 0, 1 if anything failed, 130 after Ctrl-C."""
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_page(), end="")
         return
@@ -64,22 +66,29 @@ def main() -> None:
     _put_multirun_first(sys.argv)
     register()
     try:
+        _run_all()
+    except KeyboardInterrupt:
+        _say_error("interrupted; what is done is kept: the same command goes on from there")
+        sys.exit(INTERRUPTED)
+    sys.exit(int(_process.failed))
+
+
+def _run_all() -> None:
+    """The run, or all jobs of the sweep and its end, however it came to that."""
+    try:
         _job()
     except (HydraException, OmegaConfBaseException) as error:
         if "debug=true" in sys.argv:
             raise
         _say_error(first_lines(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        _say_error("interrupted; what is done is kept: the same command goes on from there")
         _process.failed = True
     except _SweepEnded:
         pass
-    if len(_process.planned) > 1:
-        _sum_up_plan(_process.planned)
-    if SweepReport.directory:
-        _process.failed |= _end_sweep(SweepReport.directory)
-    sys.exit(int(_process.failed))
+    finally:
+        _process.plans.sum_up()
+        if SweepReport.directory:
+            _process.failed |= _end_sweep(SweepReport.directory)
+            _remove_bare(SweepReport.directory)
 
 
 def _put_multirun_first(arguments: list[str]) -> None:
@@ -106,17 +115,21 @@ def _job(config: DictConfig) -> None:
     _prepare_process(config.threads)
     try:
         if config.plan:
-            _show_plan(config, choices)
+            run = _checked(config, choices)
+            _process.plans.show(_name(run), run)
         else:
             _carry_out(config, choices, directory, sweep)
     except Exception as error:
         if config.debug:
             traceback.print_exc()
         log.exception("failed")
-        _say_error(_news(explain(error)) if config.plan else explain(error))
+        words = explain(error)
+        _say_error(_process.plans.news(words) if config.plan else words)
         _process.failed = True
         if config.fail_fast and sweep:
             raise _SweepEnded from error
+    finally:
+        _remove_bare(directory)
 
 
 def _carry_out(
@@ -186,40 +199,6 @@ def _tell(
         report.show_run(record, directory, next_command=_next_command(run))
 
 
-def _show_plan(config: DictConfig, choices: Mapping[str, str]) -> None:
-    """What would run and what is cached; a key that several jobs share is shown once."""
-    from aim_exp.forecast import needs, told, work
-
-    run = _checked(config, choices)
-    console.print(f"[bold]{escape(_name(run))}[/]", soft_wrap=True)
-    known = {item.key for job in _process.planned for item in job}
-    _process.planned.append(work(run))
-    for item in _process.planned[-1]:
-        if item.key not in known:
-            state = "to do " if item.to_do == item.parts else f"{item.to_do} to do"
-            state = "cached" if not item.to_do else state
-            console.print(f"  {state:<7} {item.what}  [dim]{item.key[:12]}[/]", soft_wrap=True)
-    for line in told(needs(run)):
-        if line not in _process.told:
-            _process.told.add(line)
-            console.print(f"  [dim]{line}[/]", soft_wrap=True)
-
-
-def _sum_up_plan(jobs: Sequence[Sequence[Work]]) -> None:
-    """All jobs together: what several need is done once."""
-    from aim_exp.forecast import shared
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(f"{len(jobs)} jobs together", style="bold")
-    for heading in ("needed", "distinct", "cached", "to do"):
-        table.add_column(heading, justify="right")
-    for row in shared(jobs):
-        counts = (row.needed, row.distinct, row.distinct - row.to_do, row.to_do)
-        table.add_row(row.kind, *map(str, counts))
-    console.print()
-    print_whole(console, table)
-
-
 def _end_sweep(directory: Path) -> bool:
     """The sweep's report, table and failures; whether any job failed."""
     from aim_exp import report
@@ -231,6 +210,12 @@ def _end_sweep(directory: Path) -> bool:
         report.show_sweep(directory, next_command=_after_sweep(directory, records))
         _track_sweep(directory)
     return any(record.status == "failed" for record in records)
+
+
+def _remove_bare(directory: Path) -> None:
+    """Remove a run's or a sweep's folder that holds nothing of ours, as after a plan."""
+    if directory.is_dir() and {path.name for path in directory.iterdir()} <= HYDRAS_FILES:
+        shutil.rmtree(directory)
 
 
 def _track_sweep(directory: Path) -> None:
@@ -303,13 +288,6 @@ def _after_sweep(directory: Path, records: Sequence[RunRecord]) -> str | None:
 
 def _command() -> str:
     return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
-
-
-def _news(text: str) -> str:
-    """The lines that no earlier job of a plan has said."""
-    lines = [line for line in text.splitlines() if line not in _process.told]
-    _process.told.update(lines)
-    return "\n".join(lines)
 
 
 def _say_error(text: str) -> None:

@@ -30,15 +30,14 @@ from aim_exp.merge.method import number_problem
 from aim_exp.plan import MERGED, Plan, Recipe, make_plan
 from aim_exp.populations import PopulationSource
 from aim_exp.store import Store
+from aim_exp.suite import build_suite
 from aim_exp.tracking import Tracker
-from aim_exp.types import Benchmark, ModelRef, Population, Suite
+from aim_exp.types import ModelRef, Population, Suite
 
 DTYPES = ("float32", "bfloat16", "float16")
 GROUPS = ("population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker")
 GIVEN_KEY = "method.path"
 """What weights merged elsewhere are called in errors."""
-BENCHMARK_KEYS = ("task", "metric", "num_fewshot", "reference_point")
-OWN_TASKS = Path(__file__).parent / "evaluate" / "tasks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +80,25 @@ class _Checked(Protocol):
     def problems(self) -> list[str]: ...
 
 
-def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
-    """The run that `config` describes; `choices` are the options chosen, by group.
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a configuration names, instantiated, checked and resolved; nothing is fetched."""
+
+    source: PopulationSource
+    population: Population
+    method: MergeMethod
+    given: ModelRef | None
+    aim: AimSettings
+    calibration: CalibrationSet
+    reads_texts: bool
+    suite: Suite
+    evaluator: Evaluator
+    tracker: Tracker
+    store: Store
+
+
+def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
+    """The parts of the run that `config` describes; `choices` are the options chosen, by group.
 
     Raises ConfigError that lists everything wrong, each `key=value: why; fix`.
     """
@@ -98,7 +114,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         problems += _own_problems(parts["calibration"])
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
-    suite = _suite(config.benchmarks, choices["benchmarks"], problems)
+    suite = build_suite(config.benchmarks, choices["benchmarks"], problems)
 
     store = Store(Path(config.cache_dir))
     population = given = None
@@ -115,36 +131,55 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
 
     # What is None by now has left a problem behind.
     assert source and method and population and suite  # noqa: PT018
-    calibration: CalibrationSet = parts["calibration"]
+    return Parts(
+        source=source,
+        population=population,
+        method=method,
+        given=given,
+        aim=cast(AimSettings, parts["aim"]),
+        calibration=parts["calibration"],
+        reads_texts=reads_texts,
+        suite=suite,
+        evaluator=parts["evaluator"],
+        tracker=parts["tracker"],
+        store=store,
+    )
+
+
+def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
+    """The run that `config` describes, its given models fetched; see `check`."""
+    parts = check(config, choices)
+    population, given, suite = parts.population, parts.given, parts.suite
     if not config.plan:
         _fetch(population, given)
     own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
+    texts = parts.calibration.spec(parts.store.root / "digests") if parts.reads_texts else {}
     recipe = Recipe(
         population=population,
-        method=method,
+        method=parts.method,
         given=given,
         omega=config.omega,
-        aim=cast(AimSettings, parts["aim"]),
-        calibration=calibration.spec(store.root / "digests") if reads_texts else {},
+        aim=parts.aim,
+        calibration=texts,
         suite=suite,
         tasks={b.name: task_spec(suite, b) for b in suite.benchmarks},
-        evaluator=parts["evaluator"].spec(),
+        evaluator=parts.evaluator.spec(),
         seed=config.seed,
         repeat=config.repeat,
-        dtype=config.dtype or source.dtype(population),
+        dtype=config.dtype or parts.source.dtype(population),
         vocabulary=config.vocabulary if merged & own_tokens else None,
         own_companions=own_tokens | _unlike_base(population, given, companions.differ),
     )
     run = Run(
         recipe=recipe,
-        plan=make_plan(recipe, source.recipe()),
+        plan=make_plan(recipe, parts.source.recipe()),
         choices=choices,
-        source=source,
-        calibration=calibration,
-        evaluator=parts["evaluator"],
-        tracker=parts["tracker"],
-        store=store,
+        source=parts.source,
+        calibration=parts.calibration,
+        evaluator=parts.evaluator,
+        tracker=parts.tracker,
+        store=parts.store,
         device=config.device,
         target_dtype=config.dtype,
         save_model=config.save_model,
@@ -245,64 +280,3 @@ def _unlike_base(
     base = Checkpoint(population.base.path, "base")
     on_disk = [model for model in _experts(population, given) if model.path.is_dir()]
     return frozenset(m.name for m in on_disk if unlike(base, Checkpoint(m.path, m.name)))
-
-
-def _suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
-    if OmegaConf.is_missing(config, "tasks"):
-        return None
-    plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
-    tasks = plain["tasks"]
-    if isinstance(tasks, list):
-        tasks = {task: {"task": task} for task in tasks}
-    if not isinstance(tasks, dict):
-        problems.append(f"benchmarks.tasks={tasks}: must be a list of lm-eval tasks")
-        return None
-    benchmarks = [_benchmark(config, name, entry, problems) for name, entry in tasks.items()]
-    if config.limit is not None and config.limit <= 0:
-        problems.append(f"benchmarks.limit={config.limit}: must be above 0, or null")
-    generation = plain["generation"] or {}
-    if not isinstance(generation, dict):
-        problems.append(f"benchmarks.generation={generation}: must be a table {{argument: value}}")
-        return None
-    folder = config.task_folder
-    if folder is not None:
-        folder = OWN_TASKS / folder if (OWN_TASKS / folder).is_dir() else Path(folder)
-        if not folder.is_dir():
-            problems.append(f"benchmarks.task_folder={config.task_folder}: no such folder")
-    data_dir = Path(config.data_dir).expanduser() if config.data_dir is not None else None
-    if data_dir is not None and not data_dir.is_dir():
-        problems.append(f"benchmarks.data_dir={config.data_dir}: no such folder")
-    return Suite(
-        name=name,
-        benchmarks=tuple(b for b in benchmarks if b),
-        task_folder=folder,
-        data_dir=data_dir,
-        limit=config.limit,
-        chat_template=config.chat_template,
-        system_instruction=config.system_instruction,
-        fewshot_as_multiturn=config.fewshot_as_multiturn,
-        generation=generation,
-        allow_code_execution=config.allow_code_execution,
-    )
-
-
-def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -> Benchmark | None:
-    key = f"benchmarks.tasks.{name}"
-    entry = {"task": entry} if isinstance(entry, str) else entry
-    if not isinstance(entry, dict) or "task" not in entry or set(entry) - {*BENCHMARK_KEYS}:
-        problems.append(f"{key}={entry}: must be {{{', '.join(BENCHMARK_KEYS)}}}, task at least")
-        return None
-    reference = entry.get("reference_point", config.reference_point)
-    wrong = number_problem(f"{key}.reference_point", reference, 0, 1)
-    problems += wrong
-    return (
-        None
-        if wrong
-        else Benchmark(
-            name=str(name),
-            task=entry["task"],
-            metric=entry.get("metric"),
-            num_fewshot=entry.get("num_fewshot", config.num_fewshot),
-            reference_point=float(reference),
-        )
-    )

@@ -1,17 +1,16 @@
-"""Hydra callbacks: a sweep's report stays up to date while it runs."""
+"""Hydra callbacks: a sweep is checked before it starts, its report up to date while it runs."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
+
+from aim_exp.console import error_console, print_warning
 
 
 class SweepReport(Callback):
@@ -25,11 +24,20 @@ class SweepReport(Callback):
     """How many jobs it has; None where its sweeper finds that out as it goes."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember what the sweep is, and count the jobs."""
+        """Remember what the sweep is, and tell which of its jobs will fail."""
+        from aim_exp.sweep import sweep_jobs, sweep_problems
+
         SweepReport.directory = Path(config.hydra.sweep.dir)
         SweepReport.config = config
-        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):
-            SweepReport.jobs = _count_jobs(config)
+        jobs = sweep_jobs(config)
+        if jobs is None:
+            return
+        SweepReport.jobs = len(jobs)
+        problems = [] if config.plan else sweep_problems(config, jobs)  # a plan tells them itself
+        for problem in problems:
+            print_warning(error_console, problem)
+        if problems:
+            print_warning(error_console, "those jobs fail in their turn; the others run")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Refresh; several workers may do so at once."""
@@ -39,13 +47,3 @@ class SweepReport(Callback):
             directory = Path(config.hydra.sweep.dir)
             if due(directory):
                 refresh(directory)
-
-
-def _count_jobs(config: DictConfig) -> int:
-    """All combinations of the swept values, those of an experiment's file among them."""
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides([*params, *config.hydra.overrides.task])
-    by_key = {override.get_key_element(): override for override in overrides}  # the last one counts
-    sweeps = [each for each in by_key.values() if each.is_discrete_sweep()]
-    return math.prod(len(list(each.sweep_string_iterator())) for each in sweeps)

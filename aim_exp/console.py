@@ -38,10 +38,20 @@ def begin_job(name: str) -> None:
     console.print(Text(name, style="bold"), soft_wrap=True)
 
 
+def print_warning(to: Console, text: str) -> None:
+    """A yellow line, never wrapped by us."""
+    to.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
+
+def natural_width(to: Console, table: Table) -> int:
+    """The columns that a table needs, however narrow the terminal."""
+    unlimited = to.options.update_width(10_000)
+    return Measurement.get(to, unlimited, table).maximum
+
+
 def print_whole(to: Console, table: Table) -> None:
     """Print a table at the width that it needs, however narrow the terminal: nothing is cut."""
-    unlimited = to.options.update_width(10_000)
-    table.width = Measurement.get(to, unlimited, table).maximum
+    table.width = natural_width(to, table)
     to.print(table, crop=False)
 
 

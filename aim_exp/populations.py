@@ -145,9 +145,11 @@ class EmbeddedPopulation(PopulationSource):
         )
 
     def ensure(self, store: Store, population: Population) -> None:
-        """Train, unless the store has it."""
+        """Train what the store does not have."""
         store.get_or_make(
-            self.recipe(), lambda folder: training.build_population(folder, self.seed)
+            self.recipe(),
+            lambda folder: training.build_population(folder, self.seed),
+            resumes=True,
         )
         for model in population.references:
             download(model)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,23 +32,31 @@ class Store:
         """Whether the entry is there, whole."""
         return self.path(spec).is_dir()
 
-    def get_or_make(self, spec: StageSpec, make: Callable[[Path], None]) -> Path:
-        """The entry's folder; if it is missing, `make(folder)` fills a temporary one first."""
+    def get_or_make(
+        self, spec: StageSpec, make: Callable[[Path], None], *, resumes: bool = False
+    ) -> Path:
+        """The entry's folder; if it is missing, `make(folder)` fills a temporary one first.
+
+        `resumes`: when it is cut off, the next `make` finds in the folder what is done.
+        """
         final = self.path(spec)
         if final.is_dir():
             return final
         with self.lock(spec):
             if final.is_dir():  # another process made it while this one waited
                 return final
-            partial = self.root / "partial" / f"{spec.stage}-{spec.key[:16]}-{uuid.uuid4().hex}"
-            partial.mkdir(parents=True)
+            partial = self.root / "partial" / f"{spec.stage}-{spec.key}"
+            if not resumes:
+                shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True, exist_ok=True)
             try:
                 make(partial)
                 _describe(spec, partial)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 partial.rename(final)
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                if not resumes:
+                    shutil.rmtree(partial, ignore_errors=True)
         return final
 
     @contextmanager

@@ -1,7 +1,8 @@
 """Every command of the documentation, run as a reader would run it: `make check-docs`.
 
 A page at a time, in a copy of the checkout: files that a page shows are written, its diffs
-applied, its commands run. Blocks that need the hub are planned only, on the tiny population.
+applied, its commands run. Blocks that need the hub are planned only, on the tiny population;
+those that measure do so once, on small models.
 """
 
 import json
@@ -18,6 +19,14 @@ from documentation import PAGES, Block, blocks
 CI = "run by .ci/run"
 LEFT_TO_CI = ("git clone", "pip install", "make test")
 HUB = "not run: needs the hub"
+MEASURES = "measures: run small"
+SMALL = {
+    "merge": "--parameters 2000000 --rounds 1",
+    "calibrate": "--parameters 2000000 --tokens 512 --rounds 1",
+    "sweep": "--methods ties --omegas 0.4 --limit 2 --rounds 1 --tracker none",
+    "scoring": "--rounds 1 --cache outputs/cache",
+}
+"""By what is measured; the last of an option counts."""
 ON_TINY = ("population=tiny", "calibration=tiny", "benchmarks=tiny", "plan=true")
 
 
@@ -36,6 +45,9 @@ def test_a_page(page: Path, tiny_cache: Path, tiny_population: Path, tmp_path: P
         elif block.language == "bash" and block.note == HUB:
             for arguments in block.runs:
                 plan(arguments, checkout, block)
+        elif block.language == "bash" and block.note == MEASURES:
+            for words in block.commands:
+                shell(f"{shlex.join(words)} {SMALL[words[2].split('.')[-1]]}", checkout, block)
         elif block.language == "bash" and block.note in (None, CI):
             kept = [line for line in block.text.splitlines() if not line.startswith(LEFT_TO_CI)]
             shell("\n".join(["set -e", *with_latest_sweep(kept, checkout)]), checkout, block)
@@ -50,7 +62,7 @@ def copy_of_the_checkout(folder: Path) -> Path:
         ["git", "ls-files", "-co", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
-    for name in listed:
+    for name in filter(lambda name: (ROOT / name).exists(), listed):  # git lists deleted ones too
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
     return folder

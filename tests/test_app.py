@@ -71,7 +71,7 @@ def test_a_sweep_does_nothing_twice(cli: Cli, tmp_path: Path) -> None:
     sweep = ("-m", "method=ties,task_arithmetic", "omega=null,0.4,1", *FAST, "hydra.sweep.dir=s")
     plan = cli(*sweep, "plan=true")
     assert plan.returncode == 0
-    assert not list((tmp_path / "s").rglob("result.json"))
+    assert not (tmp_path / "s").exists()
     keys = re.findall(r"[0-9a-f]{12}$", plan.stdout, re.MULTILINE)
     assert len(keys) >= 4, "at least the four recipes of the merge"
     assert len(keys) == len(set(keys)), "each key once for a sweep"
@@ -228,6 +228,16 @@ def test_a_sweep_can_end_at_the_first_failure(cli: Cli, tmp_path: Path) -> None:
     done = cli("-m", "omega=7,null", "hydra.sweep.dir=s", "fail_fast=true", *FAST)
     assert done.returncode == 1
     assert not (tmp_path / "s" / "1").exists()
+
+
+def test_a_plan_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
+    assert cli("plan=true").returncode == 0
+    assert cli("plan=true", "omega=7").returncode == 1
+    assert not list((tmp_path / "outputs" / "runs").iterdir())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    assert cli("plan=true", "hydra.run.dir=mine").returncode == 0
+    assert (tmp_path / "mine" / "notes.txt").exists()
 
 
 def test_tracebacks_are_for_those_who_ask(cli: Cli) -> None:

@@ -130,8 +130,9 @@ LAYERS = (
     {"types", "keys", "errors", "aim", "pareto", "statistics", "compare", "merge", "console"},
     {"store", "checkpoint", "calibration", "saliency", "streaming", "evaluate", "evaluators",
      "tracking", "records", "provenance", "embedded", "populations"},
-    {"plan", "build", "scoring", "pipeline", "recording", "model_card"},
-    {"app", "schema", "callbacks", "report", "forecast", "diff", "help", "explain"},
+    {"plan", "suite", "build", "scoring", "pipeline", "recording", "model_card"},
+    {"app", "schema", "callbacks", "sweep", "report", "forecast", "plan_printer", "diff", "help",
+     "explain"},
 )  # fmt: skip
 """From the bottom up; a module imports from its own layer and from those below."""
 

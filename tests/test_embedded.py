@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from aim_exp.embedded import code, phases, training
+from aim_exp.embedded import code, phases, trainer, training
 from aim_exp.embedded.batches import IGNORED, own_document_mask, training_rows
 from aim_exp.embedded.corpus import calibration_texts, training_text
 from aim_exp.embedded.facts import CAPITALS
@@ -257,6 +257,35 @@ def test_training_depends_on_the_seed_and_nothing_else(tokenizer: Tokenizer) -> 
         assert all(torch.equal(first[name], again[name]) for name in first)
         assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
     assert torch.get_num_threads() == threads
+
+
+def test_training_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    short = [replace(phase, steps=3) for phase in (phases.BASE, *phases.EXPERTS)]
+    monkeypatch.setattr(phases, "BASE", short[0])
+    monkeypatch.setattr(phases, "EXPERTS", tuple(short[1:]))
+    trained: list[str] = []
+
+    def train_until(end: str | None) -> None:
+        def counted(model: Any, tokenizer: Tokenizer, phase: phases.Phase, seed: int) -> None:
+            train(model, tokenizer, phase, seed)
+            if phase.name == end:
+                raise KeyboardInterrupt
+            trained.append(phase.name)
+
+        monkeypatch.setattr(trainer, "train", counted)
+
+    train_until(None)
+    training.build_population(tmp_path / "whole", 0)
+    train_until("instruct")
+    with pytest.raises(KeyboardInterrupt):
+        training.build_population(tmp_path / "cut", 0)
+    train_until(None)
+    training.build_population(tmp_path / "cut", 0)
+    assert trained == ["base", "code", "instruct", "math"] * 2
+    files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("*/*")]
+    assert len(files) == 4 * 5
+    for file in files:
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["base", *training.EXPERTS])

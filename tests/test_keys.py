@@ -152,6 +152,22 @@ def test_an_entry_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in entry.iterdir()) == ["spec.json", "whole"]
 
 
+def test_an_entry_that_resumes_keeps_what_was_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def make(folder: Path) -> None:
+        (folder / "second").touch() if (folder / "first").exists() else (folder / "first").touch()
+        if not (folder / "second").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get_or_make(SPEC, make, resumes=True)
+    assert not store.has(SPEC)
+    entry = store.get_or_make(SPEC, make, resumes=True)
+    assert sorted(path.name for path in entry.iterdir()) == ["first", "second", "spec.json"]
+    assert not list((tmp_path / "partial").iterdir())
+
+
 def make_slowly(root: Path) -> None:
     def make(folder: Path) -> None:
         with (root / "made").open("a") as file:

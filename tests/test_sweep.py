@@ -1,16 +1,24 @@
-"""A sweep does each piece of work once: counted in the process that runs it."""
+"""A sweep is checked first, does each piece of work once, and can be interrupted."""
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Cli
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import open_dict
+
+from aim_exp.schema import CONFIG_FOLDER
+from aim_exp.sweep import _Composer, sweep_jobs, sweep_problems
 
 COUNTING = """
 import json, sys
@@ -97,3 +105,93 @@ def test_the_plan_says_what_is_shared(sweep: Sweep) -> None:
     assert table(sweep("plan=true", "omega=0.4,1,null"))["merged and scored"] == [6, 4, 0, 4]
     unscored = table(sweep("plan=true", "benchmarks=none"))
     assert unscored["merged, not scored"] == [6, 6, 0, 6]
+
+
+def test_wrong_values_are_told_before_the_first_job(cli: Cli, tmp_path: Path) -> None:
+    done = cli(
+        "-m", "omega=1.7,0.2,2", "method=ties,linear", "aim.scaling=uniform,odd", "tracker=none",
+        "benchmarks=none", "hydra.sweep.dir=s",
+    )  # fmt: skip
+    assert done.returncode == 1
+    wrong = r"error: omega=1.7: must be in \[0, 1\]"
+    told = done.stderr.splitlines()
+    assert told[:4] == [
+        "warning: omega=1.7: must be in [0, 1] "
+        "(in 4 of 12 jobs, first omega=1.7 method=ties aim.scaling=uniform)",
+        "warning: aim.scaling=odd: must be one of identity, uniform, shuffled, inverted "
+        "(in 6 of 12 jobs, first omega=1.7 method=ties aim.scaling=odd)",
+        "warning: omega=2.0: must be in [0, 1] "
+        "(in 4 of 12 jobs, first omega=2 method=ties aim.scaling=uniform)",
+        "warning: those jobs fail in their turn; the others run",
+    ]
+    assert sum(bool(re.match(wrong, line)) for line in told[4:]) == 4
+    statuses = [
+        json.loads(path.read_text())["status"] for path in (tmp_path / "s").rglob("result.json")
+    ]
+    assert sorted(statuses) == ["completed"] * 2 + ["failed"] * 10
+    plan = cli("-m", "omega=1.7,0.2", "benchmarks=none", "plan=true")
+    assert plan.stderr.splitlines() == ["error: omega=1.7: must be in [0, 1]"]
+
+
+def test_wrong_values_of_a_study() -> None:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        swept = ["experiment=ablation_omega", "omega=null,0.1,2", "aim.scaling=odd"]
+        config = loader.load_configuration("config", swept, run_mode=RunMode.MULTIRUN)
+        everywhere, some = sweep_problems(config, sweep_jobs(config) or [])
+    assert everywhere.startswith("aim.scaling=odd: ")
+    assert everywhere.endswith("(in every job)")
+    assert some == "omega=2.0: must be in [0, 1] (in 3 of 9 jobs, first method=ties omega=2)"
+
+
+JOBS = ("method=ties,dare_ties", "omega=null,0.4", "population.merge=[code],[code,math]",
+        "+benchmarks.tasks.math.reference_point=0.1", "~benchmarks.tasks.mbpp",
+        "method.weight={code: 0.7, math: 0.3}", "tracker=none")  # fmt: skip
+
+
+def test_a_job_is_checked_as_hydra_composes_it() -> None:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("config", [*JOBS], run_mode=RunMode.MULTIRUN)
+        jobs = sweep_jobs(config)
+        assert jobs
+        assert len(jobs) == 8
+        composer = _Composer(config)
+        for job in jobs:
+            expected = loader.load_sweep_config(config, [*job])
+            checked, choices = composer.job(job)
+            assert choices["method"] == expected.hydra.runtime.choices["method"]
+            with open_dict(expected):
+                del expected["hydra"]
+            assert checked == expected
+        assert sweep_problems(config, jobs) == []
+
+
+def test_an_interrupted_sweep_keeps_what_is_done(tmp_path: Path, tiny_cache: Path) -> None:
+    command = [sys.executable, str(ROOT / "run.py"), "-m", "method=ties,linear,task_arithmetic"]
+    command += ["omega=null,0.2,0.4", "benchmarks.limit=8", "tracker=none", "hydra.sweep.dir=s"]
+    with subprocess.Popen(
+        [*command, f"cache_dir={tiny_cache}"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Where pytest runs in a shell's background, the signal is ignored from birth.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout
+        assert any(line.startswith("2 of 9: ") for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        told, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.splitlines() == [
+        "error: interrupted; what is done is kept: the same command goes on from there"
+    ]
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "s").glob("*/*.json"))]
+    assert [(record["status"], record["error"]) for record in records] == [
+        ("completed", None),
+        ("failed", "interrupted"),
+    ]
+    assert "interrupted" in told
+    assert "interrupted" in (tmp_path / "s" / "report.md").read_text()

@@ -34,7 +34,7 @@ def hub_model(
     name: str, source: str, hub_id: str, revision: str | None, key: str, memo: Path
 ) -> ModelRef:
     """The model `hub_id` at a revision, of which nothing is downloaded yet; see `resolve_model`."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -53,7 +53,7 @@ def hub_model(
     what = f"{key}={source}: no such folder, and the hub does not give it"
     try:
         with _hub_gives(hub_id, what, "; check the name and the network"):
-            info = HfApi().model_info(hub_id, revision=revision, timeout=10)
+            info = _info(hub_id, revision=revision)
     except CheckpointError:
         if local is None:
             raise
@@ -80,12 +80,11 @@ def bytes_to_download(model: ModelRef) -> int:
     """The size of a hub model's files, if they are not on disk. Raises CheckpointError."""
     if model.path.is_dir() or not _is_on_hub(model):
         return 0
-    from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
     hub_id, commit = _id_and_commit(model)
     with _hub_gives(hub_id, f"{model.name}: {hub_id} does not tell its size"):
-        info = HfApi().model_info(hub_id, revision=commit, files_metadata=True, timeout=10)
+        info = _info(hub_id, revision=commit, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     wanted = filter_repo_objects(sizes, allow_patterns=[*_weights(model), *COMPANIONS])
     return sum(sizes[name] for name in wanted)
@@ -111,14 +110,11 @@ def stored_dtype(model: ModelRef) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
-@cache
 def dataset_refusal(dataset: str) -> str | None:
     """Why the hub does not give a data set, `NAME (reason)`, or None if it does."""
-    from huggingface_hub import HfApi
-
     try:
         with _hub_gives(dataset, dataset):
-            HfApi().dataset_info(dataset, timeout=10)
+            _info(dataset, kind="dataset")
     except AimError as error:
         return str(error)
     return None
@@ -165,11 +161,9 @@ class HubFile:
 
     def _facts(self) -> Any:
         """What the hub says of it. Raises AimError where it does not."""
-        from huggingface_hub import HfApi
-
         what = f"{self.key}: {self.dataset} cannot be had from the hub"
         with _hub_gives(self.dataset, what, f"; give a local copy of {self.name}"):
-            info = HfApi().dataset_info(self.dataset, files_metadata=True, timeout=10)
+            info = _info(self.dataset, kind="dataset", files_metadata=True)
             return next(file.lfs for file in info.siblings or [] if file.rfilename == self.name)
 
 
@@ -193,6 +187,37 @@ def _is_whole(folder: Path) -> bool:
     if listed:
         return all((folder / name).is_file() for name in listed)
     return any((folder / name).is_file() for name in (SINGLE_FILE, "pytorch_model.bin"))
+
+
+def _info(
+    repository: str,
+    *,
+    kind: str = "model",
+    revision: str | None = None,
+    files_metadata: bool = False,
+) -> Any:
+    """What the hub says of a repository; raises whatever its client raises."""
+    answer = _answer(repository, kind, revision, files_metadata)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+@cache
+def _answer(repository: str, kind: str, revision: str | None, files_metadata: bool) -> Any:
+    """Asked once: all jobs of a sweep take the same commit, and no refusal is waited for twice."""
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().repo_info(
+            repository,
+            repo_type=kind,
+            revision=revision,
+            files_metadata=files_metadata,
+            timeout=10,
+        )
+    except Exception as error:
+        return error
 
 
 @cache

@@ -6,12 +6,13 @@ own, on the CPU, in float32, with one thread.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -24,6 +25,7 @@ from aim_exp.embedded.phases import ROWS, WARMUP_STEPS, Phase
 from aim_exp.embedded.tokenizer import BOS, BOS_ID, EOS, EOS_ID, PAD, PAD_ID, VOCABULARY_SIZE
 
 MAX_POSITIONS = 256
+WEIGHTS_FILE = "model.safetensors"
 
 
 @contextmanager
@@ -58,6 +60,24 @@ def new_model() -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
+def make_model(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int, folder: Path
+) -> None:
+    """Train `model` in place and save it whole in `folder/NAME`; one saved there is read instead.
+
+    A phase draws nothing from another one, so that both ways give the same weights.
+    """
+    final = folder / phase.name
+    if final.is_dir():
+        model.load_state_dict(load_file(final / WEIGHTS_FILE))
+        return
+    train(model, tokenizer, phase, seed)
+    partial = final.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_model(model, tokenizer, partial)
+    partial.rename(final)
+
+
 def train(model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int) -> None:
     """Train all parameters in place; the learning rates fall linearly to zero."""
     ids, labels = training_rows(tokenizer, phase, seed)
@@ -78,7 +98,7 @@ def train(model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int
 def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     """Write weights, configuration and tokenizer in the Hugging Face layout."""
     folder.mkdir(parents=True)
-    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     model.config.save_pretrained(folder)
     GenerationConfig(pad_token_id=PAD_ID, bos_token_id=BOS_ID, eos_token_id=EOS_ID).save_pretrained(
         folder

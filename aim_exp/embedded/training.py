@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,25 +25,26 @@ def recipe(seed: int) -> dict[str, Any]:
         "recipe": RECIPE_VERSION,
         "seed": seed,
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",  # the text differs
-        "torch": version("torch").partition("+")[0],
-        "tokenizers": version("tokenizers"),
+        "torch": _version("torch").partition("+")[0],
+        "tokenizers": _version("tokenizers"),
     }
+
+
+_version = cache(version)  # it reads a file each time, for every job of a sweep
 
 
 def build_population(folder: Path, seed: int) -> None:
     """Train the four models and write `folder/{base,code,instruct,math}`.
 
-    Each is an ordinary Hugging Face folder: weights, configuration, tokenizer.
+    Each is an ordinary Hugging Face folder: weights, configuration, tokenizer. Those that are
+    there, of a training that was cut off, stay as they are.
     """
     from aim_exp.embedded.tokenizer import train_tokenizer
-    from aim_exp.embedded.trainer import new_model, reproducible, save_model, train
+    from aim_exp.embedded.trainer import make_model, new_model, reproducible
 
     with reproducible(seed):
         tokenizer = train_tokenizer()
         base = new_model()
-        train(base, tokenizer, phases.BASE, seed)
-        save_model(base, tokenizer, folder / phases.BASE.name)
+        make_model(base, tokenizer, phases.BASE, seed, folder)
         for phase in phases.EXPERTS:
-            expert = copy.deepcopy(base)
-            train(expert, tokenizer, phase, seed)
-            save_model(expert, tokenizer, folder / phase.name)
+            make_model(copy.deepcopy(base), tokenizer, phase, seed, folder)
