@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import sys
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,9 @@ def recipe(seed: int) -> dict[str, Any]:
         "recipe": RECIPE_VERSION,
         "seed": seed,
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",  # the text differs
-        "torch": _version("torch").partition("+")[0],
-        "tokenizers": _version("tokenizers"),
+        "torch": version("torch").partition("+")[0],
+        "tokenizers": version("tokenizers"),
     }
-
-
-_version = cache(version)  # it reads a file each time, for every job of a sweep
 
 
 def build_population(folder: Path, seed: int) -> None:

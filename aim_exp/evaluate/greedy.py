@@ -111,8 +111,8 @@ def _prefill(
     if set(inputs) != PREFILL_INPUTS or not can_continue(model):
         return model._prefill(input_ids, generation_config, inputs), inputs
     mask = inputs["attention_mask"]
-    own = torch.ones_like(input_ids) if mask is None else mask  # None: nothing is padded
-    prompts = [row[kept].tolist() for row, kept in zip(input_ids, own.bool(), strict=True)]
+    padding = [0] * len(input_ids) if mask is None else (mask == 0).sum(-1).tolist()
+    prompts = [row[n:] for row, n in zip(input_ids.tolist(), padding, strict=True)]
     done = prefill(model, prompts, inputs["past_key_values"])
     inputs = {**inputs, "attention_mask": done.mask, "position_ids": positions(done.mask)}
     return done.outputs, inputs

@@ -10,11 +10,10 @@ import inspect
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -122,13 +121,18 @@ def select_rows(cache: Any, rows: Tensor) -> None:
 
 
 def padded(
-    sequences: Sequence[Sequence[int]], side: str, device: torch.device
+    sequences: Sequence[Sequence[int]], side: Literal["left", "right"], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Token ids and mask, int64 [sequences, longest], zero where there is no token."""
-    tokens = [torch.tensor(sequence) for sequence in sequences]
-    ids = pad_sequence(tokens, batch_first=True, padding_side=side)
-    mask = pad_sequence([torch.ones_like(t) for t in tokens], batch_first=True, padding_side=side)
-    return ids.to(device), mask.to(device)
+    longest = max(map(len, sequences))
+
+    def pad(row: Sequence[int]) -> list[int]:
+        gap = [0] * (longest - len(row))
+        return [*gap, *row] if side == "left" else [*row, *gap]
+
+    ids = torch.tensor([pad(sequence) for sequence in sequences], device=device)
+    mask = torch.tensor([pad([1] * len(sequence)) for sequence in sequences], device=device)
+    return ids, mask
 
 
 def positions(mask: Tensor) -> Tensor:
