@@ -25,6 +25,7 @@ SMALL = {
     "calibrate": "--parameters 2000000 --tokens 512 --rounds 1",
     "sweep": "--methods ties --omegas 0.4 --limit 2 --rounds 1 --tracker none",
     "scoring": "--rounds 1 --cache outputs/cache",
+    "prefill": "--rounds 1 --shared 100",
 }
 """By what is measured; the last of an option counts."""
 ON_TINY = ("population=tiny", "calibration=tiny", "benchmarks=tiny", "plan=true")
