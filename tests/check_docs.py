@@ -23,7 +23,7 @@ MEASURES = "measures: run small"
 SMALL = {
     "merge": "--parameters 2000000 --rounds 1",
     "calibrate": "--parameters 2000000 --tokens 512 --rounds 1",
-    "sweep": "--methods ties --omegas 0.4 --limit 2 --rounds 1 --tracker none",
+    "sweep": "--methods ties --omegas 0.2 0.4 --limit 2 --rounds 1 --tracker none",
     "scoring": "--rounds 1 --cache outputs/cache",
     "prefill": "--rounds 1 --shared 100",
 }
