@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
@@ -24,6 +24,7 @@ from rich.markup import escape
 
 from aim_exp import tracking
 from aim_exp.callbacks import SweepReport
+from aim_exp.checkpoint.hub import forget_refusals
 from aim_exp.console import begin_job, error_console
 from aim_exp.errors import ConfigError
 from aim_exp.explain import explain, first_lines
@@ -39,8 +40,6 @@ INTERRUPTED = 128 + signal.SIGINT
 """The exit status by which shells know Ctrl-C."""
 SMALL_MACHINE = 4
 """Processors up to which one thread is the default: more cost time where others work too."""
-HYDRAS_FILES = {".hydra", "run.log", "multirun.yaml"}
-"""In the folder of a run or a sweep, as `conf/` sets them."""
 NEXT_COMMAND = "python run.py -m method=ties,dare_ties,task_arithmetic omega=null,0.4"
 
 log = logging.getLogger(__name__)
@@ -66,11 +65,21 @@ def main() -> None:
     _put_multirun_first(sys.argv)
     register()
     try:
-        _run_all()
+        if "plan=true" in sys.argv:
+            _plan_all()
+        else:
+            _run_all()
     except KeyboardInterrupt:
         _say_error("interrupted; what is done is kept: the same command goes on from there")
         sys.exit(INTERRUPTED)
     sys.exit(int(_process.failed))
+
+
+def _plan_all() -> None:
+    """Plans need no folder; what Hydra writes must not meet the results of a run."""
+    with TemporaryDirectory() as folder:
+        sys.argv += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+        _run_all()
 
 
 def _run_all() -> None:
@@ -88,7 +97,6 @@ def _run_all() -> None:
         _process.plans.sum_up()
         if SweepReport.directory:
             _process.failed |= _end_sweep(SweepReport.directory)
-            _remove_bare(SweepReport.directory)
 
 
 def _put_multirun_first(arguments: list[str]) -> None:
@@ -113,10 +121,11 @@ def _job(config: DictConfig) -> None:
     directory = Path(told.runtime.output_dir)
     sweep = Path(told.sweep.dir) if told.mode == RunMode.MULTIRUN else None
     _prepare_process(config.threads)
+    forget_refusals()  # of the hub, in earlier jobs
     try:
         if config.plan:
             run = _checked(config, choices)
-            _process.plans.show(_name(run), run)
+            _process.plans.show(_name(run, config), run)
         else:
             _carry_out(config, choices, directory, sweep)
     except Exception as error:
@@ -124,12 +133,13 @@ def _job(config: DictConfig) -> None:
             traceback.print_exc()
         log.exception("failed")
         words = explain(error)
-        _say_error(_process.plans.news(words) if config.plan else words)
+        if config.plan:
+            _say_error(_process.plans.news(words))
+        else:
+            _say_error(words, of=_ordinal() if sweep else "")
         _process.failed = True
         if config.fail_fast and sweep:
             raise _SweepEnded from error
-    finally:
-        _remove_bare(directory)
 
 
 def _carry_out(
@@ -141,10 +151,10 @@ def _carry_out(
     run: Run | None = None
     try:
         run = _checked(config, choices)
-        begin_job(_ordinal() + _name(run) if sweep else _name(run))
+        begin_job(_ordinal() + _name(run, config) if sweep else _name(run, config))
         from aim_exp.report.tracked import job_info, job_outcome
 
-        tracking.start(run.tracker, job_info(run, _name(run), directory, sweep))
+        tracking.start(run.tracker, job_info(run, _name(run, config), directory, sweep))
         from aim_exp.pipeline import MODEL_FOLDER, Pipeline
 
         record = completed_record(run, Pipeline(run, directory).execute(), _command())
@@ -212,12 +222,6 @@ def _end_sweep(directory: Path) -> bool:
     return any(record.status == "failed" for record in records)
 
 
-def _remove_bare(directory: Path) -> None:
-    """Remove a run's or a sweep's folder that holds nothing of ours, as after a plan."""
-    if directory.is_dir() and {path.name for path in directory.iterdir()} <= HYDRAS_FILES:
-        shutil.rmtree(directory)
-
-
 def _track_sweep(directory: Path) -> None:
     """The sweep's report as a run beside those of its jobs; not of a plan."""
     from aim_exp.build import build_tracker
@@ -241,11 +245,16 @@ def _prepare_process(threads: int | None) -> None:
         sys.modules["torch"].set_num_threads(count)
 
 
-def _name(run: Run) -> str:
+def _name(run: Run, config: DictConfig) -> str:
     """What a person calls the run: method, omega, and whatever else was set for it."""
+
+    def resolved(override: str) -> str:
+        key, _, value = override.partition("=")
+        return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
+
     omega = "null" if run.recipe.omega is None else f"{run.recipe.omega:g}"
     named = ("method=", "omega=", "tracker", "cache_dir=", "device=", "threads=", "plan=")
-    others = [o for o in HydraConfig.get().overrides.task if not o.startswith(named)]
+    others = [resolved(o) for o in HydraConfig.get().overrides.task if not o.startswith(named)]
     return " ".join([run.choices["method"], f"omega={omega}", *others])
 
 
@@ -280,9 +289,12 @@ def _next_command(run: Run) -> str | None:
 
 
 def _after_sweep(directory: Path, records: Sequence[RunRecord]) -> str | None:
-    """The tests of every job against its plain merge; where jobs failed, their errors say more."""
+    """The plain merges, if there are none, else the tests against them; not after a failure."""
     if any(record.status == "failed" or not record.scores for record in records):
         return None
+    if all(record.omega is not None for record in records):
+        asked = [a for a in sys.argv[1:] if not a.startswith(("omega=", "hydra.sweep.dir="))]
+        return shlex.join(["python", "run.py", *asked, "omega=null"])
     return shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
 
 
@@ -290,6 +302,6 @@ def _command() -> str:
     return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
 
 
-def _say_error(text: str) -> None:
+def _say_error(text: str, of: str = "") -> None:
     for line in text.splitlines():
-        error_console.print(f"[red]error:[/] {escape(line)}", soft_wrap=True)
+        error_console.print(f"[red]error:[/] {escape(of + line)}", soft_wrap=True)

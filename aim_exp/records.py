@@ -128,7 +128,8 @@ def find_records(*directories: Path) -> list[tuple[Path, RunRecord]]:
 
     Jobs of a sweep are numbered: `10` comes after `9`. Unreadable ones are left out.
     """
-    folders = {path.parent for top in directories for path in top.rglob(FILE_NAME)}
+    found = [path.parent for top in directories for path in top.rglob(FILE_NAME)]
+    folders = {folder.resolve(): folder for folder in found}.values()  # each once
     records = []
     for folder in sorted(folders, key=_natural_order):
         try:

@@ -45,13 +45,18 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
 def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     """What is wrong with the jobs' values: each problem once, with the first job that has it.
 
-    Nothing is run or fetched. Keys and types are left to Hydra, which refuses the sweep for
-    them; what only a job's own turn can tell (a device, a package that a task needs) to that.
+    Nothing is run or downloaded. What only a job's own turn can tell (a device, a package that
+    a task needs) is left to it. Keys and types are left to Hydra, which refuses the whole sweep
+    for them: then there is nothing to tell.
     """
     composer = _Composer(config)
     found: dict[str, list[Job]] = {}
     for job in jobs:
-        for problem in _job_problems(composer, job):
+        try:
+            composed = composer.job(job)
+        except (HydraException, OmegaConfBaseException):
+            return []
+        for problem in _job_problems(*composed):
             found.setdefault(problem, []).append(job)
     shared = set.intersection(*map(set, jobs))
     return [f"{problem} ({_where(bad, jobs, shared)})" for problem, bad in found.items()]
@@ -64,13 +69,13 @@ def _where(bad: Sequence[Job], jobs: Sequence[Job], shared: Container[str]) -> s
     return f"with {first}" if len(bad) == 1 else f"in {len(bad)} of {len(jobs)} jobs, first {first}"
 
 
-def _job_problems(composer: _Composer, job: Job) -> Sequence[str]:
+def _job_problems(config: DictConfig, choices: Mapping[str, str]) -> Sequence[str]:
     try:
-        check(*composer.job(job))
+        check(config, choices)
     except AimError as error:
         return str(error).splitlines()
-    except (HydraException, OmegaConfBaseException):
-        return []  # told by Hydra; or it names what Hydra sets later, as ${hydra:job.num}
+    except OmegaConfBaseException:
+        return []  # it names what Hydra sets when the job starts, as ${hydra:job.num}
     return []
 
 

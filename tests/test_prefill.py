@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import NO_HEAD_DIM
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoConfig,
+    LlamaConfig,
+    Phi3Config,
+    PretrainedConfig,
+)
 
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.evaluate.hf import LiveHFLM
@@ -108,3 +116,48 @@ def test_items_of_a_subject_are_asked_together(tiny_population: Path) -> None:
     assert [rows for rows, _ in starts] == [1] * 4
     assert [rows for rows, _ in rests] == [2] * 4  # two choices of each of two items
     assert [tokens for _, tokens in rests] == sorted((tokens for _, tokens in rests), reverse=True)
+
+
+ALONE: dict[str, PretrainedConfig] = {
+    "frequencies that follow the length": Phi3Config(
+        **NO_HEAD_DIM,
+        original_max_position_embeddings=24,
+        rope_parameters={
+            "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 24,
+            "short_factor": [1.0, 1.2, 1.5], "long_factor": [2.0, 3.0, 4.0],
+        },
+    ),
+    "dynamic frequencies": LlamaConfig(
+        **NO_HEAD_DIM,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+    ),
+    "a window that no cache shows": GPTNeoConfig(
+        vocab_size=768, hidden_size=24, num_layers=2, num_heads=2, window_size=8,
+        attention_types=[[["global", "local"], 1]], max_position_embeddings=128,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_a_model_whose_rows_are_not_independent(kind: str, tokenizer) -> None:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(ALONE[kind]).eval()
+        for parameter in model.parameters():
+            parameter.data.mul_(6)  # sharp: another frequency gives another answer
+    ours, theirs = (
+        make(pretrained=model, tokenizer=tokenizer, batch_size=16, max_length=128)
+        for make in (LiveHFLM, HFLM)
+    )
+    requests = [(None, START + rest, [5, 6]) for rest in RESTS]
+    expected = theirs._loglikelihood_tokens(requests, disable_tqdm=True)
+    found = ours._loglikelihood_tokens(requests, disable_tqdm=True)
+    for one, other in zip(found, expected, strict=True):
+        assert one == (pytest.approx(other[0], rel=1e-5), other[1])
+    asked = [
+        Instance("generate_until", {}, (text, {"until": ["\n\n"], "max_gen_toks": 20}), 0)
+        for text in (tokenizer.decode(START + rest) for rest in RESTS)
+    ]
+    assert ours.generate_until(asked, disable_tqdm=True) == (
+        theirs.generate_until(asked, disable_tqdm=True)
+    )

@@ -113,7 +113,7 @@ def test_wrong_values_are_told_before_the_first_job(cli: Cli, tmp_path: Path) ->
         "benchmarks=none", "hydra.sweep.dir=s",
     )  # fmt: skip
     assert done.returncode == 1
-    wrong = r"error: omega=1.7: must be in \[0, 1\]"
+    wrong = r"error: \d+ of 12: omega=1.7: must be in \[0, 1\]"
     told = done.stderr.splitlines()
     assert told[:4] == [
         "warning: omega=1.7: must be in [0, 1] "

@@ -189,6 +189,15 @@ def _is_whole(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (SINGLE_FILE, "pytorch_model.bin"))
 
 
+_answers: dict[tuple[Any, ...], Any] = {}
+_refusals: dict[tuple[Any, ...], Exception] = {}
+
+
+def forget_refusals() -> None:
+    """Ask again for what the hub did not give: it may only have been out of reach."""
+    _refusals.clear()
+
+
 def _info(
     repository: str,
     *,
@@ -196,28 +205,29 @@ def _info(
     revision: str | None = None,
     files_metadata: bool = False,
 ) -> Any:
-    """What the hub says of a repository; raises whatever its client raises."""
-    answer = _answer(repository, kind, revision, files_metadata)
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    """What the hub says of a repository; raises whatever its client raises.
 
-
-@cache
-def _answer(repository: str, kind: str, revision: str | None, files_metadata: bool) -> Any:
-    """Asked once: all jobs of a sweep take the same commit, and no refusal is waited for twice."""
+    Asked once in a process, so that all jobs of a sweep take the same commit; a refusal stands
+    until `forget_refusals`, so that a job waits for it once.
+    """
     from huggingface_hub import HfApi
 
-    try:
-        return HfApi().repo_info(
-            repository,
-            repo_type=kind,
-            revision=revision,
-            files_metadata=files_metadata,
-            timeout=10,
-        )
-    except Exception as error:
-        return error
+    question = (repository, kind, revision, files_metadata)
+    if question in _refusals:
+        raise _refusals[question]
+    if question not in _answers:
+        try:
+            _answers[question] = HfApi().repo_info(
+                repository,
+                repo_type=kind,
+                revision=revision,
+                files_metadata=files_metadata,
+                timeout=10,
+            )
+        except Exception as error:
+            _refusals[question] = error
+            raise
+    return _answers[question]
 
 
 @cache

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from aim_exp.evaluate.prefill import can_continue, has_rows, positions, prefill, select_rows
+from aim_exp.evaluate.prefill import (
+    can_continue,
+    has_rows,
+    positions,
+    prefill,
+    rows_are_independent,
+    select_rows,
+)
 
 LOOKBACK = 2
 """Tokens looked at beyond those of a stop sequence, which may come in other pieces; lm-eval's."""
@@ -70,9 +77,11 @@ def decode(
 
     `input_ids` [rows, tokens] are padded on the left; they come back with the answers, padded
     on the right. What cannot lose rows on the way (logits processors, caches that are more
-    than keys and values, positions that are more than a number) goes transformers' own way.
+    than keys and values, positions that are more than a number, rows that depend on each
+    other) goes transformers' own way.
     """
-    if len(logits_processor) or not _selectable(inputs, len(input_ids)):
+    selectable = rows_are_independent(model) and _selectable(inputs, len(input_ids))
+    if len(logits_processor) or not selectable:
         return model._sample(
             input_ids,
             logits_processor=logits_processor,
@@ -88,7 +97,9 @@ def decode(
     outputs, inputs = _prefill(model, input_ids, generation_config, inputs)
     with model._optimize_model_for_decode():
         while True:
-            inputs = model._update_model_kwargs_for_generation(outputs, inputs)
+            inputs = model._update_model_kwargs_for_generation(
+                outputs, inputs, is_encoder_decoder=False
+            )
             tokens = outputs.logits[:, -1].float().argmax(-1)
             input_ids = torch.cat([input_ids, tokens[:, None]], dim=-1)
             ended = stopping_criteria(input_ids, None)

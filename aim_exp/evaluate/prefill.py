@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+LENGTH_DEPENDENT = {"dynamic", "longrope"}
+"""Kinds of rotary embeddings whose frequencies follow the longest row of a pass."""
 WORTH_A_PASS = 0.1
 """Share of a batch's tokens that must be saved: a pass of its own costs something too."""
 
@@ -40,14 +42,20 @@ def can_continue(model: Any) -> bool:
         {"position_ids", "past_key_values", "logits_to_keep"} <= set(takes)
         and model._supports_default_dynamic_cache()
         and has_rows(empty_cache(model))
+        and rows_are_independent(model)
     )
+
+
+def rows_are_independent(model: Any) -> bool:
+    """Whether neither the other rows of a batch nor the passes so far change how a row is seen."""
+    rope = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, Mapping))]
+    return not any(kind.get("rope_type") in LENGTH_DEPENDENT for kind in kinds)
 
 
 def prefill(model: Any, prompts: Sequence[Sequence[int]], cache: DynamicCache) -> Prefilled:
     """Compute `prompts`, at least one token each, into the empty `cache`, a row for each."""
-    # A window counts the columns between the start and the rest of a shorter prompt.
-    windowless = all(type(layer) is DynamicLayer for layer in cache.layers)
-    depth = shared_depth(prompts) if windowless else 0
+    depth = shared_depth(prompts) if _is_windowless(model, cache) else 0
     mask = torch.ones((len(prompts), depth), dtype=torch.int64, device=model.device)
     if depth:
         starts: dict[tuple[int, ...], int] = {}
@@ -58,6 +66,12 @@ def prefill(model: Any, prompts: Sequence[Sequence[int]], cache: DynamicCache) -
     ids, own = padded([prompt[depth:] for prompt in prompts], "left", model.device)
     mask = torch.cat([mask, own], dim=1)
     return Prefilled(_forward(model, ids, mask, cache), mask)
+
+
+def _is_windowless(model: Any, cache: DynamicCache) -> bool:
+    """A window would count the columns between the start and the rest of a shorter prompt."""
+    local = "local" in getattr(model.config, "attention_layers", ())  # GPT-Neo's, in no cache
+    return not local and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def _forward(model: Any, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Any:
