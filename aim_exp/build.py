@@ -29,6 +29,7 @@ from aim_exp.merge import Given, MergeMethod
 from aim_exp.merge.method import number_problem
 from aim_exp.plan import MERGED, Plan, Recipe, make_plan
 from aim_exp.populations import PopulationSource
+from aim_exp.schema_errors import unknown_keys
 from aim_exp.store import Store
 from aim_exp.suite import build_suite
 from aim_exp.tracking import Tracker
@@ -102,6 +103,8 @@ def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
 
     Raises ConfigError that lists everything wrong, each `key=value: why; fix`.
     """
+    if unknown := unknown_keys(config):  # nothing can be built with them
+        raise ConfigError(unknown)
     problems = _missing(config) + _top_level(config)
     parts = {group: _instantiate(config, group, problems) for group in GROUPS}
     source: PopulationSource | None = parts["population"]

@@ -6,8 +6,19 @@ import difflib
 import re
 from collections.abc import Sequence
 
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
 from aim_exp.errors import AimError
-from aim_exp.schema import known_keys, known_options
+from aim_exp.records import INTERRUPTED
+from aim_exp.schema import known_options
+from aim_exp.schema_errors import unknown_key, wrong_type
 
 MOST_LINES = 6
 """Of an error that is not ours."""
@@ -20,31 +31,56 @@ def explain(error: BaseException) -> str:
     if isinstance(error, AimError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return INTERRUPTED
     return f"{type(error).__name__}: {first_lines(error)} (debug=true shows the traceback)"
 
 
 def first_lines(error: BaseException) -> str:
     """The words of an error of Hydra's and of its cause, without what is no help."""
+    if told := _unlike_schema(error):
+        return told
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
     text = "\n".join(lines)
-    if unknown := re.search(r"Key '(\w+)' (?:is )?not in", text):
-        key = next(
-            (line[10:].strip() for line in lines if line.startswith("full_key:")), unknown[1]
-        )
-        return f"{key}: there is no such key{_hint(unknown[1], known_keys()) or '; see --help'}"
     if unknown := re.search(r"Could not find '(\w+)/([^']+)'", text):
         options = known_options(unknown[1])
         hint = _hint(unknown[2], options)
         return f"{unknown[1]}={unknown[2]}: no such option{hint}; there are {', '.join(options)}"
+    if option := re.search(r"Could not load 'schema/([^']+)'", text):
+        return f"{option[1]}: no class for it; name it under OPTIONS in aim_exp/schema.py"
     if swept := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{swept[1]}: a comma makes a sweep, and that takes -m: python run.py -m {swept[1]}"
     if any(words in text for words in GRAMMAR):
         reason = next(line for line in lines if line)
         return f"{reason}; in quotes what holds brackets, braces or blanks: 'KEY={{a: 1, b: 2}}'"
-    unhelpful = ("full_key:", "object_type=", "Config search", "provider=")
-    told = [line for line in dict.fromkeys(lines) if line and not line.startswith(unhelpful)]
+    unhelpful = ("full_key:", "object_type=", "reference_type=", "Config search", "provider=")
+    text = re.sub(r"^Error merging override (.*)\n", r"\1: ", text)
+    told = [
+        line for line in dict.fromkeys(text.splitlines()) if line and not line.startswith(unhelpful)
+    ]
     return "\n".join(told[:MOST_LINES])
+
+
+def _unlike_schema(error: BaseException) -> str | None:
+    """The words for an unknown key or a value of another type than the schema's."""
+    cause = error if isinstance(error, OmegaConfBaseException) else _below(error)
+    if not isinstance(cause, OmegaConfBaseException):
+        return None
+    node, key, path = cause.parent_node, str(cause.key), cause.full_key or str(cause.key)
+    if not isinstance(node, DictConfig):
+        return None
+    told = None
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+        told = unknown_key(node, key, path)
+    elif isinstance(cause, ValidationError):
+        override = re.match(r"Error merging override \+*(.*)", str(error))
+        told = wrong_type(node, key, override[1] if override else f"{path}={cause.value}")
+    file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
+    return f"conf/{file[1]}.yaml: {told}" if told and file else told
+
+
+def _below(error: BaseException) -> BaseException | None:
+    """What an error of Hydra's was made from; it does not always say so with `from`."""
+    return error.__cause__ or error.__context__ if isinstance(error, HydraException) else None
 
 
 def _hint(word: str, known: Sequence[str]) -> str:

@@ -95,12 +95,6 @@ class BenchmarksConfig:
     allow_code_execution: bool = False  # code benchmarks run what the model wrote
 
 
-def known_keys() -> list[str]:
-    """Every key of the run, of a suite and of the options, without its group."""
-    nodes = (RunConfig, BenchmarksConfig, *OPTIONS.values())
-    return sorted({f.name for node in nodes for f in fields(node) if f.init})
-
-
 def known_options(group: str) -> list[str]:
     """The options of a group: the files in `conf/GROUP`, and in folders there."""
     folder = CONFIG_FOLDER / group
@@ -115,19 +109,23 @@ def register() -> None:
     store.store(group="schema", name="benchmarks", node=BenchmarksConfig)
     for option, built in OPTIONS.items():
         group, _, name = f"schema/{option}".rpartition("/")
-        store.store(group=group, name=name, node=_option(built))
+        store.store(group=group, name=name, node=_option(option, built))
     # The same for a run's folder and all that is named after it.
     OmegaConf.register_new_resolver(
         "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
     )
 
 
-def _option(built: type) -> type:
-    """A mutable dataclass with the fields of `built` and its import path as `_target_`."""
+def _option(option: str, built: type) -> type:
+    """A mutable dataclass with the fields of `built` and its import path as `_target_`.
+
+    Its `option`, as a person chooses it, is for errors.
+    """
     hints = get_type_hints(built)
     keys = [(f.name, _key_type(hints[f.name]), MISSING) for f in fields(built) if f.init]
     target = field(default=f"{built.__module__}.{built.__qualname__}")
-    return make_dataclass(built.__name__, [("_target_", str, target), *keys])
+    chosen = {"option": option.replace("/", "=")}
+    return make_dataclass(built.__name__, [("_target_", str, target), *keys], namespace=chosen)
 
 
 def _key_type(hint: Any) -> Any:

@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from conftest import ROOT
 from documentation import PAGES, Block, blocks
 
 CI = "run by .ci/run"
-LEFT_TO_CI = ("git clone", "pip install", "make test")
+PIP = "pip install -c constraints.txt -e ."
+LEFT_OUT = ("git clone", PIP, "make test")
+"""Done already, by a test of its own, by .ci/run."""
 HUB = "not run: needs the hub"
 MEASURES = "measures: run small"
 SMALL = {
@@ -37,12 +40,12 @@ def test_a_page(page: Path, tiny_cache: Path, tiny_population: Path, tmp_path: P
     shutil.copytree(tiny_cache, checkout / "outputs" / "cache")
     copy_models(tiny_population, checkout / "models")
     write_texts(checkout)
-    done = 0
+    done, wrote = 0, False
     for block in blocks(page):
         if block.path:
             write(checkout / block.path, block)
         elif block.language == "diff":
-            shell("patch -p1 --quiet", checkout, block, given=unified(block.text, checkout))
+            shell("patch -p1 --quiet", checkout, block, given=block.text)
         elif block.language == "bash" and block.note == HUB:
             for arguments in block.runs:
                 plan(arguments, checkout, block)
@@ -50,12 +53,23 @@ def test_a_page(page: Path, tiny_cache: Path, tiny_population: Path, tmp_path: P
             for words in block.commands:
                 shell(f"{shlex.join(words)} {SMALL[words[2].split('.')[-1]]}", checkout, block)
         elif block.language == "bash" and block.note in (None, CI):
-            kept = [line for line in block.text.splitlines() if not line.startswith(LEFT_TO_CI)]
+            kept = [line for line in block.text.splitlines() if not line.startswith(LEFT_OUT)]
             shell("\n".join(["set -e", *with_latest_sweep(kept, checkout)]), checkout, block)
         else:
             continue
         done += 1
+        wrote |= block.path is not None
+    if wrote:
+        shell("ruff check . && ruff format --check .", checkout, block)
     assert done or page.name == "glossary.md"
+
+
+def test_an_installation_without_make(tmp_path: Path) -> None:
+    block = next(b for b in blocks(ROOT / "README.md") if b.text.startswith(PIP))
+    checkout = copy_of_the_checkout(tmp_path / "checkout")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    shell(block.text, checkout, block, binaries=tmp_path / "venv" / "bin")
+    assert list(checkout.glob("outputs/runs/*/result.json"))
 
 
 def copy_of_the_checkout(folder: Path) -> Path:
@@ -92,29 +106,6 @@ def write(path: Path, block: Block) -> None:
     path.write_text(text)
 
 
-def unified(text: str, checkout: Path) -> str:
-    """The diff with the line numbers that its `@@` leave out."""
-    lines, out = text.splitlines(), []
-    source: list[str] = []
-    for index, line in enumerate(lines):
-        if line.startswith("--- a/"):
-            source = (checkout / line.removeprefix("--- a/")).read_text().splitlines()
-        if line != "@@":
-            out.append(line)
-            continue
-        hunk = []
-        for following in lines[index + 1 :]:
-            if following == "@@" or following.startswith("--- "):
-                break
-            hunk.append(following)
-        old = [part[1:] for part in hunk if part[:1] != "+"]
-        starts = [i for i in range(len(source)) if source[i : i + len(old)] == old]
-        assert len(starts) == 1, f"the diff's context is there {len(starts)} times: {old}"
-        new = [part for part in hunk if part[:1] != "-"]
-        out.append(f"@@ -{starts[0] + 1},{len(old)} +{starts[0] + 1},{len(new)} @@")
-    return "\n".join(out) + "\n"
-
-
 def with_latest_sweep(lines: list[str], checkout: Path) -> list[str]:
     """DATE_ID is the last sweep that ran; one that was only planned has no results."""
     done = sorted((checkout / "outputs" / "sweeps").glob("*/results.csv"))
@@ -129,9 +120,14 @@ def plan(arguments: list[str], checkout: Path, block: Block) -> None:
     shell(f"python run.py {shlex.join([*own, *tiny])}", checkout, block)
 
 
-def shell(script: str, checkout: Path, block: Block, given: str | None = None) -> None:
-    """Run it with this checkout's environment, and the copy's package in front of the installed."""
-    binaries = ROOT / ".venv" / "bin"
+def shell(
+    script: str,
+    checkout: Path,
+    block: Block,
+    given: str | None = None,
+    binaries: Path = ROOT / ".venv" / "bin",
+) -> None:
+    """Run it in an environment (this checkout's), the copy's package in front of the installed."""
     environment = {
         **os.environ,
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",

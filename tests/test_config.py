@@ -127,7 +127,8 @@ def test_tables_can_be_given_on_the_command_line() -> None:
 
 
 LAYERS = (
-    {"types", "keys", "errors", "aim", "pareto", "statistics", "compare", "merge", "console"},
+    {"types", "keys", "errors", "schema_errors", "aim", "pareto", "statistics", "compare", "merge",
+     "console"},
     {"store", "checkpoint", "calibration", "saliency", "streaming", "evaluate", "evaluators",
      "tracking", "records", "provenance", "embedded", "populations"},
     {"plan", "suite", "build", "scoring", "pipeline", "recording", "model_card"},
