@@ -1,7 +1,9 @@
 """Figures for papers: what they show is computed apart, and they can be read in one column."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from conftest import Cli
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from PIL import Image
 from records import record, shifted, write_all
 from test_tables import drawn
@@ -18,8 +20,9 @@ from test_tables import drawn
 from aim_exp import aim
 from aim_exp.records import read_record
 from aim_exp.report import draw_run, rebuild
-from aim_exp.report.canvas import save
+from aim_exp.report.canvas import save, settle
 from aim_exp.report.figures import CAPTIONS, draw
+from aim_exp.report.labels import place_labels
 from aim_exp.report.models import gain_estimate
 from aim_exp.report.plots import series
 from aim_exp.report.relaxation import (
@@ -33,7 +36,7 @@ from aim_exp.report.relaxation import (
 from aim_exp.report.relaxation_figures import draw_kept, draw_saliency
 from aim_exp.report.repeats import AVERAGE
 from aim_exp.report.results import collect
-from aim_exp.report.style import INPUTS, METHODS, WIDTH
+from aim_exp.report.style import GREY, INPUTS, METHODS, SHAPES, WIDTH, setting_marks
 from aim_exp.saliency import Saliency
 
 COLUMN = 3.3
@@ -80,6 +83,127 @@ def test_a_sweep_has_figures_of_aim_itself(sweep: Path) -> None:
     drawn_files = {path.stem for path in (sweep / "figures").glob("*.png")}
     assert drawn_files == {"saliency", "delta_kept"}
     assert drawn_files <= CAPTIONS.keys()
+
+
+def drawn_figures(directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """By name, as they are saved."""
+    found: dict[str, Figure] = {}
+
+    def keep(name: str, paint: Callable[[Figure], None], folder: Path) -> Path:
+        def paint_and_keep(figure: Figure) -> None:
+            paint(figure)
+            found[name] = figure
+
+        return save(name, paint_and_keep, folder)
+
+    monkeypatch.setattr("aim_exp.report.figures.save", keep)
+    draw(collect(directory), directory)
+    return found
+
+
+def legend_of(figure: Figure) -> list[str]:
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def settings_sweep(directory: Path, *omegas: float | None) -> Path:
+    methods, kept = ("ties", "dare_ties", "linear"), {"all": {"mean_r": 0.7, "delta_kept": 0.8}}
+    return write_all(
+        directory,
+        *(
+            record(method, omega, shifted(-0.02 * i), relaxation=kept if omega else {},
+                   method_settings={"density": density})
+            for i, method in enumerate(methods)
+            for density in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+            for omega in omegas
+        ),
+    )  # fmt: skip
+
+
+def test_settings_of_a_method_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Colour is the method, the mark is the setting; the legend names each once."""
+    figures = drawn_figures(settings_sweep(tmp_path, None, 0.4), monkeypatch)
+    assert figures.keys() == {"pareto_front", "omega_average", "omega_gain", "delta_kept"}
+    names = [
+        "ties",
+        "dare_ties",
+        "linear",
+        *(f"density={d}" for d in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)),
+    ]
+    for name, last in (("omega_average", "plain merge"), ("delta_kept", "mean r")):
+        assert legend_of(figures[name]) == [*names, last]
+        (plot,) = figures[name].axes
+        looks = {
+            (line.get_color(), line.get_marker(), line.get_fillstyle())
+            for line in plot.lines
+            if np.size(line.get_xdata()) and line.get_marker() not in ("None", "_", "|", ".")
+            and line.get_markerfacecolor() != "white"
+        }  # fmt: skip
+        assert len(looks) == 3 * 6
+    places = {
+        float(np.asarray(line.get_xdata())[0])
+        for line in figures["omega_average"].axes[0].lines
+        if np.size(line.get_xdata()) and line.get_marker() in SHAPES
+    }
+    assert len(places) == 2 * 3 * 6
+    texts = [text.get_text() for text in figures["omega_average"].axes[0].get_xticklabels()]
+    assert texts == ["0.4", "null"]
+
+
+def test_without_plain_merges_no_word_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = drawn_figures(settings_sweep(tmp_path, 0.2, 0.4), monkeypatch)
+    for figure in figures.values():
+        assert "plain merge" not in legend_of(figure)
+    texts = [text.get_text() for text in figures["omega_average"].axes[0].get_xticklabels()]
+    assert texts[-1] == "1"
+
+
+def test_the_typical_error_is_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    front = drawn_figures(relaxed_sweep(tmp_path), monkeypatch)["pareto_front"]
+    assert re.fullmatch(r"±1 standard error: x \d\.\d, y \d\.\d", legend_of(front)[-1])
+    (plot,) = front.axes
+    grey = [line for line in plot.lines if line.get_color() == GREY]
+    assert len(grey) == 6, "the error's point and four caps, and the legend's plain merge"
+    assert not any(np.isfinite(np.asarray(line.get_xdata(), float)).any() for line in grey)
+
+
+def test_marks_are_distinct() -> None:
+    marks = setting_marks(["", *(f"density={n}" for n in range(12))])
+    assert len({(mark.marker, mark.fill) for mark in marks.values()}) == len(marks) == 12
+
+
+def test_texts_lie_on_no_text_and_no_point(tmp_path: Path) -> None:
+    """Experts of three populations, close to one another, as in a real join."""
+    places = {
+        "instruct": ((26, 99), (21, 96), (9, 96)), "base": ((57, 50), (37, 45), (25, 45)),
+        "math": ((27, 43), (25, 42), (20, 42)), "code": ((94, 43), (95, 42), (96, 39)),
+    }  # fmt: skip
+    labels = [
+        (x, y, f"{name} [{number}]")
+        for name, spots in places.items()
+        for number, (x, y) in enumerate(spots, 1)
+    ]
+    found: list[Annotation] = []
+
+    def paint(figure: Figure) -> None:
+        plot = figure.subplots()
+        plot.set(xlim=(0, 105), ylim=(33, 105))
+        settle(figure)
+        points = [(x, y) for x, y, _ in labels]
+        place_labels(plot, labels, points, line=[(0, 99), (26, 99), (26, 43), (96, 43), (96, 33)])
+        texts = [note for note in plot.texts if note.get_text()]
+        boxes = [note.get_window_extent() for note in texts]
+        assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+        spots = plot.transData.transform(points)
+        assert not [spot for spot in spots if any(box.contains(*spot) for box in boxes)]
+        found.extend(note for note in texts if isinstance(note, Annotation))
+
+    save("labels", paint, tmp_path)
+    assert sorted(note.get_text() for note in found) == sorted(text for *_, text in labels)
 
 
 def test_without_the_cache_one_line_and_no_figure(sweep: Path, tmp_path: Path) -> None:
@@ -141,7 +265,9 @@ def test_seeds_are_one_curve(tmp_path: Path) -> None:
         drawn("e", record("ties", 0.4), 0),
     )
     dare, ties = series(collect(tmp_path))
-    assert (dare.name, ties.name) == ("dare_ties", "ties")
+    assert [(each.method, each.setting) for each in (dare, ties)] == [
+        ("dare_ties", ""), ("ties", ""),
+    ]  # fmt: skip
     assert dare.null
     assert len(dare.null.values(AVERAGE)) == 2
     (run,) = dare.runs

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aim_exp.report.files import write_atomically
-from aim_exp.report.style import HEIGHT, RC, WIDTH
+from aim_exp.report.style import GREY, HEIGHT, RC, WIDTH, Mark, method_style, setting_marks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 LEGEND_ROW = 0.15
 """Inches."""
+
+Line = tuple[str, str]
+"""A method and its setting; the setting is empty where nothing varies."""
 
 
 def save(name: str, paint: Callable[[Figure], None], folder: Path, *, vector: bool = True) -> Path:
@@ -62,3 +65,28 @@ def legend_below(figure: Figure, plot: Plot, *, last: Collection[str] = ()) -> N
         handles, names, loc="outside lower center", ncols=columns, columnspacing=1,
         handletextpad=0.4,
     )  # fmt: skip
+
+
+def colours_and_marks(
+    plot: Plot, lines: Iterable[Line], *, joined: bool
+) -> dict[Line, tuple[str, Mark]]:
+    """A colour for each method and a mark for each setting, which the legend names once each.
+
+    A method without settings keeps its own marker. `joined`: the points will be, by lines.
+    """
+    lines = list(dict.fromkeys(lines))
+    marks = setting_marks(setting for _, setting in lines)
+    styles = {}
+    for method, setting in lines:
+        colour, own = method_style(method)
+        styles[method, setting] = colour, marks.get(setting, Mark(own))
+    for method in dict.fromkeys(method for method, _ in lines):
+        colour, own = method_style(method)
+        marker = own if (method, "") in styles else ""
+        line = "-" if joined or not marker else ""
+        width = 1.2 if marker else 3.0  # a patch of colour
+        plot.plot([], [], color=colour, marker=marker, ls=line, lw=width, label=method)
+    for setting, mark in marks.items():
+        line = mark.dash if joined else ""
+        plot.plot([], [], color=GREY, linestyle=line, label=setting, **mark.style)
+    return styles

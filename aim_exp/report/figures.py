@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aim_exp.report.canvas import legend_below, save, settle
-from aim_exp.report.labels import emptiest_corner, place_labels
+from aim_exp.report.canvas import colours_and_marks, legend_below, save, settle
+from aim_exp.report.labels import place_labels
 from aim_exp.report.plots import Axes, Front, Point, Series, front, series
 from aim_exp.report.relaxation import profiles, saliency_spread
 from aim_exp.report.relaxation_figures import draw_kept, draw_saliency
-from aim_exp.report.repeats import AVERAGE, GAIN, Repeats, Spread
+from aim_exp.report.repeats import AVERAGE, GAIN, Repeats, Spread, seeds_repeat
 from aim_exp.report.results import Results
-from aim_exp.report.style import INK, LINE_STYLES, method_style
+from aim_exp.report.style import GREY, INK, Mark, method_style
+from aim_exp.report.summary import path_words, plain_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -23,11 +26,9 @@ FOLDER = "figures"
 FRONT = "pareto_front"
 CAPTIONS = {
     FRONT: "Two benchmarks in conflict. The line is the front; what it dominates is faded. "
-    "Thin lines lead from a plain merge (hollow) through its runs with AIM (filled), from "
-    "weak to strong relaxation.",
-    "omega_average": "Average score against omega. Dashed: the plain merge (omega null, which "
-    "omega 1 equals). Bars: one standard error over the benchmark items; faint dots: one seed "
-    "each, around their mean.",
+    "Standard error over the benchmark items: the median of all points.",
+    "omega_average": "Average score against omega. Bars: one standard error over the benchmark "
+    "items.",
     "omega_gain": "Hypervolume gain over base and the merged experts against omega, drawn like the "
     "average. Bars: one standard error, by a parametric bootstrap of all scores.",
     "saliency": "The saliency s of base's input channels, by what reads them. Above: channels in "
@@ -37,21 +38,31 @@ CAPTIONS = {
     "by kind of module. Grey: the mean of r, what would be kept of a difference that lies on all "
     "channels alike.",
 }
-"""By file name, what the report says below a figure."""
+"""By file name, what the report says below a figure whatever the runs are."""
 Painter = Callable[["Figure"], None]
-PLAIN, LINE, ERROR = NO_METHODS = ("plain merge", "front", "±1 standard error (median)")
+PLAIN, LINE, ERROR = "plain merge", "front", "±1 standard error"
 """Entries of the legends that name no method; they come last."""
 UNITS = {AVERAGE: ("average score (%)", 100.0), GAIN: ("hypervolume gain", 1.0)}
 """An axis's text, and the factor of what it shows."""
-SHIFT = 0.008
-"""Between neighbouring curves, in omega, and at most `SPREAD` over all."""
-SPREAD = 0.04
+SHIFT = 0.06
+"""Between neighbouring curves, and at most `SPREAD` over all; of the least step along the axis."""
+SPREAD = 0.6
+BARS = {"markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
 
 
 def draw(results: Results, directory: Path, axes: Axes | None = None) -> list[Path]:
     """Draw what there is to draw into `directory/figures`; returns the PNG files."""
     painters = {**_front(results, axes), **_omega(results), **_relaxation(results)}
     return [save(name, paint, directory / FOLDER) for name, paint in painters.items()]
+
+
+def captions(results: Results) -> dict[str, str]:
+    """By file name, what the report says below a figure: only of what these runs have."""
+    dots = "Faint dots: one seed each, around their mean." if seeds_repeat(results) else ""
+    more = {FRONT: [path_words(results)], "omega_average": [plain_words(results), dots]}
+    return {
+        name: " ".join(filter(None, [text, *more.get(name, [])])) for name, text in CAPTIONS.items()
+    }
 
 
 def draw_front(results: Results, directory: Path, *, vector: bool = True) -> Path | None:
@@ -98,8 +109,8 @@ def _draw_front(figure: Figure, plane: Front) -> None:
     _draw_merged(plot, plane)
     plot.set(xlim=plot.get_xlim(), ylim=plot.get_ylim())  # what follows must not move them
     stairs = _draw_front_line(plot, plane)
-    _draw_typical_error(plot, plane)
-    legend_below(figure, plot, last=NO_METHODS)
+    error = _name_typical_error(plot, plane)
+    legend_below(figure, plot, last=(PLAIN, LINE, error))
     settle(figure)  # texts can be measured from here on
     place_labels(
         plot,
@@ -138,58 +149,110 @@ def _draw_merged(plot: Plot, plane: Front) -> None:
         _hollow_in_legend(plot)
 
 
-def _draw_typical_error(plot: Plot, plane: Front) -> None:
-    """One cross for all points: bars on each would hide them."""
-    points = (*plane.members, *plane.merged)
-    errors = [(p.x.stderr, p.y.stderr) for p in points]
+def _name_typical_error(plot: Plot, plane: Front) -> str:
+    """One for all points, in the legend only: bars on each would hide them. Returns its entry."""
+    errors = [(p.x.stderr, p.y.stderr) for p in (*plane.members, *plane.merged)]
     known = [(100 * x, 100 * y) for x, y in errors if x is not None and y is not None]
     if not known:
-        return
+        return ""
     wide, high = (sorted(values)[len(values) // 2] for values in zip(*known, strict=True))
-    x, y = emptiest_corner(plot, [_at(point) for point in points], (wide, high))
+    name = f"{ERROR}: x {wide:.1f}, y {high:.1f}"
+    nowhere = float("nan")
     plot.errorbar(
-        x, y, xerr=wide, yerr=high, color="#888888", linewidth=0.8, capsize=1.5, zorder=1,
-        label=ERROR,
-    )  # fmt: skip
+        nowhere, nowhere, xerr=wide, yerr=high, color=GREY, linewidth=0.8, capsize=1.5, label=name
+    )
+    return name
 
 
 def _draw_series(figure: Figure, drawn: Sequence[Series], quantity: str) -> None:
     plot = figure.subplots()
-    plot.set(xlabel="omega", ylabel=UNITS[quantity][0], xlim=(-0.03, 1.06))
-    plot.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "0.2", "0.4", "0.6", "0.8", "null"])
+    drawn = [each for each in drawn if _known(each.runs, quantity) or _known([each.null], quantity)]
+    axis = _omega_axis(plot, drawn)
+    plot.set_ylabel(UNITS[quantity][0])
+    lines = [(each.method, each.setting) for each in drawn]
+    styles = colours_and_marks(plot, lines, joined=len(axis.places) > 1)
+    nulls = [None, *(each.null for each in drawn)]
     for number, each in enumerate(drawn):
-        same_method = [other for other in drawn[:number] if other.method == each.method]
-        line = LINE_STYLES[len(same_method) % len(LINE_STYLES)]
-        step = min(SHIFT, SPREAD / len(drawn))
-        shift = step * (number - (len(drawn) - 1) / 2)  # or error bars would hide one another
-        _draw_line(plot, each, line, shift, quantity)
-    if any(each.null for each in drawn):
+        shift = axis.shift(number, len(drawn))
+        colour, mark = styles[each.method, each.setting]
+        _draw_runs(plot, axis, each.runs, shift, quantity, colour, mark)
+        if each.null is not nulls[number]:  # settings of AIM share one, and follow one another
+            _draw_null(plot, axis.null + shift, each.null, quantity, colour, mark)
+    if any(_known([each.null], quantity) for each in drawn):
         _hollow_in_legend(plot, line="--")
-    legend_below(figure, plot, last=NO_METHODS)
+    legend_below(figure, plot, last=[PLAIN])
 
 
-def _draw_line(plot: Plot, each: Series, line: str, shift: float, quantity: str) -> None:
-    """Runs joined by a line with error bars; the plain merge dashed, its own bar at the right."""
-    colour, marker = method_style(each.method)
-    style = {"color": colour, "marker": marker, "markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
-    places = [((run.first.record.omega or 0.0) + shift, run) for run in each.runs]
-    known = [(x, run, spread) for x, run in places if (spread := run.spread(quantity))]
-    if known:
-        xs, runs, spreads = zip(*known, strict=True)
+@dataclass(frozen=True)
+class _OmegaAxis:
+    """Where runs stand: at their omega, but at even steps where there is only one."""
+
+    places: Mapping[float, float]
+    null: float
+    """The place of the plain merges, which omega 1 equals."""
+    step: float
+    """The least between two places."""
+
+    def shift(self, number: int, count: int) -> float:
+        """Of one of `count` curves, or their points would hide one another."""
+        return min(SHIFT, SPREAD / count) * self.step * (number - (count - 1) / 2)
+
+
+def _omega_axis(plot: Plot, drawn: Sequence[Series]) -> _OmegaAxis:
+    omegas = sorted({run.first.record.omega or 0.0 for each in drawn for run in each.runs})
+    plain = any(each.null for each in drawn)
+    plot.set_xlabel("omega")
+    if len(omegas) < 2:
+        plot.set_xlim(-0.5, 0.5 + len(omegas) * plain)
+        names = [*(f"{omega:g}" for omega in omegas), *(["null"] if plain else [])]
+        plot.set_xticks(range(len(names)), names)
+        return _OmegaAxis(dict.fromkeys(omegas, 0.0), float(len(omegas)), 1.0)
+    places = sorted({*omegas, 1.0} if plain else omegas)
+    step = min(after - before for before, after in pairwise(places))
+    room = max(0.03, step * SPREAD / 2)
+    plot.set_xlim(min(0.0, *omegas) - room, 1 + room)
+    plot.set_xticks(
+        [0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "0.2", "0.4", "0.6", "0.8", "null" if plain else "1"]
+    )
+    return _OmegaAxis({omega: omega for omega in omegas}, 1.0, step)
+
+
+def _draw_runs(
+    plot: Plot, axis: _OmegaAxis, runs: Sequence[Repeats], shift: float, quantity: str,
+    colour: str, mark: Mark,
+) -> None:  # fmt: skip
+    """Joined by a line, with error bars."""
+    known = _known(runs, quantity)
+    if not known:
+        return
+    xs = [axis.places[run.first.record.omega or 0.0] + shift for run, _ in known]
+    spreads = [spread for _, spread in known]
+    plot.errorbar(
+        xs, [_mean(s, quantity) for s in spreads], _bars(spreads, quantity), linestyle=mark.dash,
+        color=colour, **BARS, **mark.style,
+    )  # fmt: skip
+    for x, (run, _) in zip(xs, known, strict=True):
+        _draw_seeds(plot, x, run, quantity, colour)
+
+
+def _draw_null(
+    plot: Plot, x: float, null: Repeats | None, quantity: str, colour: str, mark: Mark
+) -> None:
+    """A plain merge: hollow, with a bar, and dashed through the whole plot."""
+    for run, spread in _known([null], quantity):
+        mean = _mean(spread, quantity)
+        plot.axhline(mean, color=colour, linestyle="--", linewidth=0.8, alpha=0.8)
         plot.errorbar(
-            xs, [_mean(s, quantity) for s in spreads], _bars(spreads, quantity), linestyle=line,
-            label=each.name, **style,
+            x, mean, _bars([spread], quantity), linestyle="", color=colour, marker=mark.marker,
+            markerfacecolor="white", **BARS,
         )  # fmt: skip
-        for x, run in zip(xs, runs, strict=True):
-            _draw_seeds(plot, x, run, quantity, colour)
-    null = each.null and each.null.spread(quantity)
-    if each.null and null:
-        plot.axhline(_mean(null, quantity), color=colour, linestyle="--", linewidth=0.8, alpha=0.8)
-        plot.errorbar(
-            1 + shift, _mean(null, quantity), _bars([null], quantity), linestyle="",
-            markerfacecolor="white", label="" if known else each.name, **style,
-        )  # fmt: skip
-        _draw_seeds(plot, 1 + shift, each.null, quantity, colour)
+        _draw_seeds(plot, x, run, quantity, colour)
+
+
+def _known(runs: Sequence[Repeats | None], quantity: str) -> list[tuple[Repeats, Spread]]:
+    """Those that have the quantity."""
+    found = [(run, run.spread(quantity)) for run in runs if run]
+    return [(run, spread) for run, spread in found if spread]
 
 
 def _draw_seeds(plot: Plot, x: float, run: Repeats, quantity: str, colour: str) -> None:
@@ -209,7 +272,7 @@ def _bars(spreads: Sequence[Spread], quantity: str) -> list[float] | None:
 
 def _hollow_in_legend(plot: Plot, line: str = "") -> None:
     plot.plot(
-        [], [], "o", color="#888888", markerfacecolor="white", linestyle=line, linewidth=0.8,
+        [], [], "o", color=GREY, markerfacecolor="white", linestyle=line, linewidth=0.8,
         label=PLAIN,
     )  # fmt: skip
 

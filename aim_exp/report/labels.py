@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
+from aim_exp.report.style import GREY
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Annotation
@@ -16,13 +18,21 @@ Place = tuple[float, float]
 Offset = tuple[float, float, Literal["left", "center", "right"], Literal["top", "center", "bottom"]]
 
 # Around the point, in points: right and left first, then above and below, then the corners.
-OFFSETS: tuple[Offset, ...] = (
+BESIDE: tuple[Offset, ...] = (
     (6, 0, "left", "center"), (-6, 0, "right", "center"), (0, 6, "center", "bottom"),
     (0, -6, "center", "top"), (5, 5, "left", "bottom"), (-5, 5, "right", "bottom"),
     (5, -5, "left", "top"), (-5, -5, "right", "top"),
 )  # fmt: skip
-CLEARANCE = 3
+FARTHER = (2.0, 3.0, 4.5)
+"""Times as far, with a line to the point: where there is no room beside it."""
+ALONG = (0.4, 0.55, 0.7, 0.85, 1.0)
+"""Parts of such a line that nothing should lie on."""
+POINT, CLEARANCE = 7, 3
 """Pixels kept free around points and lines."""
+OUTSIDE = 2.0
+"""Cost of a pixel beyond the frame; of one that is covered: 1."""
+FAR = 0.5
+"""Cost of a point of distance."""
 
 
 def place_labels(
@@ -37,17 +47,44 @@ def place_labels(
     """
     spots = plot.transData.transform(list(points)).tolist()
     corners = plot.transData.transform(list(line)).tolist()
-    taken = [_box_around(spot, spot) for spot in spots]
-    taken += [_box_around(start, end) for start, end in pairwise(corners)]
-    for x, y, text in labels:
-        candidates = [_note(plot, (x, y), text, offset) for offset in OFFSETS]
-        boxes = [note.get_window_extent() for note in candidates]
-        costs = [_covered(box, taken, plot.bbox) for box in boxes]
-        best = costs.index(min(costs))
-        taken.append(boxes.pop(best))
-        candidates.pop(best)
-        for note in candidates:
-            note.remove()
+    taken = [_box_around(spot, spot, POINT) for spot in spots]
+    taken += [_box_around(start, end, CLEARANCE) for start, end in pairwise(corners)]
+    for x, y, text in sorted(labels):  # texts at the left edge have the least room
+        best = _best_offset(plot, (x, y), text, taken)
+        note = _note(plot, (x, y), text, best)
+        taken.append(note.get_window_extent().padded(CLEARANCE))
+        if best not in BESIDE:
+            _lead(plot, (x, y), best)
+            taken += _trail(plot, (x, y), best)
+
+
+def _best_offset(plot: Axes, place: Place, text: str, taken: Sequence[Bbox]) -> Offset:
+    def cost(offset: Offset) -> float:
+        note = _note(plot, place, text, offset)
+        box = note.get_window_extent()
+        note.remove()
+        trail = [] if offset in BESIDE else _trail(plot, place, offset)
+        covered = sum(_overlap(part, other) for part in (box, *trail) for other in taken)
+        outside = box.width * box.height - _overlap(box, plot.bbox)
+        return covered + OUTSIDE * outside + FAR * math.hypot(*offset[:2])
+
+    farther = [_farther(offset, times) for times in FARTHER for offset in BESIDE]
+    return min((*BESIDE, *farther), key=cost)
+
+
+def _farther(offset: Offset, times: float) -> Offset:
+    dx, dy, across, up = offset
+    return times * dx, times * dy, across, up
+
+
+def _trail(plot: Axes, place: Place, offset: Offset) -> list[Bbox]:
+    """What the line from a point to its text lies on, but for its beginning."""
+    x, y = plot.transData.transform(place).tolist()
+    figure = plot.get_figure(root=True)
+    assert figure, "texts are placed in a figure"
+    pixels = figure.dpi / 72
+    steps = [(x + part * offset[0] * pixels, y + part * offset[1] * pixels) for part in ALONG]
+    return [_box_around(step, step, CLEARANCE) for step in steps]
 
 
 def _note(plot: Axes, place: Place, text: str, offset: Offset) -> Annotation:
@@ -57,30 +94,16 @@ def _note(plot: Axes, place: Place, text: str, offset: Offset) -> Annotation:
     )
 
 
-def emptiest_corner(plot: Axes, points: Sequence[Place], half_size: Place) -> Place:
-    """Where a thing of `half_size` fits into a corner, farthest from all points (data units)."""
-    to_axes = plot.transData - plot.transAxes
-    origin, tip = to_axes.transform([(0.0, 0.0), half_size])
-    margin = tip - origin + 0.03
-    corners = [(x, y) for x in (margin[0], 1 - margin[0]) for y in (margin[1], 1 - margin[1])]
-    places = to_axes.transform(list(points)).tolist()
-    x, y = to_axes.inverted().transform(
-        max(corners, key=lambda corner: min(math.dist(corner, place) for place in places))
-    )
-    return float(x), float(y)
+def _lead(plot: Axes, place: Place, offset: Offset) -> None:
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
+    plot.annotate("", place, offset[:2], textcoords="offset points", arrowprops=line, zorder=3)
 
 
-def _box_around(first: Place, second: Place) -> Bbox:
+def _box_around(first: Place, second: Place, room: float) -> Bbox:
     from matplotlib.transforms import Bbox
 
     (x0, x1), (y0, y1) = sorted((first[0], second[0])), sorted((first[1], second[1]))
-    return Bbox.from_extents(x0 - CLEARANCE, y0 - CLEARANCE, x1 + CLEARANCE, y1 + CLEARANCE)
-
-
-def _covered(box: Bbox, taken: Sequence[Bbox], frame: BboxBase) -> float:
-    """How much of what is taken `box` hides, in pixels; leaving the frame counts as well."""
-    inside = _overlap(box, frame)
-    return sum(_overlap(box, other) for other in taken) + box.width * box.height - inside
+    return Bbox.from_extents(x0 - room, y0 - room, x1 + room, y1 + room)
 
 
 def _overlap(first: BboxBase, second: BboxBase) -> float:

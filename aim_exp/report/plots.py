@@ -67,7 +67,8 @@ class Series:
     """A method against omega, other seeds taken together; `null` is its plain merge."""
 
     method: str
-    name: str
+    setting: str
+    """What else varies; empty if nothing."""
     runs: tuple[Repeats, ...]
     """In the order of omega."""
     null: Repeats | None
@@ -192,11 +193,11 @@ def _series(study: Study) -> Iterator[Series]:
     for merge in study.merges:
         lines: dict[str, list[Repeats]] = {}
         for repeats in merge.relaxed:
-            lines.setdefault(study.label(repeats.first, leave_out=("omega",)), []).append(repeats)
+            lines.setdefault(study.setting(repeats.first), []).append(repeats)
         if not lines:
-            lines = {study.label(merge.first, leave_out=("omega",)): []}
-        for name, runs in lines.items():
-            yield Series(merge.first.record.method, name, tuple(runs), merge.plain)
+            lines = {study.setting(merge.first): []}
+        for setting, runs in lines.items():
+            yield Series(merge.first.record.method, setting, tuple(runs), merge.plain)
 
 
 def _key(results: Results, job: Job, leave_out: Sequence[str]) -> tuple[str | None, ...]:

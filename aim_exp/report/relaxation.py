@@ -56,8 +56,8 @@ class Profile:
     """What AIM left of a merge's delta, by kind of module and `ALL`; means over seeds."""
 
     method: str
-    name: str
-    """The method and what else varies, omega apart."""
+    setting: str
+    """What else varies, omega apart; empty if nothing."""
     omega: float
     kept: Mapping[str, float]
     """Norm of the delta after AIM over before."""
@@ -156,7 +156,7 @@ def _profile(study: Study, repeats: Repeats) -> Profile:
     assert record.omega is not None, "a run with AIM has an omega"
     return Profile(
         method=record.method,
-        name=study.label(repeats.first, leave_out=("omega",)),
+        setting=study.setting(repeats.first),
         omega=record.omega,
         kept=_means(repeats, "delta_kept"),
         mean_r=_means(repeats, "mean_r"),

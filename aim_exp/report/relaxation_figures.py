@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aim_exp.report.canvas import legend_below
+from aim_exp.report.canvas import colours_and_marks, legend_below
 from aim_exp.report.relaxation import ALL, Profile, SaliencySpread, kinds_shown
-from aim_exp.report.style import INK, INPUTS, LINE_STYLES, method_style
+from aim_exp.report.style import INK, INPUTS, LINE_STYLES, Mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ROW = 0.155
 """Inches for a kind of module."""
+PLACE = 0.022
+"""Inches at least for each of the places in a row."""
 DODGE = 0.7
 """Of a row's height, over which what is in it is spread."""
 LEAST = 1e-3
@@ -103,11 +105,16 @@ def _line(row: int) -> dict:
 
 
 def draw_kept(figure: Figure, profiles: Sequence[Profile]) -> None:
-    """A row for each kind of module, and in it a place for each method; omegas above."""
+    """A row for each kind of module, and in it a place for each method and setting; omegas above.
+
+    Each has its own height in a row, or markers would hide one another.
+    """
     kinds = kinds_shown(profiles)
-    names = list(dict.fromkeys(profile.name for profile in profiles))
-    figure.set_figheight(ROW * (len(kinds) + 1) + 0.95)
+    lines = list(dict.fromkeys((profile.method, profile.setting) for profile in profiles))
+    row = max(ROW, PLACE * len(lines) / DODGE)
+    figure.set_figheight(row * (len(kinds) + 1) + 0.95)
     plot = figure.subplots()
+    styles = colours_and_marks(plot, lines, joined=False)
     plot.set_yticks(range(-1, len(kinds)), ["omega", *kinds])
     plot.tick_params(axis="y", length=0)
     plot.set(ylim=(len(kinds) - 0.4, -1.6), xlabel="share of the delta kept")
@@ -115,21 +122,21 @@ def draw_kept(figure: Figure, profiles: Sequence[Profile]) -> None:
     plot.axhline(0.5, color=INK, linewidth=0.4)
     _draw_mean_r(plot, profiles, kinds)
     for profile in profiles:
-        _draw_profile(plot, profile, kinds, names)
+        line = profile.method, profile.setting
+        shift = DODGE * ((lines.index(line) + 0.5) / len(lines) - 0.5)
+        _draw_profile(plot, profile, kinds, styles[line], shift)
     _name_omegas(plot, profiles)
     legend_below(figure, plot, last=[MEAN_R])
 
 
-def _draw_profile(plot: Plot, profile: Profile, kinds: Sequence[str], names: Sequence[str]) -> None:
-    """Each name has its own height in a row, or markers would hide one another."""
-    colour, marker = method_style(profile.method)
-    number = names.index(profile.name)
-    shift = DODGE * ((number + 0.5) / len(names) - 0.5)
+def _draw_profile(
+    plot: Plot, profile: Profile, kinds: Sequence[str], style: tuple[str, Mark], shift: float
+) -> None:
+    colour, mark = style
     rows = [row for row, kind in enumerate(kinds) if kind in profile.kept]
-    _, labels = plot.get_legend_handles_labels()
     plot.plot(
-        [profile.kept[kinds[row]] for row in rows], [row + shift for row in rows], marker,
-        color=colour, markersize=3, label="" if profile.name in labels else profile.name,
+        [profile.kept[kinds[row]] for row in rows], [row + shift for row in rows], linestyle="",
+        color=colour, markersize=4, markeredgewidth=0.5, **mark.style,
     )  # fmt: skip
 
 

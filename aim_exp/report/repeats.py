@@ -12,7 +12,7 @@ from aim_exp.keys import canonical_json
 from aim_exp.records import RunRecord
 from aim_exp.report.models import Estimate, Model, gain_estimate
 from aim_exp.report.results import Job, Results
-from aim_exp.report.settings import label, short_name
+from aim_exp.report.settings import as_words, label, short_name
 
 SEEDS = ("seed", "population.seed", "calibration.seed")
 """Settings whose values are draws, not choices."""
@@ -117,6 +117,11 @@ class Study:
         hidden = (*leave_out, *SETTING)
         return label(job.settings, [name for name in self.varying if not _begins(name, hidden)])
 
+    def setting(self, job: Job) -> str:
+        """What varies beside method, omega and seeds: `density=0.2, scaling=uniform`."""
+        names = [name for name in self.varying if name not in ("method", "omega")]
+        return as_words({name: job.settings[name] for name in names if name in job.settings})
+
     def relaxation(self, job: Job) -> str:
         """What varies in how AIM was applied: `omega=0.4, scaling=uniform`; empty if nothing."""
         names = [name for name in self.varying if _begins(name, AIM_SETTINGS)]
@@ -145,6 +150,11 @@ def studies(results: Results, jobs: Iterable[Job] | None = None) -> list[Study]:
         )
         for group in groups.values()
     ]
+
+
+def seeds_repeat(results: Results) -> bool:
+    """Whether any model was drawn with several seeds."""
+    return any(len(each.jobs) > 1 for study in studies(results) for each in study.repeats)
 
 
 def draws(jobs: Iterable[Job]) -> tuple[Job, ...]:
