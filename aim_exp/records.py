@@ -12,6 +12,8 @@ from typing import Any
 from aim_exp.errors import AimError
 
 SCHEMA_VERSION = 1
+INTERRUPTED = "interrupted"
+"""The error of a run that was ended by Ctrl-C."""
 FILE_NAME = "result.json"
 
 

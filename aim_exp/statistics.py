@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-"""Of every interval; a claim holds where its p lies below 1 - LEVEL."""
+"""Of every interval; a claim holds where its p lies below 1 - LEVEL and 0 outside its interval."""
 RESAMPLES = 10_000
 """No p is below 1 / 10 001, so that Holm over hundreds of rows can still reject."""
 SEED = 0

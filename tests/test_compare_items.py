@@ -15,13 +15,13 @@ from aim_exp.pareto import hypervolume_gain
 from aim_exp.records import RunRecord
 from aim_exp.report.__main__ import main
 from aim_exp.report.compare.comparability import doubts
-from aim_exp.report.compare.comparison import Verdict, compare_runs
+from aim_exp.report.compare.comparison import Difference, Verdict, compare_runs
 from aim_exp.report.compare.halves import choices
 from aim_exp.report.compare.twins import find_twins, parse_against, parse_names
 from aim_exp.report.methods_paragraph import methods_paragraph
 from aim_exp.report.notes import notes
 from aim_exp.report.results import collect
-from aim_exp.statistics import mcnemar
+from aim_exp.statistics import PairedTest, mcnemar
 
 MEMBERS = {"base": 0.3, "a": 0.5}
 
@@ -250,6 +250,15 @@ def test_other_models_are_no_twins(tmp_path):
 
 
 # Doubts
+
+
+def test_a_claim_needs_the_interval_too():
+    def verdict(low: float, high: float) -> Verdict:
+        return Difference("x", 0.2, PairedTest(0.2, low, high, 1e-4), adjusted_p=1e-3).verdict
+
+    assert verdict(0.1, 0.3) == Verdict.ABOVE
+    assert verdict(0.0, 0.3) == verdict(-0.1, 0.3) == Verdict.NOISE
+    assert verdict(0.0004, 0.3) == Verdict.NOISE, "0.0, as printed"
 
 
 def protocol(**changed):

@@ -157,6 +157,20 @@ def test_controls_are_told_apart_where_there_are_several_scalings(tmp_path):
     assert "control of the saliency: uniform, shuffled" in page.text
 
 
+def test_whatever_varies_is_a_filter_if_its_values_are_few(tmp_path):
+    runs = [
+        record("ties", 0.4, shifted(0.001 * seed), seed=seed, method_settings={"density": density})
+        for seed in range(9)
+        for density in (0.2, 0.5)
+    ]
+    page = page_of(write_all(tmp_path, *runs))
+    assert [a["data-filter"] for a in page.named("fieldset")] == ["density"], "9 seeds are many"
+    rows = [a for name, a in page.elements if name == "tr" and "data-density" in a]
+    assert {a["data-density"] for a in rows} == {"0.2", "0.5"}
+    page = page_of(write_all(tmp_path / "few", *runs[:4]))
+    assert [a["data-filter"] for a in page.named("fieldset")] == ["density", "seed"]
+
+
 def test_one_scaling_is_no_filter(tmp_path):
     page = page_of(write_all(tmp_path, *controls("identity")))
     assert [a["data-filter"] for a in page.named("fieldset")] == ["omega"]

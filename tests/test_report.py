@@ -28,6 +28,7 @@ from records import (
 from aim_exp.errors import AimError
 from aim_exp.report import draw_run, due, rebuild, refresh, show_sweep
 from aim_exp.report.__main__ import main
+from aim_exp.report.figures import captions as figure_captions
 from aim_exp.report.plots import curves, front
 from aim_exp.report.results import collect
 from aim_exp.report.style import METHODS, method_style
@@ -188,6 +189,58 @@ def test_command_joins_directories(tmp_path, capsys):
     assert (out / "figures" / "pareto_front.pdf").exists()
     assert "3 jobs, 2 scored, 1 failed" in capsys.readouterr().out
     assert not (first / "results.csv").exists()
+
+
+def test_a_joined_report_has_a_place_of_its_own(tmp_path, capsys):
+    first = write_all(tmp_path / "a", record(omega=None))
+    second = write_all(tmp_path / "b", record())
+    refresh(first)
+    before = {path: path.read_bytes() for path in sorted(first.rglob("*")) if path.is_file()}
+    assert main([str(first), str(second)]) == 0
+    (joined,) = set(tmp_path.iterdir()) - {first, second}
+    assert str(joined) in capsys.readouterr().out
+    assert [row["job"] for row in rows_of(joined)] == ["a/0", "b/0"]
+    assert main([str(second), str(first)]) == 0, "the same directories, the same place"
+    assert main([str(first), f"{first}/"]) == 0, "one directory, named twice"
+    assert set(tmp_path.iterdir()) == {first, second, joined}
+    assert before.keys() == {path for path in first.rglob("*") if path.is_file()}
+    assert main([str(first), str(joined)]) == 0, "a report is no run"
+
+
+def test_a_join_is_told_in_short_names_with_their_key(tmp_path):
+    first, second = (tmp_path / f"2026-01-0{day}_a_name_for_people_to_read" for day in (1, 2))
+    write_all(first, record(omega=None), record())
+    other = {name: {key: value / 2 for key, value in scores.items()}
+             for name, scores in record().population_scores.items()}  # fmt: skip
+    write_all(second, record(population_scores=other))
+    rebuild(collect(tmp_path), tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert f"- S1: jobs of `{first.name}`" in page
+    assert "- base [2]: tiny (1 job: S2/0)" in page
+    assert "| S2/0 | [2] | ties |" in page
+    assert f"{first.name}/" not in page.replace(f"`{first.name}`", "")
+
+
+@pytest.mark.parametrize(
+    ("omegas", "said", "unsaid"),
+    [
+        ((None, 0.4), ["from a plain merge (hollow)", "Dashed: the plain merge", "Change:"], []),
+        ((0.2, 0.4), ["Thin lines lead through"], ["plain merge", "Change:", "ithout"]),
+        ((None,), ["Dashed: the plain merge"], ["Thin lines", "Change:", "with AIM", "faint"]),
+    ],
+    ids=["both", "only AIM", "only plain"],
+)
+def test_captions_speak_of_what_there_is(omegas, said, unsaid, tmp_path):
+    directory = write_all(tmp_path, *(record(omega=omega) for omega in omegas))
+    refresh(directory)
+    captions = " ".join(figure_captions(collect(directory)).values())
+    page = (directory / "report.html").read_text().split("</main>")[0]
+    legends = " ".join(page.split("<figcaption>")[1:])
+    table = (directory / "tables" / "scores.md").read_text().splitlines()[0]
+    assert all(words in captions + table for words in said)
+    assert not any(words in captions + table for words in unsaid)
+    assert ("plain merge" in legends) is (None in omegas)
+    assert "dots" not in captions, "no seed was swept"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +26,13 @@ DESCRIPTION = """\
 Make the report of some runs again: results.csv, report.md, report.html and
 figures/, and print their table. DIR is a run, a sweep, or any folder of them;
 several are joined, and a run that stands in several, with the same results, is
-listed once.
+listed once. The report of one DIR is written into it, that of several into
+joined-ID beside the first: the reports of each stay as they are.
 
 Every run is compared with its twin on the same benchmark items, the run that
 differs in --against only: the difference, its 95 % interval, p, and p adjusted
-for the number of comparisons (Holm). "above" and "below" are claims that hold;
-"noise" is none.
+for the number of comparisons (Holm). "above" and "below" are claims that hold,
+by the adjusted p and by an interval that leaves out 0; "noise" is none.
 """
 EPILOG = """\
 examples:
@@ -96,11 +98,23 @@ def _found(directories: Sequence[Path]) -> Results:
 
 def _report(results: Results, options: argparse.Namespace) -> None:
     comparison = _comparison(results, options)
-    out, axes = options.out or options.directories[0], options.axes
+    out, axes = options.out or _place(options.directories), options.axes
     rebuild(results, out, axes=(axes[0], axes[1]) if axes else None, comparison=comparison)
     print_sweep(console, results, out, comparison)
     if comparison:
         print_comparison(console, comparison)
+
+
+def _place(directories: Sequence[Path]) -> Path:
+    """Where the report goes: into the directory; of several, into one of their own beside them.
+
+    The same directories, in any order, have the same place.
+    """
+    every = sorted({str(directory.resolve()) for directory in directories})
+    if len(every) == 1:
+        return directories[0]
+    digest = hashlib.sha256("\n".join(every).encode()).hexdigest()[:8]
+    return directories[0].resolve().parent / f"joined-{digest}"
 
 
 def _comparison(results: Results, options: argparse.Namespace) -> Comparison | None:
@@ -131,7 +145,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a run, a sweep, or any folder of them",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="where to write (default: the first DIR)"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="where to write (default: into DIR; of several, joined-ID beside the first)",
     )
     parser.add_argument(
         "--axes",

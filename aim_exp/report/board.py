@@ -18,6 +18,7 @@ from aim_exp.report.models import (
 )
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import short_name
+from aim_exp.report.summary import gain_text
 
 NOTHING = "–"
 
@@ -64,6 +65,14 @@ class Board:
         if score is None or line.role == "reference":
             return False
         return score.value >= self._best[column]
+
+    def has_best_gain(self, line: Line) -> bool:
+        """Whether no line has a larger gain, as printed."""
+        return line.gain is not None and gain_text(line.gain) == self._best_gain
+
+    @cached_property
+    def _best_gain(self) -> str:
+        return gain_text(max(line.gain for line in self.lines if line.gain is not None))
 
     @cached_property
     def _best(self) -> dict[str, float]:
@@ -117,7 +126,7 @@ def _job_line(results: Results, job: Job, *, numbered: bool) -> Line:
     population = NOTHING if job.population is None else f"[{job.population + 1}]"
     settings = (job.settings.get(name, NOTHING) for name in results.varying)
     return Line(
-        lead=(job.folder, *([population] if numbered else []), *settings),
+        lead=(job.name, *([population] if numbered else []), *settings),
         role="merged",
         model=job.merged,
         gain=job.record.hypervolume_gain,

@@ -173,7 +173,10 @@ def _origin(jobs: Sequence[Job]) -> Iterator[str]:
     hours = sum(job.seconds_in_all for job in jobs) / 3600
     unit = "run" if len(jobs) == 1 else "runs"
     took = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
-    yield f"The {len(jobs)} {unit} took {took} in all on {_listed(machines) or 'one machine'}."
+    yield (
+        f"The {len(jobs)} {unit} took {took} in all on {_listed(machines) or 'one machine'}, what "
+        "the cache already held not counted."
+    )
 
 
 def _machine(provenance: Mapping[str, Any], device: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from aim_exp.report.compare.comparability import doubts
-from aim_exp.report.results import Results
+from aim_exp.report.results import Job, Results
 from aim_exp.report.summary import repeats
 
 
@@ -46,15 +46,20 @@ def _populations(results: Results) -> str:
 def _repeats(results: Results) -> str:
     if not results.repeated:
         return ""
-    same = repeats(results, lambda job: job.folder)
+    same = repeats(results)
     return f"The same run, with the same results, in several sweeps is listed once: {same}."
 
 
 def _masks(results: Results) -> str:
-    dare = sorted({job.record.method for job in results.scored if "dare" in job.record.method})
+    dare = sorted({job.record.method for job in results.scored if _draws(job)})
     if not dare or "seed" in results.varying:
         return ""
     return f"{', '.join(dare)}: random masks, one seed; sweep `seed` to see the spread."
+
+
+def _draws(job: Job) -> bool:
+    """Whether masks were drawn: a density of 1 keeps all."""
+    return "dare" in job.record.method and job.settings.get("method.density") != "1"
 
 
 def _embedded(results: Results) -> str:

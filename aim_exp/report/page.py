@@ -8,11 +8,12 @@ from pathlib import Path
 from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
 from aim_exp.report.compare.comparison import Comparison, Difference, Row, Verdict
 from aim_exp.report.compare.halves import choices
-from aim_exp.report.figures import CAPTIONS, FOLDER
+from aim_exp.report.figures import FOLDER, captions
 from aim_exp.report.files import write_atomically
 from aim_exp.report.markdown import markdown_table
 from aim_exp.report.notes import notes
 from aim_exp.report.relaxation import saliency_is_gone
+from aim_exp.report.repeats import seeds_repeat
 from aim_exp.report.results import Results
 from aim_exp.report.settings import as_words
 from aim_exp.report.summary import (
@@ -23,6 +24,7 @@ from aim_exp.report.summary import (
     origin,
     p_text,
     percent,
+    population_words,
     ranked,
     shared_settings,
     title,
@@ -41,7 +43,7 @@ def write_page(results: Results, path: Path, comparison: Comparison | None) -> P
         _comparison(results, comparison),
         _choices(results),
         _figures(results, path.parent),
-        _tables(path.parent),
+        _tables(results, path.parent),
         _failures(results),
         _bullets("How far to trust it", notes(results)),
         _commands(results),
@@ -54,6 +56,8 @@ def write_page(results: Results, path: Path, comparison: Comparison | None) -> P
 def _what_was_run(results: Results) -> str:
     lines = [f"# {title(results)}", "", f"{', '.join([counts(results), *when(results)])}.", ""]
     lines += [f"- {name}: `{value}`" for name, value in shared_settings(results).items()]
+    lines += [f"- {name}: jobs of `{directory}`" for name, directory in results.sweeps.items()]
+    lines += [f"- {name}: {words}" for name, words in population_words(results).items()]
     return "\n".join(lines)
 
 
@@ -88,9 +92,10 @@ def _comparison(results: Results, comparison: Comparison | None) -> str:
             f"Each run minus its twin with `{as_words(comparison.against)}`, on the same items: "
             f"the difference in points, its {100 * LEVEL:.0f} % interval, and p adjusted by Holm's "
             "method (over the averages, over the gains, and over all cells of the benchmarks). "
-            "**Bold**: holds. Answers that are right or wrong: McNemar's exact test, Bonett and "
-            "Price's interval; else a randomisation test that swaps the two models' answers, and "
-            "the interval of a paired bootstrap over the items of each benchmark.",
+            "**Bold**: holds, by that p and by an interval that leaves out 0. Answers that are "
+            "right or wrong: McNemar's exact test, Bonett and Price's interval; else a "
+            "randomisation test that swaps the two models' answers, and the interval of a paired "
+            "bootstrap over the items of each benchmark.",
             markdown_table(headings, rows, text_columns=2),
             "\n".join(f"- {sentence}" for sentence in sentences),
         )
@@ -100,7 +105,7 @@ def _comparison(results: Results, comparison: Comparison | None) -> str:
 def _comparison_row(comparison: Comparison, row: Row, benchmarks: Sequence[str]) -> list[str]:
     scores = [_difference(row.scores.get(name)) for name in benchmarks]
     name = comparison.label(row)
-    return [row.job.folder, name, _difference(row.average), _difference(row.gain), *scores]
+    return [row.job.name, name, _difference(row.average), _difference(row.gain), *scores]
 
 
 def _difference(difference: Difference | None) -> str:
@@ -141,30 +146,30 @@ def _choices(results: Results) -> str:
 
 
 def _figures(results: Results, directory: Path) -> str:
-    drawn = [name for name in CAPTIONS if (directory / FOLDER / f"{name}.png").exists()]
     shown = [
-        f"![{name}]({FOLDER}/{name}.png)\n\n{CAPTIONS[name]} ([PDF]({FOLDER}/{name}.pdf))"
-        for name in drawn
+        f"![{name}]({FOLDER}/{name}.png)\n\n{caption} ([PDF]({FOLDER}/{name}.pdf))"
+        for name, caption in captions(results).items()
+        if (directory / FOLDER / f"{name}.png").exists()
     ]
     if saliency_is_gone(results):
         shown.append("No figure of base's saliency: it is gone from the cache.")
     return "\n\n".join(["## Figures", *shown]) if shown else ""
 
 
-def _tables(directory: Path) -> str:
+def _tables(results: Results, directory: Path) -> str:
     files = score_files(directory)
     links = ", ".join(f"[{file.name}]({file.relative_to(directory)})" for file in files)
     if not links:
         return ""
-    return (
-        "## Tables for papers\n\nEvery merge without and with AIM and the change in percent, means "
-        f"over seeds: {links}"
-    )
+    both = results.has_plain and results.has_relaxed
+    pairs = " without and with AIM and the change in percent" if both else ""
+    seeds = ", means over seeds" if seeds_repeat(results) else ""
+    return f"## Tables for papers\n\nEvery merge{pairs}{seeds}: {links}"
 
 
 def _failures(results: Results) -> str:
     lines = (
-        f"`{job.folder}` ({results.label(job)}): {' '.join((job.record.error or '?').split())}"
+        f"`{job.name}` ({results.label(job)}): {' '.join((job.record.error or '?').split())}"
         for job in results.failed
     )
     return _bullets("Failed", lines)
@@ -174,7 +179,7 @@ def _commands(results: Results) -> str:
     given = [job for job in results.jobs if job.record.command]
     if not given:
         return ""
-    commands = "\n".join(f"# {job.folder}\n{job.record.command}" for job in given)
+    commands = "\n".join(f"# {job.name}\n{job.record.command}" for job in given)
     return f"## How to repeat each\n\n```bash\n{commands}\n```"
 
 
@@ -199,9 +204,16 @@ def _board_row(board: Board, line: Line) -> list[str]:
         value, bold = percent(score), "**" if board.is_best(line, column) else ""
         return f"{bold}{value}{bold} {error_text(score)}".rstrip()
 
-    gain = [NOTHING if line.gain is None else gain_text(line.gain)] if board.with_gain else []
+    gain = [_gain(board, line)] if board.with_gain else []
     star = "★" if line.on_front else ""
     return [*line.lead, star, cell(AVERAGE), *gain, *map(cell, board.benchmarks)]
+
+
+def _gain(board: Board, line: Line) -> str:
+    if line.gain is None:
+        return NOTHING
+    bold = "**" if board.has_best_gain(line) else ""
+    return f"{bold}{gain_text(line.gain)}{bold}"
 
 
 def _bullets(title: str, lines: Iterable[str]) -> str:

@@ -88,6 +88,16 @@ class Results:
         return [job for job in self.jobs if job.merged is not None]
 
     @property
+    def has_plain(self) -> bool:
+        """Whether a merge without AIM was scored."""
+        return any(job.record.omega is None for job in self.scored)
+
+    @property
+    def has_relaxed(self) -> bool:
+        """Whether a merge with AIM was scored."""
+        return any(job.record.omega is not None for job in self.scored)
+
+    @property
     def failed(self) -> list[Job]:
         """The jobs that ended with an error."""
         return [job for job in self.jobs if job.failed]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from aim_exp.records import RunRecord
+from aim_exp.records import INTERRUPTED, RunRecord
 from aim_exp.report.models import Estimate, merged_model, population_models
+from aim_exp.report.repeats import SETTING
 from aim_exp.report.results import Job, Results
+from aim_exp.report.settings import as_words
 
 GAIN_MEANS = "hypervolume gain over base and the merged experts"
+PLAIN_LINE = "Dashed: the plain merge (omega null, which omega 1 equals)."
+SHOWN = 5
+"""Jobs that are named where there are more."""
 
 
 def run_facts(record: RunRecord) -> dict[str, str]:
@@ -17,15 +22,27 @@ def run_facts(record: RunRecord) -> dict[str, str]:
         "hypervolume gain": _hypervolume_gain(record),
         "average": _average(record),
         "normalised average": _normalised(record),
+        "scored on": _limit([record]),
     }
     return {name: text for name, text in facts.items() if text}
 
 
 def counts(results: Results) -> str:
-    """`7 jobs, 6 scored, 1 failed`."""
+    """`7 jobs, 5 scored, 1 failed, 1 interrupted`, and on how few items if that was limited."""
     number = len(results.jobs)
     parts = [f"{number} job" + "s" * (number != 1), f"{len(results.scored)} scored"]
-    return ", ".join(parts + [f"{len(results.failed)} failed"] * bool(results.failed))
+    interrupted = sum(job.record.error == INTERRUPTED for job in results.failed)
+    for count, what in ((len(results.failed) - interrupted, "failed"), (interrupted, INTERRUPTED)):
+        parts += [f"{count} {what}"] * bool(count)
+    limit = _limit([job.record for job in results.scored])
+    return ", ".join(parts + [f"on {limit}"] * bool(limit))
+
+
+def _limit(records: Sequence[RunRecord]) -> str:
+    asked = [about.get("protocol") or {} for r in records for about in r.benchmarks.values()]
+    limits = dict.fromkeys(protocol["limit"] for protocol in asked if protocol.get("limit"))
+    shares = [f"{limit:g} items" if limit >= 1 else f"{limit:.1%} of the items" for limit in limits]
+    return f"the first {' or '.join(shares)} of each task" if limits else ""
 
 
 def title(results: Results) -> str:
@@ -40,9 +57,57 @@ def when(results: Results) -> list[str]:
     return [f"{' to '.join(ends)} UTC"] if ends else []
 
 
-def repeats(results: Results, name: Callable[[Job], str]) -> str:
+def repeats(results: Results) -> str:
     """Which runs stand in several sweeps and are listed once: `S1/0 = S2/3, S1/1 = S2/4`."""
-    return ", ".join(" = ".join(map(name, (job, *job.repeats))) for job in results.repeated)
+    alike = ([run.name for run in (job, *job.repeats)] for job in results.repeated)
+    return ", ".join(map(" = ".join, alike))
+
+
+def population_words(results: Results) -> dict[str, str]:
+    """Which population a number means: `base [1]` -> `tiny, population.seed=0 (jobs 0, 1)`.
+
+    Empty where there is one. Where no setting tells them apart, the jobs do.
+    """
+    if len(results.populations) < 2:
+        return {}
+    return {
+        f"base [{number + 1}]": _population_words(
+            results, [job for job in results.jobs if job.population == number]
+        )
+        for number in range(len(results.populations))
+    }
+
+
+def _population_words(results: Results, jobs: Sequence[Job]) -> str:
+    told = [name for name in results.varying if name.startswith(SETTING)]
+    values = {name: {job.settings.get(name, "null") for job in jobs} for name in told}
+    shared = {name: found.pop() for name, found in values.items() if len(found) == 1}
+    name = jobs[0].settings.get("population", "?")
+    words = as_words({key: value for key, value in shared.items() if key != "population"})
+    numbers = job_names(jobs)
+    return f"{name}{words and ', '}{words} ({len(jobs)} job{'s' * (len(jobs) != 1)}: {numbers})"
+
+
+def job_names(jobs: Sequence[Job]) -> str:
+    """The first few."""
+    names = ", ".join(job.name for job in jobs[:SHOWN])
+    return names + (", ..." if len(jobs) > SHOWN else "")
+
+
+def path_words(results: Results) -> str:
+    """What the thin lines of the front lead through; empty where there are none."""
+    if not results.has_relaxed:
+        return ""
+    start = "from a plain merge (hollow) " if results.has_plain else ""
+    return (
+        f"Thin lines lead {start}through {'its' if start else 'the'} runs with AIM (filled), from "
+        "weak to strong relaxation."
+    )
+
+
+def plain_words(results: Results) -> str:
+    """What the dashed lines of the curves are; empty where there are none."""
+    return PLAIN_LINE if results.has_plain else ""
 
 
 def ranked(results: Results) -> list[Job]:

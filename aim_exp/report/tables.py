@@ -24,6 +24,7 @@ from aim_exp.report.results import Results
 from aim_exp.report.settings import as_words
 
 Kind = Literal["member", "plain", "relaxed", "reference"]
+WAYS: dict[Kind, str] = {"plain": "without", "relaxed": "with"}
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,15 @@ class ScoreTable:
             " Mean ± standard deviation over n seeds; n = 1 is one model, which has no deviation "
             "(a method without randomness gives the same one for every seed)."
         )
+        kinds = {entry.kind for entry in self.entries}
+        ways = [word for kind, word in WAYS.items() if kind in kinds]
+        changed = any(entry.changes for entry in self.entries)
+        change = " Change: relative to the plain merge, in percent." if changed else ""
         return (
-            f"Merges without and with AIM{omega}{about}, scores in percent. Change: relative to "
-            "the plain merge, in percent. Bold: best merge of the same experts. Gain: hypervolume "
-            f"gain over base and the merged experts.{seeds if self.repeated else ''} Standard "
-            "error: the largest in the column, of one model over the benchmark items."
+            f"Merges {' and '.join(ways)} AIM{omega}{about}, scores in percent.{change} Bold: best "
+            "merge of the same experts. Gain: hypervolume gain over base and the merged experts."
+            f"{seeds if self.repeated else ''} Standard error: the largest in the column, of one "
+            "model over the benchmark items."
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from rich import box
@@ -34,6 +33,7 @@ from aim_exp.report.summary import (
     error_text,
     gain_text,
     percent,
+    population_words,
     repeats,
     run_facts,
 )
@@ -80,12 +80,12 @@ def print_sweep(
 ) -> None:
     """The population, a line per job, what holds, the files, a next step, and what failed."""
     _print_title(console, counts(results))
-    jobs = [replace(job, folder=job.name) for job in results.jobs]
-    _print_board(console, job_board(results, jobs, with_population=True))
+    _print_board(console, job_board(results, results.jobs, with_population=True))
     held = {f"against {comparison.title}": comparison.summary()} if comparison else {}
-    same = repeats(results, lambda job: job.name)
+    same = repeats(results)
     facts = {
         **results.sweeps,
+        **population_words(results),
         **({"listed once": same} if same else {}),
         **held,
         "files": _short_path(directory),
@@ -147,7 +147,7 @@ def _table(board: Board, *, errors: bool, benchmarks: bool = True, gap: int = 2)
     for section in board.sections:
         for line in section:
             average, *scores = [_cell(board, line, column, errors=errors) for column in columns]
-            gain = [_gain(line)] if board.with_gain else []
+            gain = [_gain(board, line)] if board.with_gain else []
             lead = [Text(cell, style=ROLE_STYLE[line.role]) for cell in line.lead]
             table.add_row(*lead, _star(line), average, *gain, *scores)
         table.add_section()
@@ -174,7 +174,7 @@ def _wrapping(board: Board) -> Table:
             settings = " ".join(c if h in alone else f"{h}={c}" for h, c in named if c)
             name = Text(job, style=ROLE_STYLE[line.role])
             average = _cell(board, line, AVERAGE, errors=True)
-            table.add_row(name, settings, _star(line), average, _gain(line))
+            table.add_row(name, settings, _star(line), average, _gain(board, line))
         table.add_section()
     return table
 
@@ -211,8 +211,10 @@ def _cell(board: Board, line: Line, column: str, *, errors: bool) -> Text:
     return text
 
 
-def _gain(line: Line) -> Text:
-    return Text(NOTHING, style="dim") if line.gain is None else Text(gain_text(line.gain))
+def _gain(board: Board, line: Line) -> Text:
+    if line.gain is None:
+        return Text(NOTHING, style="dim")
+    return Text(gain_text(line.gain), style="bold" if board.has_best_gain(line) else "")
 
 
 def _star(line: Line) -> Text:

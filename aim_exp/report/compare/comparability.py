@@ -13,6 +13,8 @@ LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
 """Whose version can change a score."""
 SEEN_ELSEWHERE = {"lm_eval"}
 """Of a protocol: a version says it."""
+SHOWN = 4
+"""Models, or sets of them, that are named."""
 DIGESTS = {"items": "the items", "task_files": "the task files"}
 """Parts of a protocol that mean nothing to a reader."""
 
@@ -100,30 +102,38 @@ def _member_scores(results: Results) -> Iterator[str]:
                 other, value = first.setdefault(key, (job, score.value))
                 if model.name in weights and value != score.value:
                     yield (
-                        f"{model.name} on {name} scored {100 * value:.1f} in {other.folder} and "
-                        f"{100 * score.value:.1f} in {job.folder}, the same weights asked the same"
+                        f"{model.name} on {name} scored {100 * value:.1f} in {other.name} and "
+                        f"{100 * score.value:.1f} in {job.name}, the same weights asked the same"
                     )
                     return
 
 
 def _same_scores(results: Results) -> Iterator[str]:
-    """Different weights with the same score everywhere: is the one scored that was meant?"""
+    """Different weights with the same score everywhere: is the one scored that was meant?
+
+    All sets of such models in one line.
+    """
     names: dict[str, dict[str, str]] = {}
     for job in results.scored:
         for model in (*population_models(job.record), merged_model(job.record)):
             weights = model and job.record.keys.get("weights", {}).get(model.name)
             if model and weights:
                 merged = model.role == "merged"
-                title = f"{job.folder} ({results.label(job)})" if merged else model.name
+                title = f"{job.name} ({results.label(job)})" if merged else model.name
                 names.setdefault(_scores(job, model), {}).setdefault(weights, title)
-    for models in names.values():
-        if len(models) > 1:
-            titles = list(models.values())
-            shown = ", ".join(titles[:4]) + (", ..." if len(titles) > 4 else "")
-            yield (
-                f"{len(titles)} different models score exactly the same on every benchmark: "
-                f"{shown}; too few items, or not the models that were meant"
-            )
+    alike = [list(models.values()) for models in names.values() if len(models) > 1]
+    if alike:
+        sets = [_first(titles, ", ") for titles in alike]
+        yield (
+            f"{sum(map(len, alike))} different models score exactly the same on every benchmark"
+            f"{f', in {len(sets)} sets' if len(sets) > 1 else ''}: {_first(sets, ' | ')}; too few "
+            "items, not the models that were meant, or a setting that does not matter to the "
+            "method (weights that it normalises)"
+        )
+
+
+def _first(texts: Sequence[str], between: str) -> str:
+    return between.join([*texts[:SHOWN], *(["..."] if len(texts) > SHOWN else [])])
 
 
 def _scores(job: Job, model: Model) -> str:

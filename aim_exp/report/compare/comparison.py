@@ -13,11 +13,10 @@ from aim_exp.report.compare.twins import PLAIN, find_twins
 from aim_exp.report.models import Model
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings, as_words, label
+from aim_exp.report.summary import SHOWN, job_names
 from aim_exp.statistics import LEVEL, PairedTest, holm
 
 AVERAGE = "average"
-SHOWN = 5
-"""Runs that are named where something is missing."""
 UNITS = {GAIN: (1.0, 3)}
 """Factor and digits of a quantity that is no score, which are in points."""
 
@@ -45,12 +44,24 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """Above or below where the adjusted p says so."""
-        if self.adjusted_p is None:
+        """Above or below where the adjusted p says so, and the interval too.
+
+        The two need not agree: the swaps that give a gain's p keep the members' scores as they
+        are, the bootstrap that gives its interval draws them too, and a gain cannot fall below 0.
+        """
+        if self.test is None or self.adjusted_p is None:
             return Verdict.UNTESTED
-        if self.adjusted_p >= 1 - LEVEL:
+        if self.adjusted_p >= 1 - LEVEL or self.may_be_zero:
             return Verdict.NOISE
         return Verdict.ABOVE if self.value > 0 else Verdict.BELOW
+
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether 0 lies in the interval, as printed."""
+        if self.test is None:
+            return True
+        low, high = (float(self.number(end)) for end in (self.test.low, self.test.high))
+        return low <= 0 <= high
 
     def number(self, value: float, *, sign: bool = True) -> str:
         """In points, or as hypervolume gains are written."""
@@ -127,6 +138,8 @@ class Comparison:
     def _held(self, difference: Difference, test: PairedTest) -> str:
         if difference.verdict != Verdict.NOISE:
             return "holds"
+        if difference.adjusted_p is not None and difference.adjusted_p < 1 - LEVEL:
+            return f"{Verdict.NOISE}, as the interval has 0 in it"
         alone = test.p < 1 - LEVEL
         return f"{Verdict.NOISE} among {len(self.rows)} comparisons" if alone else Verdict.NOISE
 
@@ -231,8 +244,9 @@ def _holm(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def _folders(jobs: Sequence[Job]) -> str:
-    names = [job.folder for job in jobs]
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    """Their names; of many, the number and the first few."""
+    names = job_names(jobs)
+    return names if len(jobs) <= SHOWN else f"{len(jobs)} runs ({names})"
 
 
 def _named(against: Settings, article: str = "the ") -> str:

@@ -52,7 +52,8 @@ def _layout(console: Console, comparison: Comparison) -> tuple[list[Table], list
     return chosen, [
         *(["a job's settings: in the first table"] if chosen[0] is narrow[0] else []),
         "diff, interval, p: on the same items, for the row alone",
-        f"Holm: p adjusted for the number of rows; below {1 - LEVEL:.2g} the difference holds",
+        "Holm: p adjusted for the number of rows",
+        f"above, below: Holm below {1 - LEVEL:.2g}, and 0 outside the interval; else noise",
         "by benchmark: * holds, adjusted for all cells"
         if len(chosen) == len(wide)
         else "by benchmark: in report.md, or on a wider terminal",

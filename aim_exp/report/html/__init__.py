@@ -29,7 +29,17 @@ from aim_exp.report.html.tables import (
 from aim_exp.report.notes import notes
 from aim_exp.report.plots import Axes
 from aim_exp.report.results import Results
-from aim_exp.report.summary import GAIN_MEANS, counts, origin, shared_settings, title, when
+from aim_exp.report.summary import (
+    GAIN_MEANS,
+    counts,
+    origin,
+    path_words,
+    plain_words,
+    population_words,
+    shared_settings,
+    title,
+    when,
+)
 from aim_exp.statistics import LEVEL
 
 
@@ -71,11 +81,15 @@ def render(results: Results, comparison: Comparison | None, axes: Axes | None = 
         figures=figures,
         data=figures and asdict(figures),
         legend=legend(figures),
-        failed=[(job.folder, results.label(job), job.record.error) for job in results.failed],
+        failed=[(job.name, results.label(job), job.record.error) for job in results.failed],
         notes=[*notes(results), *choice_sentences(results)],
         shared=shared_settings(results),
         runs=runs(results),
         origin=origin(results),
+        names=[*results.sweeps.items(), *population_words(results).items()],
+        plain=results.has_plain,
+        paths=path_words(results),
+        plain_line=plain_words(results),
         gain_means=GAIN_MEANS,
         level=LEVEL,
         style=_asset("report.css"),

@@ -70,7 +70,7 @@ def _run_row(
             for name in (AVERAGE, GAIN, *results.benchmarks)
         ),
         method=job.record.method,
-        filtered=filtered(job),
+        filtered=filtered(results, job),
         run=anchor(results, job),
     )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import fmean
 
 from aim_exp.aim import SCALINGS
-from aim_exp.report.figures import SHIFT, SPREAD
 from aim_exp.report.html.tables import anchor, filtered
 from aim_exp.report.models import Estimate, Model, Role, gain_estimate
 from aim_exp.report.plots import Axes, curves, front, pair_fronts
@@ -30,6 +29,7 @@ SHAPES = {
     "p": ("pentagon", "M0,-7.5L7.1,-2.3L4.4,6.1H-4.4L-7.1,-2.3Z"),
     "h": ("hexagon", "M0,-7.5L6.5,-3.8V3.8L0,7.5L-6.5,3.8V-3.8Z"),
     "8": ("octagon", "M3,-7L7,-3V3L3,7H-3L-7,3V-3L-3,-7Z"),
+    "*": ("star", "M0,-8L2,-2.6H7.6L3,1L4.7,6.5L0,3.2L-4.7,6.5L-3,1L-7.6,-2.6H-2Z"),
 }
 """matplotlib's markers as plotly names them, and as SVG paths in a box of 20 by 20."""
 DOT = "M-0.8,0H0.8"
@@ -40,6 +40,9 @@ DASHES = ("solid", "dashdot", "dot", "longdashdot")
 """For several curves of one method, which share its colour."""
 MARGIN = 0.08
 """Free space around the points, as a part of their range."""
+SHIFT = 0.008
+"""Between neighbouring curves, in omega, and at most `SPREAD` over all."""
+SPREAD = 0.04
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ def _job(results: Results, job: Job) -> Drawn:
         values=values,
         errors=errors,
         mark=job_mark(job),
-        filtered=filtered(job),
+        filtered=filtered(results, job),
         plain=job.record.omega is None,
         run=anchor(results, job),
     )
@@ -266,7 +269,9 @@ def _curves(results: Results, position: Mapping[Path, int]) -> Iterable[DrawnCur
         name, dash = _numbered(results, curve.name, job), DASHES[before % len(DASHES)]
         yield DrawnCurve(
             mark=replace(job_mark(job), name=name, dash=dash),
-            filtered={key: value for key, value in filtered(job).items() if key != "omega"},
+            filtered={
+                name: value for name, value in filtered(results, job).items() if name != "omega"
+            },
             runs=tuple(position[job.directory] for job in curve.runs),
             omegas=tuple((job.record.omega or 0.0) + shift for job in curve.runs),
             null=None if curve.null is None else position[curve.null.directory],

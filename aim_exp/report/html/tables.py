@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,10 +11,15 @@ from typing import Literal
 from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
 from aim_exp.report.compare.comparison import Comparison, Verdict
 from aim_exp.report.results import Job, Results
+from aim_exp.report.settings import short_name
 from aim_exp.report.summary import error_text, gain_text, percent, ranked
 
-FILTERS = {"method": "method", "omega": "omega", "scaling": "aim.scaling"}
-"""What runs can be filtered by: names, and the settings that they stand for."""
+ALWAYS = ("method", "omega")
+"""Filters whatever the number of their values."""
+MOST = 8
+"""Values of any other setting that can be filtered by."""
+PLAIN_NAME = re.compile("[a-z][a-z0-9_.]*")
+"""A setting's name that an HTML attribute can have."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class RunSection:
     """A run: its settings, what it said, and how to repeat it."""
 
     id: str
-    folder: str
+    name: str
     label: str
     command: str
     settings: Mapping[str, str]
@@ -124,14 +130,25 @@ def _above(comparison: Comparison) -> Fact:
 
 def filters(results: Results) -> dict[str, list[str]]:
     """What rows and points can be filtered by, words before numbers; one value is no filter."""
-    values = [filtered(job) for job in results.scored]
-    found = {name: dict.fromkeys(each[name] for each in values if name in each) for name in FILTERS}
-    return {name: sorted(known, key=_order) for name, known in found.items() if len(known) > 1}
+    found: dict[str, dict[str, None]] = {}
+    for job in results.scored:
+        for name, value in filtered(results, job).items():
+            found.setdefault(name, {})[value] = None
+    order = [short_name(name) for name in results.varying]
+    return {
+        name: sorted(found[name], key=_order)
+        for name in sorted(found, key=order.index)
+        if len(found[name]) > 1 and (name in ALWAYS or len(found[name]) <= MOST)
+    }
 
 
-def filtered(job: Job) -> dict[str, str]:
-    """A run's values of the filters; a plain merge has no scaling, so that it always stays."""
-    return {name: job.settings[key] for name, key in FILTERS.items() if key in job.settings}
+def filtered(results: Results, job: Job) -> dict[str, str]:
+    """A run's values of what varies; a plain merge has no scaling, so that it always stays."""
+    return {
+        short_name(name): job.settings[name]
+        for name in results.varying
+        if name in job.settings and PLAIN_NAME.fullmatch(short_name(name))
+    }
 
 
 def leaderboard(results: Results) -> Table:
@@ -145,7 +162,7 @@ def leaderboard(results: Results) -> Table:
             cells=_numbers(board, line, shares),
             on_front=line.on_front,
             method=job.record.method,
-            filtered=filtered(job),
+            filtered=filtered(results, job),
             run=anchor(results, job),
         )
         for job, line in zip(jobs, board.lines, strict=True)
@@ -172,13 +189,13 @@ def runs(results: Results) -> list[RunSection]:
     return [
         RunSection(
             id=anchor(results, job),
-            folder=job.folder,
+            name=job.name,
             label=results.label(job),
             command=job.record.command,
             settings=_told(job),
             warnings=tuple(dict.fromkeys(job.record.warnings)),
             error=(job.record.error or "no reason was recorded") if job.failed else "",
-            filtered=filtered(job),
+            filtered=filtered(results, job),
         )
         for job in results.jobs
     ]
@@ -209,7 +226,7 @@ def _numbers(board: Board, line: Line, shares: Mapping[tuple[str, float], int]) 
             share=shares.get((column, score.value)),
         )
 
-    gain = [_gain(line.gain)] if board.with_gain else []
+    gain = [_gain(board, line)] if board.with_gain else []
     return (number(AVERAGE), *gain, *map(number, board.benchmarks))
 
 
@@ -225,8 +242,10 @@ def _shares(board: Board) -> dict[tuple[str, float], int]:
     return shares
 
 
-def _gain(gain: float | None) -> Cell:
-    return Cell(NOTHING) if gain is None else Cell(gain_text(gain), gain)
+def _gain(board: Board, line: Line) -> Cell:
+    if line.gain is None:
+        return Cell(NOTHING)
+    return Cell(gain_text(line.gain), line.gain, best=board.has_best_gain(line))
 
 
 def _word(text: str) -> Cell:
