@@ -194,7 +194,9 @@ def test_texts_lie_on_no_text_and_no_point(tmp_path: Path) -> None:
         plot.set(xlim=(0, 105), ylim=(33, 105))
         settle(figure)
         points = [(x, y) for x, y, _ in labels]
-        place_labels(plot, labels, points, line=[(0, 99), (26, 99), (26, 43), (96, 43), (96, 33)])
+        place_labels(
+            plot, labels, points, lines=[[(0, 99), (26, 99), (26, 43), (96, 43), (96, 33)]]
+        )
         texts = [note for note in plot.texts if note.get_text()]
         boxes = [note.get_window_extent() for note in texts]
         assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
@@ -370,7 +372,7 @@ def _shown(text: Text) -> bool:
 
 def test_colours_differ_for_the_colour_blind_too() -> None:
     """Deuteranopia and protanopia, simulated (Viénot, Brettel & Mollon 1999), and markers."""
-    assert len({marker for _, marker in METHODS.values()}) == len(METHODS) == 6
+    assert len({marker for _, marker in METHODS.values()}) == len(METHODS) == 7
     palettes = ([colour for colour, _ in METHODS.values()], list(INPUTS))
     blind = {
         "protan": np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),

@@ -151,7 +151,7 @@ def test_default_axes_are_the_sharpest_conflict(sweep):
 
 def test_front_of_two_benchmarks(sweep):
     plane = front(collect(sweep), ("humaneval", "gsm8k"))
-    assert plane.line == ((0.25, 0.81), (0.32, 0.44), (0.52, 0.37), (0.93, 0.21))
+    assert plane.lines == (((0.25, 0.81), (0.32, 0.44), (0.52, 0.37), (0.93, 0.21)),)
     assert {point.name for point in plane.members if point.on_front} == {"math", "base", "code"}
     assert [point.name for point in plane.merged if point.on_front] == ["ties omega=0.2"]
     assert [point.plain for point in plane.merged] == [True, False, False, True, False]

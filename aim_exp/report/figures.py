@@ -108,7 +108,7 @@ def _draw_front(figure: Figure, plane: Front) -> None:
         plot.plot(*_at(point), "D", color=INK, markersize=5, alpha=_strength(point), zorder=4)
     _draw_merged(plot, plane)
     plot.set(xlim=plot.get_xlim(), ylim=plot.get_ylim())  # what follows must not move them
-    stairs = _draw_front_line(plot, plane)
+    stairs = [_draw_front_line(plot, line) for line in plane.lines]
     error = _name_typical_error(plot, plane)
     legend_below(figure, plot, last=(PLAIN, LINE, error))
     settle(figure)  # texts can be measured from here on
@@ -116,13 +116,13 @@ def _draw_front(figure: Figure, plane: Front) -> None:
         plot,
         [(*_at(point), point.name) for point in plane.members],
         points=[_at(point) for point in (*plane.members, *plane.merged)],
-        line=stairs,
+        lines=stairs,
     )
 
 
-def _draw_front_line(plot: Plot, plane: Front) -> list[tuple[float, float]]:
+def _draw_front_line(plot: Plot, line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The staircase: what lies below and to the left of it is dominated. Returns its corners."""
-    corners = [(100 * x, 100 * y) for x, y in plane.line]
+    corners = [(100 * x, 100 * y) for x, y in line]
     stairs = [(plot.get_xlim()[0], corners[0][1])]
     for x, y in corners:
         stairs += [(stairs[-1][0], y), (x, y)]

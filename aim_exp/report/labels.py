@@ -39,16 +39,17 @@ def place_labels(
     plot: Axes,
     labels: Sequence[tuple[float, float, str]],
     points: Sequence[Place],
-    line: Sequence[Place],
+    lines: Sequence[Sequence[Place]],
 ) -> None:
     """Write each text (x, y, text) beside its place, where it covers least of what is drawn.
 
-    `line` runs along the axes only: its pieces are then boxes, as the markers are.
+    `lines` run along the axes only: their pieces are then boxes, as the markers are.
     """
     spots = plot.transData.transform(list(points)).tolist()
-    corners = plot.transData.transform(list(line)).tolist()
     taken = [_box_around(spot, spot, POINT) for spot in spots]
-    taken += [_box_around(start, end, CLEARANCE) for start, end in pairwise(corners)]
+    for line in lines:
+        corners = plot.transData.transform(list(line)).tolist()
+        taken += [_box_around(start, end, CLEARANCE) for start, end in pairwise(corners)]
     for x, y, text in sorted(labels):  # texts at the left edge have the least room
         best = _best_offset(plot, (x, y), text, taken)
         note = _note(plot, (x, y), text, best)

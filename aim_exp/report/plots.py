@@ -42,13 +42,14 @@ class Path:
 
 @dataclass(frozen=True)
 class Front:
-    """Every scored model on two benchmarks; `line` joins the front, left to right."""
+    """Every scored model on two benchmarks; `lines` join the front of each population."""
 
     axes: Axes
     members: tuple[Point, ...]
     merged: tuple[Point, ...]
     paths: tuple[Path, ...]
-    line: tuple[tuple[float, float], ...]
+    lines: tuple[tuple[tuple[float, float], ...], ...]
+    """From left to right."""
 
 
 @dataclass(frozen=True)
@@ -88,33 +89,46 @@ def front(results: Results, axes: Axes | None = None) -> Front | None:
     axes = axes or sharpest_conflict(results)
     if axes is None:
         return None
-    members = [
-        (model, results.member_name(model, number), None)
-        for number, population in enumerate(results.populations)
-        for model in population.models
-    ]
-    merged = [(job.merged, results.label(job), job.record) for job in results.scored]
-    shown = [
-        (model.scores[axes[0]], model.scores[axes[1]], name, record)
-        for model, name, record in (*members, *merged)
-        if model is not None and set(axes) <= model.scores.keys()
-    ]
+    shown: list[tuple[int, Point]] = []
+    for number, population in enumerate(results.populations):
+        for model in population.models:
+            shown += _placed(number, axes, model, results.member_name(model, number))
+    for job in results.scored:
+        if job.merged is not None and job.population is not None:
+            told = (job.record.method, job.record.omega is None)
+            shown += _placed(job.population, axes, job.merged, results.label(job), *told)
     if not shown:
         return None
-    mask = non_dominated([(x.value, y.value) for x, y, _, _ in shown]).tolist()
-    points = [
-        Point(x, y, name, on_front)
-        if record is None
-        else Point(x, y, name, on_front, record.method, plain=record.omega is None)
-        for (x, y, name, record), on_front in zip(shown, mask, strict=True)
-    ]
+    points, lines = [], []
+    for number in range(len(results.populations)):
+        own = [point for population, point in shown if population == number]
+        mask = non_dominated([(point.x.value, point.y.value) for point in own]).tolist()
+        points += [replace(point, on_front=on) for point, on in zip(own, mask, strict=True)]
+        lines.append(
+            sorted({(p.x.value, p.y.value) for p, on in zip(own, mask, strict=True) if on})
+        )
     return Front(
         axes=axes,
         members=tuple(point for point in points if point.method is None),
         merged=tuple(point for point in points if point.method is not None),
         paths=_paths(results, axes),
-        line=tuple(sorted({(p.x.value, p.y.value) for p in points if p.on_front})),
+        lines=tuple(tuple(line) for line in lines if line),
     )
+
+
+def _placed(
+    population: int,
+    axes: Axes,
+    model: Model,
+    name: str,
+    method: str | None = None,
+    plain: bool = False,
+) -> list[tuple[int, Point]]:
+    """A model's point, if it has both scores."""
+    if not set(axes) <= model.scores.keys():
+        return []
+    x, y = (model.scores[axis] for axis in axes)
+    return [(population, Point(x, y, name, False, method, plain))]
 
 
 def _paths(results: Results, axes: Axes) -> tuple[Path, ...]:

@@ -158,10 +158,11 @@ def seeds_repeat(results: Results) -> bool:
 
 
 def draws(jobs: Iterable[Job]) -> tuple[Job, ...]:
-    """The first run of each model: other runs of the same one say nothing new."""
-    found: dict[str, Job] = {}
+    """The first run of each model on a protocol: other runs of the same one say nothing new."""
+    found: dict[tuple[str, int | None], Job] = {}
     for job in jobs:
-        found.setdefault(_responses(job.record, "merged") or str(job.directory), job)
+        model = _responses(job.record, "merged") or str(job.directory)
+        found.setdefault((model, job.population), job)
     return tuple(found.values())
 
 
