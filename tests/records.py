@@ -95,3 +95,15 @@ def printed(show, width=200) -> str:
 def rows_of(directory: Path) -> list[dict[str, str]]:
     with (directory / "results.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def relaxed_sweep(directory: Path) -> Path:
+    kinds = ("all", "q_proj", "post_attention_layernorm", "down_proj")
+    values = {kind: {"mean_r": 0.7 + i / 20, "delta_kept": 0.72 + i / 20}
+              for i, kind in enumerate(kinds)}  # fmt: skip
+    methods = ("ties", "dare_ties", "task_arithmetic", "dare_linear")
+    return write_all(
+        directory,
+        *(record(m, None, shifted(-0.02 * i)) for i, m in enumerate(methods)),
+        *(record(m, 0.4, shifted(0.02 * i), relaxation=values) for i, m in enumerate(methods)),
+    )

@@ -1,14 +1,13 @@
 """`report.html`: what it says, that it asks no server for anything, and that no name breaks it."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import Page, page_of
 from records import (
     BENCHMARKS,
     MERGED,
@@ -33,53 +32,6 @@ from aim_exp.report.results import collect
 from aim_exp.report.style import METHODS, OTHER_MARKERS
 
 EVIL = """</script><script>alert("1")</script><img src=x onerror='alert(2)'>&amp;<b>"""
-
-
-class Page(HTMLParser):
-    """What a browser would find: elements, the text of each script, and all other text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.text = ""
-        self.inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        self.inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag):
-        self.inside = ""
-
-    def handle_data(self, data):
-        if self.inside == "script":
-            self.scripts[-1] += data
-        elif self.inside != "style":
-            self.text += data
-
-    @property
-    def data(self) -> dict:
-        return json.loads(self.scripts[0])
-
-    @property
-    def ids(self) -> set[str]:
-        return {attributes["id"] for _, attributes in self.elements if attributes.get("id")}
-
-    def named(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
-        return [
-            attributes
-            for name, attributes in self.elements
-            if name == tag and wanted.items() <= attributes.items()
-        ]
-
-
-def page_of(directory: Path, axes: tuple[str, str] | None = None) -> Page:
-    results = collect(directory)
-    return Page(render(results, compare_runs(results), axes))
 
 
 def test_a_sweep_has_its_page(sweep):
