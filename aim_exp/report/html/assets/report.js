@@ -302,7 +302,7 @@ function drawOmega() {
   const unit = quantity === 1 ? "" : " (%)";
   Plotly.react(plot, traces, layout(look, {
     xaxis: axis(look, "omega", {range: [-0.03, 1.06], tickvals: [0, 0.2, 0.4, 0.6, 0.8, 1],
-      ticktext: ["0", "0.2", "0.4", "0.6", "0.8", "null"]}),
+      ticktext: ["0", "0.2", "0.4", "0.6", "0.8", data.curves.some(curve => present(curve.null)) ? "null" : "1"]}),
     yaxis: axis(look, data.quantities[quantity] + unit),
   }), CONFIG);
 }
