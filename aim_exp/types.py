@@ -130,6 +130,8 @@ class BenchmarkResult:
     metric: str
     metrics: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+    num_fewshot: int | None = None
+    """Examples in a prompt; None where it is not known, or a group's tasks differ."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None
         for size in (1, 64)
     )
     for name in BENCHMARKS:
-        for one, many in zip(single[name].samples, batched[name].samples, strict=True):
+        samples = (map(json.loads, found[name].samples) for found in (single, batched))
+        for one, many in zip(*samples, strict=True):
             assert one["metrics"] == many["metrics"]
             if name != "mmlu":
                 assert one["responses"] == many["responses"]

@@ -58,7 +58,7 @@ def test_results_survive_writing(tokenizer, tmp_path: Path) -> None:
     assert read_scores(tmp_path) == evaluated.scores
     assert read_result(tmp_path, MMLU) == headline(MMLU, evaluated.scores)
     samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").open()]
-    assert samples == evaluated.samples
+    assert samples == list(map(json.loads, evaluated.samples))
     assert [sample["doc_id"] for sample in samples] == list(range(8))
     mean = sum(sample["metrics"]["acc"] for sample in samples) / 8
     assert mean == evaluated.scores.metrics["acc,none"]

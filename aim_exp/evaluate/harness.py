@@ -19,7 +19,7 @@ from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
 from aim_exp.evaluate.loading import LoadedTask, load_task
 from aim_exp.evaluate.metrics import Scores
-from aim_exp.evaluate.quiet import counted_truncations, quiet_transformers, silence_lm_eval
+from aim_exp.evaluate.quiet import TRUNCATIONS, quiet_transformers, silence_lm_eval
 from aim_exp.evaluate.responses import RememberingLM, ResponseLog
 from aim_exp.evaluate.results import Evaluated
 from aim_exp.evaluate.rng import own_rng
@@ -62,7 +62,18 @@ class Harness:
         responses: Path,
         advance: Advance = lambda items: None,
     ) -> dict[str, Evaluated]:
-        """Every benchmark's scores and samples, by its name.
+        """Every benchmark's scores and samples, by its name; as `each` gives them."""
+        each = self.each(suite, benchmarks, responses, advance)
+        return {benchmark.name: evaluated for benchmark, evaluated in each}
+
+    def each(
+        self,
+        suite: Suite,
+        benchmarks: Sequence[Benchmark],
+        responses: Path,
+        advance: Advance = lambda items: None,
+    ) -> Iterator[tuple[Benchmark, Evaluated]]:
+        """Every benchmark with its scores and samples, as soon as it is done.
 
         `responses` is the file of this very model's responses: those in it are not computed
         again, new ones are added as they come. `advance(n)` is told of every n items done,
@@ -72,16 +83,17 @@ class Harness:
         self._use_template(suite)
         with ResponseLog(responses) as log, quiet_transformers():
             lm = RememberingLM(self._lm, log, advance)
-            return {benchmark.name: self._score(lm, suite, benchmark) for benchmark in benchmarks}
+            for benchmark in benchmarks:
+                yield benchmark, self._score(lm, suite, benchmark)
 
     def _score(self, lm: RememberingLM, suite: Suite, benchmark: Benchmark) -> Evaluated:
         self._check_lengths(benchmark, load_task(suite, benchmark))
-        with counted_truncations() as truncations:
-            evaluated = evaluate_task(lm, suite, benchmark)
-        if truncations.cuts:
+        before = TRUNCATIONS.count
+        evaluated = evaluate_task(lm, suite, benchmark)
+        if cuts := TRUNCATIONS.count - before:
             warning = (
                 f"benchmark {benchmark.name}: prompts longer than the model's "
-                f"{self._lm.max_length} tokens lost their start, {truncations.cuts} times"
+                f"{self._lm.max_length} tokens lost their start, {cuts} times"
             )
             warnings = [*evaluated.scores.warnings, warning]
             return replace(evaluated, scores=replace(evaluated.scores, warnings=warnings))
@@ -160,6 +172,7 @@ def _scores(loaded: LoadedTask, results: Any) -> Scores:
         metrics=metrics,
         stderrs=stderrs,
         higher_is_better=_directions(loaded),
+        num_fewshot=_shots(loaded),
     )
 
 
@@ -173,6 +186,12 @@ def _jackknifed(loaded: LoadedTask, results: Any, metric: str, filter_name: str)
     return jackknife_stderr(aggregate, items)
 
 
+def _shots(loaded: LoadedTask) -> int | None:
+    """The examples in a prompt; None where a group's tasks differ."""
+    shots = {task.get_config("num_fewshot") for task in loaded.tasks["tasks"].values()}
+    return shots.pop() if len(shots) == 1 else None
+
+
 def _directions(loaded: LoadedTask) -> dict[str, bool | None]:
     """Whether each metric is maximised; lm-eval says nothing of groups of groups, as mmlu is."""
     directions: dict[str, bool | None] = {}
@@ -183,7 +202,7 @@ def _directions(loaded: LoadedTask) -> dict[str, bool | None]:
     return directions
 
 
-def _samples(results: Any) -> Iterator[dict[str, Any]]:
+def _samples(results: Any) -> Iterator[str]:
     for task, samples in results["samples"].items():
         for sample in samples:
             kept = {
@@ -195,4 +214,4 @@ def _samples(results: Any) -> Iterator[dict[str, Any]]:
                 "filtered": sample["filtered_resps"],
                 "metrics": {name: sample[name] for name in sample["metrics"]},
             }
-            yield json.loads(json.dumps(kept, default=handle_non_serializable))
+            yield json.dumps(kept, default=handle_non_serializable, ensure_ascii=False)

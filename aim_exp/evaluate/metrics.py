@@ -28,7 +28,8 @@ class Scores:
 
     `metrics` may hold NaN or infinity; `stderrs` is None where lm-eval knows none;
     `higher_is_better` is by the metric's name, None where a group's tasks disagree;
-    `n` is the number of items; `warnings` are sentences for the user.
+    `n` is the number of items; `warnings` are sentences for the user; `num_fewshot` is None where
+    a group's tasks differ.
     """
 
     task: str
@@ -37,6 +38,7 @@ class Scores:
     stderrs: Mapping[str, float | None]
     higher_is_better: Mapping[str, bool | None]
     warnings: Sequence[str] = field(default_factory=list)
+    num_fewshot: int | None = None
 
 
 def headline(benchmark: Benchmark, scores: Scores) -> BenchmarkResult:
@@ -51,6 +53,7 @@ def headline(benchmark: Benchmark, scores: Scores) -> BenchmarkResult:
         metric=key,
         metrics={name: value for name, value in scores.metrics.items() if math.isfinite(value)},
         warnings=tuple(scores.warnings),
+        num_fewshot=scores.num_fewshot,
     )
 
 

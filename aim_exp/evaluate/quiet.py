@@ -8,6 +8,28 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+TRUNCATING_LOGGER = "lm_eval.models.huggingface"
+"""Where a model says that it cut a prompt."""
+
+
+class Truncations(logging.Handler):
+    """Counts the prompts (log-likelihoods) or batches of them (generation) that lm-eval cuts.
+
+    It would print a warning for each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count the record if it tells of a cut."""
+        self.count += "truncat" in record.getMessage().lower()
+
+
+TRUNCATIONS = Truncations()
+"""Of this process, since lm-eval was silenced."""
+
 
 @cache
 def silence_lm_eval() -> None:
@@ -28,39 +50,11 @@ def silence_lm_eval() -> None:
     for module in (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface):
         setattr(module, "tqdm", NoBar)  # noqa: B010
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    truncating = logging.getLogger(TRUNCATING_LOGGER)
+    truncating.setLevel(logging.WARNING)
+    truncating.propagate = False
+    truncating.addHandler(TRUNCATIONS)
     datasets.disable_progress_bars()
-
-
-TRUNCATING_LOGGER = "lm_eval.models.huggingface"
-"""Where a model says that it cut a prompt."""
-
-
-class TruncationCount(logging.Handler):
-    """Counts lm-eval's warnings that it cut a prompt, which it would print one by one."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.cuts = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Count the record if it tells of a cut."""
-        self.cuts += "truncat" in record.getMessage().lower()
-
-
-@contextmanager
-def counted_truncations() -> Iterator[TruncationCount]:
-    """How often lm-eval cuts a prompt (log-likelihoods) or a batch of prompts (generation)."""
-    logger = logging.getLogger(TRUNCATING_LOGGER)
-    counter = TruncationCount()
-    logger.addHandler(counter)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    try:
-        yield counter
-    finally:
-        logger.removeHandler(counter)
-        logger.setLevel(logging.NOTSET)
-        logger.propagate = True
 
 
 @contextmanager

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.metrics import Scores, headline
@@ -20,20 +19,19 @@ SAMPLES_FILE = "samples.jsonl"
 class Evaluated:
     """A model on one benchmark: its scores and, per item and filter, what it answered.
 
-    A sample holds `task`, `doc_id`, `filter`, `target`, `responses`, `filtered`, and each
-    metric's value under its name in `metrics`.
+    A sample is JSON, in one line: `task`, `doc_id`, `filter`, `target`, `responses`,
+    `filtered`, and each metric's value under its name in `metrics`.
     """
 
     scores: Scores
-    samples: Sequence[Mapping[str, Any]]
+    samples: Sequence[str]
 
 
 def write_result(folder: Path, evaluated: Evaluated) -> None:
     """Write `scores.json` and `samples.jsonl` (one line per item and filter) into `folder`."""
     (folder / SCORES_FILE).write_text(json.dumps(asdict(evaluated.scores), indent=1) + "\n")
-    lines = (json.dumps(sample, ensure_ascii=False) + "\n" for sample in evaluated.samples)
-    with (folder / SAMPLES_FILE).open("w", encoding="utf-8") as file:
-        file.writelines(lines)
+    lines = "".join(sample + "\n" for sample in evaluated.samples)
+    (folder / SAMPLES_FILE).write_text(lines, encoding="utf-8")
 
 
 def read_scores(folder: Path) -> Scores:
