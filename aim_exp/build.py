@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -28,6 +29,7 @@ from aim_exp.evaluators import Evaluator
 from aim_exp.merge import Given, MergeMethod
 from aim_exp.merge.method import number_problem
 from aim_exp.plan import MERGED, Plan, Recipe, make_plan
+from aim_exp.plugins import source_digest
 from aim_exp.populations import PopulationSource
 from aim_exp.schema_errors import unknown_keys
 from aim_exp.store import Store
@@ -37,6 +39,8 @@ from aim_exp.types import ModelRef, Population, Suite
 
 DTYPES = ("float32", "bfloat16", "float16")
 GROUPS = ("population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker")
+CODED = ("method", "calibration", "evaluator")
+"""The groups whose parts change numbers by their code; a population's are its models."""
 GIVEN_KEY = "method.path"
 """What weights merged elsewhere are called in errors."""
 
@@ -96,6 +100,7 @@ class Parts:
     evaluator: Evaluator
     tracker: Tracker
     store: Store
+    code: Mapping[str, str]
 
 
 def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
@@ -118,6 +123,10 @@ def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
     suite = build_suite(config.benchmarks, choices["benchmarks"], problems)
+    code = {
+        group: _collect(problems, partial(source_digest, parts[group], f"{group}._target_"))
+        for group in CODED
+    }
 
     store = Store(Path(config.cache_dir))
     population = given = None
@@ -146,6 +155,7 @@ def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
         evaluator=parts["evaluator"],
         tracker=parts["tracker"],
         store=store,
+        code={group: digest for group, digest in code.items() if digest},
     )
 
 
@@ -172,6 +182,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         repeat=config.repeat,
         dtype=config.dtype or parts.source.dtype(population),
         vocabulary=config.vocabulary if merged & own_tokens else None,
+        code=parts.code,
         own_companions=own_tokens | _unlike_base(population, given, companions.differ),
     )
     run = Run(

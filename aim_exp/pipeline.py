@@ -230,6 +230,7 @@ class Pipeline:
         if run.plan.saliency and recipe.omega is not None:
             saliency = Saliency.load(run.store.path(run.plan.saliency))
             relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
+        began = time.monotonic()
         with self._timed("merge"), progress("Merging", n_elements(self.merging[0])) as advance:
             report = stream_merge(
                 *self.merging,
@@ -243,7 +244,9 @@ class Pipeline:
             )
         text = json.dumps(report.summary() if relax else {})
         run.store.get_or_make(
-            run.plan.merged.weights, lambda folder: _write(folder / RELAXATION_FILE, text)
+            run.plan.merged.weights,
+            lambda folder: _write(folder / RELAXATION_FILE, text),
+            since=began,
         )
 
     def _scores(self, plan: ModelPlan, home: ModelRef, load: Load) -> Scores:

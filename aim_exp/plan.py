@@ -7,7 +7,7 @@ silently wrong numbers, too many lose the sharing between jobs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aim_exp.aim import AimSettings
@@ -42,6 +42,8 @@ class Recipe:
     dtype: str
     vocabulary: str | None = None
     """The rule for vocabularies, where those of the models to merge differ."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """By group, the digest of the code of a part that is not this package's."""
     own_companions: frozenset[str] = frozenset()
     """The experts whose settings or tokenizer are not base's: they are scored with their own."""
 
@@ -49,6 +51,11 @@ class Recipe:
     def relaxes(self) -> bool:
         """Whether AIM does anything: omega 1 leaves the merge as it is."""
         return self.method.merges and self.omega is not None and self.omega < 1
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the merged model depends on the seed: by its masks, or AIM's shuffled control."""
+        return self.method.stochastic or (self.relaxes and self.aim.stochastic)
 
     def home(self, model: ModelRef) -> ModelRef:
         """Whose architecture and tokenizer a member is scored with: base's, or its own."""
@@ -121,6 +128,7 @@ def _saliency(recipe: Recipe) -> StageSpec:
         calibration=recipe.calibration,
         statistic=recipe.aim.statistic,
         dtype=recipe.dtype,
+        **_code(recipe, "calibration"),
     )
 
 
@@ -138,7 +146,7 @@ def _merged(recipe: Recipe, saliency: StageSpec | None) -> ModelPlan:
         names = [expert.name for expert in experts]
         weights["base"] = base.identity
         weights["experts"] = [expert.identity for expert in experts]
-        weights["method"] = recipe.method.spec(names)
+        weights |= {"method": recipe.method.spec(names), **_code(recipe, "method")}
         if recipe.method.stochastic:
             weights |= {"names": names, "seed": recipe.seed}
     if recipe.vocabulary:
@@ -174,6 +182,7 @@ def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: Mod
         weights=made.spec,
         tokenizer=tokenizer.identity,
         evaluator=recipe.evaluator,
+        **_code(recipe, "evaluator"),
         **({"repeat": recipe.repeat} if recipe.repeat else {}),
     )
     source = recipe.templates.get(name, tokenizer)
@@ -185,6 +194,10 @@ def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: Mod
         for benchmark in recipe.suite.benchmarks
     }
     return ModelPlan(name, made, responses, scores)
+
+
+def _code(recipe: Recipe, group: str) -> dict[str, str]:
+    return {"code": recipe.code[group]} if group in recipe.code else {}
 
 
 def _stage(stage: str, **spec: Any) -> StageSpec:

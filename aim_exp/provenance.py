@@ -23,15 +23,44 @@ def versions() -> Mapping[str, str]:
 
 
 def provenance() -> dict[str, Any]:
-    """The code's commit (None outside a repository), platform, processors, threads, GPU."""
+    """The code's commit (None outside a repository), platform, threads, and the machine."""
     torch = sys.modules.get("torch")  # a refused configuration did not get as far
     return {
         **_code(),
         "platform": platform.platform(),
-        "cpus": os.cpu_count(),
         "threads": torch.get_num_threads() if torch else None,
-        "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
+        **machine(),
     }
+
+
+def machine() -> dict[str, Any]:
+    """The processor's name and how many there are, GiB of memory, the GPU's name and number."""
+    torch = sys.modules.get("torch")
+    gpus = torch.cuda.device_count() if torch else 0
+    return {
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch and gpus else None,
+        "gpus": gpus,
+    }
+
+
+def machine_text(about: Mapping[str, Any]) -> str:
+    """`AMD EPYC 7763, 2 processors, 8 GiB of memory, 1 x NVIDIA H100`."""
+    text = f"{about['cpu']}, {about['cpus']} processors, {about['memory_gib']:g} GiB of memory"
+    return f"{text}, {about['gpus']} x {about['gpu']}" if about["gpu"] else text
+
+
+@cache
+def _cpu_name() -> str:
+    """Linux tells it here; of other systems, the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 @cache

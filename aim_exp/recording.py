@@ -17,6 +17,9 @@ from aim_exp.types import BenchmarkResult
 if TYPE_CHECKING:  # a refused configuration is recorded without what a run imports
     from aim_exp.pipeline import Results
 
+CODE_DIGITS = 12
+"""Of a digest, enough for people."""
+
 
 def completed_record(run: Run, found: Results, command: str) -> RunRecord:
     """The record of a run that went through."""
@@ -29,6 +32,7 @@ def completed_record(run: Run, found: Results, command: str) -> RunRecord:
         record.saliency = str(run.store.path(run.plan.saliency))
     record.warnings = [*found.warnings, *_toy_settings(run)]
     record.timings = found.timings
+    record.products = _products(run)
     if found.members:
         _add_scores(record, run.recipe, found)
         record.warnings = [*record.warnings, *_unexpected(run.recipe, found)]
@@ -54,6 +58,7 @@ def _configured(run: Run, command: str) -> RunRecord:
     population = recipe.population
     record = _refused(run.settings, run.choices, command)
     record.dtype = recipe.dtype
+    record.stochastic = recipe.stochastic
     record.population = {
         "name": population.name,
         "base": str(population.base.path),
@@ -72,6 +77,8 @@ def _configured(run: Run, command: str) -> RunRecord:
         }
         for b in recipe.suite.benchmarks
     }
+    record.method_settings = {**record.method_settings, **_code(recipe, "method")}
+    record.calibration = {**record.calibration, **_code(recipe, "calibration")}
     plan = run.plan
     models = (*plan.members, *([plan.merged] if plan.merged else []))
     record.keys = {
@@ -81,6 +88,11 @@ def _configured(run: Run, command: str) -> RunRecord:
         "responses": {model.name: model.responses.key for model in models},
     }
     return record
+
+
+def _code(recipe: Recipe, group: str) -> dict[str, str]:
+    """What tells versions of a part that is not this package's: a setting among the others."""
+    return {"code": recipe.code[group][:CODE_DIGITS]} if group in recipe.code else {}
 
 
 def _refused(settings: Mapping[str, Any], choices: Mapping[str, str], command: str) -> RunRecord:
@@ -123,7 +135,11 @@ def _add_scores(record: RunRecord, recipe: Recipe, found: Results) -> None:
     }
     results = found.merged or found.members[population.base.name]
     record.benchmarks = {
-        b.name: {**record.benchmarks[b.name], "metric": results[b.name].metric}
+        b.name: {
+            **record.benchmarks[b.name],
+            "metric": results[b.name].metric,
+            "num_fewshot": results[b.name].num_fewshot,
+        }
         for b in recipe.suite.benchmarks
     }
     if found.merged:
@@ -140,6 +156,19 @@ def _add_scores(record: RunRecord, recipe: Recipe, found: Results) -> None:
     )
     for name, value in asdict(comparison).items():
         setattr(record, name, value)
+
+
+def _products(run: Run) -> dict[str, dict[str, Any] | None]:
+    """Training, calibration, merge and scores: what they took, whether here or in another run."""
+    plan, store = run.plan, run.store
+    models = (*plan.members, *([plan.merged] if plan.merged else []))
+    stages = [plan.population, plan.saliency, plan.merged and plan.merged.weights]
+    stages += [stage for model in models for stage in model.scores.values()]
+    return {
+        f"{stage.stage}/{stage.key}": (made := store.made(stage)) and asdict(made)
+        for stage in stages
+        if stage
+    }
 
 
 def _toy_settings(run: Run) -> list[str]:

@@ -46,6 +46,8 @@ class RunRecord:
     population: Mapping[str, Any] = field(default_factory=dict)
     """name, base, experts, merged, references; `models` maps each name to its identity."""
     seed: int = 0
+    stochastic: bool = False
+    """Whether the merged model depends on the seed."""
     dtype: str = ""
     device: str = ""
     batch_size: int | str | None = None
@@ -53,8 +55,9 @@ class RunRecord:
     suite: str = ""
     """The choice in the group `benchmarks`."""
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Per benchmark: task, metric, reference_point, and `protocol`: what else its score depends
-    on (limit, shots, template, the digest of the items, lm-eval's version, ...)."""
+    """Per benchmark: task, metric, reference_point, num_fewshot (the examples in a prompt; null
+    where a group's tasks differ), and `protocol`: what else its score depends on (limit, template,
+    the digest of the items, lm-eval's version, ...)."""
     scores: Mapping[str, float] | None = None
     """The merged model's, by benchmark."""
     stderr: Mapping[str, float | None] | None = None
@@ -98,9 +101,12 @@ class RunRecord:
     keys: Mapping[str, Any] = field(default_factory=dict)
     """The content key of each stage."""
     timings: Mapping[str, float] = field(default_factory=dict)
+    products: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    """What the results rest on, by `stage/key`: `seconds` and `machine` of when it was made, in
+    whatever run that was; null where it is not known. Of scores, without loading the model."""
     versions: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """git commit, platform, processor, threads."""
+    """git commit, platform, threads; cpu, cpus, memory_gib, gpu, gpus of the machine."""
 
     def write(self, directory: Path) -> Path:
         """Write `result.json` into `directory`, whole or not at all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -69,12 +70,15 @@ def _ask(
         run.evaluator.harness(weights, folder, directory / f"evaluator_{plan.name}.log") as harness,
         progress(f"Scoring {plan.name}", total) as advance,
     ):
-        for benchmark in benchmarks:
-            evaluated = harness.evaluate(suite, [benchmark], folder / RESPONSES_FILE, advance)
+        began = time.monotonic()
+        responses = folder / RESPONSES_FILE
+        for benchmark, evaluated in harness.each(suite, benchmarks, responses, advance):
             run.store.get_or_make(
                 plan.scores[benchmark.name],
-                partial(write_result, evaluated=evaluated[benchmark.name]),
+                partial(write_result, evaluated=evaluated),
+                since=began,
             )
+            began = time.monotonic()
 
 
 def _asked(run: Run, name: str) -> Suite:

@@ -130,7 +130,7 @@ LAYERS = (
     {"types", "keys", "errors", "schema_errors", "aim", "pareto", "statistics", "compare", "merge",
      "console"},
     {"store", "checkpoint", "calibration", "saliency", "streaming", "evaluate", "evaluators",
-     "tracking", "records", "provenance", "embedded", "populations"},
+     "tracking", "records", "provenance", "embedded", "populations", "plugins"},
     {"plan", "suite", "build", "scoring", "pipeline", "recording", "model_card"},
     {"app", "schema", "callbacks", "sweep", "report", "forecast", "plan_printer", "diff", "help",
      "explain"},

@@ -1,9 +1,13 @@
 """Content keys: which override changes which stage, and how a store keeps what was made."""
 
+import importlib
 import multiprocessing
 import os
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -11,6 +15,7 @@ from omegaconf import open_dict
 
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.build import Run, build
+from aim_exp.errors import ConfigError
 from aim_exp.keys import canonical_json, content_key
 from aim_exp.store import Store
 from aim_exp.types import StageSpec
@@ -110,6 +115,7 @@ def test_an_override_changes_these_keys_and_no_others(override: str, tmp_path: P
         ("method=ties", False),
         ("method=dare_linear", True),
         ("method=dare_ties", True),
+        ("method=authors/dare_ties", False),
         ("aim.scaling=shuffled", True),
         ("aim.scaling=inverted", False),
     ],
@@ -117,13 +123,101 @@ def test_an_override_changes_these_keys_and_no_others(override: str, tmp_path: P
 def test_the_seed_counts_where_something_is_drawn(
     setting: str, draws: bool, tmp_path: Path
 ) -> None:
-    first, second = (keys(built(tmp_path, setting, f"seed={seed}"))["merged"] for seed in (0, 1))
+    runs = [built(tmp_path, setting, f"seed={seed}") for seed in (0, 1)]
+    first, second = (keys(run)["merged"] for run in runs)
     assert (first != second) == draws
+    assert {run.recipe.stochastic for run in runs} == {draws}
 
 
 def test_the_seed_of_a_control_that_does_not_run_counts_not(tmp_path: Path) -> None:
     off = ("aim.scaling=shuffled", "omega=null")
     assert keys(built(tmp_path, *off)) == keys(built(tmp_path, *off, "seed=1"))
+
+
+METHOD = """
+from dataclasses import dataclass
+from aim_exp.merge import Ties
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(Ties):
+    def prepare(self, inputs):
+        return super().prepare(inputs)  # version {version}
+"""
+CALIBRATION = """
+from dataclasses import dataclass
+from aim_exp.calibration import EmbeddedTexts
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(EmbeddedTexts):
+    version = {version}
+"""
+EVALUATOR = """
+from dataclasses import dataclass
+from aim_exp.evaluators import HfEvaluator
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(HfEvaluator):
+    version = {version}
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Write code to a module of this name, as if a new process would import it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(code: str) -> str:
+        (tmp_path / "own_parts.py").write_text(code)
+        sys.modules.pop("own_parts", None)
+        importlib.invalidate_caches()
+        return "own_parts.Mine"
+
+    yield write
+    sys.modules.pop("own_parts")
+
+
+@pytest.mark.parametrize(
+    ("group", "code", "changed"),
+    [
+        ("method", METHOD, {"merged"}),
+        ("calibration", CALIBRATION, {"saliency", "merged"}),
+        ("evaluator", EVALUATOR, {"members", "merged", "scores"}),
+    ],
+)
+def test_an_edited_part_of_your_own_is_a_new_recipe(
+    group: str, code: str, changed: set[str], tmp_path: Path, module: Callable[[str], str]
+) -> None:
+    own = f"{group}._target_={module(code.format(version=1))}"
+    first, again = keys(built(tmp_path, own)), keys(built(tmp_path, own))
+    assert first == again
+    module(code.format(version=2))
+    edited = keys(built(tmp_path, own))
+    assert {stage for stage in STAGES if first[stage] != edited[stage]} == changed
+    module(code.format(version=1))
+    assert keys(built(tmp_path, own)) == first
+
+
+def test_a_base_class_of_your_own_counts_too(tmp_path: Path, module: Callable[[str], str]) -> None:
+    child = "from own_parts import Mine\nclass Child(Mine): pass\n"
+    (tmp_path / "own_child.py").write_text(child)
+    found = []
+    for version in (1, 2):
+        module(METHOD.format(version=version))
+        sys.modules.pop("own_child", None)
+        found.append(keys(built(tmp_path, "method._target_=own_child.Child"))["merged"])
+    assert found[0] != found[1]
+
+
+def test_a_part_in_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = ModuleType("own_notebook")
+    exec(METHOD.format(version=1), notebook.__dict__)
+    monkeypatch.setitem(sys.modules, "own_notebook", notebook)
+    with pytest.raises(ConfigError) as refused:
+        built(tmp_path, "method._target_=own_notebook.Mine")
+    (problem,) = refused.value.problems
+    assert problem.startswith("method._target_=own_notebook.Mine: its code is in no file")
+    assert problem.endswith("put it into a module")
 
 
 def test_one_number_has_one_spelling() -> None:
@@ -149,7 +243,7 @@ def test_an_entry_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not store.has(SPEC)
     assert not list((tmp_path / "partial").iterdir())
     entry = store.get_or_make(SPEC, lambda folder: (folder / "whole").touch())
-    assert sorted(path.name for path in entry.iterdir()) == ["spec.json", "whole"]
+    assert sorted(path.name for path in entry.iterdir()) == ["made.json", "spec.json", "whole"]
 
 
 def test_an_entry_that_resumes_keeps_what_was_done(tmp_path: Path) -> None:
@@ -164,8 +258,28 @@ def test_an_entry_that_resumes_keeps_what_was_done(tmp_path: Path) -> None:
         store.get_or_make(SPEC, make, resumes=True)
     assert not store.has(SPEC)
     entry = store.get_or_make(SPEC, make, resumes=True)
-    assert sorted(path.name for path in entry.iterdir()) == ["first", "second", "spec.json"]
+    made = ["first", "made.json", "second", "spec.json"]
+    assert sorted(path.name for path in entry.iterdir()) == made
     assert not list((tmp_path / "partial").iterdir())
+
+
+def test_an_entry_knows_what_it_took_and_where(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.made(SPEC) is None
+    store.get_or_make(SPEC, lambda folder: time.sleep(0.2))
+    made = store.made(SPEC)
+    assert made
+    assert 0.2 <= made.seconds < 5
+    assert made.machine.endswith("GiB of memory") or " x " in made.machine
+    assert f"{os.cpu_count()} processors" in made.machine
+    store.get_or_make(SPEC, lambda folder: time.sleep(9))
+    assert store.made(SPEC) == made
+
+    earlier, began = StageSpec("stage", 1, {"a": 2}), time.monotonic() - 100
+    store.get_or_make(earlier, lambda folder: None, since=began)
+    made = store.made(earlier)
+    assert made
+    assert 100 <= made.seconds < 105
 
 
 def make_slowly(root: Path) -> None:

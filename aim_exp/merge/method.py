@@ -121,8 +121,6 @@ class MergeMethod:
     blocks of any size.
     """
 
-    stochastic: ClassVar[bool] = False
-    """Whether masks are drawn: the result then depends on the seed and the experts' names."""
     merges: ClassVar[bool] = True
     """Whether there is a merged model at all."""
     from_base: ClassVar[bool] = False
@@ -131,6 +129,11 @@ class MergeMethod:
     """Whether it merges experts of the population at all."""
     most_experts: ClassVar[int | None] = None
     """How many experts it can merge; None: any number."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether masks are drawn: the result then depends on the seed and the experts' names."""
+        return False
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """What is wrong with the settings for this population, `key=value: why; fix` each."""

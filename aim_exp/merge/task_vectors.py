@@ -114,8 +114,12 @@ class RandomDrop(SparseMethod):
     `rescale`: `inv_density` (the paper: 1 / density), `l1` (sum |d| / sum |kept|), None.
     """
 
-    stochastic: ClassVar[bool] = True
     rescale: str | None
+
+    @property
+    def stochastic(self) -> bool:
+        """Unless all is kept."""
+        return self.density < 1
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also an unknown way to rescale."""

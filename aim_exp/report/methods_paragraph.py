@@ -137,12 +137,12 @@ def _benchmarks(jobs: Sequence[Job]) -> Iterator[str]:
 
 def _benchmark(name: str, about: Mapping[str, Any], items: int | None) -> str:
     protocol = about.get("protocol") or {}
-    shots = protocol.get("num_fewshot")
+    shots = about.get("num_fewshot")
     metric, _, chosen_filter = str(about.get("metric")).partition(",")
     facts = [
         f"task {about.get('task')}",
         f"metric {metric}" + (f" by {chosen_filter}" if chosen_filter != "none" else ""),
-        "the task's default shots" if shots is None else f"{shots} shots",
+        "its tasks' own shots" if shots is None else f"{shots} shot{'s' * (shots != 1)}",
         f"{items} items" if items else "",
         f"limit {as_text(protocol['limit'])}" if protocol.get("limit") else "",
         "chat template" if protocol.get("chat_template") else "",
@@ -153,11 +153,13 @@ def _benchmark(name: str, about: Mapping[str, Any], items: int | None) -> str:
 def _statistics(jobs: Sequence[Job]) -> Iterator[str]:
     if any(job.record.scores for job in jobs):
         yield (
-            "Differences were tested on the same items: accuracies by McNemar's exact test, "
-            "averages and hypervolume gains by a randomisation test that swaps the two models' "
-            f"answers, with {100 * LEVEL:.0f}% intervals from a paired bootstrap over the items of "
-            f"each benchmark ({RESAMPLES:,} and {VOLUME_RESAMPLES:,} resamples); p values were "
-            "adjusted by Holm's method."
+            "Differences were tested on the same items: accuracies by McNemar's exact test, with "
+            f"the {100 * LEVEL:.0f}% interval of Bonett and Price (2012); other scores, averages "
+            "and hypervolume gains by a randomisation test that swaps the two models' answers (at "
+            f"least {RESAMPLES:,} times), with percentile intervals from a paired bootstrap over "
+            f"the items of each benchmark ({RESAMPLES:,} resamples, {VOLUME_RESAMPLES:,} for "
+            "gains); p values were adjusted by Holm's method, over the averages, over the gains "
+            "and over the scores by benchmark."
         )
 
 
@@ -169,21 +171,33 @@ def _origin(jobs: Sequence[Job]) -> Iterator[str]:
     named = [f"{library} {_listed(versions)}" for library, versions in used.items() if versions]
     if named:
         yield f"Software: {_listed(named)}."
-    machines = _distinct(_machine(job.record.provenance, job.record.device) for job in jobs)
-    hours = sum(job.seconds_in_all for job in jobs) / 3600
-    unit = "run" if len(jobs) == 1 else "runs"
-    took = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    yield from _hours(jobs)
+
+
+def _hours(jobs: Sequence[Job]) -> Iterator[str]:
+    """What all that the results rest on took, each product once, whichever run made it."""
+    products = {key: made for job in jobs for key, made in job.record.products.items()}
+    by_machine: dict[str, float] = {}
+    for made in filter(None, products.values()):
+        by_machine[made["machine"]] = by_machine.get(made["machine"], 0.0) + made["seconds"]
+    if not by_machine:
+        return
+    took = _listed([f"{_duration(seconds)} on {name}" for name, seconds in by_machine.items()])
+    runs = "The run" if len(jobs) == 1 else f"The {len(jobs)} runs"
+    devices = _listed(_distinct(job.record.device for job in jobs))
     yield (
-        f"The {len(jobs)} {unit} took {took} in all on {_listed(machines) or 'one machine'}, what "
-        "the cache already held not counted."
+        f"{runs} took {took}, the models on {devices}: training, calibration, merging and scoring, "
+        "each done once and counted once, also where it was done before; loading models and "
+        "interrupted attempts are not counted."
     )
+    if unknown := sum(made is None for made in products.values()):
+        yield f"Not counted are {unknown} of {len(products)} results whose time is not known."
 
 
-def _machine(provenance: Mapping[str, Any], device: str) -> str:
-    if gpu := provenance.get("gpu"):
-        return str(gpu)
-    cpus = provenance.get("cpus")
-    return f"a machine with {cpus} processors ({device})" if cpus else device
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"
 
 
 def _values(settings: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
