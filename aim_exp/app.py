@@ -154,7 +154,8 @@ def _carry_out(
         begin_job(_ordinal() + _name(run, config) if sweep else _name(run, config))
         from aim_exp.report.tracked import job_info, job_outcome
 
-        tracking.start(run.tracker, job_info(run, _name(run, config), directory, sweep))
+        tracked = job_info(run, _name(run, config), directory, sweep)
+        tracking.start(run.tracker, tracked)
         from aim_exp.pipeline import MODEL_FOLDER, Pipeline
 
         record = completed_record(run, Pipeline(run, directory).execute(), _command())
@@ -173,7 +174,7 @@ def _carry_out(
         from aim_exp.model_card import describe_model
 
         describe_model(model, run, record)
-    _tell(run, record, directory, sweep, model)
+    _tell(run, tracked, record, directory, sweep, model)
 
 
 def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
@@ -193,17 +194,26 @@ def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
 
 
 def _tell(
-    run: Run, record: RunRecord, directory: Path, sweep: Path | None, model: Path | None
+    run: Run,
+    tracked: tracking.RunInfo,
+    record: RunRecord,
+    directory: Path,
+    sweep: Path | None,
+    model: Path | None,
 ) -> None:
     """Figure, tracker, terminal: the result is safe already."""
     from aim_exp import report
+    from aim_exp.records import find_records
     from aim_exp.report.tracked import job_outcome
+    from aim_exp.report.untracked import Untracked, note_untracked
 
     # A sweep's own figures go into a paper; a job's is a glance, drawn a hundred times.
     figure = report.draw_run(record, directory, vector=sweep is None)
-    outcome = job_outcome(record, directory, sweep=sweep, figure=figure, model=model)
+    others = find_records(sweep) if sweep and record.omega is not None else ()
+    outcome = job_outcome(record, directory, sweep=others, figure=figure, model=model)
     tracking.finish(run.tracker, outcome)
     if sweep:
+        note_untracked(Untracked(run=tracked, figure=figure, model=model), record, outcome)
         report.show_job(record)
     else:
         report.show_run(record, directory, next_command=_next_command(run))
@@ -223,13 +233,16 @@ def _end_sweep(directory: Path) -> bool:
 
 
 def _track_sweep(directory: Path) -> None:
-    """The sweep's report as a run beside those of its jobs; not of a plan."""
+    """What its jobs lacked, and its report as a run beside theirs; not of a plan."""
     from aim_exp.build import build_tracker
     from aim_exp.report.tracked import sweep_info, sweep_outcome
+    from aim_exp.report.untracked import track_untracked
 
     config = SweepReport.config
-    tracker = None if config is None or config.plan else build_tracker(config)
-    if tracker:
+    if config is None or config.plan:
+        return
+    track_untracked(directory)
+    if tracker := build_tracker(config):
         command = shlex.join(["python", "run.py", *sys.argv[1:]])
         tracking.start(tracker, sweep_info(directory, command))
         tracking.finish(tracker, sweep_outcome(directory))
@@ -246,16 +259,9 @@ def _prepare_process(threads: int | None) -> None:
 
 
 def _name(run: Run, config: DictConfig) -> str:
-    """What a person calls the run: method, omega, and whatever else was set for it."""
+    from aim_exp.sweep import run_name
 
-    def resolved(override: str) -> str:
-        key, _, value = override.partition("=")
-        return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
-
-    omega = "null" if run.recipe.omega is None else f"{run.recipe.omega:g}"
-    named = ("method=", "omega=", "tracker", "cache_dir=", "device=", "threads=", "plan=")
-    others = [resolved(o) for o in HydraConfig.get().overrides.task if not o.startswith(named)]
-    return " ".join([run.choices["method"], f"omega={omega}", *others])
+    return run_name(run.choices["method"], run.recipe.omega, config, HydraConfig.get())
 
 
 def _ordinal() -> str:

@@ -25,7 +25,7 @@ class SweepReport(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember what the sweep is, and tell which of its jobs will fail."""
-        from aim_exp.sweep import sweep_jobs, sweep_problems
+        from aim_exp.sweep import constant_keys, sweep_jobs, sweep_problems
 
         SweepReport.directory = Path(config.hydra.sweep.dir)
         SweepReport.config = config
@@ -33,6 +33,9 @@ class SweepReport(Callback):
         if jobs is None:
             return
         SweepReport.jobs = len(jobs)
+        # The jobs take these over, in whatever process they run: their names leave the keys out.
+        names = "hydra.job.config.override_dirname.exclude_keys"
+        config.hydra.overrides.hydra.append(f"{names}={constant_keys(jobs)}")
         problems = [] if config.plan else sweep_problems(config, jobs)  # a plan tells them itself
         for problem in problems:
             print_warning(error_console, problem)

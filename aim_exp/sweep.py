@@ -1,4 +1,4 @@
-"""The jobs of a sweep before any of them runs: which there are, and which will fail."""
+"""The jobs of a sweep before any of them runs: which there are, their names, which will fail."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -40,6 +41,33 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
     except HydraException:  # the sweeper says it again
         return None
     return [*jobs]
+
+
+def constant_keys(jobs: Sequence[Job]) -> list[str]:
+    """The keys that all jobs set to one value."""
+    shared = set.intersection(*map(set, jobs))
+    return [_key(override) for override in jobs[0] if override in shared]
+
+
+def run_name(method: str, omega: float | None, config: DictConfig, told: HydraConf) -> str:
+    """What a person calls a run: method, omega, and what else was set for it.
+
+    Of a sweep's jobs, what varies among them. `told` is Hydra's own configuration: what it leaves
+    out of `override_dirname` is set in `conf/config.yaml`, and for a sweep by `SweepReport`.
+    """
+    left_out = {"method", "omega", *told.job.config.override_dirname.exclude_keys}
+
+    def resolved(override: str) -> str:
+        key, _, value = override.partition("=")
+        return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
+
+    others = [resolved(each) for each in told.overrides.task if _key(each) not in left_out]
+    return " ".join([method, "omega=null" if omega is None else f"omega={omega:g}", *others])
+
+
+def _key(override: str) -> str:
+    """`density` of `density=0.2`; `+` and `++` in front, which add a key, left out."""
+    return override.partition("=")[0].lstrip("+")
 
 
 def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:

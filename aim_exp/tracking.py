@@ -195,7 +195,7 @@ class WandbTracker:
             name=run.name,
             group=run.group,
             job_type=run.kind,
-            tags=[*run.tags, *self.tags],
+            tags=[*dict.fromkeys((*run.tags, *self.tags))],
             config=dict(run.config),
             dir=run.directory,
             settings=wandb.Settings(
@@ -210,12 +210,14 @@ class WandbTracker:
 def _log(run: wandb.Run, outcome: Outcome) -> None:
     """The values first: media that cannot be read must not cost them.
 
-    One row: a value that is logged once is a bar per run in W&B's own panels.
+    A value that is logged once is a bar per run in W&B's own panels, one that is logged twice a
+    line: a run that goes on online has its earlier values in its summary, and logs what is new.
     """
     import wandb
 
+    logged: Any = run.summary if run.resumed else {}
+    row: dict[str, Any] = {n: v for n, v in outcome.metrics.items() if logged.get(n) != v}
     run.summary.update({**outcome.metrics, **outcome.details})
-    row: dict[str, Any] = {**outcome.metrics}
     for name, table in outcome.tables.items():
         row[f"tables/{name}"] = wandb.Table(columns=[*table.columns], data=[*map(list, table.rows)])
     for name, path in outcome.figures.items():

@@ -69,7 +69,8 @@ def test_a_job_logs_what_its_record_says(sweep):
 
     run = next(each.run for each in records if each.HasField("run"))
     assert (run.run_group, run.job_type) == ("sweep", "merge")
-    assert list(run.tags) == ["ties", "tiny", "tiny"]
+    assert list(run.tags) == ["ties", "population=tiny", "benchmarks=tiny"]
+    assert run.display_name == "ties omega=0.4"
     models = {row["model"]: row for row in table_in(sweep / "1", "population")}
     assert list(models) == ["base", "code", "instruct", "math", "merged"]
     assert {name: models["code"][name] for name in SUITE} == record["population_scores"]["code"]
@@ -92,6 +93,29 @@ def test_a_job_is_compared_with_the_plain_merge_before_it(sweep):
         difference = relaxed["scores"][name] - plain["scores"][name]
         assert summary[f"change/{name}"] == pytest.approx(difference)
     assert not any(name.startswith("change/") for name in summary_of(read_back(sweep / "0")))
+
+
+def test_a_plain_merge_after_it_completes_a_job(tmp_path, tiny_cache):
+    """Whole: what its run had before is there too."""
+    run_in(tmp_path, tiny_cache, "-m", "omega=0.4,0.2,null", *SWEEP[2:])
+    folder = tmp_path / "sweep"
+    jobs = [folder / job for job in "012"]
+    *relaxed, plain = (result(job) for job in jobs)
+    for job, record in zip(jobs, relaxed, strict=False):
+        records = read_back(job)
+        summary = summary_of(records)
+        for name in ("average", "hypervolume_gain"):
+            assert summary[f"change/{name}"] == pytest.approx(record[name] - plain[name])
+        assert summary["average"] == record["average"]
+        assert config_of(records)["omega"] == record["omega"]
+        run = next(each.run for each in records if each.HasField("run"))
+        assert (run.run_group, run.job_type) == ("sweep", "merge")
+        assert run.display_name == f"ties omega={record['omega']}"
+        assert [r.artifact.type for r in records].count("model") == 1
+        assert list(job.glob("wandb/offline-run-*/files/media/images/figures/pareto_front_*.png"))
+        assert exit_codes(records) == [0]
+    assert len(runs_to_sync(folder, *jobs)) == len(set(runs_to_sync(folder, *jobs))) == 4
+    assert not list(folder.rglob("untracked.json"))
 
 
 def test_a_sweep_has_a_run_for_its_report(sweep):
@@ -178,3 +202,19 @@ def test_a_sweep_without_a_tracker_has_no_run(cli: Cli, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "quiet/report.html").exists()
     assert not list((tmp_path / "quiet").rglob("wandb"))
+
+
+def test_names_hold_what_varies(cli: Cli, tmp_path):
+    """What all jobs have in common is left out; of a single run, what changes no number."""
+    common = ("benchmarks=none", "+tracker.tags=[own]", "method.scale=0.9")
+    sweep = ("-m", *common, "omega=null,0.4", "population.merge=[code,math],[code]", "device=cpu")
+    assert cli(*sweep, "hydra.sweep.dir=sweep").returncode == 0
+    assert cli(*common, "device=cpu", "hydra.run.dir=run").returncode == 0
+    runs = [read_back(tmp_path / folder) for folder in ("sweep/0", "sweep/1", "sweep/2", "run")]
+    names = [next(r.run.display_name for r in run if r.HasField("run")) for run in runs]
+    assert names == [
+        "ties omega=null population.merge=[code,math]",
+        "ties omega=null population.merge=[code]",
+        "ties omega=0.4 population.merge=[code,math]",
+        "ties omega=0.4 benchmarks=none method.scale=0.9",
+    ]

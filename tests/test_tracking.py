@@ -132,6 +132,12 @@ def test_jobs_of_one_process_have_a_run_each(tmp_path):
     assert summary_of(second)["average"] == 0.75
 
 
+def test_a_tag_that_is_given_twice_is_there_once(tmp_path):
+    records = track(wandb_tracker(tags=("mine", "ties")), tmp_path / "job")
+    run = next(record.run for record in records if record.HasField("run"))
+    assert list(run.tags) == ["ties", "tiny", "mine"]
+
+
 def test_a_run_again_replaces_what_was_logged_offline(tmp_path):
     tracker = wandb_tracker()
     track(tracker, tmp_path / "job", Outcome(succeeded=False, details={"error": "omega"}))

@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 
 from aim_exp.build import Run
 from aim_exp.model_card import RECIPE_FILE
-from aim_exp.records import RunRecord, find_records
+from aim_exp.records import RunRecord
 from aim_exp.report import HTML
 from aim_exp.report.board import AVERAGE, Board, population_board, run_board
+from aim_exp.report.compare.baselines import find_pairs
 from aim_exp.report.compare.comparison import Comparison, Difference, compare_runs
-from aim_exp.report.compare.twins import find_twins
 from aim_exp.report.figures import CAPTIONS, FOLDER, FRONT
 from aim_exp.report.models import merge_metrics
 from aim_exp.report.parallel import parallel_coordinates
@@ -23,8 +23,16 @@ from aim_exp.report.results import Results, collect, join
 from aim_exp.report.table_file import NAMED, job_rows
 from aim_exp.tracking import Outcome, RunInfo, SavedModel, Table, Value
 
+TAGGED = ("population", "benchmarks")
+"""Groups whose choice is a tag, written as on the command line."""
+CHANGE = "change/"
+"""Before what is compared with the plain merge."""
 NULLS = (None, "null")
 """A setting that has no value."""
+
+
+Found = Sequence[tuple[Path, RunRecord]]
+"""Records with their folders."""
 
 
 def job_info(run: Run, name: str, directory: Path, sweep: Path | None) -> RunInfo:
@@ -35,7 +43,7 @@ def job_info(run: Run, name: str, directory: Path, sweep: Path | None) -> RunInf
         directory=directory.resolve(),
         config=_job_config(run),
         group=sweep.name if sweep else None,
-        tags=tuple(run.choices[group] for group in ("method", "population", "benchmarks")),
+        tags=_tags(run.choices),
     )
 
 
@@ -55,12 +63,12 @@ def job_outcome(
     record: RunRecord,
     directory: Path,
     *,
-    sweep: Path | None = None,
+    sweep: Found = (),
     figure: Path | None = None,
     model: Path | None = None,
 ) -> Outcome:
-    """Of a finished or failed job; `sweep` may hold its twin, `model` is its saved model."""
-    plain = _plain_twin(record, directory, sweep) if sweep else None
+    """Of a finished or failed job; its twin may be in `sweep`; `model` is its saved model."""
+    plain = _plain_twin(record, directory, sweep)
     tables = {"scores": _scores(record), "population": _models(run_board(record))}
     return Outcome(
         succeeded=record.status == "completed",
@@ -95,6 +103,11 @@ def _run_id(directory: Path) -> str:
     return hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
 
 
+def _tags(choices: Mapping[str, str]) -> tuple[str, ...]:
+    """The method by its bare name; population and suite, often of one name, by their groups."""
+    return (choices["method"], *(f"{group}={choices[group]}" for group in TAGGED))
+
+
 def _job_config(run: Run) -> dict[str, Any]:
     """What runs are grouped and plotted by, under plain names; `settings` is everything.
 
@@ -114,6 +127,7 @@ def _job_config(run: Run) -> dict[str, Any]:
         "suite": run.choices["benchmarks"],
         "seed": recipe.seed,
         "dtype": recipe.dtype,
+        **({"code": dict(recipe.code)} if recipe.code else {}),
         "settings": settings,
     }
 
@@ -143,13 +157,22 @@ def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
-def _plain_twin(record: RunRecord, directory: Path, sweep: Path) -> RunRecord | None:
+def lacks_twin(record: RunRecord, outcome: Outcome) -> bool:
+    """Whether a plain merge that is scored later adds to the job's outcome."""
+    return _can_have_twin(record) and not any(name.startswith(CHANGE) for name in outcome.metrics)
+
+
+def _can_have_twin(record: RunRecord) -> bool:
+    return record.omega is not None and bool(record.scores)
+
+
+def _plain_twin(record: RunRecord, directory: Path, sweep: Found) -> RunRecord | None:
     """The same merge without AIM, if a job of the sweep has finished it already."""
-    if record.omega is None or not record.scores:
+    if not _can_have_twin(record):
         return None
-    plain = [(folder, found) for folder, found in find_records(sweep) if found.omega is None]
-    twins = find_twins(join([*plain, (directory, record)], [sweep]))
-    return next((twin.record for job, twin in twins.pairs if job.directory == directory), None)
+    jobs = [*((folder, job) for folder, job in sweep if job.omega is None), (directory, record)]
+    pairs = find_pairs(join(jobs, [folder for folder, _ in jobs])).pairs
+    return next((twin.job.record for job, twin in pairs if job.directory == directory), None)
 
 
 def _changes(record: RunRecord, plain: RunRecord) -> dict[str, float]:
@@ -158,7 +181,7 @@ def _changes(record: RunRecord, plain: RunRecord) -> dict[str, float]:
     names = {name: name for name in ("average", "hypervolume_gain")}
     names |= {name: f"score/{name}" for name in record.scores or {}}
     return {
-        f"change/{name}": after[key] - before[key]
+        f"{CHANGE}{name}": after[key] - before[key]
         for name, key in names.items()
         if key in after and key in before
     }
@@ -203,7 +226,7 @@ def _differences(comparison: Comparison) -> list[dict[str, object]]:
         {
             "run": comparison.label(row),
             "job": row.job.folder,
-            "twin": row.twin.folder,
+            "twin": row.baseline.job.folder,
             "method": row.job.record.method,
             "omega": row.job.record.omega,
             **_difference(difference),
