@@ -9,6 +9,8 @@ from aim_exp.errors import AimError, NonFiniteError
 
 FLOAT_NOISE = 1e-12
 """A difference of two volumes below this is rounding, not a gain."""
+MANY = 10
+"""Members from which on volumes one by one are quicker than 2^n boxes for all points at once."""
 
 
 def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
@@ -65,6 +67,38 @@ def hypervolume_gain(point: ArrayLike, population: ArrayLike, reference: ArrayLi
     NonFiniteError for NaN or infinity.
     """
     return hypervolume_difference(point, population, reference) ** (1 / np.size(point))
+
+
+def hypervolume_gains(
+    points: ArrayLike, populations: ArrayLike, reference: ArrayLike = 0.0
+) -> NDArray[np.float64]:
+    """`hypervolume_gain` of many points at once, [m].
+
+    `points` are [m, d], `populations` [m, n, d] or, where all have the same, [1, n, d].
+    """
+    newcomers, given = _scores(points), np.asarray(populations, dtype=float)
+    size, d = given.shape[1:]
+    _scores(given.reshape(-1, d))
+    members = np.broadcast_to(given, (len(newcomers), size, d))
+    if size >= MANY:
+        pairs = zip(newcomers, members, strict=True)
+        return np.array([hypervolume_gain(point, own, reference) for point, own in pairs])
+    added = _added(newcomers, np.moveaxis(members, 1, 0), np.asarray(reference, dtype=float))
+    return np.where(added >= FLOAT_NOISE, added, 0.0) ** (1 / d)
+
+
+def _added(
+    points: NDArray[np.float64], members: NDArray[np.float64], corner: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The volume [m] that each of `points` [m, d] adds to its `members` [n, m, d].
+
+    What it adds without the last of them, less what of this the last one covers: as much as
+    the corner that the two share would add.
+    """
+    if not len(members):
+        return np.prod(np.maximum(points - corner, 0.0), axis=1)
+    shared = np.minimum(points, members[-1])
+    return _added(points, members[:-1], corner) - _added(shared, members[:-1], corner)
 
 
 def _scores(points: ArrayLike) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ wrong says nothing, and the noise that they share drops out. Pure: numbers in, n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -14,16 +15,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 LEVEL = 0.95
 """Of every interval; a claim holds where its p lies below 1 - LEVEL and 0 outside its interval."""
 RESAMPLES = 10_000
-"""No p is below 1 / 10 001, so that Holm over hundreds of rows can still reject."""
+"""Of an interval, and of a test at least."""
+MOST_SWAPS = 16 * RESAMPLES
+"""Of a test: more would take minutes over a thousand runs."""
+FINENESS = 5
+"""The least p, after Holm, is to be this many times smaller than a claim needs."""
 SEED = 0
-ROUNDING = 1e-12
-"""Differences closer than this are equal."""
-CELLS = 1 << 22
-"""Numbers drawn at once, at most: 32 MiB."""
+ROUNDING = 1e-9
+"""Differences closer than this are equal; those of scores are far larger, or none."""
+ITEMS_PER_KIND = 8
+"""From so many on, a multinomial is quicker than drawing the items one by one."""
+CELLS = 1 << 16
+"""Numbers drawn at once, at most: 512 KiB, which stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def swapped_scores(
 
     If the models do not differ, it does not matter who gave which answer to an item, and the
     observed difference is one of these: the randomisation test (Fisher 1935; Noreen 1989).
-    Of one accuracy this is McNemar's test.
+    Of one accuracy this is McNemar's test. `swaps_for` says how many are enough.
     """
     rng = rng or np.random.default_rng(SEED)
     return sum(
@@ -116,7 +124,8 @@ def resampling_test(observed: float, resampled: ArrayLike, swapped: ArrayLike) -
     """A difference's percentile interval from the bootstrap, and its p from the swaps.
 
     Both are [resamples] of differences. Not p from the bootstrap too: it is far too small
-    where few answers differ. The observation counts among the swaps, so that p is never 0.
+    where few answers differ. The observation counts among the swaps, so that p is never 0 and
+    the test keeps its level however few swaps are drawn (Phipson & Smyth 2010).
     """
     tail = 50 * (1 - LEVEL)
     low, high = np.percentile(np.asarray(resampled, dtype=float), [tail, 100 - tail])
@@ -124,6 +133,22 @@ def resampling_test(observed: float, resampled: ArrayLike, swapped: ArrayLike) -
     as_large = int((values >= abs(observed) - ROUNDING).sum())
     p = (as_large + 1) / (values.size + 1)
     return PairedTest(float(observed), float(low), float(high), p)
+
+
+def swaps_for(comparisons: int) -> int:
+    """How many swaps a test needs if it is one of so many that Holm's method corrects.
+
+    No p is below 1 / (swaps + 1), and the smallest is multiplied by `comparisons`: too few
+    swaps, and none of them can be rejected. At most `MOST_SWAPS`. They double from step to
+    step, so that a sweep's earlier tests mostly stand while it grows.
+    """
+    needed = FINENESS * comparisons / (1 - LEVEL) / RESAMPLES
+    return min(RESAMPLES * 2 ** max(0, math.ceil(math.log2(needed))), MOST_SWAPS)
+
+
+def can_reject(comparisons: int) -> bool:
+    """Whether Holm over so many tests with `swaps_for` them can reject any."""
+    return comparisons / (swaps_for(comparisons) + 1) < 1 - LEVEL
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -141,40 +166,59 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def _resampled(stratum: Stratum, resamples: int, rng: np.random.Generator) -> Floats:
-    """Items that are alike are drawn together: a multinomial over the distinct ones.
+    """Items that are alike count together: how often each kind of them was drawn is enough.
 
-    The distribution is that of drawing items one by one; accuracies of two models have four
-    kinds of items, however many there are.
+    Accuracies of two models have four kinds of items, however many there are.
     """
     items, models, parts = stratum.gained.shape
     table = np.concatenate([stratum.gained.reshape(items, -1), stratum.possible], axis=1)
-    kinds, counts = np.unique(table, axis=0, return_counts=True)
-    chunk = max(1, CELLS // len(kinds))
+    kinds, kind = np.unique(table, axis=0, return_inverse=True)
+    few = items < ITEMS_PER_KIND * len(kinds)
+    draw, width = (_drawn_by_item, items) if few else (_drawn_by_kind, len(kinds))
     sums = np.concatenate(
-        [
-            rng.multinomial(items, counts / items, size=min(chunk, resamples - start)) @ kinds
-            for start in range(0, resamples, chunk)
-        ]
+        [draw(kind.reshape(-1), number, rng) @ kinds for number in _chunks(resamples, width)]
     )
     gained, possible = sums[:, : models * parts], sums[:, models * parts :]
     return _ratios(gained.reshape(resamples, models, parts), possible[:, None])
 
 
+def _drawn_by_item(kind: Ints, resamples: int, rng: np.random.Generator) -> Ints:
+    """[resamples, kinds]: how often each kind is drawn; `kind` is that of each item."""
+    kinds = int(kind.max()) + 1
+    drawn = kind[rng.integers(kind.size, size=(resamples, kind.size))]
+    drawn += kinds * np.arange(resamples)[:, None]
+    return np.bincount(drawn.reshape(-1), minlength=resamples * kinds).reshape(resamples, kinds)
+
+
+def _drawn_by_kind(kind: Ints, resamples: int, rng: np.random.Generator) -> Ints:
+    """The same, by its distribution: multinomial."""
+    return rng.multinomial(kind.size, np.bincount(kind) / kind.size, size=resamples)
+
+
 def _swapped(stratum: Stratum, resamples: int, rng: np.random.Generator) -> Floats:
-    """Of each kind of items, how many are swapped is binomial."""
-    assert stratum.gained.shape[1] == 2
-    change = stratum.gained[:, 1] - stratum.gained[:, 0]
-    kinds, counts = np.unique(change, axis=0, return_counts=True)
-    chunk = max(1, CELLS // len(kinds))
+    """Of each kind of items that the models differ in, how many are swapped is binomial.
+
+    Which answer of a pair is called the first does not matter then: the lesser one.
+    """
+    first, second = stratum.gained[:, 0], stratum.gained[:, 1]
+    swap = (second - first).sum(axis=1, keepdims=True) < 0
+    lesser, greater = np.where(swap, second, first), np.where(swap, first, second)
+    change = greater - lesser
+    kinds, counts = np.unique(change[change.any(axis=1)], axis=0, return_counts=True)
     moved = np.concatenate(
         [
-            rng.binomial(counts, 0.5, size=(min(chunk, resamples - start), len(kinds))) @ kinds
-            for start in range(0, resamples, chunk)
+            rng.binomial(counts, 0.5, size=(number, len(kinds))) @ kinds
+            for number in _chunks(resamples, len(kinds))
         ]
     )
-    before, after = stratum.gained.sum(axis=0)
-    gained = np.stack([before + moved, after - moved], axis=1)
+    gained = np.stack([lesser.sum(axis=0) + moved, greater.sum(axis=0) - moved], axis=1)
     return _ratios(gained, stratum.possible.sum(axis=0)[None, None])
+
+
+def _chunks(resamples: int, width: int) -> list[int]:
+    """How many resamples at once, each drawing `width` numbers."""
+    most = max(1, CELLS // max(1, width))
+    return [min(most, resamples - start) for start in range(0, resamples, most)]
 
 
 def _ratios(gained: Floats, possible: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Runs against their twins, on real sweeps of the tiny population."""
+"""Runs against their baselines, on real sweeps of the tiny population."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from rich.console import Console
 
 from aim_exp.records import read_record
 from aim_exp.report.__main__ import main
+from aim_exp.report.compare.baselines import Twin, find_pairs, parse_against
 from aim_exp.report.compare.comparison import compare_runs
 from aim_exp.report.compare.terminal import print_comparison
-from aim_exp.report.compare.twins import find_twins
 from aim_exp.report.methods_paragraph import escape_latex
 from aim_exp.report.results import collect
 from aim_exp.statistics import holm, mcnemar
@@ -39,11 +39,17 @@ def sweeps(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
+def values(file: str, metric: str) -> list[float]:
+    """Of each item."""
+    name = metric.split(",")[0]
+    return [json.loads(line)["metrics"][name] for line in Path(file).read_text().splitlines()]
+
+
 def test_each_run_has_its_plain_merge_for_a_twin(sweeps):
-    twins = find_twins(collect(sweeps))
-    folders = [(job.folder, twin.folder) for job, twin in twins.pairs]
+    found = find_pairs(collect(sweeps))
+    folders = [(job.folder, twin.job.folder) for job, twin in found.pairs]
     assert folders == [("few/1", "few/0"), ("many/1", "many/0"), ("many/3", "many/2")]
-    assert twins.alone == twins.repeated == ()
+    assert found.alone == ()
 
 
 def test_the_tests_are_those_of_the_items_in_the_store(sweeps):
@@ -51,18 +57,12 @@ def test_the_tests_are_those_of_the_items_in_the_store(sweeps):
     assert comparison
     tested = 0
     for row in comparison.rows:
-        before, after = (read_record(job.directory) for job in (row.twin, row.job))
+        before, after = (read_record(job.directory) for job in (row.baseline.job, row.job))
         assert row.reasons == {}
         assert list(row.scores) == list(after.scores)
         for name, difference in row.scores.items():
-            metric = after.benchmarks[name]["metric"].split(",")[0]
-            pair = [
-                [
-                    json.loads(line)["metrics"][metric]
-                    for line in Path(file).read_text().splitlines()
-                ]
-                for file in (before.items["merged"][name], after.items["merged"][name])
-            ]
+            files = [record.items["merged"][name] for record in (before, after)]
+            pair = [values(file, after.benchmarks[name]["metric"]) for file in files]
             assert len(pair[0]) == len(pair[1]) == 16
             assert difference.test == mcnemar(*pair)
             assert difference.value == pytest.approx(fmean(pair[1]) - fmean(pair[0]))
@@ -100,8 +100,8 @@ def test_another_twin_may_be_asked_for(sweeps, tmp_path, capsys):
     arguments = ["--against", "method=ties", "--by", "omega", "--out", str(tmp_path)]
     assert main([str(sweeps / "many"), *arguments]) == 0
     assert "against method=ties" in capsys.readouterr().out
-    comparison = compare_runs(collect(sweeps / "many"), {"method": "ties"}, ("omega",))
-    assert [(row.job.folder, row.twin.folder) for row in comparison.rows] == [
+    comparison = compare_runs(collect(sweeps / "many"), Twin({"method": "ties"}), ("omega",))
+    assert [(row.job.folder, row.baseline.name) for row in comparison.rows] == [
         ("2", "0"),
         ("3", "1"),
     ]
@@ -114,9 +114,12 @@ def test_another_twin_may_be_asked_for(sweeps, tmp_path, capsys):
         (["--by", "colour"], "--by colour: the runs have no such setting; those that vary are: "
          "method, omega"),
         (["--against", "colour=red"], "--against colour: the runs have no such setting"),
-        (["--against", "omega"], "--against omega: must be SETTING=VALUE, as in omega=null"),
+        (["--against", "maths"], "--against maths: no such model; there are base, code, instruct, "
+         "math, the runs 0, 1, 2, 3, and twins by SETTING=VALUE, as in omega=null"),
+        (["--against", "base", "--against", "omega=null"],
+         "--against base: the name of a model goes with no other --against"),
         (["--against", "omega=0.9"], "no scored run has it; there are: null, 0.4"),
-        (["--against", "seed=0"], "--against seed=0: no two scored runs differ in nothing else"),
+        (["--against", "seed=0"], "--against twin with seed=0: no scored run has one"),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_refused_in_one_line(arguments, message, sweeps, capsys):
@@ -125,12 +128,47 @@ def test_what_is_not_there_is_refused_in_one_line(arguments, message, sweeps, ca
     assert message in line
 
 
+@pytest.mark.parametrize("name", ["base", "math", "1"])
+def test_any_model_of_the_table_may_be_what_runs_are_compared_with(name, sweeps, tmp_path, capsys):
+    results = collect(sweeps / "many")
+    comparison = compare_runs(results, parse_against(results, [name]))
+    runs = [row.job.folder for row in comparison.rows]
+    assert runs == (["0", "2", "3"] if name == "1" else ["0", "1", "2", "3"])
+    for row in comparison.rows:
+        record = read_record(row.job.directory)
+        other = read_record(sweeps / "many" / (name if name == "1" else row.job.folder))
+        scores = other.scores if name == "1" else other.population_scores[name]
+        files = other.items["merged" if name == "1" else name]
+        assert row.average.value == pytest.approx(record.average - fmean(scores.values()))
+        assert row.average.test.difference == pytest.approx(row.average.value)
+        assert len(row.scores) == 6
+        for benchmark, difference in row.scores.items():
+            before, after = files[benchmark], record.items["merged"][benchmark]
+            metric = record.benchmarks[benchmark]["metric"]
+            assert difference.test == mcnemar(values(before, metric), values(after, metric))
+        assert (row.gain is not None) == (name == "1"), "a gain is a merge's"
+    assert main([str(sweeps / "many"), "--against", name, "--out", str(tmp_path)]) == 0
+    title = {"1": "1 (ties omega=0.4)"}.get(name, name)
+    assert f"against {title}\n" in capsys.readouterr().out
+    assert f"\n## Against {title}\n" in (tmp_path / "report.md").read_text()
+    assert f"Against {title}</h2>" in (tmp_path / "report.html").read_text()
+
+
+def test_a_member_is_that_of_the_runs_own_population(sweeps):
+    results = collect(sweeps)  # of 8 items and of 16: each scored base by itself
+    comparison = compare_runs(results, parse_against(results, ["base"]))
+    assert {row.job.folder.split("/")[0]: row.baseline.name for row in comparison.rows} == {
+        "few": "base [1]", "many": "base [2]"
+    }  # fmt: skip
+    assert all(row.reasons == {} for row in comparison.rows), "on the same items"
+
+
 def test_help_is_a_page_with_examples():
     done = subprocess.run(
         [sys.executable, "-m", "aim_exp.report", "--help"],
         cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "90"},
     )  # fmt: skip
-    assert done.stdout.count("\n    python -m aim_exp.report ") == 6
+    assert done.stdout.count("\n    python -m aim_exp.report ") == 7
     assert max(map(len, done.stdout.splitlines())) <= 90
 
 

@@ -8,7 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from aim_exp.compare import compare
-from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
+from aim_exp.pareto import (
+    MANY,
+    hypervolume,
+    hypervolume_difference,
+    hypervolume_gain,
+    hypervolume_gains,
+    non_dominated,
+)
 from aim_exp.report.published import FILE, PUBLISHED_POPULATIONS
 
 BENCHMARKS = ("humaneval", "mbpp", "mmlu", "math", "gsm8k", "ifeval")
@@ -49,6 +56,20 @@ def test_gain_is_the_root_of_the_difference() -> None:
     assert hypervolume_gain([0.5, 0.5], [[0.2, 0.2]], reference=[0.1, 0.3]) == pytest.approx(
         np.sqrt(0.4 * 0.2)
     )
+
+
+@pytest.mark.parametrize("d", [1, 2, 6])
+@pytest.mark.parametrize("size", [0, 1, 4, MANY - 1, MANY])
+@pytest.mark.parametrize("reference", [0.0, 0.3])
+def test_gains_at_once_are_the_gains_one_by_one(d: int, size: int, reference: float) -> None:
+    rng = np.random.default_rng(size)
+    points, populations = rng.random((40, d)), rng.random((40, size, d))
+    corner = np.linspace(0, reference, d)
+    for given in (populations, populations[:1]):
+        own = np.broadcast_to(given, populations.shape)
+        expected = [hypervolume_gain(*pair, corner) for pair in zip(points, own, strict=True)]
+        assert hypervolume_gains(points, given, corner) == pytest.approx(expected, abs=1e-9)
+    assert (hypervolume_gains(points, points[:, None]) == 0).all()
 
 
 @pytest.mark.parametrize(

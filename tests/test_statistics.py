@@ -8,13 +8,17 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from aim_exp.statistics import (
+    LEVEL,
+    MOST_SWAPS,
     RESAMPLES,
     Stratum,
     bootstrap_scores,
+    can_reject,
     holm,
     mcnemar,
     resampling_test,
     swapped_scores,
+    swaps_for,
 )
 
 
@@ -99,7 +103,9 @@ def uneven(rng: np.random.Generator, items: int = 40) -> Stratum:
     return Stratum(gained, possible)
 
 
-def test_items_drawn_by_kind_are_items_drawn_one_by_one() -> None:
+@pytest.mark.parametrize("items_per_kind", [0, 1000], ids=["by kind", "by item"])
+def test_the_bootstrap_draws_items(items_per_kind: int, monkeypatch) -> None:
+    monkeypatch.setattr("aim_exp.statistics.ITEMS_PER_KIND", items_per_kind)
     stratum = uneven(np.random.default_rng(0))
     fast, slow = bootstrap_scores([stratum], 20_000), slow_bootstrap(stratum, 5_000)
     assert fast.shape == (20_000, 3)
@@ -135,7 +141,11 @@ def test_strata_are_drawn_within_and_weighted() -> None:
     assert drawn.std() == pytest.approx(0.25 * np.sqrt(0.25 / 20), rel=0.03)
 
 
-def test_the_same_seed_gives_the_same_numbers_however_they_are_chunked(monkeypatch) -> None:
+@pytest.mark.parametrize("items_per_kind", [0, 1000], ids=["by kind", "by item"])
+def test_the_same_seed_gives_the_same_numbers_however_they_are_chunked(
+    items_per_kind: int, monkeypatch
+) -> None:
+    monkeypatch.setattr("aim_exp.statistics.ITEMS_PER_KIND", items_per_kind)
     stratum = uneven(np.random.default_rng(3))
     whole = bootstrap_scores([stratum], 300)
     monkeypatch.setattr("aim_exp.statistics.CELLS", 1)
@@ -231,3 +241,22 @@ def test_holm_rejects_what_its_steps_reject() -> None:
                 break
             rejected.add(int(index))
         assert {i for i, p in enumerate(holm(ps)) if p < 0.05} == rejected
+
+
+@pytest.mark.parametrize("comparisons", [1, 6, 100, 101, 300, 1000, 8000])
+def test_holm_can_reject_one_of_many_swap_tests(comparisons: int) -> None:
+    swaps = swaps_for(comparisons)
+    assert RESAMPLES <= swaps <= MOST_SWAPS
+    clear = resampling_test(1.0, [1.0], np.zeros(swaps))
+    assert holm([clear.p, *[1.0] * (comparisons - 1)])[0] < 1 - LEVEL
+    assert can_reject(comparisons)
+
+
+def test_more_than_any_number_of_swaps_could_reject() -> None:
+    assert not can_reject(8001)
+    assert swaps_for(8001) == MOST_SWAPS
+
+
+def test_answers_that_are_all_alike_cannot_be_swapped() -> None:
+    swapped = swapped_scores([accuracy(*answers(3, 0, 0, 5))], 20)
+    assert (swapped == 3 / 8).all()

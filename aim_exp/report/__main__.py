@@ -13,13 +13,12 @@ from rich.text import Text
 from aim_exp.console import console
 from aim_exp.errors import AimError
 from aim_exp.report import rebuild
+from aim_exp.report.compare.baselines import parse_against, parse_names
 from aim_exp.report.compare.comparison import Comparison, compare_runs
 from aim_exp.report.compare.terminal import print_comparison
-from aim_exp.report.compare.twins import PLAIN, parse_against, parse_names
 from aim_exp.report.methods_paragraph import methods_paragraph
 from aim_exp.report.paper import print_paper, print_published
 from aim_exp.report.results import Results, collect
-from aim_exp.report.settings import as_words
 from aim_exp.report.terminal import print_sweep
 
 DESCRIPTION = """\
@@ -29,10 +28,11 @@ several are joined, and a run that stands in several, with the same results, is
 listed once. The report of one DIR is written into it, that of several into
 joined-ID beside the first: the reports of each stay as they are.
 
-Every run is compared with its twin on the same benchmark items, the run that
-differs in --against only: the difference, its 95 % interval, p, and p adjusted
-for the number of comparisons (Holm). "above" and "below" are claims that hold,
-by the adjusted p and by an interval that leaves out 0; "noise" is none.
+Every run is compared on the same benchmark items with its twin, the run that
+differs in --against only, or with one model that --against names: the
+difference, its 95 % interval, p, and p adjusted for the number of comparisons
+(Holm). "above" and "below" are claims that hold, by the adjusted p and by an
+interval that leaves out 0; "noise" is none.
 """
 EPILOG = """\
 examples:
@@ -47,6 +47,9 @@ examples:
 
   Which method? Every other one against TIES
     python -m aim_exp.report SWEEP --against method=ties --by omega
+
+  Better than what was merged? Every run against base, an expert or a reference
+    python -m aim_exp.report SWEEP --against base
 
   For a paper: the appendix, and our scores beside the published ones
     python -m aim_exp.report SWEEP --methods-paragraph --latex
@@ -119,12 +122,12 @@ def _place(directories: Sequence[Path]) -> Path:
 
 def _comparison(results: Results, options: argparse.Namespace) -> Comparison | None:
     """What was asked for; without being asked, the plain merges, if there are any."""
-    against = parse_against(results, options.against) or PLAIN
+    against = parse_against(results, options.against)
     comparison = compare_runs(results, against, parse_names(results, "--by", options.by))
     if comparison is None and (options.against or options.by):
         raise AimError(
-            f"--against {as_words(against)}: no two scored runs differ in nothing else; "
-            "name all settings in which they do, each with --against"
+            f"--against {against.sought}: no scored run has one; runs that differ in several "
+            "settings need all of them, each with --against, or the name of a run"
         )
     return comparison
 
@@ -159,11 +162,12 @@ def _parser() -> argparse.ArgumentParser:
     comparing = parser.add_argument_group("comparing")
     comparing.add_argument(
         "--against",
-        metavar="SETTING=VALUE",
+        metavar="SETTING=VALUE | NAME",
         action="append",
         default=[],
         help="the twin that each run is compared with (default: omega=null, where a sweep has "
-        "it); give it again for a twin that differs in several settings",
+        "it); give it again for a twin that differs in several settings. Or one model for all: "
+        "base, an expert, a reference, or a run as the table names it",
     )
     comparing.add_argument(
         "--by",

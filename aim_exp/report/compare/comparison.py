@@ -1,20 +1,20 @@
-"""Runs against their twins, computed: differences, intervals, p values, and which claims hold."""
+"""Runs against their baselines, computed: differences, intervals, p values, what holds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from aim_exp.records import RunRecord
-from aim_exp.report.compare.paired import GAIN, paired_tests
-from aim_exp.report.compare.twins import PLAIN, find_twins
+from aim_exp.report.compare.baselines import PLAIN, Against, Baseline, find_pairs
+from aim_exp.report.compare.paired import GAIN, Evidence, paired_tests
 from aim_exp.report.models import Model
 from aim_exp.report.results import Job, Results
-from aim_exp.report.settings import Settings, as_words, label
+from aim_exp.report.settings import Settings, label
 from aim_exp.report.summary import SHOWN, job_names
-from aim_exp.statistics import LEVEL, PairedTest, holm
+from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
 
 AVERAGE = "average"
 UNITS = {GAIN: (1.0, 3)}
@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """A run minus its twin in one quantity; scores in [0, 1]."""
+    """A run minus its baseline in one quantity; scores in [0, 1]."""
 
     quantity: str
     """`average`, `hypervolume gain`, or a benchmark."""
@@ -40,7 +40,9 @@ class Difference:
     test: PairedTest | None = None
     """None where the items do not allow one."""
     adjusted_p: float | None = None
-    """After Holm, over all differences of the same kind in the table."""
+    """After Holm, over the family: all differences of the same kind in the table."""
+    family: int = 0
+    """How many those are; an identical comparison counts once."""
 
     @property
     def verdict(self) -> Verdict:
@@ -77,10 +79,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """A run and its twin."""
+    """A run and its baseline."""
 
     job: Job
-    twin: Job
+    baseline: Baseline
+    evidence: Evidence
     average: Difference
     gain: Difference | None
     scores: Mapping[str, Difference]
@@ -98,16 +101,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every run against its twin."""
+    """Every run against its baseline."""
 
-    against: Settings
+    against: Against
     settings: tuple[str, ...]
     """What names a row: the settings that vary, those that group first."""
     groups: tuple[Group, ...]
     alone: tuple[Job, ...]
-    """Runs without a twin."""
-    repeated: tuple[Job, ...]
-    """Runs that an earlier one stands for: the same model on the same items."""
+    """Runs without a baseline."""
 
     @property
     def rows(self) -> list[Row]:
@@ -116,8 +117,8 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """`the plain merge`, or `method=ties`."""
-        return _named(self.against)
+        """`the plain merge`, `method=ties`, `base`."""
+        return self.against.title
 
     def label(self, row: Row) -> str:
         """A run in a few words."""
@@ -129,7 +130,9 @@ class Comparison:
         size = difference.number(abs(difference.value), sign=False)
         direction = "above" if difference.value > 0 else "below"
         place = f"{size} points {direction}" if float(size) else "level with"
-        text = f"{self.label(row)} is {place} {_named(self.against, 'its ')}"
+        text = f"{self.label(row)} is {place} {self.against.own}"
+        if row.evidence.is_none:
+            return f"{text}: it gives the same answers"
         if difference.test is None:
             return f"{text}; {difference.verdict}"
         interval = f"{100 * LEVEL:.0f} % interval {difference.interval}"
@@ -141,7 +144,26 @@ class Comparison:
         if difference.adjusted_p is not None and difference.adjusted_p < 1 - LEVEL:
             return f"{Verdict.NOISE}, as the interval has 0 in it"
         alone = test.p < 1 - LEVEL
-        return f"{Verdict.NOISE} among {len(self.rows)} comparisons" if alone else Verdict.NOISE
+        return f"{Verdict.NOISE} among {difference.family} comparisons" if alone else Verdict.NOISE
+
+    @property
+    def families(self) -> dict[str, int]:
+        """How many differences Holm's method corrects for, by kind: each is a family by itself."""
+        kinds = {
+            "averages": [row.average for row in self.rows],
+            "gains": [row.gain for row in self.rows if row.gain],
+            "scores on benchmarks": [each for row in self.rows for each in row.scores.values()],
+        }
+        sizes = {
+            kind: max((each.family for each in found), default=0) for kind, found in kinds.items()
+        }
+        return {kind: size for kind, size in sizes.items() if size}
+
+    @property
+    def family_words(self) -> str:
+        """`12 averages, 12 gains, 72 scores on benchmarks (each kind by itself)`."""
+        kinds = [f"{size:,} {kind}" for kind, size in self.families.items()]
+        return ", ".join(kinds) + " (each kind by itself)" * (len(kinds) > 1) or "0 tests"
 
     def omissions(self) -> list[str]:
         """What was not compared, and why, a line each."""
@@ -151,12 +173,28 @@ class Comparison:
                 reasons.setdefault(reason, {}).update(dict.fromkeys(names))
         lines = [f"not tested: {why} ({', '.join(names)})" for why, names in reasons.items()]
         if self.alone:
-            lines.append(f"no twin with {as_words(self.against)} for: {_folders(self.alone)}")
-        if self.repeated:
+            lines.append(f"no {self.against.sought} for: {_folders(self.alone)}")
+        if same := [row.job for row in self.rows if row.evidence.is_none]:
+            lines.append(f"the same answers as {self.title}, nothing to test: {_folders(same)}")
+        if repeated := self._repeated:
             lines.append(
-                f"the same model as an earlier run, counted once: {_folders(self.repeated)}"
+                "the same comparison as an earlier one, answer by answer, counted once: "
+                f"{_folders(repeated)}"
             )
+        lines += [
+            f"no randomisation test can hold among {size:,} {kind}: {MOST_SWAPS:,} swaps are too "
+            "few; compare fewer runs"
+            for kind, size in self.families.items()
+            if not can_reject(size)
+        ]
         return lines
+
+    @property
+    def _repeated(self) -> list[Job]:
+        """The runs whose comparison an earlier one equals."""
+        first: dict[Evidence, Row] = {}
+        tested = [row for row in self.rows if not row.evidence.is_none]
+        return [row.job for row in tested if first.setdefault(row.evidence, row) is not row]
 
     def summary(self) -> str:
         """`average above in 1, not told from noise in 2 (of 3)`."""
@@ -166,16 +204,18 @@ class Comparison:
 
 
 def compare_runs(
-    results: Results, against: Settings = PLAIN, by: Sequence[str] = ()
+    results: Results, against: Against = PLAIN, by: Sequence[str] = ()
 ) -> Comparison | None:
-    """Every scored run against its twin, grouped by the settings `by`; None without any pair.
+    """Every scored run against its baseline, grouped by the settings `by`; None without any pair.
 
-    Names are full ones, as `twins.parse_against` and `parse_names` give them.
+    Names are full ones, as `baselines.parse_names` gives them.
     """
-    twins = find_twins(results, against)
-    if not twins.pairs:
+    found = find_pairs(results, against)
+    if not found.pairs:
         return None
-    rows = _adjusted([_row(job, twin) for job, twin in twins.pairs])
+    scores = sum(len(job.record.scores or {}) for job, _ in found.pairs)
+    swaps, score_swaps = swaps_for(len(found.pairs)), swaps_for(scores)
+    rows = _adjusted([_row(*pair, swaps, score_swaps) for pair in found.pairs])
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row.job.settings.get(name, "") for name in by), []).append(row)
@@ -186,21 +226,20 @@ def compare_runs(
             Group(dict(zip(by, values, strict=True)), tuple(members))
             for values, members in groups.items()
         ),
-        alone=twins.alone,
-        repeated=twins.repeated,
+        alone=found.alone,
     )
 
 
-def _row(job: Job, twin: Job) -> Row:
-    after, before = job.merged, twin.merged
-    assert after is not None, "twins are scored"
-    assert before is not None, "twins are scored"
-    tests = paired_tests(job, twin)
+def _row(job: Job, baseline: Baseline, swaps: int, score_swaps: int) -> Row:
+    after, before = job.merged, baseline.model
+    assert after is not None, "what is paired is scored"
+    tests = paired_tests(job, baseline, swaps, score_swaps)
     return Row(
         job=job,
-        twin=twin,
+        baseline=baseline,
+        evidence=tests.evidence,
         average=_average(after, before, tests.average),
-        gain=_gain(job.record, twin.record, tests.gain),
+        gain=_gain(job.record, baseline.job.record, tests.gain) if baseline.is_merge else None,
         scores={
             name: Difference(name, score.value - before.scores[name].value, tests.scores.get(name))
             for name, score in after.scores.items()
@@ -224,30 +263,36 @@ def _gain(after: RunRecord, before: RunRecord, test: PairedTest | None) -> Diffe
 
 def _adjusted(rows: Sequence[Row]) -> list[Row]:
     """With Holm's p: over the averages, over the gains, and over all scores of all rows."""
-    averages = iter(_holm([row.average for row in rows]))
-    gains = iter(_holm([row.gain for row in rows if row.gain]))
-    scores = iter(_holm([score for row in rows for score in row.scores.values()]))
+    averages = _holm({row.evidence: row.average for row in rows})
+    gains = _holm({row.evidence: row.gain for row in rows})
+    scores = _holm(
+        {(row.evidence, name): each for row in rows for name, each in row.scores.items()}
+    )
     return [
         replace(
             row,
-            average=next(averages),
-            gain=next(gains) if row.gain else None,
-            scores={name: next(scores) for name in row.scores},
+            average=averages(row.average, row.evidence),
+            gain=row.gain and gains(row.gain, row.evidence),
+            scores={name: scores(each, (row.evidence, name)) for name, each in row.scores.items()},
         )
         for row in rows
     ]
 
 
-def _holm(differences: Sequence[Difference]) -> list[Difference]:
-    ps = iter(holm([each.test.p for each in differences if each.test]))
-    return [replace(each, adjusted_p=next(ps)) if each.test else each for each in differences]
+def _holm(
+    family: Mapping[Hashable, Difference | None],
+) -> Callable[[Difference, Hashable], Difference]:
+    """What completes each difference of a family, by what was answered: the same counts once."""
+    tested = {key: each.test.p for key, each in family.items() if each and each.test}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+
+    def complete(difference: Difference, key: Hashable) -> Difference:
+        return replace(difference, adjusted_p=adjusted.get(key), family=len(tested))
+
+    return complete
 
 
 def _folders(jobs: Sequence[Job]) -> str:
     """Their names; of many, the number and the first few."""
     names = job_names(jobs)
     return names if len(jobs) <= SHOWN else f"{len(jobs)} runs ({names})"
-
-
-def _named(against: Settings, article: str = "the ") -> str:
-    return f"{article}plain merge" if against == PLAIN else as_words(against)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,15 +72,25 @@ class Items:
 
 
 def sources(record: RunRecord, model: str) -> dict[str, Source]:
-    """By benchmark, for the merged model or a member of the population."""
-    merged = model == MERGED
-    scores = record.scores if merged else (record.population_scores or {}).get(model)
+    """By benchmark, for the merged model, a member of the population or a reference."""
+    beside = {**(record.reference_scores or {}), **(record.population_scores or {})}
+    scores = (record.scores if model == MERGED else beside.get(model)) or {}
     files = record.items.get(model, {})
     metrics = {name: about.get("metric", "") for name, about in record.benchmarks.items()}
     return {
         name: Source(Path(files.get(name, "")), metrics.get(name, ""), score)
-        for name, score in (scores or {}).items()
+        for name, score in scores.items()
     }
+
+
+@cache
+def digest(file: Path) -> str | None:
+    """Equal for files with the same answers to the same items; None if it is gone."""
+    try:
+        with file.open("rb") as lines:
+            return hashlib.file_digest(lines, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 @cache

@@ -1,18 +1,19 @@
-"""Two runs on the same items: what the difference of their scores is worth."""
+"""A run and its baseline on the same items: what the difference of their scores is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from statistics import fmean
 
 import numpy as np
 
 from aim_exp.errors import AimError
-from aim_exp.pareto import hypervolume_gain
+from aim_exp.pareto import hypervolume_gains
 from aim_exp.records import RunRecord
-from aim_exp.report.compare.items import MERGED, Source, read_items, sources, strata
+from aim_exp.report.compare.baselines import Baseline
+from aim_exp.report.compare.items import MERGED, Source, digest, read_items, sources, strata
 from aim_exp.report.results import Job
 from aim_exp.statistics import (
     SEED,
@@ -26,14 +27,35 @@ from aim_exp.statistics import (
 )
 
 GAIN = "hypervolume gain"
+Sources = tuple[Source, ...]
+"""A model on several benchmarks."""
 VOLUME_RESAMPLES = 2_000
-"""Of the hypervolume gain: each takes 4 exact volumes, 0.1 ms in six dimensions."""
+"""Of a gain's interval: each draws the items of both merges and of all members."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What two models answered, by benchmark: the same comparison has the same evidence."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    merged: tuple[str, ...]
+    """The experts that the gains are measured against."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the two answered alike, every item of every benchmark."""
+        return self.before == self.after
 
 
 @dataclass(frozen=True)
 class PairedTests:
-    """Of a run minus its twin; None, or no entry, where there is none and `reasons` say why."""
+    """Of a run minus its baseline; None, or no entry, where `reasons` say why, if one is needed.
 
+    A baseline that is no merge has no gain; answers that are all the same need no test.
+    """
+
+    evidence: Evidence
     average: PairedTest | None = None
     gain: PairedTest | None = None
     scores: Mapping[str, PairedTest] = field(default_factory=dict)
@@ -41,32 +63,56 @@ class PairedTests:
     """A reason and the benchmarks that it is so for."""
 
 
-def paired_tests(job: Job, twin: Job) -> PairedTests:
-    """Every test that the two runs' items allow: of the average only if all benchmarks do."""
-    after, before = (sources(each.record, MERGED) for each in (job, twin))
+def paired_tests(job: Job, baseline: Baseline, swaps: int, score_swaps: int) -> PairedTests:
+    """Every test that the two models' items allow: of the average only if all benchmarks do.
+
+    A randomisation test of the average or the gain takes `swaps`, one of a single benchmark
+    `score_swaps` (`statistics.swaps_for`).
+    """
+    after = sources(job.record, MERGED)
+    before = sources(baseline.job.record, baseline.model.name)
+    evidence = Evidence(
+        _answers(baseline.job, baseline.model.name, before),
+        _answers(job, MERGED, after),
+        tuple(job.record.population.get("merged") or ()),
+    )
+    if evidence.is_none:
+        return PairedTests(evidence)
     scores: dict[str, PairedTest] = {}
     reasons: dict[str, tuple[str, ...]] = {}
     for name in dict.fromkeys([*after, *before]):
         try:
-            scores[name] = _test(before.get(name), after.get(name))
+            scores[name] = _test(before.get(name), after.get(name), score_swaps)
         except AimError as error:
             reasons[str(error)] = (*reasons.get(str(error), ()), name)
     if reasons:
-        return PairedTests(scores=scores, reasons=reasons)
-    average = _average(tuple(before[name] for name in after), tuple(after.values()))
+        return PairedTests(evidence, scores=scores, reasons=reasons)
+    pair = tuple(before[name] for name in after), tuple(after.values())
+    average = _average(*pair, swaps)
+    if not baseline.is_merge:
+        return PairedTests(evidence, average, None, scores)
     try:
-        gain = _gain(_setting(job.record), _setting(twin.record))
+        gain = _gain(_setting(baseline.job.record), _setting(job.record), swaps)
     except AimError as error:
-        return PairedTests(average, None, scores, {str(error): (GAIN,)})
-    return PairedTests(average, gain, scores)
+        return PairedTests(evidence, average, None, scores, {str(error): (GAIN,)})
+    return PairedTests(evidence, average, gain, scores)
+
+
+def _answers(job: Job, model: str, found: Mapping[str, Source]) -> tuple[str, ...]:
+    """By benchmark; what is gone is like nothing else."""
+    gone = f"of {model} in {job.directory}"
+    return tuple(
+        f"{name} {source.metric} {digest(source.file) or gone}"
+        for name, source in sorted(found.items())
+    )
 
 
 @dataclass(frozen=True)
 class _Setting:
     """A merged model and what its gain is measured against: a source per benchmark each."""
 
-    merged: tuple[Source, ...]
-    members: tuple[tuple[Source, ...], ...]
+    merged: Sources
+    members: tuple[Sources, ...]
     reference: tuple[float, ...]
 
 
@@ -85,8 +131,8 @@ def _setting(record: RunRecord) -> _Setting:
 
 
 @cache
-def _test(before: Source | None, after: Source | None) -> PairedTest:
-    """On one benchmark: exact for answers that are right or wrong, else the bootstrap."""
+def _test(before: Source | None, after: Source | None, swaps: int) -> PairedTest:
+    """On one benchmark: exact for answers that are right or wrong, else by resampling."""
     if before is None or after is None:
         raise AimError("only one of the two was scored on it")
     if before.metric != after.metric:
@@ -95,23 +141,23 @@ def _test(before: Source | None, after: Source | None) -> PairedTest:
     both = strata([first, second])
     if first.are_right_or_wrong and second.are_right_or_wrong:
         return mcnemar(first.gained[:, 0], second.gained[:, 0])
-    drawn, swapped = bootstrap_scores(both), swapped_scores(both)
+    drawn, swapped = bootstrap_scores(both), swapped_scores(both, swaps)
     return resampling_test(after.score - before.score, _minus(drawn), _minus(swapped))
 
 
 @cache
-def _average(before: Sequence[Source], after: Sequence[Source]) -> PairedTest:
+def _average(before: Sources, after: Sources, swaps: int) -> PairedTest:
     """Of the plain mean over benchmarks, whose items are drawn independently."""
     rng = np.random.default_rng(SEED)
     pairs = [_together(pair) for pair in zip(before, after, strict=True)]
     drawn = np.mean([bootstrap_scores(pair, rng=rng) for pair in pairs], axis=0)
-    swapped = np.mean([swapped_scores(pair, rng=rng) for pair in pairs], axis=0)
+    swapped = _swapped(before, after, swaps).mean(axis=-1)
     observed = fmean(source.score for source in after) - fmean(source.score for source in before)
     return resampling_test(observed, _minus(drawn), _minus(swapped))
 
 
 @cache
-def _gain(after: _Setting, before: _Setting) -> PairedTest:
+def _gain(before: _Setting, after: _Setting, swaps: int) -> PairedTest:
     """Of the hypervolume gain.
 
     The bootstrap draws the items of both merges and of all members jointly; the swaps are of
@@ -122,22 +168,34 @@ def _gain(after: _Setting, before: _Setting) -> PairedTest:
     observed = np.array([[source.score for source in model] for model in models])
     benchmarks = [_together(sources) for sources in zip(*models, strict=True)]
     drawn = _by_resample([bootstrap_scores(each, VOLUME_RESAMPLES, rng) for each in benchmarks])
-    pairs = [_together(pair) for pair in zip(before.merged, after.merged, strict=True)]
-    swapped = _by_resample([swapped_scores(each, VOLUME_RESAMPLES, rng) for each in pairs])
+    swapped = _swapped(before.merged, after.merged, swaps)
 
-    rows_before, rows_after = (
-        [models.index(member) for member in setting.members] for setting in (before, after)
-    )
+    def differences(first: Floats, second: Floats, scores: Floats) -> Floats:
+        """Of two merges [n, benchmarks]; `scores` are [n or 1, models, benchmarks]."""
+        gains = [
+            hypervolume_gains(
+                merged,
+                scores[:, [models.index(member) for member in setting.members]],
+                setting.reference,
+            )
+            for merged, setting in ((first, before), (second, after))
+        ]
+        return gains[1] - gains[0]
 
-    def difference(first: Floats, second: Floats, scores: Floats) -> float:
-        gain_after = hypervolume_gain(second, scores[rows_after], after.reference)
-        return gain_after - hypervolume_gain(first, scores[rows_before], before.reference)
-
+    (difference,) = differences(observed[[0]], observed[[1]], observed[None])
     return resampling_test(
-        difference(observed[0], observed[1], observed),
-        [difference(scores[0], scores[1], scores) for scores in drawn],
-        [difference(first, second, observed) for first, second in swapped],
+        difference,
+        differences(drawn[:, 0], drawn[:, 1], drawn),
+        differences(swapped[:, 0], swapped[:, 1], observed[None]),
     )
+
+
+@lru_cache(maxsize=1)
+def _swapped(before: Sources, after: Sources, swaps: int) -> Floats:
+    """[swaps, 2, benchmarks]: the scores of both with their answers swapped, for all tests."""
+    rng = np.random.default_rng(SEED + 1)
+    pairs = [_together(pair) for pair in zip(before, after, strict=True)]
+    return _by_resample([swapped_scores(pair, swaps, rng) for pair in pairs])
 
 
 def _by_resample(scores: Sequence[Floats]) -> Floats:

@@ -1,4 +1,4 @@
-"""Runs against their twins on a terminal: what differs, and which differences hold."""
+"""Runs against their baselines on a terminal: what differs, and which differences hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aim_exp.console import natural_width, print_warning
 from aim_exp.report.board import NOTHING
 from aim_exp.report.compare.comparison import Comparison, Difference, Row, Verdict
 from aim_exp.report.summary import p_text
-from aim_exp.statistics import LEVEL
+from aim_exp.statistics import LEVEL, ROUNDING
 
 WORDS = {
     Verdict.ABOVE: Text("above", style="green"),
@@ -52,9 +52,9 @@ def _layout(console: Console, comparison: Comparison) -> tuple[list[Table], list
     return chosen, [
         *(["a job's settings: in the first table"] if chosen[0] is narrow[0] else []),
         "diff, interval, p: on the same items, for the row alone",
-        "Holm: p adjusted for the number of rows",
+        f"Holm: p adjusted over the {comparison.family_words}",
         f"above, below: Holm below {1 - LEVEL:.2g}, and 0 outside the interval; else noise",
-        "by benchmark: * holds, adjusted for all cells"
+        "by benchmark: * holds, by its own adjusted p and interval"
         if len(chosen) == len(wide)
         else "by benchmark: in report.md, or on a wider terminal",
     ]
@@ -128,7 +128,7 @@ def _warnings(comparison: Comparison) -> Iterable[str]:
     """The best of each group, which one would quote, if it does not hold; then what is missing."""
     for group in comparison.groups:
         best = max(group.rows, key=lambda row: row.average.value)
-        if best.average.value > 0 and best.average.verdict == Verdict.NOISE:
+        if best.average.value > ROUNDING and best.average.verdict == Verdict.NOISE:
             yield comparison.sentence(best)
     yield from comparison.omissions()
 

@@ -1,0 +1,254 @@
+"""What each run is compared with: its twin, another run, or a model that was scored beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aim_exp.errors import AimError
+from aim_exp.records import RunRecord
+from aim_exp.report.models import Model, merged_model, population_models, reference_models
+from aim_exp.report.results import Job, Results
+from aim_exp.report.settings import Settings, as_words, label, short_name
+from aim_exp.report.summary import job_names
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A scored model that runs are compared with: a run's merge, or one scored beside it."""
+
+    job: Job
+    """The run that scored it."""
+    model: Model
+    name: str
+    """The run's; or the model's, with its population's number where there are several."""
+
+    @property
+    def is_merge(self) -> bool:
+        """Whether it is a run's merge."""
+        return self.model.role == "merged"
+
+    def label(self, settings: Sequence[str]) -> str:
+        """A merge by these settings, in a few words; another model by its name."""
+        return label(self.job.settings, settings) if self.is_merge else self.name
+
+
+class Against(Protocol):
+    """What runs are to be compared with."""
+
+    @property
+    def title(self) -> str:
+        """`the plain merge`, `method=ties`, `base`."""
+        ...
+
+    @property
+    def own(self) -> str:
+        """The same of one run: `its plain merge`."""
+        ...
+
+    @property
+    def sought(self) -> str:
+        """What a run must have to be compared: `twin with omega=null`."""
+        ...
+
+    def candidates(self, results: Results) -> Sequence[Baseline]:
+        """Every model that a run could be compared with."""
+        ...
+
+    def fits(self, job: Job, candidate: Baseline) -> bool:
+        """Whether a run is compared with this one of the candidates."""
+        ...
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The run that has these settings and else the same.
+
+    The same are the settings that both have: a plain merge has none of AIM's, and other
+    methods have other fields. The same are also the models and how they are asked.
+    """
+
+    settings: Settings
+
+    @property
+    def title(self) -> str:
+        """`the plain merge`, or `method=ties`."""
+        return "the plain merge" if self == PLAIN else as_words(self.settings)
+
+    @property
+    def own(self) -> str:
+        """`its plain merge`, or `its twin with method=ties`."""
+        return "its plain merge" if self == PLAIN else f"its {self.sought}"
+
+    @property
+    def sought(self) -> str:
+        """`twin with omega=null`."""
+        return f"twin with {as_words(self.settings)}"
+
+    def candidates(self, results: Results) -> list[Baseline]:
+        """The merges of the runs with the settings."""
+        return [
+            _merge(job)
+            for job in results.scored
+            if all(job.settings.get(name) == value for name, value in self.settings.items())
+        ]
+
+    def fits(self, job: Job, candidate: Baseline) -> bool:
+        """Whether they differ in nothing but the settings, and what belongs to those."""
+        twin = candidate.job
+        left_out = tuple(f"{name}." for name in self.settings)  # `method.density` to `method`
+        shared = [
+            name
+            for name in job.settings.keys() & twin.settings.keys()
+            if name not in self.settings and not name.startswith(left_out)
+        ]
+        alike = all(job.settings[name] == twin.settings[name] for name in shared)
+        return alike and _asked_alike(job.record, twin.record)
+
+
+PLAIN = Twin({"omega": "null"})
+"""What a run with AIM is compared with, unless another baseline is asked for."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """One model for all runs: a run's merge, or the model of this name in their own population."""
+
+    title: str
+    models: tuple[Baseline, ...]
+    """One; of a member, one for each population."""
+
+    @property
+    def own(self) -> str:
+        """`base`."""
+        return self.title
+
+    @property
+    def sought(self) -> str:
+        """`base`."""
+        return self.title
+
+    def candidates(self, results: Results) -> Sequence[Baseline]:
+        """The model of each population."""
+        return self.models
+
+    def fits(self, job: Job, candidate: Baseline) -> bool:
+        """A merge is compared with any run; a member with those of its population."""
+        return candidate.is_merge or candidate.job.population == job.population
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Runs with their baselines, in the order of the runs, and those that have none."""
+
+    pairs: tuple[tuple[Job, Baseline], ...]
+    alone: tuple[Job, ...]
+
+
+def find_pairs(results: Results, against: Against = PLAIN) -> Pairs:
+    """For each scored run that is no baseline itself, the first that fits."""
+    candidates = against.candidates(results)
+    themselves = {each.job.directory for each in candidates if each.is_merge}
+    pairs, alone = [], []
+    for job in results.scored:
+        if job.directory not in themselves:
+            baseline = next((each for each in candidates if against.fits(job, each)), None)
+            if baseline:
+                pairs.append((job, baseline))
+            else:
+                alone.append(job)
+    return Pairs(tuple(pairs), tuple(alone))
+
+
+def parse_against(results: Results, texts: Sequence[str]) -> Against:
+    """`omega=null`, `scaling=uniform`: a twin with these settings; or one name: that model.
+
+    Nothing: the plain merge. AimError if it is not here.
+    """
+    names = [text for text in texts if "=" not in text]
+    if not names:
+        return Twin(_parse_settings(results, texts)) if texts else PLAIN
+    if len(texts) > 1:
+        raise AimError(f"--against {names[0]}: the name of a model goes with no other --against")
+    return _named(results, names[0])
+
+
+def parse_names(results: Results, option: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Settings by their full names; a short one (`density`) will do. AimError if not here."""
+    known = {name: None for job in results.scored for name in job.settings}
+    full = {short_name(name): name for name in known} | {name: name for name in known}
+    found = []
+    for name in names:
+        if name not in full:
+            varying = ", ".join(map(short_name, results.varying))
+            raise AimError(
+                f"{option} {name}: the runs have no such setting; those that vary are: {varying}"
+            )
+        found.append(full[name])
+    return tuple(found)
+
+
+def _parse_settings(results: Results, texts: Sequence[str]) -> dict[str, str]:
+    """By their full names, with values as the runs write them."""
+    settings = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        (full,) = parse_names(results, "--against", [name])
+        values = list(dict.fromkeys(j.settings[full] for j in results.scored if full in j.settings))
+        settings[full] = next((known for known in values if _equal(known, value)), "")
+        if not settings[full]:
+            there_are = ", ".join(values) or "none"
+            raise AimError(f"--against {text}: no scored run has it; there are: {there_are}")
+    return settings
+
+
+def _named(results: Results, name: str) -> Named:
+    """The members of this name, or else the run."""
+    members = _members(results)
+    if name in members:
+        return Named(name, tuple(members[name]))
+    for job in results.scored:
+        if name in (job.name, job.folder):
+            return Named(f"{job.name} ({results.label(job)})", (_merge(job),))
+    raise AimError(
+        f"--against {name}: no such model; there are {', '.join(members)}, the runs "
+        f"{job_names(results.scored)}, and twins by SETTING=VALUE, as in omega=null"
+    )
+
+
+def _members(results: Results) -> dict[str, list[Baseline]]:
+    """By name, what was scored beside the merges: one for each population."""
+    found: dict[str, dict[int, Baseline]] = {}
+    for job in results.scored:
+        assert job.population is not None, "what is scored has a population"
+        for model in (*population_models(job.record), *reference_models(job.record)):
+            shown = results.member_name(model, job.population)
+            found.setdefault(model.name, {}).setdefault(job.population, Baseline(job, model, shown))
+    return {name: list(models.values()) for name, models in found.items()}
+
+
+def _merge(job: Job) -> Baseline:
+    model = merged_model(job.record)
+    assert model is not None, "the run is scored"
+    return Baseline(job, model, job.name)
+
+
+def _asked_alike(one: RunRecord, other: RunRecord) -> bool:
+    """Whether the models and how they are asked are the same, as far as both records say."""
+    models = [record.population.get("models") for record in (one, other)]
+    protocols = [_protocols(record) for record in (one, other)]
+    return all(first == second for first, second in (models, protocols) if first and second)
+
+
+def _protocols(record: RunRecord) -> Mapping[str, Any]:
+    """Empty where none is known."""
+    found = {name: about.get("protocol") for name, about in record.benchmarks.items()}
+    return found if any(found.values()) else {}
+
+
+def _equal(known: str, value: str) -> bool:
+    try:
+        return float(known) == float(value)
+    except ValueError:
+        return known == value
