@@ -19,7 +19,7 @@ from aim_exp import aim
 from aim_exp.records import read_record
 from aim_exp.report import draw_run, rebuild
 from aim_exp.report.canvas import save, settle
-from aim_exp.report.figures import CAPTIONS, draw
+from aim_exp.report.figures import CAPTIONS, captions, draw
 from aim_exp.report.labels import place_labels
 from aim_exp.report.models import gain_estimate
 from aim_exp.report.plots import series
@@ -100,6 +100,17 @@ def legend_of(figure: Figure) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
+def looks_of(figure: Figure) -> set[tuple[object, ...]]:
+    """Of the filled markers."""
+    (plot,) = figure.axes
+    return {
+        (line.get_color(), line.get_marker(), line.get_fillstyle())
+        for line in plot.lines
+        if np.size(line.get_xdata()) and line.get_marker() not in ("None", "_", "|", ".")
+        and line.get_markerfacecolor() != "white"
+    }  # fmt: skip
+
+
 def settings_sweep(directory: Path, *omegas: float | None) -> Path:
     methods, kept = ("ties", "dare_ties", "linear"), {"all": {"mean_r": 0.7, "delta_kept": 0.8}}
     return write_all(
@@ -126,16 +137,8 @@ def test_settings_of_a_method_are_told_apart(
         "linear",
         *(f"density={d}" for d in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)),
     ]
-    for name, last in (("omega_average", "plain merge"), ("delta_kept", "mean r")):
-        assert legend_of(figures[name]) == [*names, last]
-        (plot,) = figures[name].axes
-        looks = {
-            (line.get_color(), line.get_marker(), line.get_fillstyle())
-            for line in plot.lines
-            if np.size(line.get_xdata()) and line.get_marker() not in ("None", "_", "|", ".")
-            and line.get_markerfacecolor() != "white"
-        }  # fmt: skip
-        assert len(looks) == 3 * 6
+    assert legend_of(figures["omega_average"]) == [*names, "plain merge"]
+    assert len(looks_of(figures["omega_average"])) == 3 * 6
     places = {
         float(np.asarray(line.get_xdata())[0])
         for line in figures["omega_average"].axes[0].lines
@@ -144,6 +147,31 @@ def test_settings_of_a_method_are_told_apart(
     assert len(places) == 2 * 3 * 6
     texts = [text.get_text() for text in figures["omega_average"].axes[0].get_xticklabels()]
     assert texts == ["0.4", "null"]
+
+
+def test_many_settings_are_taken_together_in_what_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to seven lines each have their mark; of more, a method's settings are one range."""
+    methods = ("ties", "dare_ties", "linear")
+    for count, densities in ((6, (0.1, 0.2)), (9, (0.1, 0.2, 0.3))):
+        sweep = write_all(
+            tmp_path / str(count),
+            *(record(method, 0.4, method_settings={"density": density},
+                     relaxation={"all": {"mean_r": 0.7, "delta_kept": 0.8 + density / 10}})
+              for method in methods for density in densities),
+        )  # fmt: skip
+        figure = drawn_figures(sweep, monkeypatch)["delta_kept"]
+        found = profiles(collect(sweep))
+        together = count == 9
+        assert len(found) == len(looks_of(figure)) == (3 if together else 6)
+        assert [each.setting for each in found[:2]] == (
+            ["", ""] if together else ["density=0.1", "density=0.2"]
+        )
+        assert ("range over settings" in legend_of(figure)) is together
+        assert ("their range" in captions(collect(sweep))["delta_kept"]) is together
+    assert found[0].kept["all"] == pytest.approx(0.82)
+    assert found[0].ranges["all"] == pytest.approx((0.81, 0.83))
 
 
 def test_without_plain_merges_no_word_of_them(

@@ -29,7 +29,7 @@ from aim_exp.errors import AimError
 from aim_exp.report import draw_run, due, rebuild, refresh, show_sweep
 from aim_exp.report.__main__ import main
 from aim_exp.report.figures import captions as figure_captions
-from aim_exp.report.plots import curves, front
+from aim_exp.report.plots import front, series
 from aim_exp.report.results import collect
 from aim_exp.report.style import METHODS, method_style
 
@@ -75,7 +75,8 @@ def test_runs_with_other_base_scores_are_another_population(tmp_path):
     scores = {name: by_benchmark([0.9 * x for x in row]) for name, row in POPULATION.items()}
     results = collect(write_all(tmp_path, record(), record(population_scores=scores)))
     assert [job.population for job in results.jobs] == [0, 1]
-    assert "base [2]" in printed(partial(show_sweep, tmp_path))
+    text = printed(partial(show_sweep, tmp_path))
+    assert re.findall(r"^\[\d\] .*", text, re.MULTILINE) == ["[1] (1 job: 0)", "[2] (1 job: 1)"]
 
 
 def test_page_tells_the_whole_story(sweep):
@@ -158,12 +159,12 @@ def test_front_of_two_benchmarks(sweep):
 
 
 def test_curves_have_their_null_lines(sweep):
-    drawn = curves(collect(sweep))
-    assert [(c.name, [job.record.omega for job in c.runs]) for c in drawn] == [
+    drawn = series(collect(sweep))
+    assert [(each.name, [run.first.record.omega for run in each.runs]) for each in drawn] == [
         ("ties", [0.2, 0.4]),
         ("dare_ties", [0.4]),
     ]
-    assert [curve.null.folder for curve in drawn] == ["0", "3"]
+    assert [each.null.first.folder for each in drawn] == ["0", "3"]
 
 
 def test_a_method_keeps_its_colour(sweep):
@@ -216,8 +217,8 @@ def test_a_join_is_told_in_short_names_with_their_key(tmp_path):
     rebuild(collect(tmp_path), tmp_path)
     page = (tmp_path / "report.md").read_text()
     assert f"- S1: jobs of `{first.name}`" in page
-    assert "- base [2]: tiny (1 job: S2/0)" in page
-    assert "| S2/0 | [2] | ties |" in page
+    assert "- [2]: (1 job: S2/0)" in page
+    assert "### [2] (1 job: S2/0)\n\n| job | method |" in page
     assert f"{first.name}/" not in page.replace(f"`{first.name}`", "")
 
 

@@ -188,7 +188,7 @@ def test_joined_sweeps_with_long_names_are_numbered(width, tmp_path):
         assert re.search(rf"^{number} +{sweep.name}$", text, re.MULTILINE)
     narrow = width == 60
     rows = [line for line in text.splitlines() if re.match(r"S\d/\d ", line)]
-    assert [line.split()[0] for line in rows[:5]] == ["S1/0", "S1/1", "S1/2", "S2/0", "S2/1"]
+    assert [line.split()[0] for line in rows[:5]] == ["S1/0", "S1/1", "S2/0", "S2/1", "S1/2"]
     assert [line.split()[0] for line in rows[5:]] == ["S1/1", "S2/1"] * (3 - narrow)
     assert max(map(len, rows)) <= width
     assert "…" not in text

@@ -156,17 +156,18 @@ def check_latex(text: str) -> list[list[list[str]]]:
     assert text.isascii()
     tables = []
     for columns, body in re.findall(
-        r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL
-    ):
+        r"\\begin\{(?:tabular|longtable)\}\{([lr]+)\}\n(.*?)\\end\{(?:tabular|longtable)\}",
+        text, re.DOTALL,
+    ):  # fmt: skip
         rows = []
-        for line in body.strip().splitlines():
-            if line in (r"\toprule", r"\midrule", r"\bottomrule"):
+        for line in body.rpartition("\\endfoot\n")[2].strip().splitlines():
+            if line in (r"\toprule", r"\midrule", r"\bottomrule", r"\addlinespace[8pt]"):
                 continue
-            assert line.endswith(r" \\"), line
-            cells = re.split(r"(?<!\\)&", line.removesuffix(r"\\"))
+            assert line.endswith((r" \\", r" \\*")), line
+            cells = re.split(r"(?<!\\)&", line.removesuffix("*").removesuffix(r"\\"))
             assert len(cells) == len(columns), line
             for cell in cells:
-                bare = re.sub(r"\$(\\omega|\\pm|-)\$|\\[%&#_${}]|\\[a-z]+(\{\})?", "", cell)
+                bare = re.sub(r"\$(\\omega|\\pm|-)\$|\\[%&#_${},]|\\[a-z]+(\{\})?", "", cell)
                 assert not set("%&#_$~^\\") & set(bare), cell
                 assert bare.count("{") == bare.count("}"), cell
             rows.append([cell.strip() for cell in cells])
@@ -192,14 +193,36 @@ def test_latex_is_well_formed_whatever_things_are_called(tmp_path: Path, seeds: 
     assert escaped in [row[0] for row in table]
 
 
+@pytest.mark.parametrize(("pairs", "long"), [(11, False), (12, True), (30, True)])
+def test_what_is_longer_than_a_page_may_break(pairs: int, long: bool, tmp_path: Path) -> None:
+    """Between merges, never within one; its head stands on every page."""
+    runs = [
+        record("ties", omega, method_settings={"density": density})
+        for density in range(1, pairs + 1)
+        for omega in (None, 0.4)
+    ]
+    write_all(tmp_path, *runs)
+    tables = score_tables(collect(tmp_path))
+    text = as_latex(tables)
+    (rows,) = check_latex(text)
+    assert len(rows) == (not long) + 4 + 3 * pairs + 1
+    assert (text.count(r"\begin{longtable}"), text.count(r"\begin{table*}")) == (long, not long)
+    assert text.count(r"\caption{") == text.count(r"\label{tab:scores-1}") == 1
+    if long:
+        assert text.count("Model & AIM & humaneval") == 2
+        assert len(re.findall(r"change.*\\\\$", text, re.MULTILINE)) == pairs
+        assert len(re.findall(r"(No|Yes) &.*\\\\\*$", text, re.MULTILINE)) == 2 * pairs
+
+
 def test_the_three_formats_say_the_same(seeds: Results, tmp_path: Path) -> None:
     files = write_score_tables(seeds, tmp_path / "out")
     assert [file.name for file in files] == ["scores.md", "scores.tex", "scores.csv"]
     markdown, latex, raw = (file.read_text() for file in files)
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     from_markdown = [re.sub(r"[*]", "", line).split("|")[1:-1] for line in lines[:1] + lines[2:]]
-    plain = re.sub(r"\{\\footnotesize ([^}]*)\}|\\textbf\{([^}]*)\}", r"\1\2", latex)
-    plain = plain.replace(r"$\pm$", "±").replace("$-$", "-").replace("\\_", "_").replace("\\%", "%")
+    plain = re.sub(r"\\,\{\\scriptsize\$\\pm\$\\,([\d.]+)\}", r" ± \1", latex)
+    plain = re.sub(r"\{\\scriptsize ([^}]*)\}|\\textbf\{([^}]*)\}", r"\1\2", plain)
+    plain = plain.replace("$-$", "-").replace("\\_", "_").replace("\\%", "%")
     from_latex = [
         line.removesuffix(r"\\").split("&") for line in plain.splitlines() if line.endswith(r"\\")
     ]

@@ -1,7 +1,7 @@
 """Reports: records to tables, figures and a page. Nothing here runs an experiment.
 
-`models`, `settings`, `results`, `board`, `plots`, `compare/` and `notes` compute what is shown;
-`terminal`, `page`, `html/`, `table_file` and `figures` only draw it.
+`models`, `settings`, `results`, `studies`, `board`, `plots`, `compare/` and `notes` compute what is
+shown; `terminal`, `page`, `html/`, `table_file` and `figures` only draw it.
 """
 
 from __future__ import annotations

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from aim_exp.records import RunRecord
 from aim_exp.report.models import (
     Estimate,
-    Model,
     Role,
     benchmarks,
     merged_model,
     population_models,
     reference_models,
 )
+from aim_exp.report.repeats import AVERAGE, GAIN, Drawn, Member, Repeats, Spread
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import short_name
-from aim_exp.report.summary import gain_text
+from aim_exp.report.studies import Study
+from aim_exp.report.summary import GAIN_DIGITS, job_names, printed, study_title
 
 NOTHING = "–"
 
@@ -29,20 +30,17 @@ class Line:
 
     lead: tuple[str, ...]
     role: Role
-    model: Model | None
-    gain: float | None = None
+    spreads: Mapping[str, Spread]
+    """By benchmark, `AVERAGE` and `GAIN`, where they are known."""
+    n: int = 1
+    """How many models: draws with other seeds."""
     on_front: bool = False
     failed: bool = False
 
     def score(self, column: str) -> Estimate | None:
-        """The score on a benchmark, or the `average`."""
-        if self.model is None:
-            return None
-        return self.model.average if column == AVERAGE else self.model.scores.get(column)
-
-
-AVERAGE = ""
-"""The column of averages: no benchmark has an empty name."""
+        """The mean in a column, and the standard error of one draw."""
+        spread = self.spreads.get(column)
+        return Estimate(spread.mean, spread.stderr) if spread else None
 
 
 @dataclass(frozen=True)
@@ -53,42 +51,66 @@ class Board:
     benchmarks: tuple[str, ...]
     sections: tuple[tuple[Line, ...], ...]
     with_gain: bool = False
+    title: str = ""
+    """Which study this is, where there are several."""
 
     @property
     def lines(self) -> list[Line]:
         """The lines of all sections."""
         return [line for section in self.sections for line in section]
 
+    @property
+    def repeated(self) -> bool:
+        """Whether any line is the mean of several seeds: what follows ± is their deviation."""
+        return any(line.n > 1 for line in self.lines)
+
+    def margin(self, line: Line, column: str) -> float | None:
+        """What follows ±: the deviation over seeds where any were swept, else the error."""
+        spread = line.spreads.get(column)
+        if spread is None:
+            return None
+        return spread.deviation if self.repeated else spread.stderr
+
     def is_best(self, line: Line, column: str) -> bool:
-        """Whether nothing in the column is better; references do not compete."""
+        """Whether nothing in the column is better, gains as printed; references do not compete."""
         score = line.score(column)
         if score is None or line.role == "reference":
             return False
-        return score.value >= self._best[column]
-
-    def has_best_gain(self, line: Line) -> bool:
-        """Whether no line has a larger gain, as printed."""
-        return line.gain is not None and gain_text(line.gain) == self._best_gain
-
-    @cached_property
-    def _best_gain(self) -> str:
-        return gain_text(max(line.gain for line in self.lines if line.gain is not None))
+        return _compared(column, score) >= self._best[column]
 
     @cached_property
     def _best(self) -> dict[str, float]:
         """By column, the best value."""
         rivals = [line for line in self.lines if line.role != "reference"]
         best = {}
-        for column in (AVERAGE, *self.benchmarks):
+        for column in (AVERAGE, GAIN, *self.benchmarks):
             scores = [line.score(column) for line in rivals]
-            best[column] = max((score.value for score in scores if score), default=0.0)
+            best[column] = max((_compared(column, score) for score in scores if score), default=0.0)
         return best
 
-    def largest_error(self, column: str) -> float | None:
-        """The largest standard error in the column."""
+    @property
+    def unit(self) -> str:
+        """What the numbers are, and what follows ±."""
+        if self.repeated:
+            return "percent, mean ± standard deviation over n seeds"
+        known = any(self.margin(line, AVERAGE) is not None for line in self.lines)
+        return "percent ± standard error" if known else "percent"
+
+    @property
+    def precision(self) -> str:
+        """The largest standard errors, which a table of means does not show; empty if unknown."""
+        average, *others = [self._largest_error(column) for column in (AVERAGE, *self.benchmarks)]
+        known = [error for error in others if error is not None]
+        if average is None or not known:
+            return ""
+        return (
+            "standard error of one model over the items: up to "
+            f"{printed(AVERAGE, max(known))} (a benchmark), {printed(AVERAGE, average)} (average)"
+        )
+
+    def _largest_error(self, column: str) -> float | None:
         scores = [line.score(column) for line in self.lines]
-        errors = [score.stderr for score in scores if score and score.stderr is not None]
-        return max(errors, default=None)
+        return max((s.stderr for s in scores if s and s.stderr is not None), default=None)
 
 
 def run_board(record: RunRecord) -> Board:
@@ -96,64 +118,127 @@ def run_board(record: RunRecord) -> Board:
     on_front = record.on_front or []
     merged = merged_model(record)
     groups = (population_models(record), [merged] if merged else [], reference_models(record))
+    names = benchmarks(record)
     sections = [
-        [Line((model.name,), model.role, model, on_front=model.name in on_front) for model in group]
+        [
+            _line((model.name,), Member(model.name, model.role, (model,)), names,
+                  role=model.role, on_front=model.name in on_front)
+            for model in group
+        ]
         for group in groups
-    ]
-    return Board(("model",), tuple(benchmarks(record)), _sections(*sections))
+    ]  # fmt: skip
+    return Board(("model",), tuple(names), _sections(*sections))
 
 
 def population_board(results: Results) -> Board:
-    """The populations of several runs."""
-    return Board(("model",), results.benchmarks, _sections(*_populations(results, width=1)))
-
-
-def job_board(results: Results, jobs: Sequence[Job], *, with_population: bool) -> Board:
-    """Several runs: a line per job, in the order of `jobs`; the populations above, if asked."""
-    numbered = ("base",) if len(results.populations) > 1 else ()
-    lead = ("job", *numbered, *results.varying)
-    members, references = _populations(results, width=len(lead)) if with_population else ([], [])
-    lines = [_job_line(results, job, numbered=bool(numbered)) for job in jobs]
-    return Board(
-        tuple(short_name(name) for name in lead),
-        results.benchmarks,
-        _sections(members, lines, references),
-        with_gain=True,
-    )
-
-
-def _job_line(results: Results, job: Job, *, numbered: bool) -> Line:
-    population = NOTHING if job.population is None else f"[{job.population + 1}]"
-    settings = (job.settings.get(name, NOTHING) for name in results.varying)
-    return Line(
-        lead=(job.name, *([population] if numbered else []), *settings),
-        role="merged",
-        model=job.merged,
-        gain=job.record.hypervolume_gain,
-        on_front=results.on_front(job),
-        failed=job.failed,
-    )
-
-
-def _populations(results: Results, width: int) -> tuple[list[Line], list[Line]]:
-    """Base and experts, and the references; the name stands in the second of several cells."""
+    """The populations of several runs, each as it was scored."""
     members, references = [], []
     for number, population in enumerate(results.populations):
         for model in (*population.models, *population.references):
-            name = results.member_name(model, number)
-            line = Line(
-                named_lead(name, width),
-                model.role,
-                model,
+            line = _line(
+                (results.member_name(model, number),),
+                Member(model.name, model.role, (model,)),
+                results.benchmarks,
+                role=model.role,
                 on_front=model.name in population.models_on_front,
             )
             (references if model.role == "reference" else members).append(line)
-    return members, references
+    return Board(("model",), results.benchmarks, _sections(members, references))
 
 
-def named_lead(name: str, width: int) -> tuple[str, ...]:
-    """Leading cells of a line that is no job: its name, beside the column of jobs if any."""
-    return (name,) if width == 1 else ("", name, *[""] * (width - 2))
+def member_board(study: Study) -> Board:
+    """Base, experts and references of a study, seeds taken together."""
+    repeated = any(member.n > 1 for member in (*study.members, *study.references))
+    lead = ("model", *["n"] * repeated)
+    sections = _sections(*_members(study, lead))
+    return Board(lead, study.benchmarks, sections, title=study_title(study))
+
+
+def study_board(
+    study: Study,
+    repeats: Sequence[Repeats],
+    *,
+    with_members: bool = False,
+    unscored: Sequence[Job] = (),
+) -> Board:
+    """A line per merge, seeds taken together, in the order of `repeats`; then `unscored` runs.
+
+    Base and experts above and the references below, if asked.
+    """
+    lead = ("job", *map(short_name, study.told), *["n"] * study.repeated)
+    members, references = _members(study, lead) if with_members else ([], [])
+    lines = [_merge_line(study, each, lead) for each in repeats]
+    lines += [_unscored_line(job, study.told, lead) for job in unscored]
+    sections = _sections(members, lines, references)
+    return Board(lead, study.benchmarks, sections, with_gain=True, title=study_title(study))
+
+
+def unscored_board(results: Results, jobs: Sequence[Job]) -> Board:
+    """Runs that no study can list: they have no score."""
+    lead = ("job", *map(short_name, results.varying))
+    lines = [_unscored_line(job, results.varying, lead) for job in jobs]
+    return Board(lead, (), _sections(lines), with_gain=True)
+
+
+def _members(study: Study, lead: Sequence[str]) -> tuple[list[Line], list[Line]]:
+    """Base and experts, and the references; their names stand beside the column of jobs, if any."""
+    before = [""] * (lead[0] == "job")
+
+    def lines(members: Sequence[Member]) -> list[Line]:
+        return [
+            _line(
+                _filled((*before, member.name), member.n, lead),
+                member,
+                study.benchmarks,
+                role=member.role,
+                on_front=study.on_front(member),
+            )
+            for member in members
+        ]
+
+    return lines(study.members), lines(study.references)
+
+
+def _merge_line(study: Study, repeats: Repeats, lead: Sequence[str]) -> Line:
+    settings = [repeats.first.settings.get(name, NOTHING) for name in study.told]
+    return _line(
+        _filled((job_names(repeats.runs), *settings), repeats.n, lead),
+        repeats,
+        (*study.benchmarks, GAIN),
+        role="merged",
+        on_front=study.on_front(repeats),
+    )
+
+
+def _unscored_line(job: Job, told: Sequence[str], lead: Sequence[str]) -> Line:
+    settings = [job.settings.get(name, NOTHING) for name in told]
+    cells = (job.name, *settings, *[""] * (len(lead) - len(settings) - 1))
+    return Line(cells, "merged", {}, failed=job.failed)
+
+
+def _filled(cells: Sequence[str], n: int, lead: Sequence[str]) -> tuple[str, ...]:
+    """As many cells as headings, the number of seeds in the last one if it is there."""
+    counted = lead[-1] == "n"
+    blank = [""] * (len(lead) - len(cells) - counted)
+    return (*cells, *blank, *[str(n)] * counted)
+
+
+def _line(
+    cells: tuple[str, ...],
+    model: Drawn,
+    columns: Sequence[str],
+    *,
+    role: Role,
+    on_front: bool,
+) -> Line:
+    found = {column: model.spread(column) for column in (AVERAGE, *columns)}
+    spreads = {column: spread for column, spread in found.items() if spread}
+    return Line(cells, role, spreads, model.n, on_front)
+
+
+def _compared(column: str, score: Estimate) -> float:
+    """A gain competes as it is printed."""
+    return round(score.value, GAIN_DIGITS) if column == GAIN else score.value
 
 
 def _sections(*sections: Sequence[Line]) -> tuple[tuple[Line, ...], ...]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
     from matplotlib.figure import Figure
 
+PLAIN = "plain merge"
+"""In the legends."""
 LEGEND_ROW = 0.15
 """Inches."""
 
@@ -90,3 +92,11 @@ def colours_and_marks(
         line = mark.dash if joined else ""
         plot.plot([], [], color=GREY, linestyle=line, label=setting, **mark.style)
     return styles
+
+
+def hollow_in_legend(plot: Plot, line: str = "") -> None:
+    """What a hollow marker is, in grey; `line` goes through it."""
+    plot.plot(
+        [], [], "o", color=GREY, markerfacecolor="white", linestyle=line, linewidth=0.8,
+        label=PLAIN,
+    )  # fmt: skip

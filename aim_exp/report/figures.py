@@ -8,15 +8,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aim_exp.report.canvas import colours_and_marks, legend_below, save, settle
-from aim_exp.report.labels import place_labels
-from aim_exp.report.plots import Axes, Front, Point, Series, front, series
+from aim_exp.report.canvas import PLAIN, colours_and_marks, hollow_in_legend, legend_below, save
+from aim_exp.report.front_figure import draw_plane
+from aim_exp.report.plots import Axes, Series, front, series
 from aim_exp.report.relaxation import profiles, saliency_spread
 from aim_exp.report.relaxation_figures import draw_kept, draw_saliency
-from aim_exp.report.repeats import AVERAGE, GAIN, Repeats, Spread, seeds_repeat
+from aim_exp.report.repeats import AVERAGE, GAIN, Repeats, Spread
 from aim_exp.report.results import Results
-from aim_exp.report.style import GREY, INK, Mark, method_style
-from aim_exp.report.summary import path_words, plain_words
+from aim_exp.report.studies import seeds_repeat
+from aim_exp.report.style import Mark
+from aim_exp.report.summary import DOTS, path_words, plain_words, study_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -39,9 +40,8 @@ CAPTIONS = {
     "channels alike.",
 }
 """By file name, what the report says below a figure whatever the runs are."""
+RANGES = "Markers: means over a method's settings; bars: their range."
 Painter = Callable[["Figure"], None]
-PLAIN, LINE, ERROR = "plain merge", "front", "±1 standard error"
-"""Entries of the legends that name no method; they come last."""
 UNITS = {AVERAGE: ("average score (%)", 100.0), GAIN: ("hypervolume gain", 1.0)}
 """An axis's text, and the factor of what it shows."""
 SHIFT = 0.06
@@ -58,8 +58,13 @@ def draw(results: Results, directory: Path, axes: Axes | None = None) -> list[Pa
 
 def captions(results: Results) -> dict[str, str]:
     """By file name, what the report says below a figure: only of what these runs have."""
-    dots = "Faint dots: one seed each, around their mean." if seeds_repeat(results) else ""
-    more = {FRONT: [path_words(results)], "omega_average": [plain_words(results), dots]}
+    dots = DOTS if seeds_repeat(results) else ""
+    apart = ", ".join(f"{number}: {words}" for number, words in study_words(results).items())
+    more = {
+        FRONT: [path_words(results), dots, f"{apart}." if apart else ""],
+        "omega_average": [plain_words(results), dots],
+        "delta_kept": [RANGES] if any(profile.ranges for profile in profiles(results)) else [],
+    }
     return {
         name: " ".join(filter(None, [text, *more.get(name, [])])) for name, text in CAPTIONS.items()
     }
@@ -75,7 +80,7 @@ def draw_front(results: Results, directory: Path, *, vector: bool = True) -> Pat
 
 def _front(results: Results, axes: Axes | None) -> dict[str, Painter]:
     plane = front(results, axes)
-    return {} if plane is None else {FRONT: lambda figure: _draw_front(figure, plane)}
+    return {} if plane is None else {FRONT: lambda figure: draw_plane(figure, plane)}
 
 
 def _omega(results: Results) -> dict[str, Painter]:
@@ -100,70 +105,6 @@ def _relaxation(results: Results) -> dict[str, Painter]:
     return painters
 
 
-def _draw_front(figure: Figure, plane: Front) -> None:
-    plot = figure.subplots()
-    plot.set(xlabel=f"{plane.axes[0]} (%)", ylabel=f"{plane.axes[1]} (%)")
-    plot.margins(0.1)
-    for point in plane.members:
-        plot.plot(*_at(point), "D", color=INK, markersize=5, alpha=_strength(point), zorder=4)
-    _draw_merged(plot, plane)
-    plot.set(xlim=plot.get_xlim(), ylim=plot.get_ylim())  # what follows must not move them
-    stairs = [_draw_front_line(plot, line) for line in plane.lines]
-    error = _name_typical_error(plot, plane)
-    legend_below(figure, plot, last=(PLAIN, LINE, error))
-    settle(figure)  # texts can be measured from here on
-    place_labels(
-        plot,
-        [(*_at(point), point.name) for point in plane.members],
-        points=[_at(point) for point in (*plane.members, *plane.merged)],
-        lines=stairs,
-    )
-
-
-def _draw_front_line(plot: Plot, line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The staircase: what lies below and to the left of it is dominated. Returns its corners."""
-    corners = [(100 * x, 100 * y) for x, y in line]
-    stairs = [(plot.get_xlim()[0], corners[0][1])]
-    for x, y in corners:
-        stairs += [(stairs[-1][0], y), (x, y)]
-    stairs.append((corners[-1][0], plot.get_ylim()[0]))
-    plot.plot(*zip(*stairs, strict=True), color=INK, linewidth=0.8, zorder=2, label=LINE)
-    return stairs
-
-
-def _draw_merged(plot: Plot, plane: Front) -> None:
-    """AIM filled, plain merges hollow, and a thin line from the one through the others."""
-    for path in plane.paths:
-        colour, _ = method_style(path.method)
-        xs, ys = zip(*[(100 * x, 100 * y) for x, y in path.places], strict=True)
-        plot.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.5, zorder=3)
-    for point in plane.merged:
-        colour, marker = method_style(point.method or "")
-        style = {"alpha": _strength(point), "zorder": 5}
-        fill = "white" if point.plain else colour
-        plot.plot(*_at(point), marker, color=colour, markerfacecolor=fill, **style)
-    for method in dict.fromkeys(point.method or "" for point in plane.merged):
-        colour, marker = method_style(method)
-        plot.plot([], [], marker, color=colour, label=method)
-    if any(point.plain for point in plane.merged):
-        _hollow_in_legend(plot)
-
-
-def _name_typical_error(plot: Plot, plane: Front) -> str:
-    """One for all points, in the legend only: bars on each would hide them. Returns its entry."""
-    errors = [(p.x.stderr, p.y.stderr) for p in (*plane.members, *plane.merged)]
-    known = [(100 * x, 100 * y) for x, y in errors if x is not None and y is not None]
-    if not known:
-        return ""
-    wide, high = (sorted(values)[len(values) // 2] for values in zip(*known, strict=True))
-    name = f"{ERROR}: x {wide:.1f}, y {high:.1f}"
-    nowhere = float("nan")
-    plot.errorbar(
-        nowhere, nowhere, xerr=wide, yerr=high, color=GREY, linewidth=0.8, capsize=1.5, label=name
-    )
-    return name
-
-
 def _draw_series(figure: Figure, drawn: Sequence[Series], quantity: str) -> None:
     plot = figure.subplots()
     drawn = [each for each in drawn if _known(each.runs, quantity) or _known([each.null], quantity)]
@@ -179,7 +120,7 @@ def _draw_series(figure: Figure, drawn: Sequence[Series], quantity: str) -> None
         if each.null is not nulls[number]:  # settings of AIM share one, and follow one another
             _draw_null(plot, axis.null + shift, each.null, quantity, colour, mark)
     if any(_known([each.null], quantity) for each in drawn):
-        _hollow_in_legend(plot, line="--")
+        hollow_in_legend(plot, line="--")
     legend_below(figure, plot, last=[PLAIN])
 
 
@@ -268,19 +209,3 @@ def _mean(spread: Spread, quantity: str) -> float:
 def _bars(spreads: Sequence[Spread], quantity: str) -> list[float] | None:
     errors = [spread.stderr for spread in spreads if spread.stderr is not None]
     return [UNITS[quantity][1] * error for error in errors] if len(errors) == len(spreads) else None
-
-
-def _hollow_in_legend(plot: Plot, line: str = "") -> None:
-    plot.plot(
-        [], [], "o", color=GREY, markerfacecolor="white", linestyle=line, linewidth=0.8,
-        label=PLAIN,
-    )  # fmt: skip
-
-
-def _at(point: Point) -> tuple[float, float]:
-    """Where it lies, in percent."""
-    return 100 * point.x.value, 100 * point.y.value
-
-
-def _strength(point: Point) -> float:
-    return 1.0 if point.on_front else 0.35

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 
 from aim_exp.report.compare.comparability import doubts
-from aim_exp.report.results import Job, Results
-from aim_exp.report.summary import repeats
+from aim_exp.report.results import Results
+from aim_exp.report.summary import repeats, study_words
 
 
 def notes(results: Results) -> list[str]:
     """The caveats that apply to these results."""
     found = [
         _precision(results),
-        _populations(results),
+        _studies(results),
         _repeats(results),
-        _masks(results),
+        _draws(results),
         _embedded(results),
     ]
     return [note for note in (*doubts(results), *found, *_warnings(results)) if note]
@@ -34,12 +34,13 @@ def _precision(results: Results) -> str:
     )
 
 
-def _populations(results: Results) -> str:
-    if len(results.populations) < 2:
+def _studies(results: Results) -> str:
+    count = len(study_words(results))
+    if not count:
         return ""
     return (
-        f"{len(results.populations)} populations (or protocols) were scored, numbered in "
-        "brackets; fronts and gains hold within one of them only."
+        f"{count} populations or protocols were scored, numbered in brackets: each has its own "
+        "tables, and fronts, gains and what is best hold within one of them only."
     )
 
 
@@ -50,16 +51,12 @@ def _repeats(results: Results) -> str:
     return f"The same run, with the same results, in several sweeps is listed once: {same}."
 
 
-def _masks(results: Results) -> str:
-    dare = sorted({job.record.method for job in results.scored if _draws(job)})
-    if not dare or "seed" in results.varying:
+def _draws(results: Results) -> str:
+    """Methods whose models were drawn, with one seed: what the draw adds is not known."""
+    drawn = sorted({job.record.method for job in results.scored if job.record.stochastic})
+    if not drawn or "seed" in results.varying:
         return ""
-    return f"{', '.join(dare)}: random masks, one seed; sweep `seed` to see the spread."
-
-
-def _draws(job: Job) -> bool:
-    """Whether masks were drawn: a density of 1 keeps all."""
-    return "dare" in job.record.method and job.settings.get("method.density") != "1"
+    return f"{', '.join(drawn)}: drawn with one seed; sweep `seed` to see the spread."
 
 
 def _embedded(results: Results) -> str:

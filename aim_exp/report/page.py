@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
+from aim_exp.report.board import NOTHING, Board, Line, member_board, study_board
 from aim_exp.report.compare.comparison import Comparison, Difference, Row, Verdict
 from aim_exp.report.compare.halves import choices
 from aim_exp.report.figures import FOLDER, captions
@@ -13,20 +13,18 @@ from aim_exp.report.files import write_atomically
 from aim_exp.report.markdown import markdown_table
 from aim_exp.report.notes import notes
 from aim_exp.report.relaxation import saliency_is_gone
-from aim_exp.report.repeats import seeds_repeat
+from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import Results
-from aim_exp.report.settings import as_words
+from aim_exp.report.studies import seeds_repeat, studies
 from aim_exp.report.summary import (
     GAIN_MEANS,
     counts,
-    error_text,
-    gain_text,
+    margin_text,
     origin,
     p_text,
-    percent,
-    population_words,
-    ranked,
+    printed,
     shared_settings,
+    study_words,
     title,
     when,
 )
@@ -57,26 +55,28 @@ def _what_was_run(results: Results) -> str:
     lines = [f"# {title(results)}", "", f"{', '.join([counts(results), *when(results)])}.", ""]
     lines += [f"- {name}: `{value}`" for name, value in shared_settings(results).items()]
     lines += [f"- {name}: jobs of `{directory}`" for name, directory in results.sweeps.items()]
-    lines += [f"- {name}: {words}" for name, words in population_words(results).items()]
+    lines += [f"- {name}: {words}" for name, words in study_words(results).items()]
     return "\n".join(lines)
 
 
 def _leaderboard(results: Results) -> str:
-    jobs = ranked(results)
-    if not jobs:
+    boards = [study_board(each, each.ranked) for each in studies(results) if each.merges]
+    if not boards:
         return "## Leaderboard\n\nNo merged model was scored."
+    units = " or ".join(dict.fromkeys(board.unit for board in boards))
     return (
-        "## Leaderboard\n\nBest average first; percent ± standard error; **bold**: best of the "
-        "column; ★: no other model, merged or not, is at least as good on every benchmark and "
-        f"better on one. Gain: {GAIN_MEANS} (the d-th root of the volume).\n\n"
-        + _board(job_board(results, jobs, with_population=False))
+        f"## Leaderboard\n\nBest average first; {units}; **bold**: best of the column; ★: no other "
+        "model, merged or not, is at least as good on every benchmark and better on one. Gain: "
+        f"{GAIN_MEANS} (the d-th root of the volume).\n\n" + "\n\n".join(map(_board, boards))
     )
 
 
 def _population(results: Results) -> str:
-    if not results.populations:
+    boards = [member_board(study) for study in studies(results)]
+    if not boards:
         return ""
-    return "## Population\n\nWhat was merged, and its base.\n\n" + _board(population_board(results))
+    tables = "\n\n".join(map(_board, boards))
+    return f"## Population\n\nWhat was merged, and its base.\n\n{tables}"
 
 
 def _comparison(results: Results, comparison: Comparison | None) -> str:
@@ -89,13 +89,15 @@ def _comparison(results: Results, comparison: Comparison | None) -> str:
     return "\n\n".join(
         (
             f"## Against {comparison.title}",
-            f"Each run minus its twin with `{as_words(comparison.against)}`, on the same items: "
-            f"the difference in points, its {100 * LEVEL:.0f} % interval, and p adjusted by Holm's "
-            "method (over the averages, over the gains, and over all cells of the benchmarks). "
-            "**Bold**: holds, by that p and by an interval that leaves out 0. Answers that are "
-            "right or wrong: McNemar's exact test, Bonett and Price's interval; else a "
-            "randomisation test that swaps the two models' answers, and the interval of a paired "
-            "bootstrap over the items of each benchmark.",
+            f"Each run minus {comparison.against.own}, on the same items: the difference in "
+            f"points, its {100 * LEVEL:.0f} % interval, and p adjusted by Holm's method "
+            f"over the {comparison.family_words}. **Bold**: holds, by that p and by an interval "
+            "that leaves out 0. Answers that are right or wrong: McNemar's exact test, Bonett and "
+            "Price's interval; else a randomisation test that swaps the two models' answers, and "
+            "the percentile interval of a paired bootstrap over the items of each benchmark. "
+            "Intervals are for each difference by itself. All of it is about these models on "
+            "other items of the same kind: what another seed or population would give, it does "
+            "not say.",
             markdown_table(headings, rows, text_columns=2),
             "\n".join(f"- {sentence}" for sentence in sentences),
         )
@@ -190,30 +192,26 @@ def _origin(results: Results) -> str:
 
 
 def _board(board: Board) -> str:
-    gain = ["gain"] if board.with_gain else []
-    headings = [*board.lead, "", "average", *gain, *board.benchmarks]
-    rows = [_board_row(board, line) for line in board.lines]
-    return markdown_table(headings, rows, text_columns=len(board.lead) + 1)
+    """With its title above, and below a table of means how precise they are."""
+    columns = (AVERAGE, *[GAIN] * board.with_gain, *board.benchmarks)
+    names = ["gain" if column == GAIN else column for column in columns]
+    rows = [_board_row(board, line, columns) for line in board.lines]
+    table = markdown_table([*board.lead, "", *names], rows, text_columns=len(board.lead) + 1)
+    title = f"### {board.title}" if board.title else ""
+    precision = f"{board.precision.capitalize()}." if board.repeated and board.precision else ""
+    return "\n\n".join(filter(None, (title, table, precision)))
 
 
-def _board_row(board: Board, line: Line) -> list[str]:
+def _board_row(board: Board, line: Line, columns: Sequence[str]) -> list[str]:
     def cell(column: str) -> str:
         score = line.score(column)
         if score is None:
             return NOTHING
-        value, bold = percent(score), "**" if board.is_best(line, column) else ""
-        return f"{bold}{value}{bold} {error_text(score)}".rstrip()
+        value, bold = printed(column, score.value), "**" if board.is_best(line, column) else ""
+        margin = "" if column == GAIN else margin_text(column, board.margin(line, column))
+        return f"{bold}{value}{bold} {margin}".rstrip()
 
-    gain = [_gain(board, line)] if board.with_gain else []
-    star = "★" if line.on_front else ""
-    return [*line.lead, star, cell(AVERAGE), *gain, *map(cell, board.benchmarks)]
-
-
-def _gain(board: Board, line: Line) -> str:
-    if line.gain is None:
-        return NOTHING
-    bold = "**" if board.has_best_gain(line) else ""
-    return f"{bold}{gain_text(line.gain)}{bold}"
+    return [*line.lead, "★" if line.on_front else "", *map(cell, columns)]
 
 
 def _bullets(title: str, lines: Iterable[str]) -> str:

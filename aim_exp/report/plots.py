@@ -1,4 +1,7 @@
-"""What the figures show, computed: the front of two benchmarks, and curves against omega."""
+"""What the figures show, computed: the front of two benchmarks, and series against omega.
+
+Of a model that was drawn with several seeds they show the mean.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ import numpy as np
 from aim_exp.errors import AimError
 from aim_exp.pareto import non_dominated
 from aim_exp.report.models import Estimate, Model
-from aim_exp.report.repeats import Repeats, Study, draws, studies
-from aim_exp.report.results import Job, Results
-from aim_exp.report.settings import label
+from aim_exp.report.repeats import Drawn, Repeats
+from aim_exp.report.results import Results
+from aim_exp.report.studies import Study, studies
 
 Axes = tuple[str, str]
+Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Point:
     y: Estimate
     name: str
     on_front: bool
+    draws: tuple[Place, ...] = ()
+    """Each of several seeds, around their mean."""
     method: str | None = None
     """None for a member of the population."""
     plain: bool = False
@@ -37,30 +43,19 @@ class Path:
     """A plain merge and its runs with AIM, from weak to strong, in the plane."""
 
     method: str
-    places: tuple[tuple[float, float], ...]
+    places: tuple[Place, ...]
 
 
 @dataclass(frozen=True)
 class Front:
-    """Every scored model on two benchmarks; `lines` join the front of each population."""
+    """Every scored model on two benchmarks; `lines` join the front of each study."""
 
     axes: Axes
     members: tuple[Point, ...]
     merged: tuple[Point, ...]
     paths: tuple[Path, ...]
-    lines: tuple[tuple[tuple[float, float], ...], ...]
+    lines: tuple[tuple[Place, ...], ...]
     """From left to right."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A method's runs that differ in omega only; `null` is their plain merge."""
-
-    method: str
-    name: str
-    runs: tuple[Job, ...]
-    """In the order of omega."""
-    null: Job | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +68,25 @@ class Series:
     runs: tuple[Repeats, ...]
     """In the order of omega."""
     null: Repeats | None
+    study: int
+    """Its number."""
+
+    @property
+    def name(self) -> str:
+        """The method, and what else varies."""
+        return f"{self.method} {self.setting}".rstrip()
+
+    @property
+    def first(self) -> Repeats:
+        """What stands for all."""
+        first = self.runs[0] if self.runs else self.null
+        assert first, "a series has a run"
+        return first
+
+    @property
+    def path(self) -> tuple[Repeats, ...]:
+        """From the plain merge to the strongest relaxation."""
+        return (*filter(None, [self.null]), *reversed(self.runs))
 
 
 def front(results: Results, axes: Axes | None = None) -> Front | None:
@@ -85,76 +99,70 @@ def front(results: Results, axes: Axes | None = None) -> Front | None:
     if unknown:
         known = ", ".join(results.benchmarks) or "none"
         raise AimError(f"--axes {unknown[0]}: no such benchmark here; there are: {known}")
-    results = replace(results, jobs=draws(results.jobs))
-    axes = axes or sharpest_conflict(results)
+    found = studies(results)
+    axes = axes or sharpest_conflict(found)
     if axes is None:
         return None
-    shown: list[tuple[int, Point]] = []
-    for number, population in enumerate(results.populations):
-        for model in population.models:
-            shown += _placed(number, axes, model, results.member_name(model, number))
-    for job in results.scored:
-        if job.merged is not None and job.population is not None:
-            told = (job.record.method, job.record.omega is None)
-            shown += _placed(job.population, axes, job.merged, results.label(job), *told)
-    if not shown:
-        return None
     points, lines = [], []
-    for number in range(len(results.populations)):
-        own = [point for population, point in shown if population == number]
+    for study in found:
+        own = list(_points(study, axes, numbered=len(found) > 1))
         mask = non_dominated([(point.x.value, point.y.value) for point in own]).tolist()
         points += [replace(point, on_front=on) for point, on in zip(own, mask, strict=True)]
         lines.append(
             sorted({(p.x.value, p.y.value) for p, on in zip(own, mask, strict=True) if on})
         )
+    if not points:
+        return None
     return Front(
         axes=axes,
         members=tuple(point for point in points if point.method is None),
         merged=tuple(point for point in points if point.method is not None),
-        paths=_paths(results, axes),
+        paths=tuple(path for study in found for path in _paths(study, axes)),
         lines=tuple(tuple(line) for line in lines if line),
     )
 
 
-def _placed(
-    population: int,
-    axes: Axes,
-    model: Model,
-    name: str,
-    method: str | None = None,
-    plain: bool = False,
-) -> list[tuple[int, Point]]:
-    """A model's point, if it has both scores."""
-    if not set(axes) <= model.scores.keys():
-        return []
-    x, y = (model.scores[axis] for axis in axes)
-    return [(population, Point(x, y, name, False, method, plain))]
+def _points(study: Study, axes: Axes, *, numbered: bool) -> Iterator[Point]:
+    """Of the models that have both scores."""
+    for member in study.members:
+        name = f"{member.name} [{study.number}]" if numbered else member.name
+        yield from _point(member, axes, name)
+    for repeats in study.repeats:
+        record = repeats.first.record
+        for point in _point(repeats, axes, study.label(repeats.first)):
+            yield replace(point, method=record.method, plain=record.omega is None)
 
 
-def _paths(results: Results, axes: Axes) -> tuple[Path, ...]:
-    paths = []
-    for curve in curves(results):
-        jobs = [*([curve.null] if curve.null else []), *reversed(curve.runs)]
-        scores = [job.merged.scores for job in jobs if job.merged]
-        places = [(s[axes[0]].value, s[axes[1]].value) for s in scores if set(axes) <= s.keys()]
+def _point(model: Drawn, axes: Axes, name: str) -> Iterator[Point]:
+    x, y = map(model.spread, axes)
+    if x and y:
+        every = tuple(zip(*map(model.values, axes), strict=True)) if model.n > 1 else ()
+        yield Point(Estimate(x.mean, x.stderr), Estimate(y.mean, y.stderr), name, False, every)
+
+
+def _paths(study: Study, axes: Axes) -> Iterator[Path]:
+    for each in _series(study):
+        spreads = [[run.spread(axis) for axis in axes] for run in each.path]
+        places = [(x.mean, y.mean) for x, y in spreads if x and y]
         if len(places) > 1:
-            paths.append(Path(curve.method, tuple(places)))
-    return tuple(paths)
+            yield Path(each.method, tuple(places))
 
 
-def sharpest_conflict(results: Results) -> Axes | None:
+def sharpest_conflict(found: Sequence[Study]) -> Axes | None:
     """The two benchmarks whose scores have the most negative covariance over the models.
 
     Over base and experts; over the merges where there are too few of those. Covariance,
     not correlation: a conflict of a few items should not win.
     """
-    models = [model for population in results.populations for model in population.models]
+    models: list[Drawn] = [member for study in found for member in study.members]
     if len(models) < 3:
-        models += [job.merged for job in results.scored if job.merged is not None]
-    common = [name for name in results.benchmarks if all(name in model.scores for model in models)]
+        models += [repeats for study in found for repeats in study.repeats]
+    names = dict.fromkeys(name for study in found for name in study.benchmarks)
+    rows = [{name: model.spread(name) for name in names} for model in models]
+    common = [name for name in names if all(row[name] for row in rows)]
     if not models or len(common) < 2:
         return None
-    scores = np.array([[model.scores[name].value for name in common] for model in models])
+    scores = np.array([[spread.mean for name in common if (spread := row[name])] for row in rows])
     centred = scores - scores.mean(axis=0)
     covariance = centred.T @ centred
     first, second = min(combinations(range(len(common)), 2), key=lambda pair: covariance[pair])
@@ -175,29 +183,6 @@ def pair_fronts(models: Sequence[Model], names: Sequence[str]) -> dict[Axes, tup
     return fronts
 
 
-def curves(results: Results) -> list[Curve]:
-    """A curve per method, and per other setting that varies; scored runs only."""
-    series: dict[tuple[str | None, ...], list[Job]] = {}
-    nulls: dict[tuple[str | None, ...], Job] = {}
-    for job in results.scored:
-        if job.record.omega is None:
-            nulls.setdefault(_twin_key(results, job), job)
-        else:
-            series.setdefault(_key(results, job, leave_out=()), []).append(job)
-    drawn = [
-        Curve(
-            method=runs[0].record.method,
-            name=_series_name(results, runs[0]),
-            runs=tuple(sorted(runs, key=lambda job: job.record.omega or 0.0)),
-            null=nulls.get(_twin_key(results, runs[0])),
-        )
-        for runs in series.values()
-    ]
-    paired = {curve.null.directory for curve in drawn if curve.null}
-    alone = [job for job in nulls.values() if job.directory not in paired]
-    return drawn + [Curve(job.record.method, _series_name(results, job), (), job) for job in alone]
-
-
 def series(results: Results) -> list[Series]:
     """A series per method, and per other setting that varies, seeds apart; scored runs only."""
     return [each for study in studies(results) for each in _series(study)]
@@ -211,23 +196,4 @@ def _series(study: Study) -> Iterator[Series]:
         if not lines:
             lines = {study.setting(merge.first): []}
         for setting, runs in lines.items():
-            yield Series(merge.first.record.method, setting, tuple(runs), merge.plain)
-
-
-def _key(results: Results, job: Job, leave_out: Sequence[str]) -> tuple[str | None, ...]:
-    """What a curve's runs have in common: all that varies but omega."""
-    values = [
-        job.settings.get(name)
-        for name in results.varying
-        if name != "omega" and not name.startswith(tuple(leave_out))
-    ]
-    return (str(job.population), *values)
-
-
-def _twin_key(results: Results, job: Job) -> tuple[str | None, ...]:
-    """The same for plain merges: how AIM measures does not matter to them."""
-    return _key(results, job, leave_out=("aim.", "calibration"))
-
-
-def _series_name(results: Results, job: Job) -> str:
-    return label(job.settings, [name for name in results.varying if name != "omega"])
+            yield Series(merge.first.record.method, setting, tuple(runs), merge.plain, study.number)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aim_exp.checkpoint.names import kind_of, layer_of
-from aim_exp.report.repeats import Repeats, Study, studies
+from aim_exp.report.repeats import Repeats
 from aim_exp.report.results import Results
+from aim_exp.report.studies import Study, studies
 
 Floats = NDArray[np.float64]
 
 ALL = "all"
 """A record's sum over all kinds of modules."""
+MOST = 7
+"""Lines of a figure of profiles."""
 POINTS = 200
 """Of a curve over the channels."""
 
@@ -62,6 +65,8 @@ class Profile:
     kept: Mapping[str, float]
     """Norm of the delta after AIM over before."""
     mean_r: Mapping[str, float]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and greatest share kept, where this is the mean over a method's settings."""
 
 
 def saliency_spread(results: Results) -> SaliencySpread | None:
@@ -102,11 +107,20 @@ def spread(saliency: Mapping[str, Floats]) -> SaliencySpread:
 
 
 def profiles(results: Results) -> list[Profile]:
-    """One for each method, omega and what else varies, but for the seeds; scored or not."""
+    """One for each method, omega and what else varies, but for the seeds; scored or not.
+
+    Where that is more than can be told apart, the settings of a method are taken together.
+    """
     relaxed = [job for job in results.jobs if "delta_kept" in job.record.relaxation.get(ALL, {})]
-    return [
-        _profile(study, repeats) for study in studies(results, relaxed) for repeats in study.repeats
-    ]
+    found = [(study, each) for study in studies(results, relaxed) for each in study.repeats]
+    every = [_profile(study, repeats) for study, repeats in found]
+    if len({(profile.method, profile.setting) for profile in every}) <= MOST:
+        return every
+    groups: dict[tuple[str, str, float], list[Profile]] = {}
+    for (study, repeats), profile in zip(found, every, strict=True):
+        setting = study.setting(repeats.first, leave_out=("method.",))
+        groups.setdefault((profile.method, setting, profile.omega), []).append(profile)
+    return [_together(group, setting) for (_, setting, _), group in groups.items()]
 
 
 def kinds_shown(found: Sequence[Profile]) -> list[str]:
@@ -163,10 +177,34 @@ def _profile(study: Study, repeats: Repeats) -> Profile:
     )
 
 
+def _together(group: Sequence[Profile], setting: str) -> Profile:
+    kept = _collected(profile.kept for profile in group)
+    mean_r = _collected(profile.mean_r for profile in group)
+    return replace(
+        group[0],
+        setting=setting,
+        kept={kind: fmean(values) for kind, values in kept.items()},
+        mean_r={kind: fmean(values) for kind, values in mean_r.items()},
+        ranges={kind: (min(v), max(v)) for kind, v in kept.items() if len(group) > 1},
+    )
+
+
 def _means(repeats: Repeats, quantity: str) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
-    for job in repeats.jobs:
-        for kind, values in job.record.relaxation.items():
-            if quantity in values:
-                found.setdefault(kind, []).append(values[quantity])
+    found = _collected(
+        {
+            kind: values[quantity]
+            for kind, values in job.record.relaxation.items()
+            if quantity in values
+        }
+        for job in repeats.jobs
+    )
     return {kind: fmean(values) for kind, values in found.items()}
+
+
+def _collected(rows: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+    """By kind of module, the values of all rows that have it."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for kind, value in row.items():
+            found.setdefault(kind, []).append(value)
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from aim_exp.report.canvas import colours_and_marks, legend_below
 from aim_exp.report.relaxation import ALL, Profile, SaliencySpread, kinds_shown
-from aim_exp.report.style import INK, INPUTS, LINE_STYLES, Mark
+from aim_exp.report.style import GREY, INK, INPUTS, LINE_STYLES, Mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -24,7 +24,8 @@ DODGE = 0.7
 """Of a row's height, over which what is in it is spread."""
 LEAST = 1e-3
 """Of s / max s: with less, AIM leaves a channel as it is."""
-MEAN_R = "mean r"
+MEAN_R, RANGE = "mean r", "range over settings"
+WHISKER = {"linewidth": 1.4, "alpha": 0.6, "solid_capstyle": "butt"}
 
 
 def draw_saliency(figure: Figure, spread: SaliencySpread) -> None:
@@ -126,7 +127,9 @@ def draw_kept(figure: Figure, profiles: Sequence[Profile]) -> None:
         shift = DODGE * ((lines.index(line) + 0.5) / len(lines) - 0.5)
         _draw_profile(plot, profile, kinds, styles[line], shift)
     _name_omegas(plot, profiles)
-    legend_below(figure, plot, last=[MEAN_R])
+    if any(profile.ranges for profile in profiles):
+        plot.plot([], [], color=GREY, label=RANGE, **WHISKER)
+    legend_below(figure, plot, last=[RANGE, MEAN_R])
 
 
 def _draw_profile(
@@ -134,6 +137,9 @@ def _draw_profile(
 ) -> None:
     colour, mark = style
     rows = [row for row, kind in enumerate(kinds) if kind in profile.kept]
+    for row in rows:
+        if found := profile.ranges.get(kinds[row]):
+            plot.plot(found, (row + shift, row + shift), color=colour, **WHISKER)
     plot.plot(
         [profile.kept[kinds[row]] for row in rows], [row + shift for row in rows], linestyle="",
         color=colour, markersize=4, markeredgewidth=0.5, **mark.style,

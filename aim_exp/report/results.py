@@ -204,13 +204,15 @@ def _identity(job: Job) -> str:
 
 
 def _population_key(record: RunRecord) -> str | None:
-    """Equal where runs can be compared: the same population, with the same scores.
+    """Equal where runs can be compared: the same population, asked alike, with the same scores.
 
-    Another seed, limit or template gives base and experts other scores, whatever their names.
+    Another seed gives base and experts other scores, whatever their names.
     """
     if not record.scores and not record.population_scores:
         return None
-    return canonical_json([record.population.get("name"), record.population_scores])
+    return canonical_json(
+        [record.population.get("name"), record.benchmarks, record.population_scores]
+    )
 
 
 def _population(jobs: Sequence[Job]) -> ScoredPopulation:

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from aim_exp.records import INTERRUPTED, RunRecord
 from aim_exp.report.models import Estimate, merged_model, population_models
-from aim_exp.report.repeats import SETTING
+from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import as_words
+from aim_exp.report.studies import NUMBER, Study, studies
 
 GAIN_MEANS = "hypervolume gain over base and the merged experts"
 PLAIN_LINE = "Dashed: the plain merge (omega null, which omega 1 equals)."
+DOTS = "Faint dots: one seed each, around their mean."
+GAIN_DIGITS = 3
+"""One more than in the paper's tables."""
 SHOWN = 5
 """Jobs that are named where there are more."""
 
@@ -39,10 +43,13 @@ def counts(results: Results) -> str:
 
 
 def _limit(records: Sequence[RunRecord]) -> str:
+    """Empty where any benchmark was scored whole: what only some runs have tells studies apart."""
     asked = [about.get("protocol") or {} for r in records for about in r.benchmarks.values()]
-    limits = dict.fromkeys(protocol["limit"] for protocol in asked if protocol.get("limit"))
+    limits = dict.fromkeys(protocol.get("limit") or 0 for protocol in asked)
+    if not limits or 0 in limits:
+        return ""
     shares = [f"{limit:g} items" if limit >= 1 else f"{limit:.1%} of the items" for limit in limits]
-    return f"the first {' or '.join(shares)} of each task" if limits else ""
+    return f"the first {' or '.join(shares)} of each task"
 
 
 def title(results: Results) -> str:
@@ -63,29 +70,30 @@ def repeats(results: Results) -> str:
     return ", ".join(map(" = ".join, alike))
 
 
-def population_words(results: Results) -> dict[str, str]:
-    """Which population a number means: `base [1]` -> `tiny, population.seed=0 (jobs 0, 1)`.
-
-    Empty where there is one. Where no setting tells them apart, the jobs do.
-    """
-    if len(results.populations) < 2:
-        return {}
-    return {
-        f"base [{number + 1}]": _population_words(
-            results, [job for job in results.jobs if job.population == number]
-        )
-        for number in range(len(results.populations))
-    }
+def study_words(results: Results) -> dict[str, str]:
+    """What is scored apart: `[2]` -> `limit=20 (2 jobs: 0, 1)`; empty where all runs compete."""
+    found = [study for study in studies(results) if study.shared]
+    return {f"[{study.number}]": _study_words(study) for study in found}
 
 
-def _population_words(results: Results, jobs: Sequence[Job]) -> str:
-    told = [name for name in results.varying if name.startswith(SETTING)]
-    values = {name: {job.settings.get(name, "null") for job in jobs} for name in told}
-    shared = {name: found.pop() for name, found in values.items() if len(found) == 1}
-    name = jobs[0].settings.get("population", "?")
-    words = as_words({key: value for key, value in shared.items() if key != "population"})
-    numbers = job_names(jobs)
-    return f"{name}{words and ', '}{words} ({len(jobs)} job{'s' * (len(jobs) != 1)}: {numbers})"
+def study_title(study: Study) -> str:
+    """`[2] limit=20 (2 jobs: 0, 1)`; empty where there is one study."""
+    return f"[{study.number}] {_study_words(study)}" if study.shared else ""
+
+
+def study_name(study: Study) -> str:
+    """`[2] limit=20`; empty where there is one study."""
+    return f"[{study.number}] {_told(study)}".rstrip() if study.shared else ""
+
+
+def _study_words(study: Study) -> str:
+    number = len(study.runs)
+    return f"{_told(study)} ({number} job{'s' * (number != 1)}: {job_names(study.runs)})".lstrip()
+
+
+def _told(study: Study) -> str:
+    """Without the number that tells it apart where nothing else does."""
+    return as_words({name: value for name, value in study.shared.items() if name != NUMBER})
 
 
 def job_names(jobs: Sequence[Job]) -> str:
@@ -108,15 +116,6 @@ def path_words(results: Results) -> str:
 def plain_words(results: Results) -> str:
     """What the dashed lines of the curves are; empty where there are none."""
     return PLAIN_LINE if results.has_plain else ""
-
-
-def ranked(results: Results) -> list[Job]:
-    """The jobs with a scored merge, the best average first."""
-
-    def rank(job: Job) -> float:
-        return job.merged.average.value if job.merged and job.merged.average else 0.0
-
-    return sorted(results.scored, key=rank, reverse=True)
 
 
 def shared_settings(results: Results) -> dict[str, str]:
@@ -158,7 +157,12 @@ def percent(score: Estimate, *, error: bool = False) -> str:
 
 def error_text(score: Estimate) -> str:
     """`±4.1`, or nothing where it is unknown."""
-    return "" if score.stderr is None else f"±{100 * score.stderr:.1f}"
+    return margin_text(AVERAGE, score.stderr)
+
+
+def margin_text(column: str, margin: float | None) -> str:
+    """`±4.1`, or nothing where it is unknown."""
+    return "" if margin is None else f"±{printed(column, margin)}"
 
 
 def p_text(p: float | None) -> str:
@@ -169,8 +173,13 @@ def p_text(p: float | None) -> str:
 
 
 def gain_text(gain: float) -> str:
-    """A hypervolume gain, as in the paper's tables but with one more digit."""
-    return f"{gain:.3f}"
+    """A hypervolume gain."""
+    return f"{gain:.{GAIN_DIGITS}f}"
+
+
+def printed(column: str, value: float) -> str:
+    """A number as tables write it: percent with one digit, gains with three."""
+    return gain_text(value) if column == GAIN else f"{100 * value:.1f}"
 
 
 def _hypervolume_gain(record: RunRecord) -> str:

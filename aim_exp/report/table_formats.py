@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from aim_exp.report.files import write_atomically
@@ -15,11 +16,17 @@ from aim_exp.report.markdown import markdown_table
 from aim_exp.report.methods_paragraph import escape_latex
 from aim_exp.report.repeats import GAIN
 from aim_exp.report.results import Results
-from aim_exp.report.tables import Entry, ScoreTable, printed, score_tables
+from aim_exp.report.summary import printed
+from aim_exp.report.tables import Entry, ScoreTable, score_tables
 
 FOLDER = "tables"
 NAME = "scores"
 NOTHING = "–"
+PAGE = 40
+"""Rows that fit a page of most styles, below a caption."""
+HEAD = r"""% Needs \usepackage{booktabs,graphicx,longtable}; \input{scores} where the tables belong.
+% What is too long for a page is a longtable; in a document of two columns it begins a new page.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,8 @@ def as_markdown(tables: Sequence[ScoreTable]) -> str:
 
 
 def as_latex(tables: Sequence[ScoreTable]) -> str:
-    """Each table as a `table*`, for `\\input`; it needs booktabs."""
-    head = "% \\usepackage{booktabs} in the preamble; \\input{scores} where the tables belong\n"
-    return head + "\n".join(_latex(table, number) for number, table in enumerate(tables, 1))
+    """Each table as a `table*`, or where it does not fit a page as a longtable, for `\\input`."""
+    return HEAD + "\n".join(_latex(table, number) for number, table in enumerate(tables, 1))
 
 
 def as_csv(tables: Sequence[ScoreTable]) -> str:
@@ -159,28 +165,83 @@ def _markdown_cell(cell: Cell) -> str:
 
 def _latex(table: ScoreTable, number: int) -> str:
     shown = layout(table)
-    headings = [*map(_typeset, (*shown.leads, *shown.headings))]
+    headings = " & ".join(map(_typeset, (*shown.leads, *shown.headings)))
     columns = "l" * len(shown.leads) + "r" * len(shown.headings)
-    blocks = ["\n".join(f"{_latex_row(row)} \\\\" for row in block) for block in shown.blocks]
-    return "\n".join(
-        (
-            r"\begin{table*}",
-            r"\centering",
-            r"\small",
-            rf"\caption{{{_typeset(table.caption)}}}",
-            rf"\label{{tab:scores-{number}}}",
-            r"\setlength{\tabcolsep}{4pt}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            " & ".join(headings) + r" \\",
-            r"\midrule",
-            "\n\\midrule\n".join(blocks),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table*}",
-            "",
+    title = rf"\caption{{{_typeset(table.caption)}}}", rf"\label{{tab:scores-{number}}}"
+    long = sum(map(len, shown.blocks)) > PAGE
+    blocks = [_latex_block(block, shown, long=long) for block in shown.blocks]
+    if long:
+        return _long_table(
+            columns, title, rf"{headings} \\", "\n\\addlinespace[8pt]\n".join(blocks)
         )
-    )
+    return _float(columns, title, rf"{headings} \\", "\n\\midrule\n".join(blocks))
+
+
+def _float(columns: str, title: tuple[str, str], headings: str, body: str) -> str:
+    """As wide as the page, and no wider."""
+    return rf"""\begin{{table*}}
+\centering
+\small
+\setlength{{\belowcaptionskip}}{{6pt}}
+{title[0]}
+{title[1]}
+\setlength{{\tabcolsep}}{{4pt}}
+\resizebox{{\ifdim\width>\textwidth\textwidth\else\width\fi}}{{!}}{{%
+\begin{{tabular}}{{{columns}}}
+\toprule
+{headings}
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}}}
+\end{{table*}}
+"""
+
+
+def _long_table(columns: str, title: tuple[str, str], headings: str, body: str) -> str:
+    """Over several pages, in one column, for longtable knows no other; centred if too wide."""
+    count = len(columns)
+    return rf"""\makeatletter
+\if@twocolumn\onecolumn\let\aftertable\twocolumn\else\let\aftertable\relax\fi
+\makeatother
+\begingroup
+\footnotesize
+\setlength{{\tabcolsep}}{{3pt}}
+\setlength{{\LTcapwidth}}{{\textwidth}}
+\setlength{{\LTleft}}{{0pt plus 1fill minus 1fill}}
+\setlength{{\LTright}}{{\LTleft}}
+\begin{{longtable}}{{{columns}}}
+{title[0]}{title[1]} \\
+\toprule
+{headings}
+\midrule
+\endfirsthead
+\multicolumn{{{count}}}{{l}}{{\tablename~\thetable, continued}} \\
+\toprule
+{headings}
+\midrule
+\endhead
+\bottomrule
+\endfoot
+{body}
+\end{{longtable}}
+\endgroup
+\aftertable
+"""
+
+
+def _latex_block(block: Sequence[Sequence[Cell]], shown: Layout, *, long: bool) -> str:
+    """Rows; in a long table, pages break between merges, and between blocks where they are short.
+
+    A starred end of a row forbids it after that row.
+    """
+    names = max(1, len(shown.leads) - 1)
+    ends = []
+    for _, after in pairwise(block):
+        begins = any(cell.text for cell in after[:names])
+        ends.append(r" \\" if not long or (begins and len(block) > PAGE // 2) else r" \\*")
+    rows = zip(block, (*ends, r" \\"), strict=True)
+    return "\n".join(_latex_row(row) + end for row, end in rows)
 
 
 def _latex_row(row: Sequence[Cell]) -> str:
@@ -191,13 +252,14 @@ def _latex_cell(cell: Cell) -> str:
     text = _typeset(cell.text)
     if cell.bold:
         return rf"\textbf{{{text}}}"
-    return rf"{{\footnotesize {text}}}" if cell.small else text
+    return rf"{{\scriptsize {text}}}" if cell.small else text
 
 
 def _typeset(text: str) -> str:
-    """Literally, but for a number's minus and for omega, which have signs of their own."""
-    text = re.sub(r"^-(?=\d)", "−", text)
-    return re.sub(r"\bomega(?= ?=)", r"$\\omega$", escape_latex(text)).replace("−", "$-$")
+    """Literally, but for a number's minus, a deviation and omega, which are set as in papers."""
+    text = escape_latex(re.sub(r"^-(?=\d)", "−", text)).replace("−", "$-$")
+    text = re.sub(r"(?<=\d) \$\\pm\$ ([\d.]+)", r"\\,{\\scriptsize$\\pm$\\,\1}", text)
+    return re.sub(r"\bomega(?= ?=)", r"$\\omega$", text)
 
 
 def _csv_row(table: ScoreTable, entry: Entry) -> Iterator[tuple[str, object]]:

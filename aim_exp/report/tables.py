@@ -9,19 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from aim_exp.report.models import Model
-from aim_exp.report.repeats import (
-    AVERAGE,
-    GAIN,
-    Merge,
-    Repeats,
-    Spread,
-    Study,
-    members,
-    studies,
-)
+from aim_exp.report.repeats import AVERAGE, GAIN, Drawn, Member, Repeats, Spread
 from aim_exp.report.results import Results
 from aim_exp.report.settings import as_words
+from aim_exp.report.studies import Merge, Study, studies
+from aim_exp.report.summary import printed
 
 Kind = Literal["member", "plain", "relaxed", "reference"]
 WAYS: dict[Kind, str] = {"plain": "without", "relaxed": "with"}
@@ -100,17 +92,12 @@ class ScoreTable:
 
 
 def score_tables(results: Results) -> list[ScoreTable]:
-    """One for each population and way of scoring; none where nothing was merged and scored."""
-    return [_table(results, study) for study in studies(results)]
+    """One for each study; none where nothing was merged and scored."""
+    return [_table(study) for study in studies(results) if study.merges]
 
 
-def printed(column: str, value: float) -> str:
-    """A number as tables write it: percent with one digit, gains with three."""
-    return f"{value:.3f}" if column == GAIN else f"{100 * value:.1f}"
-
-
-def _table(results: Results, study: Study) -> ScoreTable:
-    columns = (*results.benchmarks, AVERAGE, GAIN)
+def _table(study: Study) -> ScoreTable:
+    columns = (*study.benchmarks, AVERAGE, GAIN)
     by_experts: dict[str, list[Merge]] = {}
     for merge in study.merges:
         by_experts.setdefault(merge.first.settings.get("experts", ""), []).append(merge)
@@ -118,16 +105,8 @@ def _table(results: Results, study: Study) -> ScoreTable:
         _with_best([entry for merge in merges for entry in _merge(study, merge, columns)], columns)
         for merges in by_experts.values()
     ]
-    population = {number: scored.models for number, scored in enumerate(results.populations)}
-    references = {number: scored.references for number, scored in enumerate(results.populations)}
-    first = [
-        _member(name, models, columns, "member")
-        for name, models in members(study, population).items()
-    ]
-    last = [
-        _member(name, models, columns, "reference")
-        for name, models in members(study, references).items()
-    ]
+    first = [_member(member, columns, "member") for member in study.members]
+    last = [_member(member, columns, "reference") for member in study.references]
     return ScoreTable(
         columns=tuple(
             c for c in columns if any(c in entry.spreads for block in merged for entry in block)
@@ -138,20 +117,22 @@ def _table(results: Results, study: Study) -> ScoreTable:
     )
 
 
-def _member(name: str, draws: Sequence[Model], columns: Sequence[str], kind: Kind) -> Entry:
-    spreads = {}
-    for column in columns:
-        estimates = [m.average if column == AVERAGE else m.scores.get(column) for m in draws]
-        spreads[column] = Spread.of([each for each in estimates if each is not None])
+def _member(member: Member, columns: Sequence[str], kind: Kind) -> Entry:
     return Entry(
         kind=kind,
-        experts=name,
+        experts=member.name,
         method="",
         aim="",
         omega=None,
-        n=len(draws),
-        spreads={column: spread for column, spread in spreads.items() if spread},
+        n=member.n,
+        spreads=_spreads(member, columns),
     )
+
+
+def _spreads(model: Drawn, columns: Sequence[str]) -> dict[str, Spread]:
+    """By column, what the model has."""
+    found = {column: model.spread(column) for column in columns}
+    return {column: spread for column, spread in found.items() if spread}
 
 
 def _merge(study: Study, merge: Merge, columns: Sequence[str]) -> Iterator[Entry]:
@@ -166,8 +147,7 @@ def _entry(
     study: Study, repeats: Repeats, columns: Sequence[str], before: Mapping[str, Spread]
 ) -> Entry:
     record, settings = repeats.first.record, repeats.first.settings
-    found = {column: repeats.spread(column) for column in columns}
-    spreads = {column: spread for column, spread in found.items() if spread}
+    spreads = _spreads(repeats, columns)
     relaxed = record.omega is not None
     changes = {
         column: 100 * (spread.mean / before[column].mean - 1)
@@ -180,7 +160,7 @@ def _entry(
         method=study.label(repeats.first, leave_out=("experts", "omega", "aim.", "calibration")),
         aim=(study.relaxation(repeats.first) or "Yes") if relaxed else "No",
         omega=record.omega,
-        n=len(repeats.jobs),
+        n=repeats.n,
         spreads=spreads,
         changes=changes or None,
     )

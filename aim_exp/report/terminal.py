@@ -14,26 +14,27 @@ from rich.text import Text
 from aim_exp.console import natural_width, print_warning
 from aim_exp.records import RunRecord
 from aim_exp.report.board import (
-    AVERAGE,
     NOTHING,
     Board,
     Line,
-    job_board,
-    named_lead,
     run_board,
+    study_board,
+    unscored_board,
 )
 from aim_exp.report.compare.comparability import doubts
 from aim_exp.report.compare.comparison import Comparison
-from aim_exp.report.models import Estimate, merged_model
+from aim_exp.report.models import merged_model
+from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import Results
 from aim_exp.report.settings import label, settings_of
+from aim_exp.report.studies import studies
 from aim_exp.report.summary import (
     GAIN_MEANS,
     counts,
-    error_text,
     gain_text,
+    margin_text,
     percent,
-    population_words,
+    printed,
     repeats,
     run_facts,
 )
@@ -78,14 +79,14 @@ def print_sweep(
     comparison: Comparison | None,
     next_command: str | None = None,
 ) -> None:
-    """The population, a line per job, what holds, the files, a next step, and what failed."""
+    """Tables of what competes, what holds, the files, a next step, and what failed."""
     _print_title(console, counts(results))
-    _print_board(console, job_board(results, results.jobs, with_population=True))
+    for board in _boards(results):
+        _print_board(console, board)
     held = {f"against {comparison.title}": comparison.summary()} if comparison else {}
     same = repeats(results)
     facts = {
         **results.sweeps,
-        **population_words(results),
         **({"listed once": same} if same else {}),
         **held,
         "files": _short_path(directory),
@@ -103,6 +104,16 @@ def _print_title(console: Console, title: str) -> None:
     console.print(Text(title, style="bold"), soft_wrap=True)
 
 
+def _boards(results: Results) -> list[Board]:
+    """One for each study; runs without a score stand below the others, or in one of their own."""
+    found = studies(results)
+    unscored = [job for job in results.jobs if all(job not in study.runs for study in found)]
+    if len(found) == 1:
+        return [study_board(found[0], found[0].repeats, with_members=True, unscored=unscored)]
+    boards = [study_board(study, study.repeats, with_members=True) for study in found]
+    return [*boards, unscored_board(results, unscored)] if unscored else boards
+
+
 def _print_board(console: Console, board: Board) -> None:
     """The first layout that fits the width; the last one fits any, since its text wraps."""
     layouts = [
@@ -118,24 +129,30 @@ def _print_board(console: Console, board: Board) -> None:
     fitting = (i for i, it in enumerate(layouts) if natural_width(console, it) <= console.width)
     chosen = next(fitting, len(layouts) - 1)
     console.print()
+    if board.title:
+        console.print(Text(board.title, style="bold"), soft_wrap=True)
+        console.print()
     console.print(layouts[chosen])
     if board.benchmarks:
         console.print()
-        legend = _legend(board)
-        if board.with_gain and chosen >= len(layouts) - 2:
-            legend += "\nscores by benchmark: in the files, or on a wider terminal"
-        console.print(Text(legend, style="dim"), soft_wrap=True)
+        _print_legend(console, board, narrow=board.with_gain and chosen >= len(layouts) - 2)
 
 
-def _legend(board: Board) -> str:
-    unit = "percent ± standard error" if _errors_known(board) else "percent"
-    legend = f"{unit}; bold: best; {STAR} on the Pareto front of all benchmarks"
-    return legend + ("\ngain: " + GAIN_MEANS if board.with_gain else "")
+def _print_legend(console: Console, board: Board, *, narrow: bool) -> None:
+    lines = [f"{board.unit}; bold: best; {STAR} on the Pareto front of all benchmarks"]
+    if board.repeated:
+        lines.append(board.precision)
+    if board.with_gain:
+        lines.append(f"gain: {GAIN_MEANS}")
+    if narrow:
+        lines.append("scores by benchmark: in the files, or on a wider terminal")
+    console.print(Text("\n".join(lines), style="dim"), soft_wrap=True)
 
 
 def _table(board: Board, *, errors: bool, benchmarks: bool = True, gap: int = 2) -> Table:
     """Models as rows; without `errors` in the cells, the largest of each column below."""
     columns = (AVERAGE, *board.benchmarks) if benchmarks else (AVERAGE,)
+    margins = {column: _largest_margin(board, column) for column in columns}
     table = _empty_table(gap)
     for heading in (*board.lead, ""):
         table.add_column(heading, no_wrap=True)
@@ -151,10 +168,12 @@ def _table(board: Board, *, errors: bool, benchmarks: bool = True, gap: int = 2)
             lead = [Text(cell, style=ROLE_STYLE[line.role]) for cell in line.lead]
             table.add_row(*lead, _star(line), average, *gain, *scores)
         table.add_section()
-    if not errors and _errors_known(board):
-        average, *scores = [_largest_error(board, column) for column in columns]
+    if not errors and any(margins.values()):
+        average, *scores = margins.values()
         gap_cells = [""] if board.with_gain else []
-        lead = named_lead("± up to", len(board.lead))
+        lead = ["± up to", *[""] * (len(board.lead) - 1)]
+        if len(lead) > 1:  # beside the column of jobs
+            lead[:2] = ["", "± up to"]
         table.add_row(*lead, "", average, *gap_cells, *scores, style="dim")
     return table
 
@@ -170,8 +189,7 @@ def _wrapping(board: Board) -> Table:
         for line in section:
             job, *cells = line.lead
             named = zip(board.lead[1:], cells, strict=True)
-            alone = ("method", "base")  # a word that explains itself
-            settings = " ".join(c if h in alone else f"{h}={c}" for h, c in named if c)
+            settings = " ".join(c if h == "method" else f"{h}={c}" for h, c in named if c)
             name = Text(job, style=ROLE_STYLE[line.role])
             average = _cell(board, line, AVERAGE, errors=True)
             table.add_row(name, settings, _star(line), average, _gain(board, line))
@@ -205,29 +223,24 @@ def _cell(board: Board, line: Line, column: str, *, errors: bool) -> Text:
     if score is None:
         failed = line.failed and column == AVERAGE
         return Text("failed", style="red") if failed else Text(NOTHING, style="dim")
-    text = Text(percent(score), style="bold" if board.is_best(line, column) else "")
-    if errors and _errors_known(board):
-        text.append(f" {error_text(score)}", style="not bold dim")
+    text = Text(printed(column, score.value), style="bold" if board.is_best(line, column) else "")
+    if errors and (room := _largest_margin(board, column)):
+        margin = margin_text(column, board.margin(line, column))
+        text.append(f" {margin:<{len(room)}}", style="not bold dim")
     return text
 
 
 def _gain(board: Board, line: Line) -> Text:
-    if line.gain is None:
-        return Text(NOTHING, style="dim")
-    return Text(gain_text(line.gain), style="bold" if board.has_best_gain(line) else "")
+    return _cell(board, line, GAIN, errors=False)
 
 
 def _star(line: Line) -> Text:
     return Text(STAR if line.on_front else " ", style="yellow")
 
 
-def _largest_error(board: Board, column: str) -> str:
-    error = board.largest_error(column)
-    return "" if error is None else error_text(Estimate(0.0, error))
-
-
-def _errors_known(board: Board) -> bool:
-    return any(board.largest_error(column) is not None for column in board.benchmarks)
+def _largest_margin(board: Board, column: str) -> str:
+    known = [margin for line in board.lines if (margin := board.margin(line, column)) is not None]
+    return margin_text(column, max(known)) if known else ""
 
 
 def _print_facts(console: Console, facts: Mapping[str, str]) -> None:

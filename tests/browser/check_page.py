@@ -12,6 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 from test_html import controls, hostile, many, other_population
+from test_studies import asked, lucky_seed
 
 from aim_exp.records import RunRecord
 from aim_exp.report.compare.comparison import compare_runs
@@ -32,6 +33,8 @@ PAGES: dict[str, list[RunRecord]] = {
     "two populations": [*SWEEP, record(population_scores=other_population())],
     "controls": controls("identity", "uniform", "shuffled"),
     "200 jobs": many(),
+    "protocols": [asked(20, record("ties", 0.4, shifted(0.1))), *(asked(None, r) for r in SWEEP)],
+    "seeds": lucky_seed(),
 }
 WIDTHS = (390, 1440)
 FIGURES = ("front", "omega", "profiles")
@@ -187,7 +190,7 @@ def test_a_heading_sorts_its_column(name, page):
 def test_filters_hold_for_tables_figures_and_runs(page):
     find(page, "[data-filter=method] input[value=ties]").send_keys(Keys.SPACE)
     assert column(page, 1) == ["ties"] * 3
-    assert find(page, ".filters output").text == "3 of 9 runs"
+    assert find(page, ".filters output").text == "3 of 9 merges"
     find(page, "[data-filter=omega] input[value='0.2']").send_keys(Keys.SPACE)
     assert column(page, 2) == ["0.2"]
     shown = [row for row in find_all(page, "#changes tbody tr") if row.is_displayed()]
@@ -255,9 +258,30 @@ def test_benchmarks_can_have_their_own_range(page):
 def test_populations_have_fronts_of_their_own(browser, pages):
     show(browser, pages["two populations"])
     before = traces(browser, "front")[0]
-    Select(find(browser, "#front [name=population]")).select_by_visible_text("2")
+    Select(find(browser, "#front [name=study]")).select_by_visible_text("[2]")
     assert traces(browser, "front")[0] != before
     assert browser.get_log("browser") == []
+
+
+def test_protocols_are_chosen_one_at_a_time(browser, pages):
+    show(browser, pages["protocols"])
+    assert len(find_all(browser, "#leaderboard table")) == 2
+    for figure in FIGURES:
+        few = traces(browser, figure)
+        Select(find(browser, f"#{figure} [name=study]")).select_by_visible_text("[2] limit=null")
+        assert len(traces(browser, figure)) > len(few)
+    legend = find_all(browser, "#omega .legend [data-study]")
+    assert [entry.is_displayed() for entry in legend] == [False, True, True, True]
+    assert browser.get_log("browser") == []
+
+
+def test_seeds_are_one_point_with_a_dot_for_each(browser, pages):
+    show(browser, pages["seeds"])
+    assert column(browser, 0) == ["3, 4", "0, 1, 2"]
+    dare, dots, ties = traces(browser, "omega")
+    assert (len(dare["y"]), len(dots["y"]), len(ties["y"])) == (1, 3, 1)
+    assert dare["y"][0] == pytest.approx(sum(dots["y"]) / 3)
+    assert "(n = 3)" in dare["hover"][0]
 
 
 def test_a_link_opens_its_run_and_the_command_is_there(page):

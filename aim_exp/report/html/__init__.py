@@ -18,24 +18,25 @@ from aim_exp.report.compare.comparison import Comparison
 from aim_exp.report.compare.halves import choice_sentences
 from aim_exp.report.files import write_atomically
 from aim_exp.report.html.comparison import sentences, twin_groups
-from aim_exp.report.html.figures import control_mark, figure_data, legend, method_marks
+from aim_exp.report.html.figures import control_mark, figure_data, method_marks
 from aim_exp.report.html.tables import (
+    above,
     filters,
-    headline,
-    leaderboard,
-    population_table,
+    leaderboards,
+    population_tables,
     runs,
 )
 from aim_exp.report.notes import notes
 from aim_exp.report.plots import Axes
 from aim_exp.report.results import Results
+from aim_exp.report.studies import seeds_repeat
 from aim_exp.report.summary import (
+    DOTS,
     GAIN_MEANS,
     counts,
     origin,
     path_words,
     plain_words,
-    population_words,
     shared_settings,
     title,
     when,
@@ -68,25 +69,25 @@ def render(results: Results, comparison: Comparison | None, axes: Axes | None = 
     return environment.get_template("report.html").render(
         title=title(results),
         about=[counts(results), *when(results)],
-        headline=headline(results, comparison),
+        above=[above(comparison)] if comparison else [],
         filters=filters(results),
         marks=method_marks(results),
         controls=control_mark(results),
-        leaderboard=leaderboard(results),
-        population=population_table(results),
+        leaderboards=leaderboards(results),
+        populations=population_tables(results),
         comparison=comparison,
         groups=twin_groups(results, comparison) if comparison else [],
         sentences=sentences(comparison) if comparison else [],
         benchmarks=results.benchmarks,
         figures=figures,
         data=figures and asdict(figures),
-        legend=legend(figures),
+        dots=f" {DOTS}" if seeds_repeat(results) else "",
         failed=[(job.name, results.label(job), job.record.error) for job in results.failed],
         notes=[*notes(results), *choice_sentences(results)],
         shared=shared_settings(results),
         runs=runs(results),
         origin=origin(results),
-        names=[*results.sweeps.items(), *population_words(results).items()],
+        names=results.sweeps,
         plain=results.has_plain,
         paths=path_words(results),
         plain_line=plain_words(results),

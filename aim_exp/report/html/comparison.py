@@ -1,18 +1,17 @@
-"""The comparison of runs with their twins as the page shows it: the form of the paper's tables."""
+"""Runs against their baselines as the page shows them: in the form of the paper's tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from aim_exp.report.board import NOTHING
 from aim_exp.report.compare import comparison as compared
+from aim_exp.report.compare.baselines import Baseline
 from aim_exp.report.compare.comparison import AVERAGE, Comparison, Difference, Verdict
 from aim_exp.report.compare.paired import GAIN
 from aim_exp.report.html.tables import Cell, Row, anchor, filtered
-from aim_exp.report.models import Estimate
-from aim_exp.report.results import Job, Results
+from aim_exp.report.models import Estimate, Model
+from aim_exp.report.results import Results
 from aim_exp.report.settings import label
 from aim_exp.report.summary import gain_text, p_text, percent
 from aim_exp.statistics import LEVEL
@@ -22,23 +21,21 @@ HELD = (Verdict.ABOVE, Verdict.BELOW)
 
 @dataclass(frozen=True)
 class TwinGroup:
-    """A twin and the runs that are compared with it: a block of the paper's tables."""
+    """A twin (or another baseline) and the runs compared with it: a block of the paper's tables."""
 
     twin: Row
     rows: tuple[Row, ...]
 
 
 def twin_groups(results: Results, comparison: Comparison) -> list[TwinGroup]:
-    """A block per twin, in the order of the comparison."""
-    blocks: dict[Path, list[compared.Row]] = {}
+    """A block per baseline, in the order of the comparison."""
+    blocks: dict[str, list[compared.Row]] = {}
     for row in comparison.rows:
-        blocks.setdefault(row.twin.directory, []).append(row)
+        blocks.setdefault(row.baseline.name, []).append(row)
     return [
         TwinGroup(
-            twin=_run_row(results, comparison, rows[0].twin, {}),
-            rows=tuple(
-                _run_row(results, comparison, row.job, _differences(row), row.twin) for row in rows
-            ),
+            twin=_baseline_row(results, comparison, rows[0].baseline),
+            rows=tuple(_run_row(results, comparison, row) for row in rows),
         )
         for rows in blocks.values()
     ]
@@ -54,40 +51,58 @@ def _differences(row: compared.Row) -> dict[str, Difference]:
     return {AVERAGE: row.average, **gain, **row.scores}
 
 
-def _run_row(
-    results: Results,
-    comparison: Comparison,
-    job: Job,
-    differences: Mapping[str, Difference],
-    twin: Job | None = None,
-) -> Row:
-    """A run's values, and how each differs from its twin's."""
-    values, before = _values(job), _values(twin) if twin else {}
+def _baseline_row(results: Results, comparison: Comparison, baseline: Baseline) -> Row:
+    """Its values; a model that is no run's merge has no method, and no settings to filter by."""
+    job, values = baseline.job, _baseline_values(baseline)
+    return Row(
+        lead=(Cell(baseline.label(comparison.settings)),),
+        cells=tuple(_compared(name, values.get(name)) for name in _quantities(results)),
+        method=job.record.method if baseline.is_merge else "",
+        filtered=filtered(results, job) if baseline.is_merge else {},
+        runs={job.name: anchor(results, job)},
+    )
+
+
+def _run_row(results: Results, comparison: Comparison, row: compared.Row) -> Row:
+    """A run's values, and how each differs from its baseline's."""
+    job, before, differences = row.job, _baseline_values(row.baseline), _differences(row)
+    assert job.merged is not None, "what is compared is scored"
+    values = _values(job.merged, job.record.hypervolume_gain)
     return Row(
         lead=(Cell(label(job.settings, comparison.settings)),),
         cells=tuple(
             _compared(name, values.get(name), before.get(name), differences.get(name))
-            for name in (AVERAGE, GAIN, *results.benchmarks)
+            for name in _quantities(results)
         ),
         method=job.record.method,
         filtered=filtered(results, job),
-        run=anchor(results, job),
+        runs={job.name: anchor(results, job)},
     )
 
 
-def _values(job: Job) -> dict[str, float]:
+def _quantities(results: Results) -> tuple[str, ...]:
+    return (AVERAGE, GAIN, *results.benchmarks)
+
+
+def _baseline_values(baseline: Baseline) -> dict[str, float]:
+    gain = baseline.job.record.hypervolume_gain if baseline.is_merge else None
+    return _values(baseline.model, gain)
+
+
+def _values(model: Model, gain: float | None) -> dict[str, float]:
     """By quantity; what was not scored has none."""
-    model, gain = job.merged, job.record.hypervolume_gain
-    assert model is not None, "twins are scored"
     assert model.average is not None, "a scored model has a benchmark"
     scores = {name: score.value for name, score in model.scores.items()}
     return {AVERAGE: model.average.value, **({} if gain is None else {GAIN: gain}), **scores}
 
 
 def _compared(
-    name: str, value: float | None, before: float | None, difference: Difference | None
+    name: str,
+    value: float | None,
+    before: float | None = None,
+    difference: Difference | None = None,
 ) -> Cell:
-    """As in the paper: the value, and the difference in percent of the twin's."""
+    """As in the paper: the value, and the difference in percent of the baseline's."""
     if value is None:
         return Cell(NOTHING)
     text = gain_text(value) if name == GAIN else percent(Estimate(value))

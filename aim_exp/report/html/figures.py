@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from aim_exp.aim import SCALINGS
 from aim_exp.report.html.tables import anchor, filtered
-from aim_exp.report.models import Estimate, Model, Role, gain_estimate
-from aim_exp.report.plots import Axes, curves, front, pair_fronts
+from aim_exp.report.models import Model, Role
+from aim_exp.report.plots import Axes, front, pair_fronts, series
+from aim_exp.report.repeats import AVERAGE, GAIN, Drawn, Member, Repeats
 from aim_exp.report.results import Job, Results
+from aim_exp.report.studies import Study, studies
 from aim_exp.report.style import method_style
+from aim_exp.report.summary import study_name
 
 SHAPES = {
     "o": ("circle", "M7,0A7,7 0 1 1 -7,0A7,7 0 1 1 7,0Z"),
@@ -58,15 +61,21 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A model; `values` and `errors` go by `FigureData.quantities`, in their units."""
+class Place:
+    """A model; `values` and `errors` go by `FigureData.quantities`, in their units.
+
+    Of a model that was drawn with several seeds they are the means, and `draws` are those.
+    """
 
     label: str
     """As plotly shows it: it would take `<b>` in a name for markup."""
     role: Role
-    population: int | None
+    study: int
+    """From 0."""
     values: tuple[float | None, ...]
     errors: tuple[float | None, ...]
+    draws: tuple[tuple[float, ...], ...]
+    """By quantity, in its unit; empty where there is one."""
     mark: Mark
     filtered: Mapping[str, str] = field(default_factory=dict)
     """What it is filtered by: nothing for base and experts, which stay."""
@@ -81,6 +90,7 @@ class Drawn:
 class DrawnCurve:
     """A curve against omega; `runs` (in the order of omega) and `null` are positions of models."""
 
+    study: int
     mark: Mark
     filtered: Mapping[str, str]
     """What its runs have in common of what they are filtered by."""
@@ -100,45 +110,48 @@ class FigureData:
     """Per benchmark, what an axis must show, in percent."""
     quantities: tuple[str, ...]
     """average, hypervolume gain, then the benchmarks; percent, but for the gain."""
-    models: tuple[Drawn, ...]
-    populations: int
+    models: tuple[Place, ...]
+    studies: tuple[str, ...]
+    """What tells them apart, where there are several."""
     fronts: tuple[dict[str, tuple[int, ...]], ...]
-    """Per population, by `i,j` (benchmarks, i < j): the models on the front, left to right."""
+    """Per study, by `i,j` (benchmarks, i < j): the models on the front, left to right."""
     axes: tuple[int, int] | None
     """The benchmarks of the front that is shown first; None where there are less than two."""
     curves: tuple[DrawnCurve, ...]
 
 
-QUANTITIES = ("average", "hypervolume gain")
+QUANTITIES = (AVERAGE, GAIN)
 
 
 def figure_data(results: Results, axes: Axes | None = None) -> FigureData | None:
     """What the figures show; None where nothing was scored."""
     plane = front(results, axes)
-    members = [
-        (number, model)
-        for number, population in enumerate(results.populations)
-        for model in population.models
-    ]
-    models = [model for _, model in members] + [_merged(job) for job in results.scored]
-    if not models:
-        return None
-    numbers = [number for number, _ in members] + [job.population for job in results.scored]
-    position = {job.directory: len(members) + i for i, job in enumerate(results.scored)}
-    drawn = [_member(results, number, model) for number, model in members]
+    found = studies(results)
     names = results.benchmarks
+    drawn: list[Place] = []
+    means: list[Model] = []
+    for study in found:
+        for model in (*study.members, *study.repeats):
+            drawn.append(
+                _member(results, study, model)
+                if isinstance(model, Member)
+                else _merge(results, study, model)
+            )
+            means.append(model.mean("", "merged", names))
+    if not drawn:
+        return None
     return FigureData(
         benchmarks=tuple(escape(name, quote=False) for name in names),
-        ranges=tuple(_range(models, name) for name in names),
+        ranges=tuple(_range(drawn, len(QUANTITIES) + i) for i in range(len(names))),
         quantities=tuple(escape(name, quote=False) for name in (*QUANTITIES, *names)),
-        models=(*drawn, *(_job(results, job) for job in results.scored)),
-        populations=len(results.populations),
+        models=tuple(drawn),
+        studies=tuple(map(study_name, found)),
         fronts=tuple(
-            _fronts(models, [i for i, other in enumerate(numbers) if other == number], names)
-            for number in range(len(results.populations))
+            _fronts(means, [i for i, each in enumerate(drawn) if each.study == number], names)
+            for number in range(len(found))
         ),
         axes=None if plane is None else (names.index(plane.axes[0]), names.index(plane.axes[1])),
-        curves=tuple(_curves(results, position)),
+        curves=tuple(_curves(results, drawn)),
     )
 
 
@@ -166,50 +179,38 @@ def method_marks(results: Results) -> dict[str, Mark]:
     return {job.record.method: method_mark(job.record.method) for job in results.jobs}
 
 
-def legend(figures: FigureData | None) -> list[Mark]:
-    """The curves' entries: one each, and what no method names."""
-    if figures is None:
-        return []
-    return [curve.mark for curve in figures.curves]
-
-
 def _as_control(mark: Mark) -> Mark:
     return replace(mark, symbol=f"{mark.symbol}-open-dot", path=mark.path + DOT, hollow=True)
 
 
-def _merged(job: Job) -> Model:
-    assert job.merged is not None, "only jobs with a scored merge are drawn"
-    return job.merged
-
-
-def _member(results: Results, number: int, model: Model) -> Drawn:
-    values, errors = _quantities(results, model, None)
-    rivals = results.populations[number].models
+def _member(results: Results, study: Study, member: Member) -> Place:
+    benchmarks = study.benchmarks
+    scores = [rival.mean("", rival.role, benchmarks).scores for rival in study.members]
+    own = member.mean("", member.role, benchmarks).scores
     leads = {
-        i: model.scores[name].value - fmean(rival.scores[name].value for rival in rivals)
-        for i, name in enumerate(results.benchmarks)
-        if all(name in rival.scores for rival in rivals)
+        results.benchmarks.index(name): own[name].value - fmean(s[name].value for s in scores)
+        for name in benchmarks
+        if all(name in each for each in scores)
     }
-    name = results.member_name(model, number)
-    return Drawn(
-        label=escape(name, quote=False),
-        role=model.role,
-        population=number,
-        values=values,
-        errors=errors,
-        mark=Mark(name, None, *SHAPES[MEMBER_SHAPE]),
+    return _place(
+        results,
+        study,
+        member,
+        name=member.name,
+        role=member.role,
+        mark=Mark(member.name, None, *SHAPES[MEMBER_SHAPE]),
         peak=max(leads, key=leads.__getitem__, default=None),
     )
 
 
-def _job(results: Results, job: Job) -> Drawn:
-    values, errors = _quantities(results, _merged(job), gain_estimate(job.record))
-    return Drawn(
-        label=escape(_numbered(results, results.label(job), job), quote=False),
+def _merge(results: Results, study: Study, repeats: Repeats) -> Place:
+    job = repeats.first
+    return _place(
+        results,
+        study,
+        repeats,
+        name=study.label(job) + (f" (n = {repeats.n})" if repeats.n > 1 else ""),
         role="merged",
-        population=job.population,
-        values=values,
-        errors=errors,
         mark=job_mark(job),
         filtered=filtered(results, job),
         plain=job.record.omega is None,
@@ -217,26 +218,40 @@ def _job(results: Results, job: Job) -> Drawn:
     )
 
 
-def _quantities(
-    results: Results, model: Model, gain: Estimate | None
-) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
-    """In the order of `FigureData.quantities`, in percent but for the gain."""
-    scores = [model.average, *[model.scores.get(name) for name in results.benchmarks]]
-    average, *others = [_rounded(score, 100.0) for score in scores]
-    values, errors = zip(average, _rounded(gain, 1.0), *others, strict=True)
-    return values, errors
+def _place(
+    results: Results, study: Study, model: Drawn, *, name: str, role: Role, mark: Mark, **more: Any
+) -> Place:
+    """Percent, but for the gain."""
+    quantities = (*QUANTITIES, *results.benchmarks)
+    units = [1.0 if quantity == GAIN else 100.0 for quantity in quantities]
+    spreads = [model.spread(quantity) for quantity in quantities]
+    return Place(
+        label=escape(name, quote=False),
+        role=role,
+        study=study.number - 1,
+        values=tuple(
+            None if each is None else round(unit * each.mean, 5)
+            for each, unit in zip(spreads, units, strict=True)
+        ),
+        errors=tuple(
+            None if each is None or each.stderr is None else round(unit * each.stderr, 5)
+            for each, unit in zip(spreads, units, strict=True)
+        ),
+        draws=tuple(
+            tuple(round(unit * value, 5) for value in model.values(quantity))
+            for quantity, unit in zip(quantities, units, strict=True)
+            if model.n > 1
+        ),
+        mark=mark,
+        **more,
+    )
 
 
-def _rounded(estimate: Estimate | None, unit: float) -> tuple[float | None, float | None]:
-    if estimate is None:
-        return None, None
-    error = None if estimate.stderr is None else round(unit * estimate.stderr, 5)
-    return round(unit * estimate.value, 5), error
-
-
-def _range(models: Sequence[Model], name: str) -> tuple[float, float]:
-    values = [100 * model.scores[name].value for model in models if name in model.scores]
-    low, high = min(values), max(values)
+def _range(drawn: Sequence[Place], quantity: int) -> tuple[float, float]:
+    """Of all models, and of all their draws."""
+    every = [value for place in drawn if place.draws for value in place.draws[quantity]]
+    every += [value for place in drawn if (value := place.values[quantity]) is not None]
+    low, high = min(every), max(every)
     margin = max(MARGIN * (high - low), 2.0)
     return low - margin, high + margin
 
@@ -251,29 +266,26 @@ def _fronts(
     }
 
 
-def _numbered(results: Results, name: str, job: Job) -> str:
-    """With its population's number where there are several."""
-    if len(results.populations) == 1 or job.population is None:
-        return name
-    return f"{name} [{job.population + 1}]"
+def _curves(results: Results, drawn: Sequence[Place]) -> Iterator[DrawnCurve]:
+    found = series(results)
+    position = {each.run: i for i, each in enumerate(drawn) if each.run}
 
+    def place(repeats: Repeats) -> int:
+        return position[anchor(results, repeats.first)]
 
-def _curves(results: Results, position: Mapping[Path, int]) -> Iterable[DrawnCurve]:
-    found = curves(results)
     step = min(SHIFT, SPREAD / len(found)) if found else 0.0
     for number, curve in enumerate(found):
-        before = sum(other.method == curve.method for other in found[:number])
+        same = [(other.method, other.study) for other in found[:number]]
+        before = same.count((curve.method, curve.study))
         shift = step * (number - (len(found) - 1) / 2)
-        job = curve.runs[0] if curve.runs else curve.null
-        assert job is not None, "a curve has a run"
-        name, dash = _numbered(results, curve.name, job), DASHES[before % len(DASHES)]
+        job = curve.first.first
+        shown = {n: value for n, value in filtered(results, job).items() if n != "omega"}
         yield DrawnCurve(
-            mark=replace(job_mark(job), name=name, dash=dash),
-            filtered={
-                name: value for name, value in filtered(results, job).items() if name != "omega"
-            },
-            runs=tuple(position[job.directory] for job in curve.runs),
-            omegas=tuple((job.record.omega or 0.0) + shift for job in curve.runs),
-            null=None if curve.null is None else position[curve.null.directory],
+            study=curve.study - 1,
+            mark=replace(job_mark(job), name=curve.name, dash=DASHES[before % len(DASHES)]),
+            filtered=shown,
+            runs=tuple(map(place, curve.runs)),
+            omegas=tuple((run.first.record.omega or 0.0) + shift for run in curve.runs),
+            null=None if curve.null is None else place(curve.null),
             null_omega=1 + shift,
         )

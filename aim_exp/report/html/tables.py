@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aim_exp.report.board import AVERAGE, NOTHING, Board, Line, job_board, population_board
+from aim_exp.report.board import NOTHING, Board, Line, member_board, study_board
 from aim_exp.report.compare.comparison import Comparison, Verdict
+from aim_exp.report.repeats import AVERAGE, GAIN, Repeats
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import short_name
-from aim_exp.report.summary import error_text, gain_text, percent, ranked
+from aim_exp.report.studies import SEEDS, Study, studies
+from aim_exp.report.summary import margin_text, printed
 
 ALWAYS = ("method", "omega")
 """Filters whatever the number of their values."""
@@ -52,8 +54,8 @@ class Row:
     method: str = ""
     filtered: Mapping[str, str] = field(default_factory=dict)
     """What it is filtered by."""
-    run: str = ""
-    """The id of its run's section."""
+    runs: Mapping[str, str] = field(default_factory=dict)
+    """The ids of its runs' sections, by the runs' names."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,34 @@ class Table:
     lead: tuple[str, ...]
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    unit: str
+    """What the numbers are, and what follows ±."""
+    title: str
+    """Which study this is, where there are several."""
+    precision: str
+    """Of a table of means: the standard errors that it does not show."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number that the page opens with."""
+
+    name: str
+    value: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A study's ranking, and the numbers that a reader looks for first."""
+
+    headline: list[Fact]
+    table: Table
+
+    @property
+    def size(self) -> int:
+        """How many merges."""
+        return len(self.table.rows)
 
 
 @dataclass(frozen=True)
@@ -79,44 +109,33 @@ class RunSection:
     filtered: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Fact:
-    """A number that the page opens with."""
-
-    name: str
-    value: str
-    about: str
-
-
 def anchor(results: Results, job: Job) -> str:
     """The id of a run's section: any text may stand in a folder's name, so its position."""
     return f"run-{results.jobs.index(job)}"
 
 
-def headline(results: Results, comparison: Comparison | None) -> list[Fact]:
-    """The numbers that a reader looks for first; none where nothing was scored."""
-    best = ranked(results)[:1]
-    gains = [(job.record.hypervolume_gain, job) for job in results.scored]
-    known = [(gain, job) for gain, job in gains if gain is not None]
-    on_front = sum(results.on_front(job) for job in results.scored)
-    facts = [
-        Fact("best average", percent(job.merged.average, error=True), results.label(job))
-        for job in best
-        if job.merged and job.merged.average
-    ]
-    if known:
-        gain, job = max(known, key=lambda pair: pair[0])
-        facts.append(Fact("largest hypervolume gain", gain_text(gain), results.label(job)))
-    if comparison:
-        facts.append(_above(comparison))
-    if results.scored:
-        facts.append(
-            Fact("on the front", f"{on_front} of {len(results.scored)}", "of all benchmarks")
-        )
-    return facts
+def leaderboards(results: Results) -> list[Leaderboard]:
+    """Of each study that has merges."""
+    found = [study for study in studies(results) if study.merges]
+    return [Leaderboard(list(_headline(s)), _leaderboard(results, s)) for s in found]
 
 
-def _above(comparison: Comparison) -> Fact:
+def _headline(study: Study) -> Iterator[Fact]:
+    for name, quantity in (("best average", AVERAGE), ("largest hypervolume gain", GAIN)):
+        rated = [(spread, each) for each in study.repeats if (spread := each.spread(quantity))]
+        if rated:
+            best, repeats = max(rated, key=lambda pair: pair[0].mean)
+            margin = best.deviation if study.repeated else best.stderr
+            error = margin_text(quantity, margin) if quantity == AVERAGE else ""
+            value = f"{printed(quantity, best.mean)} {error}".rstrip()
+            counted = f", mean of {best.n} seeds" if best.n > 1 else ""
+            yield Fact(name, value, study.label(repeats.first) + counted)
+    on_front = sum(map(study.on_front, study.repeats))
+    yield Fact("on the front", f"{on_front} of {len(study.repeats)}", "of all benchmarks")
+
+
+def above(comparison: Comparison) -> Fact:
+    """How many runs are better than their twins."""
     averages = [row.average for row in comparison.rows]
     above = sum(average.value > 0 for average in averages)
     held = sum(average.verdict == Verdict.ABOVE for average in averages)
@@ -143,45 +162,68 @@ def filters(results: Results) -> dict[str, list[str]]:
 
 
 def filtered(results: Results, job: Job) -> dict[str, str]:
-    """A run's values of what varies; a plain merge has no scaling, so that it always stays."""
+    """A run's values of what varies; a plain merge has no scaling, so that it always stays.
+
+    But for the seeds, which are taken together.
+    """
+    names = [name for name in results.varying if name in job.settings and name not in SEEDS]
     return {
         short_name(name): job.settings[name]
-        for name in results.varying
-        if name in job.settings and PLAIN_NAME.fullmatch(short_name(name))
+        for name in names
+        if PLAIN_NAME.fullmatch(short_name(name))
     }
 
 
-def leaderboard(results: Results) -> Table:
-    """A row per scored job, the best average first."""
-    jobs = ranked(results)
-    board = job_board(results, jobs, with_population=False)
+def anchors(results: Results, repeats: Repeats) -> dict[str, str]:
+    """The ids of the sections of all runs, by the runs' names."""
+    return {job.name: anchor(results, job) for job in repeats.runs}
+
+
+def _leaderboard(results: Results, study: Study) -> Table:
+    """A row per merge, the best average first."""
+    board = study_board(study, study.ranked)
     shares = _shares(board)
     rows = [
         Row(
-            lead=tuple(_word(text) for text in line.lead),
+            lead=tuple(map(_word, line.lead)),
             cells=_numbers(board, line, shares),
             on_front=line.on_front,
-            method=job.record.method,
-            filtered=filtered(results, job),
-            run=anchor(results, job),
+            method=repeats.first.record.method,
+            filtered=filtered(results, repeats.first),
+            runs=anchors(results, repeats),
         )
-        for job, line in zip(jobs, board.lines, strict=True)
+        for repeats, line in zip(study.ranked, board.lines, strict=True)
     ]
-    return Table(board.lead, ("average", "gain", *board.benchmarks), tuple(rows))
+    return _table(board, board.lead, rows)
 
 
-def population_table(results: Results) -> Table:
-    """Base, experts and references of every population."""
-    board = population_board(results)
+def population_tables(results: Results) -> list[Table]:
+    """Base, experts and references of every study."""
+    return [_population_table(member_board(study)) for study in studies(results)]
+
+
+def _population_table(board: Board) -> Table:
     rows = [
         Row(
-            lead=(_word(line.lead[0]), _word(line.role)),
+            lead=(_word(line.lead[0]), _word(line.role), *map(_word, line.lead[1:])),
             cells=_numbers(board, line, {}),
             on_front=line.on_front,
         )
         for line in board.lines
     ]
-    return Table(("model", "role"), ("average", *board.benchmarks), tuple(rows))
+    return _table(board, (board.lead[0], "role", *board.lead[1:]), rows)
+
+
+def _table(board: Board, lead: tuple[str, ...], rows: Sequence[Row]) -> Table:
+    gain = ("gain",) if board.with_gain else ()
+    return Table(
+        lead=lead,
+        columns=(AVERAGE, *gain, *board.benchmarks),
+        rows=tuple(rows),
+        unit=board.unit,
+        title=board.title,
+        precision=board.precision if board.repeated else "",
+    )
 
 
 def runs(results: Results) -> list[RunSection]:
@@ -219,15 +261,14 @@ def _numbers(board: Board, line: Line, shares: Mapping[tuple[str, float], int]) 
         if score is None:
             return Cell(NOTHING)
         return Cell(
-            percent(score),
+            printed(column, score.value),
             score.value,
-            error_text(score),
+            "" if column == GAIN else margin_text(column, board.margin(line, column)),
             best=board.is_best(line, column),
             share=shares.get((column, score.value)),
         )
 
-    gain = [_gain(board, line)] if board.with_gain else []
-    return (number(AVERAGE), *gain, *map(number, board.benchmarks))
+    return tuple(map(number, (AVERAGE, *[GAIN] * board.with_gain, *board.benchmarks)))
 
 
 def _shares(board: Board) -> dict[tuple[str, float], int]:
@@ -240,12 +281,6 @@ def _shares(board: Board) -> dict[tuple[str, float], int]:
             width = max(values) - min(values)
             shares[column, value] = round(100 * (value - min(values)) / width) if width else 0
     return shares
-
-
-def _gain(board: Board, line: Line) -> Cell:
-    if line.gain is None:
-        return Cell(NOTHING)
-    return Cell(gain_text(line.gain), line.gain, best=board.has_best_gain(line))
 
 
 def _word(text: str) -> Cell:

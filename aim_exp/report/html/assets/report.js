@@ -61,7 +61,7 @@ function filter() {
   }
   const rows = all("#leaderboard tbody tr");
   const left = rows.filter(row => !row.hidden).length;
-  one("output", filters).textContent = `${left} of ${rows.length} runs`;
+  one("output", filters).textContent = `${left} of ${rows.length} merges`;
   one("[type=reset]", filters).hidden = !one("input:checked", filters);
   draw();
 }
@@ -134,6 +134,7 @@ function colour(mark, look) {
 }
 
 const shown = model => passes(model.filtered);
+const studyOf = form => Number(form.study?.value ?? 0);
 
 function written(model, quantity) {
   const [value, error] = [model.values[quantity], model.errors[quantity]];
@@ -195,17 +196,23 @@ function scale(plot, [left, right], [bottom, top]) {
   return pixels;
 }
 
+/* Of means over seeds: a faint dot for each. */
+function dots(xs, ys, ink) {
+  return xs.length < 2 ? [] : [{type: "scatter", mode: "markers", x: xs, y: ys, hoverinfo: "skip",
+    marker: {size: 4, color: ink, opacity: 0.45}}];
+}
+
 function drawFront() {
   const plot = one("#plot-front");
   if (!plot) return;
   const look = theme();
   const form = one("#front form");
   const [first, second] = [Number(form.x.value), Number(form.y.value)];
-  const population = Number(form.population?.value ?? 0);
+  const study = studyOf(form);
   const [x, y] = [first + 2, second + 2];
   const known = model => present(model.values[x]) && present(model.values[y]);
-  const inside = model => model.population === population && known(model);
-  const front = frontOf(population, first, second);
+  const inside = model => model.study === study && known(model);
+  const front = frontOf(study, first, second);
   const models = data.models.filter(model => inside(model) && shown(model));
   const members = models.filter(model => model.role !== "merged");
   const merged = models.filter(model => model.role === "merged");
@@ -237,6 +244,8 @@ function drawFront() {
         line: {color: colour(path[0].mark, look), width: 1}})),
     {type: "scatter", mode: "markers", ...at(uncertain), hoverinfo: "skip", marker: {size: 1, opacity: 0},
       error_x: bars(uncertain, x), error_y: bars(uncertain, y)},
+    ...models.filter(model => model.draws.length)
+      .flatMap(model => dots(model.draws[x], model.draws[y], colour(model.mark, look))),
     points(merged, 10),
     points(members, 10, {
       mode: "markers+text", text: members.map(model => model.label), textfont: {color: look.ink, size: 12},
@@ -249,10 +258,10 @@ function drawFront() {
   }), CONFIG);
 }
 
-function frontOf(population, first, second) {
-  const fronts = data.fronts[population];
+function frontOf(study, first, second) {
+  const fronts = data.fronts[study];
   if (first === second) {  // one benchmark: its best
-    const rivals = data.models.filter(model => model.population === population);
+    const rivals = data.models.filter(model => model.study === study);
     const score = model => model.values[first + 2] ?? -1;
     return [rivals.reduce((a, b) => (score(b) > score(a) ? b : a))];
   }
@@ -269,10 +278,16 @@ function drawOmega() {
   const plot = one("#plot-omega");
   if (!plot) return;
   const look = theme();
-  const quantity = Number(one("#omega form").quantity.value);
+  const form = one("#omega form");
+  const [study, quantity] = [studyOf(form), Number(form.quantity.value)];
+  for (const entry of all("#omega .legend [data-study]")) entry.hidden = Number(entry.dataset.study) !== study;
   const known = position => present(data.models[position].values[quantity]);
-  const traces = data.curves.filter(curve => passes(curve.filtered)).flatMap(curve => {
+  const traces = data.curves.filter(curve => curve.study === study && passes(curve.filtered)).flatMap(curve => {
     const ink = colour(curve.mark, look);
+    const drawn = (position, omega) => {
+      const values = data.models[position].draws[quantity] ?? [];
+      return dots(values.map(() => omega), values, ink);
+    };
     const series = (positions, omegas, more) => {
       const models = positions.map(position => data.models[position]);
       return {
@@ -288,12 +303,13 @@ function drawOmega() {
       mode: "lines+markers", line: {color: ink, dash: curve.mark.dash, width: 1.8},
       marker: {symbol: curve.mark.symbol, size: 9, color: ink, line: {width: curve.mark.hollow ? 1.8 : 0}},
     });
-    if (!present(curve.null) || !known(curve.null)) return [runs];
+    const each = kept.flatMap(pair => drawn(...pair));
+    if (!present(curve.null) || !known(curve.null)) return [runs, ...each];
     const value = data.models[curve.null].values[quantity];
     return [
       {type: "scatter", mode: "lines", x: [-0.03, 1.06], y: [value, value], hoverinfo: "skip", opacity: 0.8,
         line: {color: ink, dash: "dash", width: 1.1}},
-      runs,
+      runs, ...each, ...drawn(curve.null, curve.null_omega),
       series([curve.null], [curve.null_omega], {
         mode: "markers", marker: {symbol: data.models[curve.null].mark.symbol, size: 9, color: look.paper, line: {color: ink, width: 1.8}},
       }),
@@ -313,9 +329,9 @@ function drawProfiles() {
   const look = theme();
   const form = one("#profiles form");
   const relative = form.scale.value === "range";
-  const population = form.population?.value ?? "";
+  const study = studyOf(form);
   const models = data.models.filter(model =>
-    shown(model) && (population === "" || model.population === Number(population)));
+    model.study === study && shown(model));
   const merged = models.filter(model => model.role === "merged").length;
   const place = (value, i) => {
     const [low, high] = data.ranges[i];
