@@ -1,5 +1,6 @@
 """Benchmarks from local files: what is read, and what is missing or torn."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,8 @@ def test_a_part_of_mmlu_is_scored_and_said(data_dir: Path) -> None:
     paper = suite_of("paper", data_dir)
     mmlu_ = next(benchmark for benchmark in paper.benchmarks if benchmark.name == "mmlu")
     evaluated = evaluate_task(Scripted(gold), paper, mmlu_)
-    assert {sample["task"] for sample in evaluated.samples} == {f"mmlu_{s}" for s in SUBJECTS}
+    samples = map(json.loads, evaluated.samples)
+    assert {sample["task"] for sample in samples} == {f"mmlu_{s}" for s in SUBJECTS}
     assert evaluated.scores.warnings == [
         "benchmark mmlu: scored on 3 of its 57 tasks; benchmarks.data_dir has no folder for "
         "mmlu_abstract_algebra, mmlu_college_biology, mmlu_college_chemistry, ..."
