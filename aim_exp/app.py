@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +24,7 @@ from rich.markup import escape
 from aim_exp import tracking
 from aim_exp.callbacks import SweepReport
 from aim_exp.checkpoint.hub import forget_refusals
+from aim_exp.commands import after_run, after_sweep, run_command, sweep_command
 from aim_exp.console import begin_job, error_console
 from aim_exp.errors import ConfigError
 from aim_exp.explain import explain, first_lines
@@ -40,7 +40,6 @@ INTERRUPTED = 128 + signal.SIGINT
 """The exit status by which shells know Ctrl-C."""
 SMALL_MACHINE = 4
 """Processors up to which one thread is the default: more cost time where others work too."""
-NEXT_COMMAND = "python run.py -m method=ties,dare_ties,task_arithmetic omega=null,0.4"
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +85,11 @@ def _run_all() -> None:
     """The run, or all jobs of the sweep and its end, however it came to that."""
     try:
         _job()
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # of Hydra's: what goes wrong in a job, the job tells
         if "debug=true" in sys.argv:
             raise
-        _say_error(first_lines(error))
+        known = isinstance(error, (HydraException, OmegaConfBaseException))
+        _say_error(first_lines(error) if known else explain(error))
         _process.failed = True
     except _SweepEnded:
         pass
@@ -158,10 +158,10 @@ def _carry_out(
         tracking.start(run.tracker, tracked)
         from aim_exp.pipeline import MODEL_FOLDER, Pipeline
 
-        record = completed_record(run, Pipeline(run, directory).execute(), _command())
+        record = completed_record(run, Pipeline(run, directory).execute(), run_command())
     except BaseException as error:
         settings = cast("dict[str, Any]", OmegaConf.to_container(config))
-        record = failed_record(run, settings, choices, explain(error), _command())
+        record = failed_record(run, settings, choices, explain(error), run_command())
         record.write(directory)
         if run:
             from aim_exp.report.tracked import job_outcome
@@ -216,20 +216,20 @@ def _tell(
         note_untracked(Untracked(run=tracked, figure=figure, model=model), record, outcome)
         report.show_job(record)
     else:
-        report.show_run(record, directory, next_command=_next_command(run))
+        report.show_run(record, directory, next_command=after_run(run))
 
 
 def _end_sweep(directory: Path) -> bool:
-    """The sweep's report, table and failures; whether any job failed."""
+    """The sweep's report, table and failures; whether any job failed, or there was none."""
     from aim_exp import report
     from aim_exp.records import find_records
 
     records = [record for _, record in find_records(directory)]
     if records:
         report.refresh(directory)
-        report.show_sweep(directory, next_command=_after_sweep(directory, records))
+        report.show_sweep(directory, next_command=after_sweep(directory, records))
         _track_sweep(directory)
-    return any(record.status == "failed" for record in records)
+    return SweepReport.jobs == 0 or any(record.status == "failed" for record in records)
 
 
 def _track_sweep(directory: Path) -> None:
@@ -243,8 +243,7 @@ def _track_sweep(directory: Path) -> None:
         return
     track_untracked(directory)
     if tracker := build_tracker(config):
-        command = shlex.join(["python", "run.py", *sys.argv[1:]])
-        tracking.start(tracker, sweep_info(directory, command))
+        tracking.start(tracker, sweep_info(directory, sweep_command()))
         tracking.finish(tracker, sweep_outcome(directory))
 
 
@@ -282,30 +281,6 @@ def _device_problem(device: str) -> str | None:
     else:
         there = int(index or 0) < torch.cuda.device_count()
     return None if there else f"device={device}: torch {torch.__version__} sees none; use auto"
-
-
-def _next_command(run: Run) -> str | None:
-    """A sweep worth trying next: of methods after the default run, else of omega."""
-    own = [o for o in HydraConfig.get().overrides.task if not o.startswith(("omega=", "hydra."))]
-    if not own:
-        return NEXT_COMMAND
-    if not run.recipe.suite.benchmarks or not run.recipe.method.merges:
-        return None
-    return shlex.join(["python", "run.py", "-m", *own, "omega=null,0.2,0.4,0.6"])
-
-
-def _after_sweep(directory: Path, records: Sequence[RunRecord]) -> str | None:
-    """The plain merges, if there are none, else the tests against them; not after a failure."""
-    if any(record.status == "failed" or not record.scores for record in records):
-        return None
-    if all(record.omega is not None for record in records):
-        asked = [a for a in sys.argv[1:] if not a.startswith(("omega=", "hydra.sweep.dir="))]
-        return shlex.join(["python", "run.py", *asked, "omega=null"])
-    return shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
-
-
-def _command() -> str:
-    return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
 
 
 def _say_error(text: str, of: str = "") -> None:

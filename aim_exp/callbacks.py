@@ -33,6 +33,9 @@ class SweepReport(Callback):
         if jobs is None:
             return
         SweepReport.jobs = len(jobs)
+        if not jobs:
+            print_warning(error_console, "the sweep has no job: glob(...) matches no option")
+            return
         # The jobs take these over, in whatever process they run: their names leave the keys out.
         names = "hydra.job.config.override_dirname.exclude_keys"
         config.hydra.overrides.hydra.append(f"{names}={constant_keys(jobs)}")

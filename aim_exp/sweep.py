@@ -58,7 +58,7 @@ def run_name(method: str, omega: float | None, config: DictConfig, told: HydraCo
     left_out = {"method", "omega", *told.job.config.override_dirname.exclude_keys}
 
     def resolved(override: str) -> str:
-        key, _, value = override.partition("=")
+        key, value = _key(override), override.partition("=")[2]
         return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
 
     others = [resolved(each) for each in told.overrides.task if _key(each) not in left_out]

@@ -57,12 +57,53 @@ def test_a_reference_may_be_scored_in_another_run(tmp_path):
     write(tmp_path / "2", 0.4, accuracies(0.9), 0.9, population_scores={"base": {"x": 0.1}})
     results = collect(tmp_path)
     comparison = compare_runs(results, parse_against(results, ["joint"]))
-    assert [(row.job.folder, row.baseline.name) for row in comparison.rows] == [
+    assert [(row.job.folder, comparison.baseline_label(row)) for row in comparison.rows] == [
         ("0", "joint [1]"), ("1", "joint [1]")
     ]  # fmt: skip
     for row, share in zip(comparison.rows, (0.6, 0.9), strict=True):
         assert row.scores["x"].test == mcnemar(accuracies(0.5), accuracies(share))
     assert comparison.omissions() == ["no joint for: 2"]
+
+
+def test_a_row_tells_its_seed(tmp_path):
+    """Of a population that is drawn again, base is told apart too."""
+    for number, (omega, seed) in enumerate([(None, 0), (0.4, 0), (None, 1), (0.4, 1)]):
+        population = {"name": "p", "seed": seed, "merged": ["a"], "models": {"base": f"b{seed}"}}
+        scores = {"base": {"x": 0.3 + seed / 10}, "a": {"x": 0.5}}
+        write(tmp_path / str(number), omega, accuracies(number / 10), number / 10,
+              population=population, population_scores=scores, seed=seed)  # fmt: skip
+    results = collect(tmp_path)
+
+    def labels(*against):
+        comparison = compare_runs(results, parse_against(results, against))
+        return [(comparison.label(r), comparison.baseline_label(r)) for r in comparison.rows]
+
+    assert labels() == [
+        (f"ties omega=0.4 seed={s} population.seed={s}",
+         f"ties omega=null seed={s} population.seed={s}")
+        for s in (0, 1)
+    ]  # fmt: skip
+    assert [baseline for _, baseline in labels("base")] == [
+        f"base population.seed={seed}" for seed in (0, 0, 1, 1)
+    ]
+
+
+def test_a_run_may_be_called_like_a_setting(tmp_path):
+    """Hydra names folders so where it is asked to: `hydra.sweep.subdir=${...override_dirname}`."""
+    write(tmp_path / "method=ties,omega=null", None, accuracies(0.5), 0.5)
+    write(tmp_path / "method=ties,omega=0.4", 0.4, accuracies(0.6), 0.6)
+    write(tmp_path / "base", 0.6, accuracies(0.7), 0.7)
+    results = collect(tmp_path)
+
+    def baselines(against):
+        return {
+            twin.name for _, twin in find_pairs(results, parse_against(results, [against])).pairs
+        }
+
+    assert baselines("method=ties,omega=0.4") == {"method=ties,omega=0.4"}
+    assert baselines("omega=null") == {"method=ties,omega=null"}
+    base = parse_against(results, ["base"])
+    assert [each.is_merge for each in base.candidates(results)] == [False], "a member comes first"
 
 
 def test_a_table_too_long_for_any_claim_says_so(tmp_path, monkeypatch):

@@ -157,10 +157,27 @@ def test_any_model_of_the_table_may_be_what_runs_are_compared_with(name, sweeps,
 def test_a_member_is_that_of_the_runs_own_population(sweeps):
     results = collect(sweeps)  # of 8 items and of 16: each scored base by itself
     comparison = compare_runs(results, parse_against(results, ["base"]))
-    assert {row.job.folder.split("/")[0]: row.baseline.name for row in comparison.rows} == {
-        "few": "base [1]", "many": "base [2]"
-    }  # fmt: skip
+    baselines = {
+        row.job.folder.split("/")[0]: comparison.baseline_label(row) for row in comparison.rows
+    }
+    assert baselines == {"few": "base [1]", "many": "base [2]"}
     assert all(row.reasons == {} for row in comparison.rows), "on the same items"
+
+
+def test_a_row_names_its_study(sweeps, tmp_path, capsys):
+    labels = ["ties omega=0.4 [1]", "ties omega=0.4 [2]", "task_arithmetic omega=0.4 [2]"]
+    comparison = compare_runs(collect(sweeps))
+    assert [comparison.label(row) for row in comparison.rows] == labels
+    assert [comparison.baseline_label(row) for row in comparison.rows] == [
+        label.replace("0.4", "null") for label in labels
+    ]
+    assert main([str(sweeps), "--out", str(tmp_path)]) == 0
+    pages = [(tmp_path / name).read_text() for name in ("report.md", "report.html")]
+    for text in (capsys.readouterr().out, *pages):
+        assert "[1] limit=8" in text
+        assert all(label in text for label in labels)
+    few = compare_runs(collect(sweeps / "few"))
+    assert [few.label(row) for row in few.rows] == ["ties omega=0.4"], "one study needs no number"
 
 
 def test_help_is_a_page_with_examples():

@@ -133,7 +133,7 @@ LAYERS = (
      "tracking", "records", "provenance", "embedded", "populations", "plugins"},
     {"plan", "suite", "build", "scoring", "pipeline", "recording", "model_card"},
     {"app", "schema", "callbacks", "sweep", "report", "forecast", "plan_printer", "diff", "help",
-     "explain"},
+     "explain", "commands"},
 )  # fmt: skip
 """From the bottom up; a module imports from its own layer and from those below."""
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import Cli
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError
@@ -118,6 +119,23 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
     )
     told = refusal("method=mine", folder=tmp_path / "conf")
     assert told == "method/mine: no class for it; name it under OPTIONS in aim_exp/schema.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--cfg", "job", "-m"), "Only one of --run, --multirun, --cfg,"),
+        (("-m", "hydra.sweeper.params={omega:[0.2,0.4]}"), "(debug=true shows the traceback)"),
+        (("-m", "method=glob(zzz*)"), "the sweep has no job: glob(...) matches no option"),
+    ],
+)
+def test_what_hydra_does_not_expect_is_one_line_too(
+    arguments: tuple[str, ...], words: str, cli: Cli
+) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert words in line
 
 
 def test_the_sweeps_flag_may_stand_anywhere() -> None:

@@ -1,11 +1,12 @@
 """Choosing on one half of the items and reporting on the other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from aim_exp.records import RunRecord
+from aim_exp.records import RunRecord, read_record
 from aim_exp.report import refresh
 from aim_exp.report.compare.halves import choices
 from aim_exp.report.results import collect
@@ -33,6 +34,21 @@ def write(folder: Path, method: str, omega: float | None, even: float, odd: floa
         items={"merged": {"x": str(folder / "items.jsonl")}},
         average=score,
     ).write(folder)
+
+
+def test_protocols_are_no_candidates_of_one_choice(tmp_path: Path) -> None:
+    """On few items all score more."""
+    for limit, more in ((20, 0.3), (None, 0.0)):
+        for omega in (None, 0.4):
+            folder = tmp_path / f"{limit}-{omega}"
+            write(folder, "ties", omega, even=0.5 + more, odd=0.4 + more)
+            made = read_record(folder)
+            about = {"x": {**made.benchmarks["x"], "protocol": {"limit": limit}}}
+            replace(made, benchmarks=about).write(folder)
+    found = {choice.name: choice for choice in choices(collect(tmp_path))}
+    assert {name: each.candidates for name, each in found.items()} == {"ties [1]": 2, "ties [2]": 2}
+    assert found["ties [1]"].average_on_all == pytest.approx(0.75)
+    assert found["ties [2]"].average_on_all == pytest.approx(0.45)
 
 
 def test_the_choice_is_made_on_half_and_reported_on_the_other(tmp_path: Path) -> None:

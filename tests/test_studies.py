@@ -13,10 +13,12 @@ from test_tables import drawn
 
 from aim_exp.records import RunRecord
 from aim_exp.report import refresh, show_sweep
+from aim_exp.report.compare.comparability import doubts
 from aim_exp.report.plots import front, series
 from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import collect
 from aim_exp.report.studies import studies
+from aim_exp.report.summary import study_words
 from aim_exp.report.tables import score_tables
 
 
@@ -101,6 +103,43 @@ def test_a_version_of_the_harness_is_another_protocol(tmp_path: Path) -> None:
     write_all(tmp_path, made, replace(made, omega=0.4, benchmarks=newer))
     found = studies(collect(tmp_path))
     assert [study.shared for study in found] == [{"lm_eval": "0.4"}, {"lm_eval": "0.5"}]
+
+
+def test_what_was_only_observed_is_no_protocol(tmp_path: Path) -> None:
+    """A record says how many shots a prompt had, since some version; the protocol is the same."""
+    made = asked(None, record("ties", None))
+    told = {name: {**about, "num_fewshot": 5} for name, about in made.benchmarks.items()}
+    write_all(tmp_path, made, replace(made, omega=0.4, benchmarks=told))
+    (study,) = studies(collect(tmp_path))
+    assert len(study.repeats) == 2
+    assert doubts(collect(tmp_path))[1:] == []
+
+
+def test_every_one_of_several_studies_is_named(tmp_path: Path) -> None:
+    """Also by an ingredient that another one has and it has not."""
+    made = asked(None, record("ties", None))
+    more = {name: {"protocol": {**about["protocol"], "chat_template": True}}
+            for name, about in made.benchmarks.items()}  # fmt: skip
+    write_all(tmp_path, made, replace(made, omega=0.4, benchmarks=more))
+    found = studies(collect(tmp_path))
+    assert [study.shared for study in found] == [{"chat_template": "–"}, {"chat_template": "true"}]
+    assert list(study_words(collect(tmp_path))) == ["[1]", "[2]"]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_setting_may_be_called_like_a_column(seeds: int, tmp_path: Path) -> None:
+    """A method of one's own may have any fields."""
+    runs = [
+        drawn(f"{seed} {n}", record("own", 0.4, shifted(seed / 10)), seed, method_settings={"n": n})
+        for seed in range(seeds)
+        for n in (7, 8)
+    ]
+    write_all(tmp_path, *runs, replace(failed(), method="own", method_settings={"n": 9}))
+    refresh(tmp_path)
+    lines = printed(partial(show_sweep, tmp_path)).splitlines()
+    found = [re.match(r"[\d, ]+?  +own +0\.4 +(\d) +(\d?)", line) for line in lines]
+    n = str(seeds) if seeds > 1 else ""
+    assert [match.groups() for match in found if match] == [("7", n), ("8", n), ("9", "")]
 
 
 def test_a_lucky_seed_does_not_lead(seeds: Path) -> None:

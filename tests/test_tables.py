@@ -193,6 +193,16 @@ def test_latex_is_well_formed_whatever_things_are_called(tmp_path: Path, seeds: 
     assert escaped in [row[0] for row in table]
 
 
+@pytest.mark.parametrize("name", ["[x]", "*x"])
+def test_no_name_is_taken_for_an_argument(name: str, tmp_path: Path) -> None:
+    r"""As LaTeX would after `\\` and `\midrule`, even on the next line."""
+    members = {model: by_benchmark(POPULATION[model]) for model in ("base", "code")}
+    made = record("ties", None, population_scores={**members, name: members["code"]})
+    write_all(tmp_path, replace(made, population_stderr=None))
+    lines = as_latex(score_tables(collect(tmp_path))).splitlines()
+    assert [line[: len(name) + 3] for line in lines if name in line] == [f"{{}}{name} "]
+
+
 @pytest.mark.parametrize(("pairs", "long"), [(11, False), (12, True), (30, True)])
 def test_what_is_longer_than_a_page_may_break(pairs: int, long: bool, tmp_path: Path) -> None:
     """Between merges, never within one; its head stands on every page."""

@@ -1,11 +1,13 @@
 """Differences to a plain merge that is scored later: which runs are completed, and with what."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from records import failed, record, shifted, write_all
+from records import BENCHMARKS, failed, record, shifted, write_all
 
 from aim_exp.records import find_records
 from aim_exp.report.tracked import job_outcome
@@ -81,6 +83,50 @@ def test_nothing_is_tracked_twice(tmp_path, told):
     track_untracked(tmp_path)
     track_untracked(tmp_path)
     assert [type(each) for each in told] == [RunInfo, Outcome]
+
+
+def test_omega_1_is_the_plain_merge(tmp_path, told):
+    """Whether that was scored or not, and whenever."""
+    assert sweep_so_far(tmp_path, record("ties", 1.0), record("ties", 0.4)) == [False, True]
+    ((job, found),) = find_records(tmp_path / "0")
+    changes = {
+        name: value
+        for name, value in job_outcome(found, job).metrics.items()
+        if name.startswith("change/")
+    }
+    assert changes == dict.fromkeys(
+        [f"change/{name}" for name in ("average", "hypervolume_gain", *BENCHMARKS)], 0.0
+    )
+    track_untracked(tmp_path)
+    assert told == []
+
+
+def test_a_job_run_again_has_the_last_word(tmp_path, told):
+    """It found its plain merge, or it failed, and an earlier attempt's note is still there."""
+    relaxed, plain = record("ties", 0.4), record("ties", None)
+    sweep_so_far(tmp_path, relaxed, replace(relaxed, omega=0.2), plain)
+    every = find_records(tmp_path)
+    for job, found in every[:2]:
+        assert (job / FILE_NAME).exists()
+        note_untracked(untracked(job), found, job_outcome(found, job))
+    first = tmp_path / "0"
+    note_untracked(untracked(first), relaxed, job_outcome(relaxed, first, sweep=every))
+    assert not (first / FILE_NAME).exists()
+    replace(relaxed, omega=0.2, status="failed", error="no memory").write(tmp_path / "1")
+    track_untracked(tmp_path)
+    assert told == []
+    assert not list(tmp_path.rglob(FILE_NAME))
+
+
+def test_processes_may_end_at_once(tmp_path, told):
+    """Each completes the runs whose notes it took: none is tracked twice, and none is missed."""
+    sweep_so_far(tmp_path, *(record("ties", n / 50, shifted(n / 100)) for n in range(1, 20)),
+                 record("ties", None))  # fmt: skip
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(track_untracked, tmp_path) for _ in range(4)]:
+            done.result()
+    runs = [each.id for each in told if isinstance(each, RunInfo)]
+    assert sorted(runs) == sorted(f"id{n}" for n in range(19))
 
 
 def test_a_note_is_plain_json(tmp_path):

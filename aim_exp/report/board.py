@@ -148,10 +148,9 @@ def population_board(results: Results) -> Board:
 
 def member_board(study: Study) -> Board:
     """Base, experts and references of a study, seeds taken together."""
-    repeated = any(member.n > 1 for member in (*study.members, *study.references))
-    lead = ("model", *["n"] * repeated)
-    sections = _sections(*_members(study, lead))
-    return Board(lead, study.benchmarks, sections, title=study_title(study))
+    counted = any(member.n > 1 for member in (*study.members, *study.references))
+    sections = _sections(*_members(study, (), counted=counted))
+    return Board(("model", *["n"] * counted), study.benchmarks, sections, title=study_title(study))
 
 
 def study_board(
@@ -165,10 +164,14 @@ def study_board(
 
     Base and experts above and the references below, if asked.
     """
-    lead = ("job", *map(short_name, study.told), *["n"] * study.repeated)
-    members, references = _members(study, lead) if with_members else ([], [])
-    lines = [_merge_line(study, each, lead) for each in repeats]
-    lines += [_unscored_line(job, study.told, lead) for job in unscored]
+    told, counted = study.told, study.repeated
+    blanks = [""] * (len(told) - 1)  # `job` is empty, the first setting names the model
+    members, references = (
+        _members(study, blanks, before=("",), counted=counted) if with_members else ([], [])
+    )
+    lines = [_merge_line(study, each, counted=counted) for each in repeats]
+    lines += [_unscored_line(job, told, counted=counted) for job in unscored]
+    lead = ("job", *map(short_name, told), *["n"] * counted)
     sections = _sections(members, lines, references)
     return Board(lead, study.benchmarks, sections, with_gain=True, title=study_title(study))
 
@@ -176,18 +179,19 @@ def study_board(
 def unscored_board(results: Results, jobs: Sequence[Job]) -> Board:
     """Runs that no study can list: they have no score."""
     lead = ("job", *map(short_name, results.varying))
-    lines = [_unscored_line(job, results.varying, lead) for job in jobs]
+    lines = [_unscored_line(job, results.varying, counted=False) for job in jobs]
     return Board(lead, (), _sections(lines), with_gain=True)
 
 
-def _members(study: Study, lead: Sequence[str]) -> tuple[list[Line], list[Line]]:
-    """Base and experts, and the references; their names stand beside the column of jobs, if any."""
-    before = [""] * (lead[0] == "job")
+def _members(
+    study: Study, after: Sequence[str], *, before: Sequence[str] = (), counted: bool
+) -> tuple[list[Line], list[Line]]:
+    """Base and experts, and the references; cells stand before and after their names."""
 
     def lines(members: Sequence[Member]) -> list[Line]:
         return [
             _line(
-                _filled((*before, member.name), member.n, lead),
+                (*before, member.name, *after, *[str(member.n)] * counted),
                 member,
                 study.benchmarks,
                 role=member.role,
@@ -199,10 +203,10 @@ def _members(study: Study, lead: Sequence[str]) -> tuple[list[Line], list[Line]]
     return lines(study.members), lines(study.references)
 
 
-def _merge_line(study: Study, repeats: Repeats, lead: Sequence[str]) -> Line:
+def _merge_line(study: Study, repeats: Repeats, *, counted: bool) -> Line:
     settings = [repeats.first.settings.get(name, NOTHING) for name in study.told]
     return _line(
-        _filled((job_names(repeats.runs), *settings), repeats.n, lead),
+        (job_names(repeats.runs), *settings, *[str(repeats.n)] * counted),
         repeats,
         (*study.benchmarks, GAIN),
         role="merged",
@@ -210,17 +214,9 @@ def _merge_line(study: Study, repeats: Repeats, lead: Sequence[str]) -> Line:
     )
 
 
-def _unscored_line(job: Job, told: Sequence[str], lead: Sequence[str]) -> Line:
+def _unscored_line(job: Job, told: Sequence[str], *, counted: bool) -> Line:
     settings = [job.settings.get(name, NOTHING) for name in told]
-    cells = (job.name, *settings, *[""] * (len(lead) - len(settings) - 1))
-    return Line(cells, "merged", {}, failed=job.failed)
-
-
-def _filled(cells: Sequence[str], n: int, lead: Sequence[str]) -> tuple[str, ...]:
-    """As many cells as headings, the number of seeds in the last one if it is there."""
-    counted = lead[-1] == "n"
-    blank = [""] * (len(lead) - len(cells) - counted)
-    return (*cells, *blank, *[str(n)] * counted)
+    return Line((job.name, *settings, *[""] * counted), "merged", {}, failed=job.failed)
 
 
 def _line(

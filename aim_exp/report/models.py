@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,6 +50,17 @@ def benchmarks(record: RunRecord) -> list[str]:
     """The benchmarks that a run scored, in its order."""
     scored = record.scores or next(iter((record.population_scores or {}).values()), {})
     return list(scored)
+
+
+def asked(record: RunRecord) -> dict[str, dict[str, Any]]:
+    """How each benchmark asks: equal where scores can be compared.
+
+    The shots that its prompts turned out to have follow from it.
+    """
+    return {
+        name: {key: value for key, value in about.items() if key != "num_fewshot"}
+        for name, about in record.benchmarks.items()
+    }
 
 
 def merged_model(record: RunRecord) -> Model | None:

@@ -130,7 +130,7 @@ def _choices(results: Results) -> str:
     headings += ["there", "on the other half"]
     rows = [
         [
-            f"{choice.candidates} of {choice.chosen.record.method}",
+            f"{choice.candidates} of {choice.name}",
             f"{results.label(choice.best_on_all)} †",
             f"{100 * choice.average_on_all:.1f}",
             results.label(choice.chosen),

@@ -12,6 +12,7 @@ from aim_exp.pareto import non_dominated
 from aim_exp.records import RunRecord, find_records
 from aim_exp.report.models import (
     Model,
+    asked,
     benchmarks,
     merged_model,
     population_models,
@@ -210,9 +211,7 @@ def _population_key(record: RunRecord) -> str | None:
     """
     if not record.scores and not record.population_scores:
         return None
-    return canonical_json(
-        [record.population.get("name"), record.benchmarks, record.population_scores]
-    )
+    return canonical_json([record.population.get("name"), asked(record), record.population_scores])
 
 
 def _population(jobs: Sequence[Job]) -> ScoredPopulation:

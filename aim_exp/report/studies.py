@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from pathlib import Path
 
 from aim_exp.keys import canonical_json
 from aim_exp.pareto import non_dominated
 from aim_exp.records import RunRecord
-from aim_exp.report.models import Model, benchmarks
+from aim_exp.report.models import Model, asked, benchmarks
 from aim_exp.report.repeats import AVERAGE, Drawn, Member, Repeats, responses
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import as_text, as_words, label, short_name
@@ -60,6 +61,11 @@ class Study:
     """The settings that vary in all that is reported, but for the seeds."""
     shared: Mapping[str, str]
     """Which population and protocol these are, where there are several studies."""
+
+    @property
+    def scored(self) -> list[Job]:
+        """Those with a scored merge."""
+        return [job for job in self.runs if job.merged is not None]
 
     @cached_property
     def repeats(self) -> list[Repeats]:
@@ -159,6 +165,12 @@ def studies(results: Results, jobs: Sequence[Job] | None = None) -> list[Study]:
     ]
 
 
+def study_marks(results: Results) -> dict[Path, str]:
+    """By a run's directory, `[2]`: the number of its study; empty where there is one."""
+    found = [study for study in studies(results) if study.shared]
+    return {job.directory: f"[{study.number}]" for study in found for job in study.runs}
+
+
 def seeds_repeat(results: Results) -> bool:
     """Whether any model was drawn with several seeds."""
     return any(study.repeated for study in studies(results))
@@ -198,7 +210,7 @@ def _shared(groups: Sequence[Sequence[Job]], varying: Sequence[str]) -> list[dic
     ]
     keys = list(dict.fromkeys(key for each in about for key in each))
     differing = [key for key in keys if len({each.get(key) for each in about}) > 1]
-    told = [{key: each[key] for key in differing if key in each} for each in about]
+    told = [{key: each.get(key, "–") for key in differing} for each in about]
     if len(groups) < 2:
         return told
     return [
@@ -210,7 +222,7 @@ def _shared(groups: Sequence[Sequence[Job]], varying: Sequence[str]) -> list[dic
 def _asked(record: RunRecord) -> dict[str, str]:
     """The ingredients of its protocol; several values where its benchmarks differ."""
     found: dict[str, dict[str, None]] = {"scored": {" + ".join(benchmarks(record)): None}}
-    for about in record.benchmarks.values():
+    for about in asked(record).values():
         ingredients = {**about, **(about.get("protocol") or {})}
         for name, value in ingredients.items():
             if name not in UNTOLD and name not in ("protocol", "task"):
@@ -248,7 +260,7 @@ def _key(job: Job, names: Sequence[str]) -> str:
     """
     values = {name: job.settings.get(name) for name in names if name not in SEEDS}
     drawn = job.settings.get("population.seed", "null") != "null"
-    protocol = (benchmarks(job.record), job.record.benchmarks)
+    protocol = (benchmarks(job.record), asked(job.record))
     return canonical_json([values, protocol, None if drawn else job.population])
 
 

@@ -245,7 +245,9 @@ def _latex_block(block: Sequence[Sequence[Cell]], shown: Layout, *, long: bool) 
 
 
 def _latex_row(row: Sequence[Cell]) -> str:
-    return " & ".join(map(_latex_cell, row))
+    """Its first text is no argument of the command before it, as `[` and `*` would be."""
+    text = " & ".join(map(_latex_cell, row))
+    return "{}" + text if text.startswith(("[", "*")) else text
 
 
 def _latex_cell(cell: Cell) -> str:

@@ -170,6 +170,8 @@ def _plain_twin(record: RunRecord, directory: Path, sweep: Found) -> RunRecord |
     """The same merge without AIM, if a job of the sweep has finished it already."""
     if not _can_have_twin(record):
         return None
+    if record.omega == 1:  # it is the same model
+        return record
     jobs = [*((folder, job) for folder, job in sweep if job.omega is None), (directory, record)]
     pairs = find_pairs(join(jobs, [folder for folder, _ in jobs])).pairs
     return next((twin.job.record for job, twin in pairs if job.directory == directory), None)

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from aim_exp import tracking
 from aim_exp.build import build_tracker
 from aim_exp.records import RunRecord, find_records
+from aim_exp.report.files import write_atomically
 from aim_exp.report.tracked import job_outcome, lacks_twin
 from aim_exp.tracking import Outcome, RunInfo
 
@@ -34,9 +35,16 @@ class Untracked:
 
 
 def note_untracked(job: Untracked, record: RunRecord, outcome: Outcome) -> None:
-    """Leave a note in the job's directory, if `outcome` lacks what may be known later."""
+    """Leave a note in the job's directory, if `outcome` lacks what may be known later.
+
+    A note that an earlier attempt left there goes.
+    """
+    note = job.run.directory / FILE_NAME
     if lacks_twin(record, outcome):
-        (job.run.directory / FILE_NAME).write_text(json.dumps(asdict(job), default=str))
+        text = json.dumps(asdict(job), default=str)
+        write_atomically(note, lambda partial: partial.write_text(text))
+    else:
+        note.unlink(missing_ok=True)
 
 
 def track_untracked(sweep: Path) -> None:
@@ -49,13 +57,15 @@ def track_untracked(sweep: Path) -> None:
 
 
 def _take(sweep: Path) -> Iterator[tuple[RunInfo, Outcome]]:
-    """Those runs, with their outcomes; the notes, of others too, are gone afterwards."""
+    """Those runs, with their outcomes; the notes, of others too, are gone afterwards.
+
+    So is that of a job that failed when it was run again: what it tracked then is the last word.
+    Of processes that end at once, the one that removes a note has it.
+    """
     records = find_records(sweep)
     for directory, record in records:
-        note = directory / FILE_NAME
-        if note.exists():
-            job = _read(note)
-            note.unlink()
+        job = _taken(directory / FILE_NAME)
+        if job and record.status == "completed":
             outcome = job_outcome(
                 record, directory, sweep=records, figure=job.figure, model=job.model
             )
@@ -63,8 +73,13 @@ def _take(sweep: Path) -> Iterator[tuple[RunInfo, Outcome]]:
                 yield job.run, outcome
 
 
-def _read(note: Path) -> Untracked:
-    content: dict[str, Any] = json.loads(note.read_text())
+def _taken(note: Path) -> Untracked | None:
+    """What the note says, which is gone then; None if there was none."""
+    try:
+        content: dict[str, Any] = json.loads(note.read_text())
+        note.unlink()
+    except FileNotFoundError:
+        return None
     run = content["run"]
     run |= {"directory": Path(run["directory"]), "tags": tuple(run["tags"])}
     figure, model = (Path(path) if (path := content[key]) else None for key in ("figure", "model"))

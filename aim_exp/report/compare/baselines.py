@@ -21,8 +21,11 @@ class Baseline:
     job: Job
     """The run that scored it."""
     model: Model
-    name: str
-    """The run's; or the model's, with its population's number where there are several."""
+
+    @property
+    def name(self) -> str:
+        """The run's, or the model's."""
+        return self.job.name if self.is_merge else self.model.name
 
     @property
     def is_merge(self) -> bool:
@@ -30,8 +33,11 @@ class Baseline:
         return self.model.role == "merged"
 
     def label(self, settings: Sequence[str]) -> str:
-        """A merge by these settings, in a few words; another model by its name."""
-        return label(self.job.settings, settings) if self.is_merge else self.name
+        """In a few words, by these settings; a model that is no merge by its population's."""
+        if self.is_merge:
+            return label(self.job.settings, settings)
+        own = [name for name in settings if name.startswith("population")]
+        return label({**self.job.settings, "method": self.name}, own)
 
 
 class Against(Protocol):
@@ -166,12 +172,20 @@ def parse_against(results: Results, texts: Sequence[str]) -> Against:
 
     Nothing: the plain merge. AimError if it is not here.
     """
-    names = [text for text in texts if "=" not in text]
+    models = {text: _named(results, text) for text in texts}
+    names = [text for text, model in models.items() if model or "=" not in text]
     if not names:
         return Twin(_parse_settings(results, texts)) if texts else PLAIN
     if len(texts) > 1:
         raise AimError(f"--against {names[0]}: the name of a model goes with no other --against")
-    return _named(results, names[0])
+    model = models[names[0]]
+    if model is None:
+        members = "".join(f"{name}, " for name in _members(results))
+        raise AimError(
+            f"--against {names[0]}: no such model; there are {members}the runs "
+            f"{job_names(results.scored)}, and twins by SETTING=VALUE, as in omega=null"
+        )
+    return model
 
 
 def parse_names(results: Results, option: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -203,18 +217,14 @@ def _parse_settings(results: Results, texts: Sequence[str]) -> dict[str, str]:
     return settings
 
 
-def _named(results: Results, name: str) -> Named:
-    """The members of this name, or else the run."""
+def _named(results: Results, name: str) -> Named | None:
+    """The members of this name, or else the run, whose name may look like a setting."""
     members = _members(results)
     if name in members:
         return Named(name, tuple(members[name]))
-    for job in results.scored:
-        if name in (job.name, job.folder):
-            return Named(f"{job.name} ({results.label(job)})", (_merge(job),))
-    raise AimError(
-        f"--against {name}: no such model; there are {', '.join(members)}, the runs "
-        f"{job_names(results.scored)}, and twins by SETTING=VALUE, as in omega=null"
-    )
+    runs = (job for job in results.scored if name in (job.name, job.folder))
+    job = next(runs, None)
+    return job and Named(f"{job.name} ({results.label(job)})", (_merge(job),))
 
 
 def _members(results: Results) -> dict[str, list[Baseline]]:
@@ -223,15 +233,14 @@ def _members(results: Results) -> dict[str, list[Baseline]]:
     for job in results.scored:
         assert job.population is not None, "what is scored has a population"
         for model in (*population_models(job.record), *reference_models(job.record)):
-            shown = results.member_name(model, job.population)
-            found.setdefault(model.name, {}).setdefault(job.population, Baseline(job, model, shown))
+            found.setdefault(model.name, {}).setdefault(job.population, Baseline(job, model))
     return {name: list(models.values()) for name, models in found.items()}
 
 
 def _merge(job: Job) -> Baseline:
     model = merged_model(job.record)
     assert model is not None, "the run is scored"
-    return Baseline(job, model, job.name)
+    return Baseline(job, model)
 
 
 def _asked_alike(one: RunRecord, other: RunRecord) -> bool:

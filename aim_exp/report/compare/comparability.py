@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from aim_exp.keys import canonical_json
-from aim_exp.report.models import Model, benchmarks, merged_model, population_models
+from aim_exp.report.models import Model, asked, benchmarks, merged_model, population_models
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import as_text
 
@@ -93,12 +93,10 @@ def _member_scores(results: Results) -> Iterator[str]:
     """The same weights, asked the same, with other scores: the noise of the hardware, or worse."""
     first: dict[str, tuple[Job, float]] = {}
     for job in results.scored:
-        weights = job.record.keys.get("weights", {})
+        weights, protocols = job.record.keys.get("weights", {}), asked(job.record)
         for model in population_models(job.record):
             for name, score in model.scores.items():
-                key = canonical_json(
-                    [weights.get(model.name), name, job.record.benchmarks.get(name)]
-                )
+                key = canonical_json([weights.get(model.name), name, protocols.get(name)])
                 other, value = first.setdefault(key, (job, score.value))
                 if model.name in weights and value != score.value:
                     yield (
@@ -137,7 +135,7 @@ def _first(texts: Sequence[str], between: str) -> str:
 
 
 def _scores(job: Job, model: Model) -> str:
-    protocols = {name: job.record.benchmarks.get(name) for name in model.scores}
+    protocols = asked(job.record)
     return canonical_json([protocols, {name: each.value for name, each in model.scores.items()}])
 
 

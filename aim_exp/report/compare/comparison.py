@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 from aim_exp.records import RunRecord
 from aim_exp.report.compare.baselines import PLAIN, Against, Baseline, find_pairs
@@ -13,6 +14,7 @@ from aim_exp.report.compare.paired import GAIN, Evidence, paired_tests
 from aim_exp.report.models import Model
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings, label
+from aim_exp.report.studies import study_marks
 from aim_exp.report.summary import SHOWN, job_names
 from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
 
@@ -109,6 +111,8 @@ class Comparison:
     groups: tuple[Group, ...]
     alone: tuple[Job, ...]
     """Runs without a baseline."""
+    studies: Mapping[Path, str]
+    """By a run's directory, its study's number (`[2]`); empty where there is one study."""
 
     @property
     def rows(self) -> list[Row]:
@@ -121,8 +125,16 @@ class Comparison:
         return self.against.title
 
     def label(self, row: Row) -> str:
-        """A run in a few words."""
-        return label(row.job.settings, self.settings)
+        """A run in a few words, seeds among them: `ties omega=0.4 seed=1 [2]`."""
+        return self._numbered(label(row.job.settings, self.settings), row.job)
+
+    def baseline_label(self, row: Row) -> str:
+        """What it is compared with, in the same way: `ties omega=null seed=1 [2]`, `base [2]`."""
+        return self._numbered(row.baseline.label(self.settings), row.baseline.job)
+
+    def _numbered(self, text: str, job: Job) -> str:
+        """With the number of its study, where there are several."""
+        return f"{text} {self.studies.get(job.directory, '')}".rstrip()
 
     def sentence(self, row: Row) -> str:
         """`ties omega=0.4 is 1.8 points above its plain merge; 95 % interval ...: holds`."""
@@ -227,6 +239,7 @@ def compare_runs(
             for values, members in groups.items()
         ),
         alone=found.alone,
+        studies=study_marks(results),
     )
 
 

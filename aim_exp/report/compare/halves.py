@@ -6,14 +6,16 @@ Here every second item of each benchmark chooses, and the others report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from aim_exp.errors import AimError
 from aim_exp.report.compare.items import MERGED, Items, read_items, sources
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings
+from aim_exp.report.studies import studies, study_marks
 
 CHOSEN = ("omega", "method.scale")
 """The settings that are tuned: what else differs makes another group of candidates."""
@@ -32,21 +34,29 @@ class Choice:
     average_reported: float
     """Of `chosen`, on the odd items, which had no say."""
     candidates: int
+    study: str
+    """`[2]`, its number; empty where there is one."""
+
+    @property
+    def name(self) -> str:
+        """What was chosen from: `ties`, `ties [2]`."""
+        return f"{self.chosen.record.method} {self.study}".rstrip()
 
 
 def choices(results: Results) -> list[Choice]:
     """A choice for each group of several candidates whose per-item results are at hand."""
-    groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in results.scored:
-        if _items_at_hand(job):
-            groups.setdefault(_group(results, job.settings), []).append(job)
-    return [_choose(jobs) for jobs in groups.values() if len(jobs) > 1]
+    groups: dict[tuple[int, tuple[str, ...]], list[Job]] = {}
+    for study in studies(results):
+        for job in filter(_items_at_hand, study.scored):
+            groups.setdefault((study.number, _group(results, job.settings)), []).append(job)
+    marks = study_marks(results)
+    return [_choose(jobs, marks) for jobs in groups.values() if len(jobs) > 1]
 
 
 def choice_sentences(results: Results) -> list[str]:
     """What each choice says, in words."""
     return [
-        f"Of {choice.candidates} {choice.chosen.record.method} runs the best, "
+        f"Of {choice.candidates} {choice.name} runs the best, "
         f"{results.label(choice.best_on_all)} with {100 * choice.average_on_all:.1f}, was chosen "
         "on its own test items, which is partly luck. Chosen on every second item it is "
         f"{results.label(choice.chosen)}, with {100 * choice.average_reported:.1f} on the others: "
@@ -59,7 +69,7 @@ def _group(results: Results, settings: Settings) -> tuple[str, ...]:
     return tuple(settings.get(name, "") for name in results.varying if name not in CHOSEN)
 
 
-def _choose(jobs: Sequence[Job]) -> Choice:
+def _choose(jobs: Sequence[Job], marks: Mapping[Path, str]) -> Choice:
     def best(average: Callable[[Job], float]) -> Job:
         return max(jobs, key=average)
 
@@ -71,6 +81,7 @@ def _choose(jobs: Sequence[Job]) -> Choice:
         average_when_chosen=_average(chosen, 0),
         average_reported=_average(chosen, 1),
         candidates=len(jobs),
+        study=marks.get(chosen.directory, ""),
     )
 
 

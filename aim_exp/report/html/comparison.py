@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from aim_exp.report.board import NOTHING
 from aim_exp.report.compare import comparison as compared
@@ -12,7 +13,6 @@ from aim_exp.report.compare.paired import GAIN
 from aim_exp.report.html.tables import Cell, Row, anchor, filtered
 from aim_exp.report.models import Estimate, Model
 from aim_exp.report.results import Results
-from aim_exp.report.settings import label
 from aim_exp.report.summary import gain_text, p_text, percent
 from aim_exp.statistics import LEVEL
 
@@ -29,12 +29,12 @@ class TwinGroup:
 
 def twin_groups(results: Results, comparison: Comparison) -> list[TwinGroup]:
     """A block per baseline, in the order of the comparison."""
-    blocks: dict[str, list[compared.Row]] = {}
+    blocks: dict[tuple[Path, str], list[compared.Row]] = {}
     for row in comparison.rows:
-        blocks.setdefault(row.baseline.name, []).append(row)
+        blocks.setdefault((row.baseline.job.directory, row.baseline.name), []).append(row)
     return [
         TwinGroup(
-            twin=_baseline_row(results, comparison, rows[0].baseline),
+            twin=_baseline_row(results, comparison, rows[0]),
             rows=tuple(_run_row(results, comparison, row) for row in rows),
         )
         for rows in blocks.values()
@@ -51,11 +51,12 @@ def _differences(row: compared.Row) -> dict[str, Difference]:
     return {AVERAGE: row.average, **gain, **row.scores}
 
 
-def _baseline_row(results: Results, comparison: Comparison, baseline: Baseline) -> Row:
+def _baseline_row(results: Results, comparison: Comparison, row: compared.Row) -> Row:
     """Its values; a model that is no run's merge has no method, and no settings to filter by."""
+    baseline = row.baseline
     job, values = baseline.job, _baseline_values(baseline)
     return Row(
-        lead=(Cell(baseline.label(comparison.settings)),),
+        lead=(Cell(comparison.baseline_label(row)),),
         cells=tuple(_compared(name, values.get(name)) for name in _quantities(results)),
         method=job.record.method if baseline.is_merge else "",
         filtered=filtered(results, job) if baseline.is_merge else {},
@@ -69,7 +70,7 @@ def _run_row(results: Results, comparison: Comparison, row: compared.Row) -> Row
     assert job.merged is not None, "what is compared is scored"
     values = _values(job.merged, job.record.hypervolume_gain)
     return Row(
-        lead=(Cell(label(job.settings, comparison.settings)),),
+        lead=(Cell(comparison.label(row)),),
         cells=tuple(
             _compared(name, values.get(name), before.get(name), differences.get(name))
             for name in _quantities(results)
