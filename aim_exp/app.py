@@ -19,18 +19,18 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.markup import escape
 
 from aim_exp import tracking
 from aim_exp.callbacks import SweepReport
 from aim_exp.checkpoint.hub import forget_refusals
 from aim_exp.commands import after_run, after_sweep, run_command, sweep_command
-from aim_exp.console import begin_job, error_console
+from aim_exp.console import begin_job, error_console, print_error
 from aim_exp.errors import ConfigError
 from aim_exp.explain import explain, first_lines
 from aim_exp.help import help_page
 from aim_exp.plan_printer import PlanPrinter
-from aim_exp.records import RunRecord
+from aim_exp.plugins import copy_sources
+from aim_exp.records import CODE_FOLDER, RunRecord
 from aim_exp.schema import CONFIG_FOLDER, register
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def main() -> None:
         else:
             _run_all()
     except KeyboardInterrupt:
-        _say_error("interrupted; what is done is kept: the same command goes on from there")
+        print_error(
+            error_console, "interrupted; what is done is kept: the same command goes on from there"
+        )
         sys.exit(INTERRUPTED)
     sys.exit(int(_process.failed))
 
@@ -89,7 +91,7 @@ def _run_all() -> None:
         if "debug=true" in sys.argv:
             raise
         known = isinstance(error, (HydraException, OmegaConfBaseException))
-        _say_error(first_lines(error) if known else explain(error))
+        print_error(error_console, first_lines(error) if known else explain(error))
         _process.failed = True
     except _SweepEnded:
         pass
@@ -134,9 +136,9 @@ def _job(config: DictConfig) -> None:
         log.exception("failed")
         words = explain(error)
         if config.plan:
-            _say_error(_process.plans.news(words))
+            print_error(error_console, _process.plans.news(words))
         else:
-            _say_error(words, of=_ordinal() if sweep else "")
+            print_error(error_console, words, of=_ordinal() if sweep else "")
         _process.failed = True
         if config.fail_fast and sweep:
             raise _SweepEnded from error
@@ -156,6 +158,7 @@ def _carry_out(
 
         tracked = job_info(run, _name(run, config), directory, sweep)
         tracking.start(run.tracker, tracked)
+        copy_sources(run.coded, directory / CODE_FOLDER)
         from aim_exp.pipeline import MODEL_FOLDER, Pipeline
 
         record = completed_record(run, Pipeline(run, directory).execute(), run_command())
@@ -226,8 +229,9 @@ def _end_sweep(directory: Path) -> bool:
 
     records = [record for _, record in find_records(directory)]
     if records:
-        report.refresh(directory)
-        report.show_sweep(directory, next_command=after_sweep(directory, records))
+        report.refresh(directory, planned=SweepReport.jobs)
+        hint = after_sweep(directory, records)
+        report.show_sweep(directory, planned=SweepReport.jobs, next_command=hint)
         _track_sweep(directory)
     return SweepReport.jobs == 0 or any(record.status == "failed" for record in records)
 
@@ -281,8 +285,3 @@ def _device_problem(device: str) -> str | None:
     else:
         there = int(index or 0) < torch.cuda.device_count()
     return None if there else f"device={device}: torch {torch.__version__} sees none; use auto"
-
-
-def _say_error(text: str, of: str = "") -> None:
-    for line in text.splitlines():
-        error_console.print(f"[red]error:[/] {escape(of + line)}", soft_wrap=True)

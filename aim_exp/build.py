@@ -29,7 +29,7 @@ from aim_exp.evaluators import Evaluator
 from aim_exp.merge import Given, MergeMethod
 from aim_exp.merge.method import number_problem
 from aim_exp.plan import MERGED, Plan, Recipe, make_plan
-from aim_exp.plugins import source_digest
+from aim_exp.plugins import not_built, source_digest
 from aim_exp.populations import PopulationSource
 from aim_exp.schema_errors import unknown_keys
 from aim_exp.store import Store
@@ -63,6 +63,11 @@ class Run:
     save_model: bool
     settings: Mapping[str, Any]
     """The whole configuration as plain data, for the record and the tracker."""
+
+    @property
+    def coded(self) -> tuple[object, ...]:
+        """The parts that change numbers by their code."""
+        return self.recipe.method, self.calibration, self.evaluator
 
     @property
     def template(self) -> bool | str:
@@ -111,7 +116,7 @@ def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
     if unknown := unknown_keys(config):  # nothing can be built with them
         raise ConfigError(unknown)
     problems = _missing(config) + _top_level(config)
-    parts = {group: _instantiate(config, group, problems) for group in GROUPS}
+    parts, failure = _parts(config, problems)
     source: PopulationSource | None = parts["population"]
     method: MergeMethod | None = parts["method"]
     merges = method is not None and method.merges
@@ -139,7 +144,7 @@ def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
     if population:
         problems += _fit(population, given, config.vocabulary)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems) from failure
 
     # What is None by now has left a problem behind.
     assert source and method and population and suite  # noqa: PT018
@@ -206,7 +211,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
 
 def build_tracker(config: DictConfig) -> Tracker | None:
     """The tracker alone; None where something is wrong with it, which `build` tells."""
-    tracker: Tracker | None = _instantiate(config, "tracker", [])
+    tracker: Tracker | None = _collect([], partial(_instantiate, config, "tracker"))
     return None if _own_problems(tracker) else tracker
 
 
@@ -233,16 +238,34 @@ def _top_level(config: DictConfig) -> list[str]:
     return found
 
 
-def _instantiate(config: DictConfig, group: str, problems: list[str]) -> Any:
+def _parts(config: DictConfig, problems: list[str]) -> tuple[dict[str, Any], BaseException | None]:
+    """The part of each group, None where it cannot be built, and what the last such error was."""
+    parts: dict[str, Any] = {}
+    reason = None
+    for group in GROUPS:
+        try:
+            parts[group] = _instantiate(config, group)
+        except ConfigError as error:
+            parts[group], reason = None, error.__cause__
+            problems += error.problems
+    return parts, reason
+
+
+def _instantiate(config: DictConfig, group: str) -> Any:
+    """ConfigError from what the class, or the import of its module, raised."""
     node = config[group]
     if not isinstance(node, DictConfig) or OmegaConf.missing_keys(node) or "_target_" not in node:
         return None
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        problems.append(f"{group}: cannot be built ({reason})")
-        return None
+        reason = error.__cause__ or error
+        if isinstance(reason, ImportError) and reason.__cause__:  # Hydra's own, around the cause
+            reason = reason.__cause__
+        words = not_built(node._target_, reason)
+        raise ConfigError(
+            [f"{group}._target_={node._target_}: cannot be built ({words})"]
+        ) from reason
 
 
 def _own_problems(part: _Checked | None) -> list[str]:

@@ -43,6 +43,12 @@ def print_warning(to: Console, text: str) -> None:
     to.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
+def print_error(to: Console, text: str, of: str = "") -> None:
+    """`error: ...` for each line of `text`, behind what it is `of`; never wrapped by us."""
+    for line in text.splitlines():
+        to.print(Text.assemble(("error:", "red"), f" {of}{line}"), soft_wrap=True)
+
+
 def natural_width(to: Console, table: Table) -> int:
     """The columns that a table needs, however narrow the terminal."""
     unlimited = to.options.update_width(10_000)

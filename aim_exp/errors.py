@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class AimError(ValueError):
     """Something the user gave cannot be used. The message names it and the fix."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ties?`, to go behind what says that `word` is not known; or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class ConfigError(AimError):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -15,15 +13,15 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from aim_exp.errors import AimError
+from aim_exp.errors import AimError, did_you_mean
+from aim_exp.plugins import told_with_place
 from aim_exp.records import INTERRUPTED
 from aim_exp.schema import known_options
 from aim_exp.schema_errors import unknown_key, wrong_type
 
 MOST_LINES = 6
 """Of an error that is not ours."""
-GRAMMAR = ("Error parsing override", "no viable alternative", "mismatched input", "missing EQUAL")
-"""How Hydra says that it cannot read an override."""
+BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
 def explain(error: BaseException) -> str:
@@ -32,7 +30,7 @@ def explain(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    return f"{type(error).__name__}: {first_lines(error)} (debug=true shows the traceback)"
+    return f"{told_with_place(error, first_lines(error))} (debug=true shows the traceback)"
 
 
 def first_lines(error: BaseException) -> str:
@@ -43,15 +41,14 @@ def first_lines(error: BaseException) -> str:
     text = "\n".join(lines)
     if unknown := re.search(r"Could not find '(\w+)/([^']+)'", text):
         options = known_options(unknown[1])
-        hint = _hint(unknown[2], options)
+        hint = did_you_mean(unknown[2], options)
         return f"{unknown[1]}={unknown[2]}: no such option{hint}; there are {', '.join(options)}"
     if option := re.search(r"Could not load 'schema/([^']+)'", text):
         return f"{option[1]}: no class for it; name it under OPTIONS in aim_exp/schema.py"
     if swept := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{swept[1]}: a comma makes a sweep, and that takes -m: python run.py -m {swept[1]}"
-    if any(words in text for words in GRAMMAR):
-        reason = next(line for line in lines if line)
-        return f"{reason}; in quotes what holds brackets, braces or blanks: 'KEY={{a: 1, b: 2}}'"
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
     unhelpful = ("full_key:", "object_type=", "reference_type=", "Config search", "provider=")
     text = re.sub(r"^Error merging override (.*)\n", r"\1: ", text)
     told = [
@@ -83,6 +80,14 @@ def _below(error: BaseException) -> BaseException | None:
     return error.__cause__ or error.__context__ if isinstance(error, HydraException) else None
 
 
-def _hint(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _unreadable(override: str) -> str:
+    """What is wrong with the grammar of an override, as far as one can tell."""
+    quote = "in quotes what holds brackets, braces or blanks: 'KEY={a: 1, b: 2}'"
+    if "=" not in override:
+        return f"{override}: no = in it, or blanks around that; write KEY=VALUE, {quote}"
+    for opening, closing in BRACKETS.items():
+        if override.count(opening) > override.count(closing):
+            return f"{override}: {opening} is not closed by {closing}; {quote}"
+        if override.count(opening) < override.count(closing):
+            return f"{override}: {closing} closes no {opening}"
+    return f"{override}: cannot be read; {quote}"

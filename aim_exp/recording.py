@@ -11,14 +11,11 @@ from aim_exp.build import Run
 from aim_exp.compare import compare, unexpected
 from aim_exp.plan import Recipe
 from aim_exp.provenance import provenance, versions
-from aim_exp.records import RunRecord
+from aim_exp.records import CODE_DIGITS, RunRecord
 from aim_exp.types import BenchmarkResult
 
 if TYPE_CHECKING:  # a refused configuration is recorded without what a run imports
     from aim_exp.pipeline import Results
-
-CODE_DIGITS = 12
-"""Of a digest, enough for people."""
 
 
 def completed_record(run: Run, found: Results, command: str) -> RunRecord:
@@ -69,6 +66,7 @@ def _configured(run: Run, command: str) -> RunRecord:
         "chat_template": dict(population.chat_template) or None,
         "seed": run.settings["population"].get("seed"),
     }
+    record.code = dict(recipe.code)
     record.benchmarks = {
         b.name: {
             "task": b.task,

@@ -15,6 +15,10 @@ SCHEMA_VERSION = 1
 INTERRUPTED = "interrupted"
 """The error of a run that was ended by Ctrl-C."""
 FILE_NAME = "result.json"
+CODE_DIGITS = 12
+"""Of the digest of code, enough for people."""
+CODE_FOLDER = "code"
+"""In a run's directory, the files of its parts from outside the package."""
 
 
 @dataclass(kw_only=True)
@@ -100,6 +104,8 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     keys: Mapping[str, Any] = field(default_factory=dict)
     """The content key of each stage."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """By group, the digest of a part's code from outside the package, which is in `code/`."""
     timings: Mapping[str, float] = field(default_factory=dict)
     products: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     """What the results rest on, by `stage/key`: `seconds` and `machine` of when it was made, in

@@ -29,8 +29,11 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
         problems.append(f"benchmarks.tasks={tasks}: must be a list of lm-eval tasks")
         return None
     benchmarks = [_benchmark(config, name, entry, problems) for name, entry in tasks.items()]
-    if config.limit is not None and config.limit <= 0:
-        problems.append(f"benchmarks.limit={config.limit}: must be above 0, or null")
+    if config.limit is not None and not _is_limit(config.limit):
+        problems.append(
+            f"benchmarks.limit={config.limit}: must be a whole number of items, a share of them "
+            "between 0 and 1, or null"
+        )
     generation = plain["generation"] or {}
     if not isinstance(generation, dict):
         problems.append(f"benchmarks.generation={generation}: must be a table {{argument: value}}")
@@ -55,6 +58,11 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
         generation=generation,
         allow_code_execution=config.allow_code_execution,
     )
+
+
+def _is_limit(limit: float) -> bool:
+    """lm-eval rounds what is above 1 down; what is below is a share."""
+    return 0 < limit < 1 or (limit >= 1 and float(limit).is_integer())
 
 
 def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -> Benchmark | None:

@@ -19,8 +19,8 @@ from documentation import PAGES, Block, blocks
 
 CI = "run by .ci/run"
 PIP = "pip install -c constraints.txt -e ."
-LEFT_OUT = ("git clone", PIP, "make test")
-"""Done already, by a test of its own, by .ci/run."""
+LEFT_OUT = ("git clone", PIP, "make test", ". .venv/bin/activate")
+"""Done already, by a test of its own, by .ci/run, by the environment here."""
 HUB = "not run: needs the hub"
 MEASURES = "measures: run small"
 SMALL = {

@@ -1,13 +1,17 @@
 """What a run is compared with, and which comparisons count, on items written by hand."""
 
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 from item_records import accuracies, write
+from rich.console import Console
 
+from aim_exp.errors import AimError
 from aim_exp.report.compare.baselines import find_pairs, parse_against, parse_names
 from aim_exp.report.compare.comparability import doubts
 from aim_exp.report.compare.comparison import Verdict, compare_runs
+from aim_exp.report.compare.terminal import print_comparison
 from aim_exp.report.notes import notes
 from aim_exp.report.results import collect
 from aim_exp.statistics import mcnemar
@@ -30,6 +34,7 @@ def test_the_same_comparison_counts_once(repetitions, tmp_path):
     folders = ", ".join(str(number) for number in range(3, 3 + repetitions))
     said = ["the same comparison as an earlier one, answer by answer, counted once: "]
     assert comparison.omissions() == [line + folders for line in said * bool(repetitions)]
+    assert comparison.summary().endswith(", of 2")
 
 
 def test_the_same_answers_need_no_test(tmp_path):
@@ -104,6 +109,49 @@ def test_a_run_may_be_called_like_a_setting(tmp_path):
     assert baselines("omega=null") == {"method=ties,omega=null"}
     base = parse_against(results, ["base"])
     assert [each.is_merge for each in base.candidates(results)] == [False], "a member comes first"
+
+
+def test_a_run_by_the_label_that_the_tables_show(tmp_path):
+    runs = [("ties", None, 0), ("ties", 0.2, 0), ("ties", 0.2, 1), ("linear", 0.2, 0)]
+    for number, (method, omega, seed) in enumerate(runs):
+        share = 0.5 + number / 10
+        write(tmp_path / str(number), omega, accuracies(share), share, method=method, seed=seed)
+    results = collect(tmp_path)
+
+    def baseline(against):
+        (model,) = parse_against(results, [against]).candidates(results)
+        return model.job.name
+
+    assert [baseline(results.label(job)) for job in results.jobs] == ["0", "1", "2", "3"]
+    assert baseline("linear omega=0.2") == "3", "as in a table of means over seeds"
+    refusals = {
+        "ties omega=0.2": "ties omega=0.2: 2 runs have this label; name one: 1, 2",
+        "Base": "Base: no such model; did you mean base?; there are base, a, the runs 0, 1, 2, 3, "
+        "by number or label (ties omega=null seed=0, ties omega=0.2 seed=0), and twins by "
+        "SETTING=VALUE, as in omega=null",
+        "ties omega=0.3 seed=0": "ties omega=0.3 seed=0: no such model; did you mean ties omega=",
+        "omeg=null": "omeg: the runs have no such setting; did you mean omega?; those that vary",
+    }
+    for against, words in refusals.items():
+        with pytest.raises(AimError) as refused:
+            parse_against(results, [against])
+        assert str(refused.value).startswith(f"--against {words}")
+    for number in range(4, 8):
+        write(tmp_path / str(number), number / 10, accuracies(0.5), 0.5)
+    with pytest.raises(AimError, match="the runs 0 to 7, by number or label"):
+        parse_against(collect(tmp_path), ["nothing"])
+
+
+def test_a_best_run_that_does_not_hold_is_noted(tmp_path):
+    """It is a result: no warning."""
+    write(tmp_path / "0", None, accuracies(0.5), 0.5)
+    write(tmp_path / "1", 0.4, accuracies(0.55), 0.55)
+    console = Console(file=StringIO(), width=120)
+    comparison = compare_runs(collect(tmp_path))
+    print_comparison(console, comparison)
+    *_, note = console.file.getvalue().splitlines()
+    assert note == f"note: {comparison.sentence(comparison.rows[0])}"
+    assert "not told from noise" in note
 
 
 def test_a_table_too_long_for_any_claim_says_so(tmp_path, monkeypatch):

@@ -114,8 +114,11 @@ def test_another_twin_may_be_asked_for(sweeps, tmp_path, capsys):
         (["--by", "colour"], "--by colour: the runs have no such setting; those that vary are: "
          "method, omega"),
         (["--against", "colour=red"], "--against colour: the runs have no such setting"),
-        (["--against", "maths"], "--against maths: no such model; there are base, code, instruct, "
-         "math, the runs 0, 1, 2, 3, and twins by SETTING=VALUE, as in omega=null"),
+        (["--against", "maths"], "--against maths: no such model; did you mean math?; there are "
+         "base, code, instruct, math, the runs 0, 1, 2, 3, by number or label (ties omega=null, "
+         "ties omega=0.4), and twins by SETTING=VALUE, as in omega=null"),
+        (["--by", "methd"], "--by methd: the runs have no such setting; did you mean method?; "
+         "those that vary are: method, omega"),
         (["--against", "base", "--against", "omega=null"],
          "--against base: the name of a model goes with no other --against"),
         (["--against", "omega=0.9"], "no scored run has it; there are: null, 0.4"),
@@ -125,6 +128,7 @@ def test_another_twin_may_be_asked_for(sweeps, tmp_path, capsys):
 def test_what_is_not_there_is_refused_in_one_line(arguments, message, sweeps, capsys):
     assert main([str(sweeps / "many"), *arguments]) == 1
     (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
     assert message in line
 
 
@@ -185,7 +189,7 @@ def test_help_is_a_page_with_examples():
         [sys.executable, "-m", "aim_exp.report", "--help"],
         cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "90"},
     )  # fmt: skip
-    assert done.stdout.count("\n    python -m aim_exp.report ") == 7
+    assert done.stdout.count("\n    python -m aim_exp.report ") == 8
     assert max(map(len, done.stdout.splitlines())) <= 90
 
 

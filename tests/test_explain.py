@@ -32,7 +32,16 @@ def refusal(overrides: str, folder: Path = CONFIG_FOLDER) -> str:
         ("tracker=x", "tracker=x: no such option; there are none, wandb"),
         ("method=ties,dare_ties", "that takes -m: python run.py -m method=ties,dare_ties"),
         ("method.weight={code:", "in quotes what holds brackets, braces or blanks: 'KEY={a: 1"),
-        ("x", "in quotes what holds"),
+        (
+            "population.merge=[code,math",
+            "population.merge=[code,math: [ is not closed by ]; in quo",
+        ),
+        ("method.weight={code:1}}", "method.weight={code:1}}: } closes no {"),
+        (
+            "omega = 0.4",
+            "omega: no = in it, or blanks around that; write KEY=VALUE, in quotes what",
+        ),
+        ("x", "x: no = in it"),
         ("hydra.mode=x", "hydra.mode=x: Invalid value 'x', expected one of [RUN, MULTIRUN]"),
     ],
 )

@@ -16,7 +16,7 @@ from records import record, relaxed_sweep, shifted, write_all
 from test_tables import drawn
 
 from aim_exp import aim
-from aim_exp.records import read_record
+from aim_exp.records import RunRecord, read_record
 from aim_exp.report import draw_run, rebuild
 from aim_exp.report.canvas import save, settle
 from aim_exp.report.figures import CAPTIONS, captions, draw
@@ -33,7 +33,7 @@ from aim_exp.report.relaxation import (
 )
 from aim_exp.report.repeats import AVERAGE
 from aim_exp.report.results import collect
-from aim_exp.report.style import GREY, SHAPES, setting_marks
+from aim_exp.report.style import SHAPES, setting_marks
 from aim_exp.saliency import Saliency
 
 
@@ -184,13 +184,81 @@ def test_without_plain_merges_no_word_of_them(
     assert texts[-1] == "1"
 
 
-def test_the_typical_error_is_no_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    front = drawn_figures(relaxed_sweep(tmp_path), monkeypatch)["pareto_front"]
-    assert re.fullmatch(r"±1 standard error: x \d\.\d, y \d\.\d", legend_of(front)[-1])
-    (plot,) = front.axes
-    grey = [line for line in plot.lines if line.get_color() == GREY]
-    assert len(grey) == 6, "the error's point and four caps, and the legend's plain merge"
-    assert not any(np.isfinite(np.asarray(line.get_xdata(), float)).any() for line in grey)
+ERROR = r"±1 standard error over items: x (\d\.\d), y (\d\.\d)"
+
+
+def notes_of(figure: Figure) -> list[str]:
+    """What stands above the plots, and above the legend."""
+    (legend,) = figure.legends
+    return [*(plot.get_title("left") for plot in figure.axes), legend.get_title().get_text()]
+
+
+def test_what_bars_and_dots_are_is_said_in_the_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = drawn_figures(relaxed_sweep(tmp_path / "one"), monkeypatch)
+    assert re.fullmatch(ERROR, notes_of(one["pareto_front"])[0])
+    for name in ("omega_average", "omega_gain"):
+        assert notes_of(one[name]) == ["", "bars: ±1 standard error over items"]
+    seeds = [
+        drawn(f"{omega} {seed}", record("dare_ties", omega, shifted(0.01 * seed)), seed)
+        for omega in (None, 0.4)
+        for seed in (0, 1)
+    ]
+    several = drawn_figures(write_all(tmp_path / "several", *seeds), monkeypatch)
+    assert notes_of(several["pareto_front"])[1:] == ["dots: one model each"]
+    both = "bars: ±1 standard error over items; dots: one model each"
+    assert notes_of(several["omega_average"]) == ["", both]
+    unknown = [replace(each, stderr=None, population_stderr=None) for each in seeds]
+    figures = drawn_figures(write_all(tmp_path / "unknown", *unknown), monkeypatch)
+    assert [notes_of(figures[n]) for n in ("pareto_front", "omega_average")] == [
+        ["", "dots: one model each"]
+    ] * 2
+
+
+def test_what_does_not_compete_has_a_panel_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own error; a method has one colour in all, and the legend names it once."""
+
+    def asked(limit: int, method: str, omega: float | None) -> RunRecord:
+        made = record(method, omega)
+        return replace(
+            made,
+            benchmarks={name: {"protocol": {"limit": limit}} for name in made.scores or {}},
+            stderr={name: error * 10 / limit for name, error in (made.stderr or {}).items()},
+        )
+
+    def sweep(limits: range) -> Path:
+        runs = [asked(10 * n, method, omega)
+                for n in limits
+                for method in (("ties",) if n > 1 else ("ties", "linear"))
+                for omega in (None, 0.4)]  # fmt: skip
+        return write_all(tmp_path / str(len(limits)), *runs)
+
+    figures = drawn_figures(sweep(range(1, 3)), monkeypatch)
+    first, second, _ = notes_of(figures["pareto_front"])
+    assert [title.splitlines()[0] for title in (first, second)] == ["[1] limit=10", "[2] limit=20"]
+    assert re.findall(ERROR, first) != re.findall(ERROR, second)
+    assert legend_of(figures["pareto_front"]) == ["ties", "linear", "plain merge", "front"]
+    average = figures["omega_average"]
+    assert notes_of(average)[:2] == ["[1] limit=10", "[2] limit=20"]
+    assert legend_of(average) == ["ties", "linear", "plain merge"]
+    for figure in figures.values():
+        one, other = figure.axes
+        assert (one.get_xlim(), one.get_ylim()) == (other.get_xlim(), other.get_ylim())
+    for names in [
+        {note.get_text() for note in plot.texts} for plot in figures["pareto_front"].axes
+    ]:
+        assert names - {""} == {"base", "code", "instruct", "math"}
+
+    directory = sweep(range(1, 7))
+    many = drawn_figures(directory, monkeypatch)
+    assert [len(many[name].axes) for name in ("pareto_front", "omega_average")] == [4, 4]
+    told = captions(collect(directory))
+    for name in ("pareto_front", "omega_average"):
+        assert "(the first 4 of 6)" in told[name]
+        assert told[name].count("limit=") == 4
 
 
 def test_marks_are_distinct() -> None:

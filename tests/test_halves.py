@@ -70,6 +70,15 @@ def test_the_choice_is_made_on_half_and_reported_on_the_other(tmp_path: Path) ->
     assert "| 3 of ties | ties omega=0.6 † | 65.0 | ties omega=0.4 | 90.0 | **20.0** |" in page
 
 
+def test_a_repeated_value_is_one_candidate(tmp_path: Path) -> None:
+    for job, (omega, key) in enumerate([(None, "p"), (0.4, "r"), (0.4, "r")]):
+        folder = tmp_path / str(job)
+        write(folder, "ties", omega, 0.5, 0.4)
+        replace(read_record(folder), keys={"responses": {"merged": key}}).write(folder)
+    (choice,) = choices(collect(tmp_path))
+    assert choice.candidates == 2
+
+
 def test_without_items_there_is_no_choice(tmp_path: Path) -> None:
     for job, omega in enumerate((None, 0.4)):
         write(tmp_path / str(job), "ties", omega, 0.5, 0.5)

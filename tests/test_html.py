@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from pages import Page, page_of
 from records import (
     BENCHMARKS,
@@ -218,6 +219,23 @@ def hostile() -> RunRecord:
         warnings=[f"`{EVIL}` and `x`"],
         versions={EVIL: EVIL},
     )
+
+
+def test_no_name_is_markup_in_the_markdown_either(tmp_path):
+    """Read back as GitHub would: no HTML, no link, and emphasis only where the report puts it."""
+    odd = "a*b*c <i>d</i> [e](f)"
+    made = replace(hostile(), method=odd, population={"name": odd, "merged": [odd]})
+    directory = write_all(tmp_path, made, replace(made, omega=None), failed(f"{odd}: no"))
+    refresh(directory)
+    for file in (directory / "report.md", directory / "tables" / "scores.md"):
+        tokens = MarkdownIt("commonmark").enable("table").parse(file.read_text(encoding="utf-8"))
+        parts = [part for token in tokens for part in token.children or ()]
+        texts = [part.content for part in parts if part.type == "text"]
+        assert not [p for p in (*tokens, *parts) if p.type in ("html_block", "html_inline")]
+        links = {part.attrs["href"] for part in parts if part.type == "link_open"}
+        assert not [link for link in links if not str(link).startswith(("figures/", "tables/"))]
+        assert any(odd in text for text in texts), file.name
+        assert any(EVIL in text for text in texts), file.name
 
 
 def test_hostile_names_are_only_text(tmp_path):

@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from traceback import format_exception
 from types import ModuleType
+from typing import Any, cast
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,7 +18,9 @@ from omegaconf import open_dict
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.build import Run, build
 from aim_exp.errors import ConfigError
+from aim_exp.explain import explain
 from aim_exp.keys import canonical_json, content_key
+from aim_exp.plugins import copy_sources
 from aim_exp.store import Store
 from aim_exp.types import StageSpec
 
@@ -207,6 +211,63 @@ def test_a_base_class_of_your_own_counts_too(tmp_path: Path, module: Callable[[s
         sys.modules.pop("own_child", None)
         found.append(keys(built(tmp_path, "method._target_=own_child.Child"))["merged"])
     assert found[0] != found[1]
+
+
+def test_a_run_keeps_the_code_that_it_ran(tmp_path: Path, module: Callable[[str], str]) -> None:
+    """And not what its file has become since."""
+    child = "from own_parts import Mine\nclass Child(Mine): pass\n"
+    (tmp_path / "own_child.py").write_text(child)
+    module(METHOD.format(version=1))
+    sys.modules.pop("own_child", None)
+    run = built(tmp_path, "method._target_=own_child.Child")
+    (tmp_path / "own_child.py").write_text("edited")
+    copy_sources(run.coded, tmp_path / "run" / "code")
+    kept = {path.name: path.read_text() for path in (tmp_path / "run" / "code").rglob("*.*")}
+    assert kept == {"own_child.py": child, "own_parts.py": METHOD.format(version=1)}
+    copy_sources(built(tmp_path).coded, tmp_path / "other")
+    assert not (tmp_path / "other").exists(), "the package's own code goes by its commit"
+
+
+BROKEN = {
+    "def f(:\n": "SyntaxError in {file} line 1: invalid syntax",
+    "x = 1\nimport scpiy\n": "ModuleNotFoundError in {file} line 2: No module named 'scpiy'",
+    "class Mien: pass\n": "own_parts has no class Mine; did you mean Mien?",
+    "None.mine\n": "AttributeError in {file} line 1: 'NoneType' object has no attribute 'mine'",
+    "class Mine:\n  def __init__(self, **settings):\n    self.x\n":
+        "AttributeError in {file} line 3: 'Mine' object has no attribute 'x'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_a_part_that_cannot_be_built_says_why_and_where(
+    code: str, tmp_path: Path, module: Callable[[str], str]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        built(tmp_path, f"method._target_={module(code)}")
+    words = BROKEN[code].format(file=tmp_path / "own_parts.py")
+    assert refused.value.problems == [f"method._target_=own_parts.Mine: cannot be built ({words})"]
+    traceback = "".join(format_exception(refused.value))
+    assert "own_parts" in traceback.partition("direct cause")[0], "for debug=true"
+    sys.modules.setdefault("own_parts", ModuleType("own_parts"))  # what is broken is not imported
+
+
+def test_a_module_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        built(tmp_path, "method._target_=own_prats.Mine")
+    (problem,) = refused.value.problems
+    assert problem.endswith("(ModuleNotFoundError: No module named 'own_prats')")
+
+
+def test_an_error_in_a_part_says_where(tmp_path: Path, module: Callable[[str], str]) -> None:
+    code = METHOD.format(version=1).replace("inputs)  #", "inputs.smu)  #")
+    run = built(tmp_path, f"method._target_={module(code)}")
+    with pytest.raises(AttributeError) as raised:
+        run.recipe.method.prepare(cast("Any", None))
+    place = f"{tmp_path / 'own_parts.py'} line {1 + code[: code.index('smu')].count(chr(10))}"
+    assert explain(raised.value) == (
+        f"AttributeError in {place}: 'NoneType' object has no attribute 'smu' "
+        "(debug=true shows the traceback)"
+    )
 
 
 def test_a_part_in_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

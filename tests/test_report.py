@@ -29,6 +29,7 @@ from aim_exp.errors import AimError
 from aim_exp.report import draw_run, due, rebuild, refresh, show_sweep
 from aim_exp.report.__main__ import main
 from aim_exp.report.figures import captions as figure_captions
+from aim_exp.report.notes import notes
 from aim_exp.report.plots import front, series
 from aim_exp.report.results import collect
 from aim_exp.report.style import METHODS, method_style
@@ -151,8 +152,10 @@ def test_default_axes_are_the_sharpest_conflict(sweep):
 
 
 def test_front_of_two_benchmarks(sweep):
-    plane = front(collect(sweep), ("humaneval", "gsm8k"))
-    assert plane.lines == (((0.25, 0.81), (0.32, 0.44), (0.52, 0.37), (0.93, 0.21)),)
+    found = front(collect(sweep), ("humaneval", "gsm8k"))
+    assert found
+    (plane,) = found.planes
+    assert plane.line == ((0.25, 0.81), (0.32, 0.44), (0.52, 0.37), (0.93, 0.21))
     assert {point.name for point in plane.members if point.on_front} == {"math", "base", "code"}
     assert [point.name for point in plane.merged if point.on_front] == ["ties omega=0.2"]
     assert [point.plain for point in plane.merged] == [True, False, False, True, False]
@@ -257,6 +260,31 @@ def test_command_without_a_record_says_so_in_one_line(arguments, message, tmp_pa
     assert ended.returncode == 1
     assert message in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_one_text_for_a_paper_at_a_time(sweep, capsys):
+    with pytest.raises(SystemExit):
+        main([str(sweep), "--methods-paragraph", "--published"])
+    assert "--published: not allowed with argument --methods-paragraph" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scaling", ["identity", "uniform"])
+def test_the_control_is_asked_for_where_it_is_not_there(scaling, tmp_path):
+    aim = {"statistic": "mean_abs", "scaling": scaling}
+    directory = write_all(tmp_path, record(), record(omega=0.2, aim=aim))
+    (note,) = (note for note in notes(collect(directory)) if "embedded population" in note)
+    assert note.endswith("Run the control `aim.scaling=uniform` beside it.") is (
+        scaling == "identity"
+    )
+
+
+def test_a_command_says_which_code_it_ran(tmp_path):
+    code = {"method": "0123456789abcdef", "calibration": "fedcba9876543210"}
+    refresh(write_all(tmp_path, record(), record(omega=0.2, code=code, command="python run.py x")))
+    page = (tmp_path / "report.md").read_text()
+    words = "code of method 0123456789ab, calibration fedcba987654, kept in its code/"
+    assert f"# 1: {words}\npython run.py x\n" in page
+    assert page.count("kept in its code/") == 1
 
 
 def test_unknown_axis_is_refused(sweep, capsys):

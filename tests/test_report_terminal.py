@@ -171,6 +171,33 @@ def test_sweep_table_has_a_line_per_job_and_the_failures_at_the_end(sweep):
     assert lines[-2:] == ["failed: 5 (ties omega=0.4)", "  method.density=2: must lie in (0, 1]"]
 
 
+def test_a_sweep_that_was_interrupted_says_so(tmp_path):
+    write_all(tmp_path, record(omega=None), record(), failed("interrupted"))
+    lines = printed(partial(show_sweep, tmp_path, planned=6)).splitlines()
+    assert "interrupted, 3 of 6 jobs, 2 scored, 1 interrupted" in lines
+    (row,) = (line for line in lines if re.match(r"2  +ties", line))
+    assert "interrupted" in row
+    assert lines[-1] == "interrupted: 2 (ties omega=0.4)"
+    refresh(tmp_path, planned=6)
+    page = (tmp_path / "report.md").read_text()
+    assert "interrupted, 3 of 6 jobs, 2 scored, 1 interrupted" in page
+    assert "## Interrupted\n\n- `2` (ties omega=0.4)\n" in page
+    assert "failed" not in "\n".join(lines)
+    assert "## Failed" not in page
+    for planned in (3, None):  # all ran, or it is not known
+        text = printed(partial(show_sweep, tmp_path, planned=planned))
+        assert "\n3 jobs, 2 scored, 1 interrupted\n" in text
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [(20, "20 items"), (0.1, "10 %"), (0.025, "2.5 %"), (None, "")]
+)
+def test_a_limit_is_told_in_words(limit, words, tmp_path):
+    about = {name: {"protocol": {"limit": limit}} for name in BENCHMARKS}
+    text = printed(partial(show_sweep, write_all(tmp_path, record(benchmarks=about))))
+    assert (f"1 scored, on the first {words} of each task" in text) is bool(words)
+
+
 # Joined sweeps
 
 

@@ -88,9 +88,10 @@ def test_protocols_are_ranked_apart_everywhere(protocols: Path) -> None:
 def test_no_model_of_one_protocol_is_on_the_front_of_the_other(protocols: Path) -> None:
     plane = front(collect(protocols))
     assert plane
-    assert len(plane.lines) == 2
-    names = {point.name for point in plane.members}
-    assert names == {f"{name} [{number}]" for name in POPULATION for number in (1, 2)}
+    assert [each.title for each in plane.planes] == ["[1] limit=20", "[2] limit=null"]
+    for each in plane.planes:
+        assert {point.name for point in each.members} == set(POPULATION)
+        assert each.line
     for study in studies(collect(protocols)):
         relaxed = [study.on_front(each) for each in study.repeats]
         assert relaxed == ([False, True] if study.number == 1 else [True, False])
@@ -182,8 +183,9 @@ def test_the_page_draws_what_the_figures_draw(seeds: Path) -> None:
                 if repeats.n > 1:
                     draws = [unit * value for value in repeats.values(quantity)]
                     assert model["draws"][number] == pytest.approx(draws, abs=1e-4)
-    plane = front(results, ("humaneval", "mmlu"))
-    assert plane
+    found = front(results, ("humaneval", "mmlu"))
+    assert found
+    (plane,) = found.planes
     merged = [model for model in data["models"] if model["role"] == "merged"]
     shown = [(model["values"][2], model["values"][6]) for model in merged]
     places = [(100 * point.x.value, 100 * point.y.value) for point in plane.merged]

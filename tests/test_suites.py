@@ -147,6 +147,23 @@ def test_minerva_math_names_the_task_to_take_instead() -> None:
     assert "aim_standard_math" in problem
 
 
+@pytest.mark.parametrize(
+    ("limit", "fine"),
+    [("1", True), ("20", True), ("0.1", True), ("null", True), ("3.0", True),
+     ("0", False), ("-1", False), ("1.5", False), ("inf", False), ("nan", False)],
+)  # fmt: skip
+def test_a_limit_is_a_whole_number_or_a_share(limit: str, fine: bool) -> None:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = compose("config", [f"benchmarks.limit={limit}"])
+    problems: list[str] = []
+    build_suite(config.benchmarks, "tiny", problems)
+    words = (
+        f"benchmarks.limit={config.benchmarks.limit}: must be a whole number of items, a share of "
+        "them between 0 and 1, or null"
+    )
+    assert problems == ([] if fine else [words])
+
+
 def test_a_data_dir_that_is_not_there_is_refused() -> None:
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = compose("config", ["benchmarks=paper", "benchmarks.data_dir=nowhere"])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import open_dict
 
+from aim_exp.callbacks import SweepReport
+from aim_exp.commands import after_sweep
+from aim_exp.records import RunRecord
 from aim_exp.schema import CONFIG_FOLDER
 from aim_exp.sweep import _Composer, sweep_jobs, sweep_problems
 
@@ -144,6 +148,36 @@ def test_wrong_values_of_a_study() -> None:
     assert some == "omega=2.0: must be in [0, 1] (in 3 of 9 jobs, first method=ties omega=2)"
 
 
+@pytest.mark.parametrize(
+    ("asked", "plain"),
+    [
+        ("method=ties,linear aim.scaling=identity,uniform omega=0.2,0.4 calibration.n_samples=8,16",
+         "method=ties,linear"),
+        ("experiment=ablation_calibration seed=0,1",
+         "experiment=ablation_calibration seed=0,1 calibration.n_samples=16 calibration.seed=42"),
+        ("experiment=ablation_control omega=0.4 aim.scaling=inverted",
+         "experiment=ablation_control aim.scaling=identity"),
+    ],
+)  # fmt: skip
+def test_the_plain_merges_that_a_sweep_lacks_are_named_once(
+    asked: str, plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("config", asked.split(), run_mode=RunMode.MULTIRUN)
+    monkeypatch.setattr(SweepReport, "config", config)
+    monkeypatch.setattr(SweepReport, "jobs", 1)
+    monkeypatch.setattr("sys.argv", ["run.py", "-m", *asked.split(), "hydra.sweep.dir=s"])
+    relaxed = RunRecord(omega=0.4, scores={"x": 0.5})
+    command = after_sweep(tmp_path, [relaxed])
+    assert command == f"python run.py -m {plain} omega=null"
+    assert "aim_exp.report" in (
+        after_sweep(tmp_path, [relaxed, replace(relaxed, omega=None)]) or ""
+    )
+    monkeypatch.setattr(SweepReport, "jobs", 2)
+    assert after_sweep(tmp_path, [relaxed]) is None, "it was interrupted"
+
+
 JOBS = ("method=ties,dare_ties", "omega=null,0.4", "population.merge=[code],[code,math]",
         "+benchmarks.tasks.math.reference_point=0.1", "~benchmarks.tasks.mbpp",
         "method.weight={code: 0.7, math: 0.3}", "tracker=none")  # fmt: skip
@@ -193,5 +227,5 @@ def test_an_interrupted_sweep_keeps_what_is_done(tmp_path: Path, tiny_cache: Pat
         ("completed", None),
         ("failed", "interrupted"),
     ]
-    assert "interrupted" in told
+    assert "\ninterrupted, 2 of 9 jobs, 1 scored, 1 interrupted" in told
     assert "interrupted" in (tmp_path / "s" / "report.md").read_text()

@@ -12,7 +12,9 @@ from aim_exp.records import RunRecord
 from aim_exp.report import rebuild
 from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import Results, collect
-from aim_exp.report.table_formats import as_latex, as_markdown, layout, write_score_tables
+from aim_exp.report.table_formats import as_markdown, write_score_tables
+from aim_exp.report.table_latex import PAGE, as_latex
+from aim_exp.report.table_layout import layout
 from aim_exp.report.tables import score_tables
 
 COLUMNS = (*BENCHMARKS, AVERAGE, GAIN)
@@ -21,7 +23,8 @@ COLUMNS = (*BENCHMARKS, AVERAGE, GAIN)
 def drawn(key: str, made: RunRecord, seed: int = 0, **changed) -> RunRecord:
     """A record whose answers have the key; base's and the experts' are the same for all."""
     keys = {"responses": {**dict.fromkeys(POPULATION, "same"), "merged": key}}
-    return replace(made, keys=keys, seed=seed, **changed)
+    stochastic = made.method != "ties"
+    return replace(made, keys=keys, seed=seed, stochastic=stochastic, **changed)
 
 
 @pytest.fixture
@@ -156,18 +159,18 @@ def check_latex(text: str) -> list[list[list[str]]]:
     assert text.isascii()
     tables = []
     for columns, body in re.findall(
-        r"\\begin\{(?:tabular|longtable)\}\{([lr]+)\}\n(.*?)\\end\{(?:tabular|longtable)\}",
-        text, re.DOTALL,
-    ):  # fmt: skip
+        r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL
+    ):
         rows = []
-        for line in body.rpartition("\\endfoot\n")[2].strip().splitlines():
-            if line in (r"\toprule", r"\midrule", r"\bottomrule", r"\addlinespace[8pt]"):
+        for line in body.strip().splitlines():
+            if line in (r"\toprule", r"\midrule", r"\bottomrule", r"\addlinespace"):
                 continue
-            assert line.endswith((r" \\", r" \\*")), line
-            cells = re.split(r"(?<!\\)&", line.removesuffix("*").removesuffix(r"\\"))
+            row = re.fullmatch(r"(.*) \\\\(\[-?2pt\])?", line)
+            assert row, line
+            cells = re.split(r"(?<!\\)&", row[1])
             assert len(cells) == len(columns), line
             for cell in cells:
-                bare = re.sub(r"\$(\\omega|\\pm|-)\$|\\[%&#_${},]|\\[a-z]+(\{\})?", "", cell)
+                bare = re.sub(r"\$(\\omega|-)\$|\\[%&#_${},]|\\[a-z]+(\{\})?", "", cell)
                 assert not set("%&#_$~^\\") & set(bare), cell
                 assert bare.count("{") == bare.count("}"), cell
             rows.append([cell.strip() for cell in cells])
@@ -177,8 +180,8 @@ def check_latex(text: str) -> list[list[list[str]]]:
 
 def test_latex_is_well_formed_whatever_things_are_called(tmp_path: Path, seeds: Results) -> None:
     (seeded,) = check_latex(as_latex(score_tables(seeds)))
-    assert len(seeded) == 1 + 4 + 2 * 3 + 1
-    assert any(r"$\pm$" in cell for row in seeded for cell in row)
+    assert len(seeded) == 1 + 4 + 2 * 3 + 2 + 1, "two rows of deviations, of DARE"
+    assert sum(r"\aimdeviation{" in "".join(row) for row in seeded) == 2
     odd = "a_b&c%d#e$f{g}h~i^j\\k"
     scores = {odd: 0.5, "mmlu": 0.25}
     made = record("ties", None, scores=shifted(0))
@@ -203,25 +206,50 @@ def test_no_name_is_taken_for_an_argument(name: str, tmp_path: Path) -> None:
     assert [line[: len(name) + 3] for line in lines if name in line] == [f"{{}}{name} "]
 
 
-@pytest.mark.parametrize(("pairs", "long"), [(11, False), (12, True), (30, True)])
-def test_what_is_longer_than_a_page_may_break(pairs: int, long: bool, tmp_path: Path) -> None:
-    """Between merges, never within one; its head stands on every page."""
+@pytest.mark.parametrize(("pairs", "pages"), [(13, 1), (14, 2), (30, 3)])
+def test_what_is_longer_than_a_page_is_several_tables(
+    pairs: int, pages: int, tmp_path: Path
+) -> None:
+    """Broken between merges, never within one; each has the head, and one number for all."""
     runs = [
         record("ties", omega, method_settings={"density": density})
         for density in range(1, pairs + 1)
         for omega in (None, 0.4)
     ]
     write_all(tmp_path, *runs)
-    tables = score_tables(collect(tmp_path))
-    text = as_latex(tables)
-    (rows,) = check_latex(text)
-    assert len(rows) == (not long) + 4 + 3 * pairs + 1
-    assert (text.count(r"\begin{longtable}"), text.count(r"\begin{table*}")) == (long, not long)
-    assert text.count(r"\caption{") == text.count(r"\label{tab:scores-1}") == 1
-    if long:
-        assert text.count("Model & AIM & humaneval") == 2
-        assert len(re.findall(r"change.*\\\\$", text, re.MULTILINE)) == pairs
-        assert len(re.findall(r"(No|Yes) &.*\\\\\*$", text, re.MULTILINE)) == 2 * pairs
+    text = as_latex(score_tables(collect(tmp_path)))
+    found = check_latex(text)
+    assert sum(map(len, found)) == pages + 4 + 3 * pairs + 1
+    assert all(len(rows) - 1 <= PAGE for rows in found)
+    assert [rows[0][:3] for rows in found] == [["Model", "AIM", "humaneval"]] * pages
+    assert all(rows[1][0].startswith("ties") for rows in found[1:])
+    assert text.count(r"\begin{table*}") == text.count(r"\end{table*}") == pages
+    assert text.count(r"\label{tab:scores-1}") == 1
+    assert text.count(r"\addtocounter{table}{-1}\caption[]{(continued)}") == pages - 1
+
+
+def test_a_merge_with_more_rows_than_a_page_is_broken_and_named_again(tmp_path: Path) -> None:
+    omegas = [None, *(round(0.01 * n, 2) for n in range(1, 41))]
+    runs = [record(method, omega) for method in ("ties", "linear") for omega in omegas]
+    write_all(tmp_path, *runs)
+    found = check_latex(as_latex(score_tables(collect(tmp_path))))
+    assert len(found) > 2
+    assert all(len(rows) - 1 <= PAGE for rows in found)
+    assert all(rows[1][0] in ("base", "ties", "linear") for rows in found)
+    for rows in found:
+        assert "change" not in rows[1][1]
+        assert [r"\aimchange{change}"] * sum("omega" in row[1] for row in rows) == [
+            row[1] for row in rows if "change" in row[1]
+        ]
+
+
+def test_methods_stand_apart_and_changes_belong_to_their_row(seeds: Results) -> None:
+    lines = as_latex(score_tables(seeds)).splitlines()
+    (space,) = [i for i, line in enumerate(lines) if line == r"\addlinespace"]
+    assert lines[space - 1].startswith(r" & \aimchange{change}")
+    assert lines[space + 1].startswith(r"dare\_ties & No & 2")
+    before = [lines[i - 1] for i, line in enumerate(lines) if r"\aimchange{change}" in line]
+    assert [line.endswith(r"\\[-2pt]") for line in before] == [True, True]
 
 
 def test_the_three_formats_say_the_same(seeds: Results, tmp_path: Path) -> None:
@@ -230,12 +258,14 @@ def test_the_three_formats_say_the_same(seeds: Results, tmp_path: Path) -> None:
     markdown, latex, raw = (file.read_text() for file in files)
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     from_markdown = [re.sub(r"[*]", "", line).split("|")[1:-1] for line in lines[:1] + lines[2:]]
-    plain = re.sub(r"\\,\{\\scriptsize\$\\pm\$\\,([\d.]+)\}", r" ± \1", latex)
-    plain = re.sub(r"\{\\scriptsize ([^}]*)\}|\\textbf\{([^}]*)\}", r"\1\2", plain)
-    plain = plain.replace("$-$", "-").replace("\\_", "_").replace("\\%", "%")
-    from_latex = [
-        line.removesuffix(r"\\").split("&") for line in plain.splitlines() if line.endswith(r"\\")
-    ]
+    from_latex: list[list[str]] = []
+    for row in check_latex(latex)[0]:
+        if any(r"\aimdeviation" in cell for cell in row):
+            deviations = [re.sub(r"\\aimdeviation\{([\d.]+)\}", r" ± \1", cell) for cell in row]
+            from_latex[-1] = [a + b for a, b in zip(from_latex[-1], deviations, strict=True)]
+        else:
+            texts = [re.sub(r"\\(aimchange|textbf)\{(.*)\}", r"\2", cell) for cell in row]
+            from_latex.append([re.sub(r"\$(-)\$|\\([_%])", r"\1\2", text) for text in texts])
     assert len(from_markdown) == 1 + 4 + 2 * 3 + 1
     strip = [
         [[cell.strip() for cell in row] for row in rows] for rows in (from_markdown, from_latex)

@@ -7,6 +7,7 @@ shown; `terminal`, `page`, `html/`, `table_file` and `figures` only draw it.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -45,9 +46,18 @@ def show_job(record: RunRecord, *, to: Console = console) -> None:
     print_job(to, record)
 
 
-def show_sweep(directory: Path, *, next_command: str | None = None, to: Console = console) -> None:
-    """Print the table of every run in or below `directory`, a next command, and what failed."""
-    results = collect(directory)
+def show_sweep(
+    directory: Path,
+    *,
+    planned: int | None = None,
+    next_command: str | None = None,
+    to: Console = console,
+) -> None:
+    """Print the table of every run in or below `directory`, a next command, and what failed.
+
+    `planned`: how many jobs the sweep has, which may have ended before the last.
+    """
+    results = replace(collect(directory), planned=planned)
     print_sweep(to, results, directory, compare_runs(results), next_command)
 
 
@@ -59,9 +69,12 @@ def draw_run(record: RunRecord, directory: Path, *, vector: bool = True) -> Path
     return draw_front(join([(directory, record)], [directory]), directory, vector=vector)
 
 
-def refresh(directory: Path) -> None:
-    """Write `results.csv`, `report.md`, `report.html` and the figures of a sweep's directory."""
-    rebuild(collect(directory), directory)
+def refresh(directory: Path, *, planned: int | None = None) -> None:
+    """Write `results.csv`, `report.md`, `report.html` and the figures of a sweep's directory.
+
+    `planned`: as for `show_sweep`, once the sweep has ended.
+    """
+    rebuild(replace(collect(directory), planned=planned), directory)
 
 
 def due(directory: Path, seconds: float = 30) -> bool:

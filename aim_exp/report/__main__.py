@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from aim_exp.console import console
+from aim_exp.console import console, error_console, print_error
 from aim_exp.errors import AimError
 from aim_exp.report import rebuild
 from aim_exp.report.compare.baselines import parse_against, parse_names
@@ -51,6 +51,9 @@ examples:
   Better than what was merged? Every run against base, an expert or a reference
     python -m aim_exp.report SWEEP --against base
 
+  Is one run better than the others? By its job number, or by its label
+    python -m aim_exp.report SWEEP --against "ties omega=0.2"
+
   For a paper: the appendix, and our scores beside the published ones
     python -m aim_exp.report SWEEP --methods-paragraph --latex
     python -m aim_exp.report SWEEP --published
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _report(results, options)
     except AimError as error:
-        print(error, file=sys.stderr)
+        print_error(error_console, str(error))
         return 1
     return 0
 
@@ -167,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="the twin that each run is compared with (default: omega=null, where a sweep has "
         "it); give it again for a twin that differs in several settings. Or one model for all: "
-        "base, an expert, a reference, or a run as the table names it",
+        "base, an expert, a reference, or a run by its job number or its label ('ties omega=0.2')",
     )
     comparing.add_argument(
         "--by",
@@ -177,16 +180,19 @@ def _parser() -> argparse.ArgumentParser:
         help="group the rows; may be given again",
     )
     papers = parser.add_argument_group("for a paper (printed, nothing is written)")
-    papers.add_argument(
+    one_of = papers.add_mutually_exclusive_group()
+    one_of.add_argument(
         "--methods-paragraph",
         action="store_true",
         help="the appendix: settings, models, benchmarks, versions, hardware, hours",
     )
-    papers.add_argument("--latex", action="store_true", help="the same, safe to paste into LaTeX")
-    papers.add_argument(
+    one_of.add_argument(
         "--published", action="store_true", help="put runs of the paper's suite beside its scores"
     )
-    papers.add_argument("--paper", action="store_true", help="print the paper's own tables")
+    one_of.add_argument("--paper", action="store_true", help="print the paper's own tables")
+    papers.add_argument(
+        "--latex", action="store_true", help="the methods paragraph, safe to paste into LaTeX"
+    )
     return parser
 
 

@@ -17,6 +17,7 @@ from aim_exp.report.models import (
 )
 from aim_exp.report.repeats import AVERAGE, GAIN, Drawn, Member, Repeats, Spread
 from aim_exp.report.results import Job, Results
+from aim_exp.report.seeds import counted_words
 from aim_exp.report.settings import short_name
 from aim_exp.report.studies import Study
 from aim_exp.report.summary import GAIN_DIGITS, job_names, printed, study_title
@@ -35,7 +36,8 @@ class Line:
     n: int = 1
     """How many models: draws with other seeds."""
     on_front: bool = False
-    failed: bool = False
+    ended: str = ""
+    """How, where that was early: `failed`, `interrupted`."""
 
     def score(self, column: str) -> Estimate | None:
         """The mean in a column, and the standard error of one draw."""
@@ -53,6 +55,10 @@ class Board:
     with_gain: bool = False
     title: str = ""
     """Which study this is, where there are several."""
+    counted: str = ""
+    """What the lines are means over: `n seeds`."""
+    precision: str = ""
+    """The largest standard errors in the study, which a table of means does not show."""
 
     @property
     def lines(self) -> list[Line]:
@@ -92,25 +98,9 @@ class Board:
     def unit(self) -> str:
         """What the numbers are, and what follows ±."""
         if self.repeated:
-            return "percent, mean ± standard deviation over n seeds"
+            return f"percent, mean ± standard deviation over {self.counted}"
         known = any(self.margin(line, AVERAGE) is not None for line in self.lines)
         return "percent ± standard error" if known else "percent"
-
-    @property
-    def precision(self) -> str:
-        """The largest standard errors, which a table of means does not show; empty if unknown."""
-        average, *others = [self._largest_error(column) for column in (AVERAGE, *self.benchmarks)]
-        known = [error for error in others if error is not None]
-        if average is None or not known:
-            return ""
-        return (
-            "standard error of one model over the items: up to "
-            f"{printed(AVERAGE, max(known))} (a benchmark), {printed(AVERAGE, average)} (average)"
-        )
-
-    def _largest_error(self, column: str) -> float | None:
-        scores = [line.score(column) for line in self.lines]
-        return max((s.stderr for s in scores if s and s.stderr is not None), default=None)
 
 
 def run_board(record: RunRecord) -> Board:
@@ -150,7 +140,7 @@ def member_board(study: Study) -> Board:
     """Base, experts and references of a study, seeds taken together."""
     counted = any(member.n > 1 for member in (*study.members, *study.references))
     sections = _sections(*_members(study, (), counted=counted))
-    return Board(("model", *["n"] * counted), study.benchmarks, sections, title=study_title(study))
+    return _study_board(study, ("model", *["n"] * counted), sections, with_gain=False)
 
 
 def study_board(
@@ -173,7 +163,33 @@ def study_board(
     lines += [_unscored_line(job, told, counted=counted) for job in unscored]
     lead = ("job", *map(short_name, told), *["n"] * counted)
     sections = _sections(members, lines, references)
-    return Board(lead, study.benchmarks, sections, with_gain=True, title=study_title(study))
+    return _study_board(study, lead, sections, with_gain=True)
+
+
+def _study_board(
+    study: Study, lead: tuple[str, ...], sections: tuple[tuple[Line, ...], ...], *, with_gain: bool
+) -> Board:
+    return Board(
+        lead,
+        study.benchmarks,
+        sections,
+        with_gain=with_gain,
+        title=study_title(study),
+        counted=counted_words(study.draws),
+        precision=_precision(study),
+    )
+
+
+def _precision(study: Study) -> str:
+    """Of all its models, whichever a table shows; empty if unknown."""
+    average, *others = map(study.largest_error, (AVERAGE, *study.benchmarks))
+    known = [error for error in others if error is not None]
+    if average is None or not known:
+        return ""
+    return (
+        "standard error of one model over the items: up to "
+        f"{printed(AVERAGE, max(known))} (a benchmark), {printed(AVERAGE, average)} (average)"
+    )
 
 
 def unscored_board(results: Results, jobs: Sequence[Job]) -> Board:
@@ -204,7 +220,8 @@ def _members(
 
 
 def _merge_line(study: Study, repeats: Repeats, *, counted: bool) -> Line:
-    settings = [repeats.first.settings.get(name, NOTHING) for name in study.told]
+    used = study.settings(repeats.first)
+    settings = [used.get(name, NOTHING) for name in study.told]
     return _line(
         (job_names(repeats.runs), *settings, *[str(repeats.n)] * counted),
         repeats,
@@ -216,7 +233,7 @@ def _merge_line(study: Study, repeats: Repeats, *, counted: bool) -> Line:
 
 def _unscored_line(job: Job, told: Sequence[str], *, counted: bool) -> Line:
     settings = [job.settings.get(name, NOTHING) for name in told]
-    return Line((job.name, *settings, *[""] * counted), "merged", {}, failed=job.failed)
+    return Line((job.name, *settings, *[""] * counted), "merged", {}, ended=job.ended)
 
 
 def _line(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
 
 PLAIN = "plain merge"
 """In the legends."""
+ERROR = "±1 standard error over items"
+DRAWS = "dots: one model each"
 LEGEND_ROW = 0.15
 """Inches."""
+PANELS = 4
+"""At most, of one figure."""
+TITLE = 48
+"""Characters of a line above a panel."""
 
 Line = tuple[str, str]
 """A method and its setting; the setting is empty where nothing varies."""
@@ -51,21 +58,40 @@ def settle(figure: Figure) -> None:
         figure.set_layout_engine(None)  # "none" would keep a stand-in that draws everything twice
 
 
-def legend_below(figure: Figure, plot: Plot, *, last: Collection[str] = ()) -> None:
-    """Below the plot, where it hides nothing; the figure grows by what more than two rows take.
+def panels(figure: Figure, titles: Sequence[str]) -> list[Plot]:
+    """A plot below each title, two side by side, each as large as one alone; they share axes."""
+    columns = min(2, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    figure.set_size_inches(WIDTH * columns, HEIGHT * rows)
+    plots: list[Plot] = []
+    for number, title in enumerate(titles, 1):
+        first = plots[0] if plots else None
+        plot = figure.add_subplot(rows, columns, number, sharex=first, sharey=first)
+        lines = [textwrap.fill(line, TITLE) for line in title.splitlines()]
+        plot.set_title("\n".join(lines), loc="left", fontsize=7)
+        plots.append(plot)
+    return plots
 
-    Entries named in `last` come last.
+
+def legend_below(figure: Figure, *, last: Collection[str] = (), title: str = "") -> None:
+    """Below the plots, where it hides nothing; the figure grows by what more than two rows take.
+
+    What has one name stands there once. Entries named in `last` come last, `title` first.
     """
-    entries = list(zip(*plot.get_legend_handles_labels(), strict=True))
-    entries.sort(key=lambda entry: entry[1] in last)
-    handles, names = zip(*entries, strict=True)
+    entries = {
+        name: handle
+        for plot in reversed(figure.axes)
+        for handle, name in zip(*plot.get_legend_handles_labels(), strict=True)
+    }
+    names = sorted(entries, key=lambda name: name in last)
     longest = max(map(len, names))
     columns = 3 if longest < 16 else 2 if longest < 32 else 1
-    rows = math.ceil(len(names) / columns)
+    columns *= round(figure.get_figwidth() / WIDTH)
+    rows = math.ceil(len(names) / columns) + bool(title)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * max(0, rows - 2))
     figure.legend(
-        handles, names, loc="outside lower center", ncols=columns, columnspacing=1,
-        handletextpad=0.4,
+        [entries[name] for name in names], names, loc="outside lower center", ncols=columns,
+        columnspacing=1, handletextpad=0.4, title=title, title_fontsize=7,
     )  # fmt: skip
 
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aim_exp.report.canvas import PLAIN, colours_and_marks, hollow_in_legend, legend_below, save
-from aim_exp.report.front_figure import draw_plane
-from aim_exp.report.plots import Axes, Series, front, series
+from aim_exp.report.canvas import (
+    DRAWS,
+    ERROR,
+    PANELS,
+    PLAIN,
+    Line,
+    colours_and_marks,
+    hollow_in_legend,
+    legend_below,
+    panels,
+    save,
+)
+from aim_exp.report.front_figure import draw_planes
+from aim_exp.report.plots import Axes, OmegaAxis, Series, front, omega_axis, series
 from aim_exp.report.relaxation import profiles, saliency_spread
 from aim_exp.report.relaxation_figures import draw_kept, draw_saliency
 from aim_exp.report.repeats import AVERAGE, GAIN, Repeats, Spread
 from aim_exp.report.results import Results
 from aim_exp.report.studies import seeds_repeat
 from aim_exp.report.style import Mark
-from aim_exp.report.summary import DOTS, path_words, plain_words, study_words
+from aim_exp.report.summary import DOTS, path_words, plain_words, study_name, study_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -27,7 +37,7 @@ FOLDER = "figures"
 FRONT = "pareto_front"
 CAPTIONS = {
     FRONT: "Two benchmarks in conflict. The line is the front; what it dominates is faded. "
-    "Standard error over the benchmark items: the median of all points.",
+    "The standard errors are the median of all points.",
     "omega_average": "Average score against omega. Bars: one standard error over the benchmark "
     "items.",
     "omega_gain": "Hypervolume gain over base and the merged experts against omega, drawn like the "
@@ -44,9 +54,6 @@ RANGES = "Markers: means over a method's settings; bars: their range."
 Painter = Callable[["Figure"], None]
 UNITS = {AVERAGE: ("average score (%)", 100.0), GAIN: ("hypervolume gain", 1.0)}
 """An axis's text, and the factor of what it shows."""
-SHIFT = 0.06
-"""Between neighbouring curves, and at most `SPREAD` over all; of the least step along the axis."""
-SPREAD = 0.6
 BARS = {"markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
 
 
@@ -59,15 +66,24 @@ def draw(results: Results, directory: Path, axes: Axes | None = None) -> list[Pa
 def captions(results: Results) -> dict[str, str]:
     """By file name, what the report says below a figure: only of what these runs have."""
     dots = DOTS if seeds_repeat(results) else ""
-    apart = ", ".join(f"{number}: {words}" for number, words in study_words(results).items())
+    apart = _panel_words(results)
     more = {
-        FRONT: [path_words(results), dots, f"{apart}." if apart else ""],
-        "omega_average": [plain_words(results), dots],
+        FRONT: [path_words(results), dots, apart],
+        "omega_average": [plain_words(results), dots, apart],
         "delta_kept": [RANGES] if any(profile.ranges for profile in profiles(results)) else [],
     }
     return {
         name: " ".join(filter(None, [text, *more.get(name, [])])) for name, text in CAPTIONS.items()
     }
+
+
+def _panel_words(results: Results) -> str:
+    """What the panels are, where there are several studies."""
+    told = [f"{number}: {words}" for number, words in study_words(results).items()]
+    if not told:
+        return ""
+    few = f" (the first {PANELS} of {len(told)})" if len(told) > PANELS else ""
+    return f"A panel for each of what is scored apart{few}: {', '.join(told[:PANELS])}."
 
 
 def draw_front(results: Results, directory: Path, *, vector: bool = True) -> Path | None:
@@ -80,7 +96,7 @@ def draw_front(results: Results, directory: Path, *, vector: bool = True) -> Pat
 
 def _front(results: Results, axes: Axes | None) -> dict[str, Painter]:
     plane = front(results, axes)
-    return {} if plane is None else {FRONT: lambda figure: draw_plane(figure, plane)}
+    return {} if plane is None else {FRONT: lambda figure: draw_planes(figure, plane)}
 
 
 def _omega(results: Results) -> dict[str, Painter]:
@@ -106,12 +122,36 @@ def _relaxation(results: Results) -> dict[str, Painter]:
 
 
 def _draw_series(figure: Figure, drawn: Sequence[Series], quantity: str) -> None:
-    plot = figure.subplots()
-    drawn = [each for each in drawn if _known(each.runs, quantity) or _known([each.null], quantity)]
-    axis = _omega_axis(plot, drawn)
-    plot.set_ylabel(UNITS[quantity][0])
-    lines = [(each.method, each.setting) for each in drawn]
-    styles = colours_and_marks(plot, lines, joined=len(axis.places) > 1)
+    """A panel for each study, of the first few."""
+    known = [each for each in drawn if _known((*each.runs, each.null), quantity)]
+    groups = [list(group) for _, group in groupby(known, key=lambda each: each.study.number)]
+    groups = groups[:PANELS]
+    shown = [each for group in groups for each in group]
+    plots = panels(figure, [study_name(group[0].study) for group in groups])
+    lines = [(each.method, each.setting) for each in shown]
+    axis = omega_axis(shown)
+    styles = colours_and_marks(plots[0], lines, joined=len(axis.places) > 1)
+    if any(_known([each.null], quantity) for each in shown):
+        hollow_in_legend(plots[0], line="--")
+    for plot, group in zip(plots, groups, strict=True):
+        plot.set(xlabel="omega", ylabel=UNITS[quantity][0], xlim=axis.limits)
+        plot.set_xticks(list(axis.ticks), list(axis.ticks.values()))
+        _draw_study(plot, axis, group, quantity, styles)
+    legend_below(figure, last=[PLAIN], title=_bars_and_dots(shown, quantity))
+
+
+def _bars_and_dots(drawn: Sequence[Series], quantity: str) -> str:
+    """What they are, where there are any."""
+    known = [pair for each in drawn for pair in _known((*each.runs, each.null), quantity)]
+    bars = any(spread.stderr is not None for _, spread in known)
+    dots = any(spread.n > 1 for _, spread in known)
+    return "; ".join([f"bars: {ERROR}"] * bars + [DRAWS] * dots)
+
+
+def _draw_study(
+    plot: Plot, axis: OmegaAxis, drawn: Sequence[Series], quantity: str,
+    styles: Mapping[Line, tuple[str, Mark]],
+) -> None:  # fmt: skip
     nulls = [None, *(each.null for each in drawn)]
     for number, each in enumerate(drawn):
         shift = axis.shift(number, len(drawn))
@@ -119,47 +159,10 @@ def _draw_series(figure: Figure, drawn: Sequence[Series], quantity: str) -> None
         _draw_runs(plot, axis, each.runs, shift, quantity, colour, mark)
         if each.null is not nulls[number]:  # settings of AIM share one, and follow one another
             _draw_null(plot, axis.null + shift, each.null, quantity, colour, mark)
-    if any(_known([each.null], quantity) for each in drawn):
-        hollow_in_legend(plot, line="--")
-    legend_below(figure, plot, last=[PLAIN])
-
-
-@dataclass(frozen=True)
-class _OmegaAxis:
-    """Where runs stand: at their omega, but at even steps where there is only one."""
-
-    places: Mapping[float, float]
-    null: float
-    """The place of the plain merges, which omega 1 equals."""
-    step: float
-    """The least between two places."""
-
-    def shift(self, number: int, count: int) -> float:
-        """Of one of `count` curves, or their points would hide one another."""
-        return min(SHIFT, SPREAD / count) * self.step * (number - (count - 1) / 2)
-
-
-def _omega_axis(plot: Plot, drawn: Sequence[Series]) -> _OmegaAxis:
-    omegas = sorted({run.first.record.omega or 0.0 for each in drawn for run in each.runs})
-    plain = any(each.null for each in drawn)
-    plot.set_xlabel("omega")
-    if len(omegas) < 2:
-        plot.set_xlim(-0.5, 0.5 + len(omegas) * plain)
-        names = [*(f"{omega:g}" for omega in omegas), *(["null"] if plain else [])]
-        plot.set_xticks(range(len(names)), names)
-        return _OmegaAxis(dict.fromkeys(omegas, 0.0), float(len(omegas)), 1.0)
-    places = sorted({*omegas, 1.0} if plain else omegas)
-    step = min(after - before for before, after in pairwise(places))
-    room = max(0.03, step * SPREAD / 2)
-    plot.set_xlim(min(0.0, *omegas) - room, 1 + room)
-    plot.set_xticks(
-        [0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "0.2", "0.4", "0.6", "0.8", "null" if plain else "1"]
-    )
-    return _OmegaAxis({omega: omega for omega in omegas}, 1.0, step)
 
 
 def _draw_runs(
-    plot: Plot, axis: _OmegaAxis, runs: Sequence[Repeats], shift: float, quantity: str,
+    plot: Plot, axis: OmegaAxis, runs: Sequence[Repeats], shift: float, quantity: str,
     colour: str, mark: Mark,
 ) -> None:  # fmt: skip
     """Joined by a line, with error bars."""

@@ -1,46 +1,71 @@
-"""The front of two benchmarks: members named, AIM filled, plain merges hollow."""
+"""The front of two benchmarks: members named, AIM filled, plain merges hollow.
+
+Models of several studies do not compete: each has a panel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aim_exp.report.canvas import PLAIN, hollow_in_legend, legend_below, settle
+from aim_exp.report.canvas import (
+    DRAWS,
+    ERROR,
+    PANELS,
+    PLAIN,
+    hollow_in_legend,
+    legend_below,
+    panels,
+    settle,
+)
 from aim_exp.report.labels import place_labels
-from aim_exp.report.plots import Front, Point
-from aim_exp.report.style import GREY, INK, method_style
+from aim_exp.report.plots import Front, Plane, Point
+from aim_exp.report.style import INK, method_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
     from matplotlib.figure import Figure
 
-LINE, ERROR = "front", "±1 standard error"
-"""Entries of the legend that name no method; they come last."""
+LINE = "front"
+"""In the legend."""
 STAIRS = {"color": INK, "linewidth": 0.8}
 
 
-def draw_plane(figure: Figure, plane: Front) -> None:
-    """Every model; the line is the front, and what it dominates is faded."""
-    plot = figure.subplots()
-    plot.set(xlabel=f"{plane.axes[0]} (%)", ylabel=f"{plane.axes[1]} (%)")
-    plot.margins(0.1)
+def draw_planes(figure: Figure, front: Front) -> None:
+    """Every model of each study (of the first few); the line is the front, what lies below faded.
+
+    The typical error stands above each panel: bars on every point would hide them.
+    """
+    planes = front.planes[:PANELS]
+    plots = panels(figure, [_title(plane) for plane in planes])
+    for plot, plane in zip(plots, planes, strict=True):
+        plot.set(xlabel=f"{front.axes[0]} (%)", ylabel=f"{front.axes[1]} (%)")
+        plot.margins(0.1)
+        _draw_members(plot, plane)
+        _draw_merged(plot, plane)
+    plots[0].set(xlim=plots[0].get_xlim(), ylim=plots[0].get_ylim())  # what follows must not move
+    stairs = [_draw_front_line(plot, plane) for plot, plane in zip(plots, planes, strict=True)]
+    drawn = any(point.draws for plane in planes for point in plane.points)
+    legend_below(figure, last=(PLAIN, LINE), title=DRAWS if drawn else "")
+    settle(figure)  # texts can be measured from here on
+    for plot, plane, line in zip(plots, planes, stairs, strict=True):
+        place_labels(
+            plot,
+            [(*_at(point), point.name) for point in plane.members],
+            points=[place for point in plane.points for place in _places(point)],
+            lines=[line],
+        )
+
+
+def _title(plane: Plane) -> str:
+    error = plane.typical_error
+    known = f"{ERROR}: x {100 * error[0]:.1f}, y {100 * error[1]:.1f}" if error else ""
+    return "\n".join(filter(None, [plane.title, known]))
+
+
+def _draw_members(plot: Plot, plane: Plane) -> None:
     for point in plane.members:
         _draw_dots(plot, point, INK)
         plot.plot(*_at(point), "D", color=INK, markersize=5, alpha=_strength(point), zorder=4)
-    _draw_merged(plot, plane)
-    plot.set(xlim=plot.get_xlim(), ylim=plot.get_ylim())  # what follows must not move them
-    stairs = [_draw_front_line(plot, line) for line in plane.lines]
-    if stairs:
-        plot.plot([], [], **STAIRS, label=LINE)
-    error = _name_typical_error(plot, plane)
-    legend_below(figure, plot, last=(PLAIN, LINE, error))
-    settle(figure)  # texts can be measured from here on
-    place_labels(
-        plot,
-        [(*_at(point), point.name) for point in plane.members],
-        points=[place for point in (*plane.members, *plane.merged) for place in _places(point)],
-        lines=stairs,
-    )
 
 
 def _draw_dots(plot: Plot, point: Point, colour: str) -> None:
@@ -48,18 +73,18 @@ def _draw_dots(plot: Plot, point: Point, colour: str) -> None:
         plot.plot(*place, ".", color=colour, alpha=0.45, markersize=3, zorder=1)
 
 
-def _draw_front_line(plot: Plot, line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _draw_front_line(plot: Plot, plane: Plane) -> list[tuple[float, float]]:
     """The staircase: what lies below and to the left of it is dominated. Returns its corners."""
-    corners = [(100 * x, 100 * y) for x, y in line]
+    corners = [(100 * x, 100 * y) for x, y in plane.line]
     stairs = [(plot.get_xlim()[0], corners[0][1])]
     for x, y in corners:
         stairs += [(stairs[-1][0], y), (x, y)]
     stairs.append((corners[-1][0], plot.get_ylim()[0]))
-    plot.plot(*zip(*stairs, strict=True), **STAIRS, zorder=2)
+    plot.plot(*zip(*stairs, strict=True), **STAIRS, zorder=2, label=LINE)
     return stairs
 
 
-def _draw_merged(plot: Plot, plane: Front) -> None:
+def _draw_merged(plot: Plot, plane: Plane) -> None:
     """AIM filled, plain merges hollow, and a thin line from the one through the others."""
     for path in plane.paths:
         colour, _ = method_style(path.method)
@@ -76,21 +101,6 @@ def _draw_merged(plot: Plot, plane: Front) -> None:
         plot.plot([], [], marker, color=colour, label=method)
     if any(point.plain for point in plane.merged):
         hollow_in_legend(plot)
-
-
-def _name_typical_error(plot: Plot, plane: Front) -> str:
-    """One for all points, in the legend only: bars on each would hide them. Returns its entry."""
-    errors = [(p.x.stderr, p.y.stderr) for p in (*plane.members, *plane.merged)]
-    known = [(100 * x, 100 * y) for x, y in errors if x is not None and y is not None]
-    if not known:
-        return ""
-    wide, high = (sorted(values)[len(values) // 2] for values in zip(*known, strict=True))
-    name = f"{ERROR}: x {wide:.1f}, y {high:.1f}"
-    nowhere = float("nan")
-    plot.errorbar(
-        nowhere, nowhere, xerr=wide, yerr=high, color=GREY, linewidth=0.8, capsize=1.5, label=name
-    )
-    return name
 
 
 def _at(point: Point) -> tuple[float, float]:

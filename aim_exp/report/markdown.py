@@ -1,8 +1,22 @@
-"""Markdown's tables."""
+"""Markdown's tables, and texts in which nothing is markup."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+MARKUP = re.compile(r"[\\*>]|<(?!\d)|&(?=#?\w+;)|\](?=\()")
+CODE = re.compile("(`[^`]+`)")
+
+
+def escape_markdown(text: str) -> str:
+    """With a backslash before what would be read as emphasis, HTML or a link.
+
+    Words between backticks stay code, in which nothing is.
+    """
+    parts = CODE.split(text)
+    parts[::2] = [MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def markdown_table(

@@ -52,21 +52,24 @@ def _repeats(results: Results) -> str:
 
 
 def _draws(results: Results) -> str:
-    """Methods whose models were drawn, with one seed: what the draw adds is not known."""
-    drawn = sorted({job.record.method for job in results.scored if job.record.stochastic})
-    if not drawn or "seed" in results.varying:
+    """Methods whose random choices had one seed: what those add is not known."""
+    drawn = [job.record for job in results.scored if job.record.stochastic]
+    if not drawn or len({record.seed for record in drawn}) > 1:
         return ""
-    return f"{', '.join(drawn)}: drawn with one seed; sweep `seed` to see the spread."
+    methods = ", ".join(sorted({record.method for record in drawn}))
+    return f"{methods}: random choices drawn with one `seed`; sweep it to see their spread."
 
 
 def _embedded(results: Results) -> str:
     """Measured on it: relaxing by saliency is no better there than by the same mean factor."""
     if all(job.record.population.get("name") != "tiny" for job in results.scored):
         return ""
+    controlled = any(job.settings.get("aim.scaling") == "uniform" for job in results.scored)
     return (
         "The embedded population shows that the pipeline works, not that AIM does: at its size a "
-        "gain from AIM could not be told from shrinking every delta by the same mean factor. "
-        "Run the control `aim.scaling=uniform` beside it."
+        "gain from AIM could not be told from shrinking every delta by the same mean factor."
+        + " Run the control `aim.scaling=uniform` beside it."
+        * (not controlled)
     )
 
 

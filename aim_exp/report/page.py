@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from aim_exp.records import CODE_DIGITS, CODE_FOLDER, INTERRUPTED
 from aim_exp.report.board import NOTHING, Board, Line, member_board, study_board
 from aim_exp.report.compare.comparison import Comparison, Difference, Row, Verdict
 from aim_exp.report.compare.halves import choices
 from aim_exp.report.figures import FOLDER, captions
 from aim_exp.report.files import write_atomically
-from aim_exp.report.markdown import markdown_table
+from aim_exp.report.markdown import escape_markdown, markdown_table
 from aim_exp.report.notes import notes
 from aim_exp.report.relaxation import saliency_is_gone
 from aim_exp.report.repeats import AVERAGE, GAIN
-from aim_exp.report.results import Results
+from aim_exp.report.results import Job, Results
 from aim_exp.report.studies import seeds_repeat, studies
 from aim_exp.report.summary import (
     GAIN_MEANS,
@@ -52,10 +53,16 @@ def write_page(results: Results, path: Path, comparison: Comparison | None) -> P
 
 
 def _what_was_run(results: Results) -> str:
-    lines = [f"# {title(results)}", "", f"{', '.join([counts(results), *when(results)])}.", ""]
-    lines += [f"- {name}: `{value}`" for name, value in shared_settings(results).items()]
+    lines = [
+        f"# {escape_markdown(title(results))}",
+        "",
+        f"{', '.join([counts(results), *when(results)])}.",
+        "",
+    ]
+    shared = shared_settings(results).items()
+    lines += [f"- {escape_markdown(name)}: `{value}`" for name, value in shared]
     lines += [f"- {name}: jobs of `{directory}`" for name, directory in results.sweeps.items()]
-    lines += [f"- {name}: {words}" for name, words in study_words(results).items()]
+    lines += [f"- {name}: {escape_markdown(words)}" for name, words in study_words(results).items()]
     return "\n".join(lines)
 
 
@@ -83,13 +90,14 @@ def _comparison(results: Results, comparison: Comparison | None) -> str:
     if comparison is None:
         return ""
     quantities = ("average", "gain", *results.benchmarks)
-    headings = ["job", "run", *quantities]
+    headings = ["job", "run", *map(escape_markdown, quantities)]
     rows = [_comparison_row(comparison, row, results.benchmarks) for row in comparison.rows]
+    own = escape_markdown(comparison.against.own)
     sentences = [comparison.sentence(row) for row in comparison.rows] + comparison.omissions()
     return "\n\n".join(
         (
-            f"## Against {comparison.title}",
-            f"Each run minus {comparison.against.own}, on the same items: the difference in "
+            f"## Against {escape_markdown(comparison.title)}",
+            f"Each run minus {own}, on the same items: the difference in "
             f"points, its {100 * LEVEL:.0f} % interval, and p adjusted by Holm's method "
             f"over the {comparison.family_words}. **Bold**: holds, by that p and by an interval "
             "that leaves out 0. Answers that are right or wrong: McNemar's exact test, Bonett and "
@@ -99,15 +107,21 @@ def _comparison(results: Results, comparison: Comparison | None) -> str:
             "other items of the same kind: what another seed or population would give, it does "
             "not say.",
             markdown_table(headings, rows, text_columns=2),
-            "\n".join(f"- {sentence}" for sentence in sentences),
+            "\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences),
         )
     )
 
 
 def _comparison_row(comparison: Comparison, row: Row, benchmarks: Sequence[str]) -> list[str]:
     scores = [_difference(row.scores.get(name)) for name in benchmarks]
-    name = comparison.label(row)
-    return [row.job.name, name, _difference(row.average), _difference(row.gain), *scores]
+    name = escape_markdown(comparison.label(row))
+    return [
+        escape_markdown(row.job.name),
+        name,
+        _difference(row.average),
+        _difference(row.gain),
+        *scores,
+    ]
 
 
 def _difference(difference: Difference | None) -> str:
@@ -130,10 +144,10 @@ def _choices(results: Results) -> str:
     headings += ["there", "on the other half"]
     rows = [
         [
-            f"{choice.candidates} of {choice.name}",
-            f"{results.label(choice.best_on_all)} †",
+            escape_markdown(f"{choice.candidates} of {choice.name}"),
+            escape_markdown(f"{results.label(choice.best_on_all)} †"),
             f"{100 * choice.average_on_all:.1f}",
-            results.label(choice.chosen),
+            escape_markdown(results.label(choice.chosen)),
             f"{100 * choice.average_when_chosen:.1f}",
             f"**{100 * choice.average_reported:.1f}**",
         ]
@@ -149,7 +163,7 @@ def _choices(results: Results) -> str:
 
 def _figures(results: Results, directory: Path) -> str:
     shown = [
-        f"![{name}]({FOLDER}/{name}.png)\n\n{caption} ([PDF]({FOLDER}/{name}.pdf))"
+        f"![{name}]({FOLDER}/{name}.png)\n\n{escape_markdown(caption)} ([PDF]({FOLDER}/{name}.pdf))"
         for name, caption in captions(results).items()
         if (directory / FOLDER / f"{name}.png").exists()
     ]
@@ -170,19 +184,30 @@ def _tables(results: Results, directory: Path) -> str:
 
 
 def _failures(results: Results) -> str:
-    lines = (
+    failed = (
         f"`{job.name}` ({results.label(job)}): {' '.join((job.record.error or '?').split())}"
         for job in results.failed
+        if job.ended == "failed"
     )
-    return _bullets("Failed", lines)
+    interrupted = (
+        f"`{job.name}` ({results.label(job)})" for job in results.failed if job.ended == INTERRUPTED
+    )
+    sections = (_bullets("Failed", failed), _bullets("Interrupted", interrupted))
+    return "\n\n".join(filter(None, sections))
 
 
 def _commands(results: Results) -> str:
     given = [job for job in results.jobs if job.record.command]
     if not given:
         return ""
-    commands = "\n".join(f"# {job.name}\n{job.record.command}" for job in given)
+    commands = "\n".join(f"# {job.name}{_code(job)}\n{job.record.command}" for job in given)
     return f"## How to repeat each\n\n```bash\n{commands}\n```"
+
+
+def _code(job: Job) -> str:
+    """Which version of what is outside the package the command stands for, and where that is."""
+    digests = [f"{group} {code[:CODE_DIGITS]}" for group, code in job.record.code.items()]
+    return f": code of {', '.join(digests)}, kept in its {CODE_FOLDER}/" if digests else ""
 
 
 def _origin(results: Results) -> str:
@@ -196,8 +221,9 @@ def _board(board: Board) -> str:
     columns = (AVERAGE, *[GAIN] * board.with_gain, *board.benchmarks)
     names = ["gain" if column == GAIN else column for column in columns]
     rows = [_board_row(board, line, columns) for line in board.lines]
-    table = markdown_table([*board.lead, "", *names], rows, text_columns=len(board.lead) + 1)
-    title = f"### {board.title}" if board.title else ""
+    headings = map(escape_markdown, (*board.lead, "", *names))
+    table = markdown_table([*headings], rows, text_columns=len(board.lead) + 1)
+    title = f"### {escape_markdown(board.title)}" if board.title else ""
     precision = f"{board.precision.capitalize()}." if board.repeated and board.precision else ""
     return "\n\n".join(filter(None, (title, table, precision)))
 
@@ -211,9 +237,9 @@ def _board_row(board: Board, line: Line, columns: Sequence[str]) -> list[str]:
         margin = "" if column == GAIN else margin_text(column, board.margin(line, column))
         return f"{bold}{value}{bold} {margin}".rstrip()
 
-    return [*line.lead, "★" if line.on_front else "", *map(cell, columns)]
+    return [*map(escape_markdown, line.lead), "★" if line.on_front else "", *map(cell, columns)]
 
 
 def _bullets(title: str, lines: Iterable[str]) -> str:
-    items = [f"- {line}" for line in lines]
+    items = [f"- {escape_markdown(line)}" for line in lines]
     return "\n".join([f"## {title}", "", *items]) if items else ""

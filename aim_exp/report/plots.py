@@ -5,9 +5,9 @@ Of a model that was drawn with several seeds they show the mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -17,9 +17,15 @@ from aim_exp.report.models import Estimate, Model
 from aim_exp.report.repeats import Drawn, Repeats
 from aim_exp.report.results import Results
 from aim_exp.report.studies import Study, studies
+from aim_exp.report.summary import study_name
 
 Axes = tuple[str, str]
 Place = tuple[float, float]
+TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Of omega."""
+SHIFT = 0.06
+"""Between neighbouring series, and at most `SPREAD` over all; of the least step along the axis."""
+SPREAD = 0.6
 
 
 @dataclass(frozen=True)
@@ -47,15 +53,39 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Front:
-    """Every scored model on two benchmarks; `lines` join the front of each study."""
+class Plane:
+    """Every scored model of a study on two benchmarks."""
 
-    axes: Axes
+    title: str
+    """Which study this is, where there are several."""
     members: tuple[Point, ...]
     merged: tuple[Point, ...]
     paths: tuple[Path, ...]
-    lines: tuple[tuple[Place, ...], ...]
-    """From left to right."""
+    line: tuple[Place, ...]
+    """Joins the front, from left to right."""
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """All of them."""
+        return (*self.members, *self.merged)
+
+    @property
+    def typical_error(self) -> Place | None:
+        """The median standard error in x and in y; None where none is known."""
+        errors = [(point.x.stderr, point.y.stderr) for point in self.points]
+        known = [(x, y) for x, y in errors if x is not None and y is not None]
+        if not known:
+            return None
+        x, y = (sorted(values)[len(values) // 2] for values in zip(*known, strict=True))
+        return x, y
+
+
+@dataclass(frozen=True)
+class Front:
+    """Two benchmarks, and a plane for each study that has a model scored on both."""
+
+    axes: Axes
+    planes: tuple[Plane, ...]
 
 
 @dataclass(frozen=True)
@@ -68,8 +98,7 @@ class Series:
     runs: tuple[Repeats, ...]
     """In the order of omega."""
     null: Repeats | None
-    study: int
-    """Its number."""
+    study: Study
 
     @property
     def name(self) -> str:
@@ -103,30 +132,27 @@ def front(results: Results, axes: Axes | None = None) -> Front | None:
     axes = axes or sharpest_conflict(found)
     if axes is None:
         return None
-    points, lines = [], []
-    for study in found:
-        own = list(_points(study, axes, numbered=len(found) > 1))
-        mask = non_dominated([(point.x.value, point.y.value) for point in own]).tolist()
-        points += [replace(point, on_front=on) for point, on in zip(own, mask, strict=True)]
-        lines.append(
-            sorted({(p.x.value, p.y.value) for p, on in zip(own, mask, strict=True) if on})
-        )
-    if not points:
-        return None
-    return Front(
-        axes=axes,
+    planes = tuple(plane for study in found if (plane := _plane(study, axes)).points)
+    return Front(axes, planes) if planes else None
+
+
+def _plane(study: Study, axes: Axes) -> Plane:
+    points = list(_points(study, axes))
+    mask = non_dominated([(point.x.value, point.y.value) for point in points]).tolist()
+    points = [replace(point, on_front=on) for point, on in zip(points, mask, strict=True)]
+    return Plane(
+        title=study_name(study),
         members=tuple(point for point in points if point.method is None),
         merged=tuple(point for point in points if point.method is not None),
-        paths=tuple(path for study in found for path in _paths(study, axes)),
-        lines=tuple(tuple(line) for line in lines if line),
+        paths=tuple(_paths(study, axes)),
+        line=tuple(sorted({(p.x.value, p.y.value) for p in points if p.on_front})),
     )
 
 
-def _points(study: Study, axes: Axes, *, numbered: bool) -> Iterator[Point]:
+def _points(study: Study, axes: Axes) -> Iterator[Point]:
     """Of the models that have both scores."""
     for member in study.members:
-        name = f"{member.name} [{study.number}]" if numbered else member.name
-        yield from _point(member, axes, name)
+        yield from _point(member, axes, member.name)
     for repeats in study.repeats:
         record = repeats.first.record
         for point in _point(repeats, axes, study.label(repeats.first)):
@@ -141,7 +167,7 @@ def _point(model: Drawn, axes: Axes, name: str) -> Iterator[Point]:
 
 
 def _paths(study: Study, axes: Axes) -> Iterator[Path]:
-    for each in _series(study):
+    for each in study_series(study):
         spreads = [[run.spread(axis) for axis in axes] for run in each.path]
         places = [(x.mean, y.mean) for x, y in spreads if x and y]
         if len(places) > 1:
@@ -185,15 +211,64 @@ def pair_fronts(models: Sequence[Model], names: Sequence[str]) -> dict[Axes, tup
 
 def series(results: Results) -> list[Series]:
     """A series per method, and per other setting that varies, seeds apart; scored runs only."""
-    return [each for study in studies(results) for each in _series(study)]
+    return [each for study in studies(results) for each in study_series(study)]
 
 
-def _series(study: Study) -> Iterator[Series]:
+def study_series(study: Study) -> list[Series]:
+    """Those of one study."""
+    found = []
     for merge in study.merges:
         lines: dict[str, list[Repeats]] = {}
         for repeats in merge.relaxed:
-            lines.setdefault(study.setting(repeats.first), []).append(repeats)
+            lines.setdefault(study.own_setting(repeats.first), []).append(repeats)
         if not lines:
-            lines = {study.setting(merge.first): []}
+            lines = {study.own_setting(merge.first): []}
         for setting, runs in lines.items():
-            yield Series(merge.first.record.method, setting, tuple(runs), merge.plain, study.number)
+            found.append(
+                Series(merge.first.record.method, setting, tuple(runs), merge.plain, study)
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class OmegaAxis:
+    """Where runs stand: at their omega, but at even steps where there is only one."""
+
+    places: Mapping[float, float]
+    null: float
+    """The place of the plain merges, which omega 1 equals."""
+    step: float
+    """The least between two places."""
+    limits: tuple[float, float]
+    ticks: Mapping[float, str]
+    """By place."""
+
+    def shift(self, number: int, count: int) -> float:
+        """Of one of `count` series, or their points would hide one another."""
+        return min(SHIFT, SPREAD / count) * self.step * (number - (count - 1) / 2)
+
+
+def omega_axis(drawn: Sequence[Series]) -> OmegaAxis:
+    """The axis that these series share."""
+    omegas = sorted({run.first.record.omega or 0.0 for each in drawn for run in each.runs})
+    plain = any(each.null for each in drawn)
+    if len(omegas) < 2:
+        names = [*(f"{omega:g}" for omega in omegas), *["null"] * plain]
+        return OmegaAxis(
+            places=dict.fromkeys(omegas, 0.0),
+            null=float(len(omegas)),
+            step=1.0,
+            limits=(-0.5, len(names) - 0.5),
+            ticks={float(place): name for place, name in enumerate(names)},
+        )
+    places = sorted({*omegas, 1.0} if plain else omegas)
+    step = min(after - before for before, after in pairwise(places))
+    room = max(0.03, step * SPREAD / 2)
+    names = [*(f"{tick:g}" for tick in TICKS[:-1]), "null" if plain else "1"]
+    return OmegaAxis(
+        places={omega: omega for omega in omegas},
+        null=1.0,
+        step=step,
+        limits=(-room, 1 + room),
+        ticks=dict(zip(TICKS, names, strict=True)),
+    )

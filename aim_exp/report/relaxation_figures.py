@@ -129,7 +129,7 @@ def draw_kept(figure: Figure, profiles: Sequence[Profile]) -> None:
     _name_omegas(plot, profiles)
     if any(profile.ranges for profile in profiles):
         plot.plot([], [], color=GREY, label=RANGE, **WHISKER)
-    legend_below(figure, plot, last=[RANGE, MEAN_R])
+    legend_below(figure, last=[RANGE, MEAN_R])
 
 
 def _draw_profile(

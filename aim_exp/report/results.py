@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aim_exp.keys import canonical_json
 from aim_exp.pareto import non_dominated
-from aim_exp.records import RunRecord, find_records
+from aim_exp.records import INTERRUPTED, RunRecord, find_records
 from aim_exp.report.models import (
     Model,
     asked,
@@ -43,8 +43,15 @@ class Job:
 
     @property
     def failed(self) -> bool:
-        """Whether the run ended with an error."""
+        """Whether the run ended with an error, or by Ctrl-C."""
         return self.record.status != "completed"
+
+    @property
+    def ended(self) -> str:
+        """How, where that was early: `failed`, or `interrupted` (by Ctrl-C); else empty."""
+        if not self.failed:
+            return ""
+        return INTERRUPTED if self.record.error == INTERRUPTED else "failed"
 
     @property
     def seconds(self) -> float | None:
@@ -82,6 +89,8 @@ class Results:
     """The settings that differ between jobs, `method` and `omega` first."""
     sweeps: Mapping[str, str] = field(default_factory=dict)
     """By the numbers in the jobs' names, the directories; empty where folders are short."""
+    planned: int | None = None
+    """How many jobs the sweep has, where it ended and that is known."""
 
     @property
     def scored(self) -> list[Job]:

@@ -1,4 +1,4 @@
-"""What can be ranked together: the models of one population, seeds apart, asked in one way."""
+"""What can be ranked together: the models of one population, or of its draws, asked in one way."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 
-from aim_exp.keys import canonical_json
 from aim_exp.pareto import non_dominated
 from aim_exp.records import RunRecord
 from aim_exp.report.models import Model, asked, benchmarks
 from aim_exp.report.repeats import AVERAGE, Drawn, Member, Repeats, responses
 from aim_exp.report.results import Job, Results
-from aim_exp.report.settings import as_text, as_words, label, short_name
+from aim_exp.report.seeds import SEEDS, Pool, grouped, pools, settings_used
+from aim_exp.report.settings import Settings, as_text, as_words, label, short_name
 
-SEEDS = ("seed", "population.seed", "calibration.seed")
-"""Settings whose values are draws, not choices."""
 AIM_SETTINGS = ("omega", "aim.", "calibration")
 """How settings begin that a plain merge does not depend on."""
 SETTING = ("population", "benchmarks", "dtype")
@@ -43,10 +41,11 @@ class Merge:
 
 @dataclass(frozen=True)
 class Study:
-    """Models that compete: base and experts of one population, seeds apart, and their merges.
+    """Models that compete: base and experts of one population, or of its draws, and their merges.
 
     All were asked in one way; what was asked in another one is another study, with tables of
-    its own: scores of two are not to be ranked.
+    its own: scores of two are not to be ranked. So are populations of other seeds, unless all
+    merges were made from each of them.
     """
 
     number: int
@@ -58,9 +57,13 @@ class Study:
     references: tuple[Member, ...]
     benchmarks: tuple[str, ...]
     varying: tuple[str, ...]
-    """The settings that vary in all that is reported, but for the seeds."""
+    """The settings that vary in all that is reported, but for the draws."""
     shared: Mapping[str, str]
     """Which population and protocol these are, where there are several studies."""
+    draws: Mapping[str, int]
+    """The seeds that are averaged over, with the number of their values."""
+    gaps: tuple[str, ...]
+    """Why other seeds are not averaged over: a sentence each."""
 
     @property
     def scored(self) -> list[Job]:
@@ -108,25 +111,43 @@ class Study:
             name
             for name in self.varying
             if name in ("method", "omega")
-            or len({job.settings[name] for job in self.runs if name in job.settings}) > 1
+            or len({used[name] for used in map(settings_used, self.runs) if name in used}) > 1
         ]
 
+    def settings(self, job: Job) -> Settings:
+        """Those that a run depends on: a method without randomness has no seed."""
+        return settings_used(job)
+
+    def largest_error(self, column: str) -> float | None:
+        """The largest standard error of one model over the items; None where none is known."""
+        spreads = (each.spread(column) for each in (*self.members, *self.references, *self.repeats))
+        return max((s.stderr for s in spreads if s and s.stderr is not None), default=None)
+
     def label(self, job: Job, *, leave_out: Iterable[str] = ()) -> str:
-        """A run in a few words, without its seeds: `ties omega=0.4 density=0.2`."""
+        """A run in a few words, without its draws: `ties omega=0.4 density=0.2`."""
         hidden = (*leave_out, *SETTING)
-        return label(job.settings, [name for name in self.varying if not _begins(name, hidden)])
+        return label(
+            settings_used(job), [name for name in self.varying if not _begins(name, hidden)]
+        )
 
     def setting(self, job: Job, *, leave_out: Iterable[str] = ()) -> str:
-        """What varies beside method, omega and seeds: `density=0.2, scaling=uniform`."""
+        """What varies beside method, omega and seeds: `density=0.2, limit=20`."""
+        return as_words({**self._own(job, leave_out), **self.shared})
+
+    def own_setting(self, job: Job) -> str:
+        """The same, but for what all runs of the study share: `density=0.2, scaling=uniform`."""
+        return as_words(self._own(job, ()))
+
+    def _own(self, job: Job, leave_out: Iterable[str]) -> dict[str, str]:
         told = {"method", "omega", *self.shared}
         names = [n for n in self.varying if n not in told and not _begins(n, leave_out)]
-        own = {name: job.settings[name] for name in names if name in job.settings}
-        return as_words({**own, **self.shared})
+        return {name: job.settings[name] for name in names if name in job.settings}
 
     def relaxation(self, job: Job) -> str:
         """What varies in how AIM was applied: `omega=0.4, scaling=uniform`; empty if nothing."""
         names = [name for name in self.varying if _begins(name, AIM_SETTINGS)]
-        values = {short_name(name): job.settings[name] for name in names if name in job.settings}
+        used = settings_used(job)
+        values = {short_name(name): used[name] for name in names if name in used}
         alone = values.keys() == {"omega"} and len(self.omegas) == 1
         return "" if alone else ", ".join(f"{name}={value}" for name, value in values.items())
 
@@ -140,28 +161,21 @@ def studies(results: Results, jobs: Sequence[Job] | None = None) -> list[Study]:
     """Every run that was scored, or whose population was (or those of `jobs`), in its place."""
     scored = [job for job in results.jobs if job.population is not None and not job.failed]
     asked = scored if jobs is None else jobs
-    varying = tuple(name for name in results.varying if name not in SEEDS)
-    groups: dict[str, list[Job]] = {}
-    for job in asked:
-        key = _key(job, [name for name in job.settings if _begins(name, SETTING)])
-        groups.setdefault(key, []).append(job)
-    shared = _shared(list(groups.values()), varying)
-    return [
-        Study(
-            number=number,
-            runs=tuple(group),
-            merges=tuple(_merges([j for j in group if jobs is not None or j.merged], varying)),
-            members=_members(results, group, references=False),
-            references=_members(results, group, references=True),
-            benchmarks=tuple(
-                name
-                for name in results.benchmarks
-                if any(name in model.scores for job in group for model in _models(results, job))
-            ),
-            varying=varying,
-            shared=told,
+    of_members = {name for job in asked for name in job.settings if _begins(name, SETTING)}
+    found = [
+        pool
+        for group in grouped(asked, sorted(of_members - SEEDS.keys()))
+        for pool in pools(
+            group, [j for j in group if jobs is not None or j.merged], results.varying
         )
-        for number, group, told in zip(count(1), groups.values(), shared, strict=False)
+    ]
+    apart = {seed for pool in found for seed in pool.settings}
+    shared = _shared(
+        [pool.runs for pool in found], [n for n in results.varying if n in apart or n not in SEEDS]
+    )
+    return [
+        _study(results, number, pool, words)
+        for number, pool, words in zip(count(1), found, shared, strict=False)
     ]
 
 
@@ -174,6 +188,23 @@ def study_marks(results: Results) -> dict[Path, str]:
 def seeds_repeat(results: Results) -> bool:
     """Whether any model was drawn with several seeds."""
     return any(study.repeated for study in studies(results))
+
+
+def _study(results: Results, number: int, pool: Pool, shared: Mapping[str, str]) -> Study:
+    varying = tuple(n for n in results.varying if n in pool.settings or n not in SEEDS)
+    scored = {name for job in pool.runs for model in _models(results, job) for name in model.scores}
+    return Study(
+        number=number,
+        runs=pool.runs,
+        merges=tuple(_merges(pool.merges, varying)),
+        members=_members(results, pool.runs, references=False),
+        references=_members(results, pool.runs, references=True),
+        benchmarks=tuple(name for name in results.benchmarks if name in scored),
+        varying=varying,
+        shared=shared,
+        draws=pool.draws,
+        gaps=pool.gaps,
+    )
 
 
 def _members(results: Results, jobs: Iterable[Job], *, references: bool) -> tuple[Member, ...]:
@@ -205,7 +236,7 @@ def _shared(groups: Sequence[Sequence[Job]], varying: Sequence[str]) -> list[dic
     """
     names = [name for name in varying if _begins(name, SETTING)]
     about = [
-        {**{name: group[0].settings.get(name, "–") for name in names}, **_asked(group[0].record)}
+        {**{name: _values(group, name) for name in names}, **_asked(group[0].record)}
         for group in groups
     ]
     keys = list(dict.fromkeys(key for each in about for key in each))
@@ -217,6 +248,11 @@ def _shared(groups: Sequence[Sequence[Job]], varying: Sequence[str]) -> list[dic
         each if told.count(each) == 1 else {**each, NUMBER: str(number)}
         for number, each in enumerate(told, 1)
     ]
+
+
+def _values(jobs: Iterable[Job], name: str) -> str:
+    """One, but for a seed that is averaged over: `0/1/2`."""
+    return "/".join(dict.fromkeys(job.settings.get(name, "–") for job in jobs))
 
 
 def _asked(record: RunRecord) -> dict[str, str]:
@@ -231,37 +267,27 @@ def _asked(record: RunRecord) -> dict[str, str]:
 
 
 def _merges(jobs: Sequence[Job], varying: Sequence[str]) -> Iterator[Merge]:
+    """Runs with AIM go with the plain merge of the same seeds, as far as that depends on any."""
     fixed = [name for name in varying if not _begins(name, AIM_SETTINGS)]
-    for group in _grouped(jobs, fixed):
-        plain = [job for job in group if job.record.omega is None]
-        relaxed = _grouped([job for job in group if job.record.omega is not None], varying)
-        yield Merge(
-            plain=Repeats(tuple(plain)) if plain else None,
-            relaxed=tuple(
-                sorted(
-                    (Repeats(tuple(runs)) for runs in relaxed),
-                    key=lambda each: each.first.record.omega or 0.0,
-                )
-            ),
-        )
+    for alike in grouped(jobs, [name for name in fixed if name not in SEEDS]):
+        used = [settings_used(job) for job in alike if job.record.omega is None]
+        drawn = [name for name in fixed if name in SEEDS and any(name in each for each in used)]
+        for group in grouped(alike, drawn):
+            yield _merge(group, varying)
 
 
-def _grouped(jobs: Iterable[Job], names: Sequence[str]) -> list[list[Job]]:
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(_key(job, names), []).append(job)
-    return list(groups.values())
-
-
-def _key(job: Job, names: Sequence[str]) -> str:
-    """Equal for runs with the same values of `names`, seeds apart, scored in the same way.
-
-    A population without a seed of its own is another one where its scores are others.
-    """
-    values = {name: job.settings.get(name) for name in names if name not in SEEDS}
-    drawn = job.settings.get("population.seed", "null") != "null"
-    protocol = (benchmarks(job.record), asked(job.record))
-    return canonical_json([values, protocol, None if drawn else job.population])
+def _merge(jobs: Sequence[Job], varying: Sequence[str]) -> Merge:
+    plain = [job for job in jobs if job.record.omega is None]
+    relaxed = grouped([job for job in jobs if job.record.omega is not None], varying)
+    return Merge(
+        plain=Repeats(tuple(plain)) if plain else None,
+        relaxed=tuple(
+            sorted(
+                (Repeats(tuple(runs)) for runs in relaxed),
+                key=lambda each: each.first.record.omega or 0.0,
+            )
+        ),
+    )
 
 
 def _begins(name: str, beginnings: Iterable[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from aim_exp.records import INTERRUPTED, RunRecord
@@ -13,7 +14,7 @@ from aim_exp.report.studies import NUMBER, Study, studies
 
 GAIN_MEANS = "hypervolume gain over base and the merged experts"
 PLAIN_LINE = "Dashed: the plain merge (omega null, which omega 1 equals)."
-DOTS = "Faint dots: one seed each, around their mean."
+DOTS = "Faint dots: one model each, around their mean."
 GAIN_DIGITS = 3
 """One more than in the paper's tables."""
 SHOWN = 5
@@ -32,12 +33,16 @@ def run_facts(record: RunRecord) -> dict[str, str]:
 
 
 def counts(results: Results) -> str:
-    """`7 jobs, 5 scored, 1 failed, 1 interrupted`, and on how few items if that was limited."""
-    number = len(results.jobs)
-    parts = [f"{number} job" + "s" * (number != 1), f"{len(results.scored)} scored"]
-    interrupted = sum(job.record.error == INTERRUPTED for job in results.failed)
-    for count, what in ((len(results.failed) - interrupted, "failed"), (interrupted, INTERRUPTED)):
-        parts += [f"{count} {what}"] * bool(count)
+    """`7 jobs, 5 scored, 1 failed, 1 interrupted`, and on how few items if that was limited.
+
+    Of a sweep that ended before its last job: `interrupted, 3 of 6 jobs, 3 scored`.
+    """
+    number, planned = len(results.jobs), results.planned or 0
+    cut_off = number < planned
+    jobs = f"{number} of {planned} jobs" if cut_off else f"{number} job" + "s" * (number != 1)
+    parts = [*[INTERRUPTED] * cut_off, jobs, f"{len(results.scored)} scored"]
+    ends = Counter(job.ended for job in results.failed)
+    parts += [f"{ends[what]} {what}" for what in ("failed", INTERRUPTED) if ends[what]]
     limit = _limit([job.record for job in results.scored])
     return ", ".join(parts + [f"on {limit}"] * bool(limit))
 
@@ -48,7 +53,7 @@ def _limit(records: Sequence[RunRecord]) -> str:
     limits = dict.fromkeys(protocol.get("limit") or 0 for protocol in asked)
     if not limits or 0 in limits:
         return ""
-    shares = [f"{limit:g} items" if limit >= 1 else f"{limit:.1%} of the items" for limit in limits]
+    shares = [f"{limit:g} items" if limit >= 1 else f"{100 * limit:g} %" for limit in limits]
     return f"the first {' or '.join(shares)} of each task"
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from aim_exp.report.repeats import AVERAGE, GAIN, Drawn, Member, Repeats, Spread
 from aim_exp.report.results import Results
+from aim_exp.report.seeds import counted_words
 from aim_exp.report.settings import as_words
 from aim_exp.report.studies import Merge, Study, studies
 from aim_exp.report.summary import printed
@@ -49,6 +50,8 @@ class ScoreTable:
     omegas: tuple[float, ...]
     shared: Mapping[str, str]
     """Which population and benchmarks these are, where there are several."""
+    draws: Mapping[str, int]
+    """The seeds that rows are means over, with the number of their values."""
 
     @property
     def entries(self) -> list[Entry]:
@@ -75,10 +78,9 @@ class ScoreTable:
         """What the table shows, in sentences."""
         about = f" ({as_words(self.shared)})" if self.shared else ""
         omega = f" with omega = {self.omegas[0]:g}" if len(self.omegas) == 1 else ""
-        seeds = (
-            " Mean ± standard deviation over n seeds; n = 1 is one model, which has no deviation "
-            "(a method without randomness gives the same one for every seed)."
-        )
+        differ = len({entry.n for entry in self.entries}) > 1
+        once = "; a model counts once for all values of a seed that it does not depend on" * differ
+        seeds = f" Mean ± standard deviation over {counted_words(self.draws)}{once}."
         kinds = {entry.kind for entry in self.entries}
         ways = [word for kind, word in WAYS.items() if kind in kinds]
         changed = any(entry.changes for entry in self.entries)
@@ -114,6 +116,7 @@ def _table(study: Study) -> ScoreTable:
         blocks=tuple(tuple(block) for block in (first, *merged, last) if block),
         omegas=tuple(study.omegas),
         shared=study.shared,
+        draws=study.draws,
     )
 
 
@@ -146,7 +149,7 @@ def _merge(study: Study, merge: Merge, columns: Sequence[str]) -> Iterator[Entry
 def _entry(
     study: Study, repeats: Repeats, columns: Sequence[str], before: Mapping[str, Spread]
 ) -> Entry:
-    record, settings = repeats.first.record, repeats.first.settings
+    record, settings = repeats.first.record, study.settings(repeats.first)
     spreads = _spreads(repeats, columns)
     relaxed = record.omega is not None
     changes = {

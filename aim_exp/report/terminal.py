@@ -96,7 +96,8 @@ def print_sweep(
     for doubt in doubts(results):
         print_warning(console, doubt)
     for job in results.failed:
-        _print_error(console, f"failed: {job.folder} ({results.label(job)})", job.record.error)
+        what = f"{job.ended}: {job.folder} ({results.label(job)})"
+        _print_error(console, what, job.record.error if job.ended == "failed" else None)
 
 
 def _print_title(console: Console, title: str) -> None:
@@ -221,8 +222,8 @@ def _cell(board: Board, line: Line, column: str, *, errors: bool) -> Text:
     """A score, bold if it is the best of its column; its error dim and aligned."""
     score = line.score(column)
     if score is None:
-        failed = line.failed and column == AVERAGE
-        return Text("failed", style="red") if failed else Text(NOTHING, style="dim")
+        ended = line.ended if column == AVERAGE else ""
+        return Text(ended, style="red") if ended else Text(NOTHING, style="dim")
     text = Text(printed(column, score.value), style="bold" if board.is_best(line, column) else "")
     if errors and (room := _largest_margin(board, column)):
         margin = margin_text(column, board.margin(line, column))

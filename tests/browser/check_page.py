@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,12 @@ def titles(browser: Browser, figure: str) -> list[str]:
     )
 
 
+def legend(browser: Browser, figure: str) -> list[str]:
+    """What it names now."""
+    entries = find_all(browser, f"#{figure} .legend li")
+    return [entry.text for entry in entries if entry.is_displayed()]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", PAGES)
@@ -215,7 +222,7 @@ def test_controls_can_be_left_out(browser, pages):
     find(browser, "[data-filter=scaling] input[value=identity]").send_keys(Keys.SPACE)
     assert sorted(column(browser, 3)) == ["identity", "–"], "the plain merge stays"
     assert len(traces(browser, "profiles")) == 4 + 2
-    assert (before, len(traces(browser, "omega"))) == (3 * 3, 3)
+    assert (before, len(traces(browser, "omega"))) == (3 + 2, 3), "one plain merge, drawn once"
     assert browser.get_log("browser") == []
 
 
@@ -270,9 +277,42 @@ def test_protocols_are_chosen_one_at_a_time(browser, pages):
         few = traces(browser, figure)
         Select(find(browser, f"#{figure} [name=study]")).select_by_visible_text("[2] limit=null")
         assert len(traces(browser, figure)) > len(few)
-    legend = find_all(browser, "#omega .legend [data-study]")
-    assert [entry.is_displayed() for entry in legend] == [False, True, True, True]
+        names = {"dare_ties", "ties", "task_arithmetic", "plain merge"}
+        assert names <= set(legend(browser, figure))
+        Select(find(browser, f"#{figure} [name=study]")).select_by_visible_text("[1] limit=20")
+        assert set(legend(browser, figure)) - {"base, experts", "front"} == {"ties"}
     assert browser.get_log("browser") == []
+
+
+def test_curves_at_one_omega_stand_side_by_side(browser, pages):
+    show(browser, pages["controls"])
+    curves = [trace for trace in traces(browser, "omega") if trace["mode"] == "lines+markers"]
+    places = [place for trace in curves for place in trace["x"]]
+    assert len(set(places)) == 3
+    ticks = find_all(browser, "#plot-omega .xtick text")
+    assert [tick.text for tick in ticks] == ["0.4", "null"]
+    apart = browser.execute_script(
+        "return [...document.querySelectorAll('#plot-omega .scatterlayer .point')]"
+        ".map(point => point.getBoundingClientRect().x)"
+    )
+    left = sorted(apart)[:3]
+    assert min(b - a for a, b in pairwise(left)) > 10, "as far as a marker is wide"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_scrolls_up_and_down_but_the_page(width, browser, pages):
+    """Neither a long table nor a long legend; at a desk, no table of a few columns to the side."""
+    for name in ("200 jobs", "controls", "protocols"):
+        show(browser, pages[name], width)
+        cut = browser.execute_script(
+            "return [...document.querySelectorAll('.scroll, .legend')].filter("
+            "box => box.scrollHeight > box.clientHeight + 1).length"
+        )
+        assert cut == 0, name
+        if width > 1000:
+            wide = "const box = document.querySelector('#leaderboard .scroll');"
+            wide += "return box.scrollWidth - box.clientWidth"
+            assert browser.execute_script(wide) <= 0, name
 
 
 def test_seeds_are_one_point_with_a_dot_for_each(browser, pages):

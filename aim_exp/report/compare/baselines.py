@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aim_exp.errors import AimError
+from aim_exp.errors import AimError, did_you_mean
 from aim_exp.records import RunRecord
 from aim_exp.report.models import Model, merged_model, population_models, reference_models
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings, as_words, label, short_name
-from aim_exp.report.summary import job_names
+from aim_exp.report.studies import SEEDS
+from aim_exp.report.summary import SHOWN
 
 
 @dataclass(frozen=True)
@@ -170,20 +171,24 @@ def find_pairs(results: Results, against: Against = PLAIN) -> Pairs:
 def parse_against(results: Results, texts: Sequence[str]) -> Against:
     """`omega=null`, `scaling=uniform`: a twin with these settings; or one name: that model.
 
-    Nothing: the plain merge. AimError if it is not here.
+    A run has three names: its number, its folder, its label (`ties omega=0.2`). Nothing: the plain
+    merge. AimError if it is not here, or if several runs have the label.
     """
     models = {text: _named(results, text) for text in texts}
-    names = [text for text, model in models.items() if model or "=" not in text]
+    names = [text for text, model in models.items() if model or not _is_setting(text)]
     if not names:
         return Twin(_parse_settings(results, texts)) if texts else PLAIN
     if len(texts) > 1:
         raise AimError(f"--against {names[0]}: the name of a model goes with no other --against")
     model = models[names[0]]
     if model is None:
-        members = "".join(f"{name}, " for name in _members(results))
+        members = _members(results)
+        labels = [results.label(job) for job in results.scored]
+        hint = did_you_mean(names[0], [*members, *labels])
         raise AimError(
-            f"--against {names[0]}: no such model; there are {members}the runs "
-            f"{job_names(results.scored)}, and twins by SETTING=VALUE, as in omega=null"
+            f"--against {names[0]}: no such model{hint}; there are "
+            f"{''.join(f'{name}, ' for name in members)}the runs {_runs(results)}, by number or "
+            f"label ({', '.join(labels[:2])}), and twins by SETTING=VALUE, as in omega=null"
         )
     return model
 
@@ -197,10 +202,17 @@ def parse_names(results: Results, option: str, names: Iterable[str]) -> tuple[st
         if name not in full:
             varying = ", ".join(map(short_name, results.varying))
             raise AimError(
-                f"{option} {name}: the runs have no such setting; those that vary are: {varying}"
+                f"{option} {name}: the runs have no such setting{did_you_mean(name, full)}; those "
+                f"that vary are: {varying}"
             )
         found.append(full[name])
     return tuple(found)
+
+
+def _is_setting(text: str) -> bool:
+    """`omega=null` is one, `ties omega=0.2` a label."""
+    name, equals, _ = text.partition("=")
+    return bool(equals) and " " not in name
 
 
 def _parse_settings(results: Results, texts: Sequence[str]) -> dict[str, str]:
@@ -222,9 +234,24 @@ def _named(results: Results, name: str) -> Named | None:
     members = _members(results)
     if name in members:
         return Named(name, tuple(members[name]))
-    runs = (job for job in results.scored if name in (job.name, job.folder))
-    job = next(runs, None)
-    return job and Named(f"{job.name} ({results.label(job)})", (_merge(job),))
+    no_seeds = [setting for setting in results.varying if setting not in SEEDS]
+    kinds = (
+        lambda job: (job.name, job.folder),
+        lambda job: (results.label(job),),
+        lambda job: (label(job.settings, no_seeds),),  # as in a table of means over seeds
+    )
+    found = ([job for job in results.scored if name in kind(job)] for kind in kinds)
+    runs = next(filter(None, found), [])
+    if len(runs) > 1:
+        numbers = ", ".join(job.name for job in runs)
+        raise AimError(f"--against {name}: {len(runs)} runs have this label; name one: {numbers}")
+    return Named(f"{runs[0].name} ({results.label(runs[0])})", (_merge(runs[0]),)) if runs else None
+
+
+def _runs(results: Results) -> str:
+    """`0 to 11`; of few, each."""
+    names = [job.name for job in results.scored]
+    return ", ".join(names) if len(names) <= SHOWN else f"{names[0]} to {names[-1]}"
 
 
 def _members(results: Results) -> dict[str, list[Baseline]]:

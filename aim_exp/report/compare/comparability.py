@@ -8,6 +8,7 @@ from aim_exp.keys import canonical_json
 from aim_exp.report.models import Model, asked, benchmarks, merged_model, population_models
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import as_text
+from aim_exp.report.studies import studies
 
 LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
 """Whose version can change a score."""
@@ -29,6 +30,7 @@ def doubts(results: Results) -> list[str]:
         *_models(jobs),
         *_member_scores(results),
         *_same_scores(results),
+        *_gaps(results),
     ]
 
 
@@ -128,6 +130,17 @@ def _same_scores(results: Results) -> Iterator[str]:
             "items, not the models that were meant, or a setting that does not matter to the "
             "method (weights that it normalises)"
         )
+
+
+def _gaps(results: Results) -> Iterator[str]:
+    """Seeds that nothing is averaged over, since some runs are missing; where that is so."""
+    found = studies(results)
+    numbers: dict[str, list[str]] = {}
+    for study in found:
+        for gap in study.gaps:
+            numbers.setdefault(gap, []).append(f"[{study.number}]")
+    for gap, within in numbers.items():
+        yield gap if len(within) == len(found) else f"{gap} (in {', '.join(within)})"
 
 
 def _first(texts: Sequence[str], between: str) -> str:

@@ -209,10 +209,11 @@ class Comparison:
         return [row.job for row in tested if first.setdefault(row.evidence, row) is not row]
 
     def summary(self) -> str:
-        """`average above in 1, not told from noise in 2 (of 3)`."""
-        counts = Counter(row.average.verdict for row in self.rows)
+        """`average above in 1, not told from noise in 2, of 3`; repeated comparisons count once."""
+        repeated = self._repeated
+        counts = Counter(row.average.verdict for row in self.rows if row.job not in repeated)
         parts = [f"{verdict} in {counts[verdict]}" for verdict in Verdict if counts[verdict]]
-        return f"average {', '.join(parts)}, of {len(self.rows)}"
+        return f"average {', '.join(parts)}, of {counts.total()}"
 
 
 def compare_runs(

@@ -13,6 +13,7 @@ from statistics import fmean
 
 from aim_exp.errors import AimError
 from aim_exp.report.compare.items import MERGED, Items, read_items, sources
+from aim_exp.report.repeats import draws
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings
 from aim_exp.report.studies import studies, study_marks
@@ -47,7 +48,7 @@ def choices(results: Results) -> list[Choice]:
     """A choice for each group of several candidates whose per-item results are at hand."""
     groups: dict[tuple[int, tuple[str, ...]], list[Job]] = {}
     for study in studies(results):
-        for job in filter(_items_at_hand, study.scored):
+        for job in filter(_items_at_hand, draws(study.scored)):
             groups.setdefault((study.number, _group(results, job.settings)), []).append(job)
     marks = study_marks(results)
     return [_choose(jobs, marks) for jobs in groups.values() if len(jobs) > 1]

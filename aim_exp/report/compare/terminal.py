@@ -39,7 +39,9 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(table)
     console.print()
     console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
-    for line in _warnings(comparison):
+    for line in _best_is_noise(comparison):
+        console.print(Text(f"note: {line}"), soft_wrap=True)
+    for line in comparison.omissions():
         print_warning(console, line)
 
 
@@ -124,13 +126,12 @@ def _cell(difference: Difference | None) -> Text:
     return Text(f"{text} ")
 
 
-def _warnings(comparison: Comparison) -> Iterable[str]:
-    """The best of each group, which one would quote, if it does not hold; then what is missing."""
+def _best_is_noise(comparison: Comparison) -> Iterable[str]:
+    """The best of each group, which one would quote, if it does not hold."""
     for group in comparison.groups:
         best = max(group.rows, key=lambda row: row.average.value)
         if best.average.value > ROUNDING and best.average.verdict == Verdict.NOISE:
             yield comparison.sentence(best)
-    yield from comparison.omissions()
 
 
 def _empty_table(

@@ -66,10 +66,11 @@ def render(results: Results, comparison: Comparison | None, axes: Axes | None = 
     )
     environment.filters["code"] = _code
     figures = figure_data(results, axes)
+    sections = runs(results)
     return environment.get_template("report.html").render(
         title=title(results),
         about=[counts(results), *when(results)],
-        above=[above(comparison)] if comparison else [],
+        above=[above(results, comparison)] if comparison else [],
         filters=filters(results),
         marks=method_marks(results),
         controls=control_mark(results),
@@ -82,10 +83,10 @@ def render(results: Results, comparison: Comparison | None, axes: Axes | None = 
         figures=figures,
         data=figures and asdict(figures),
         dots=f" {DOTS}" if seeds_repeat(results) else "",
-        failed=[(job.name, results.label(job), job.record.error) for job in results.failed],
+        failed=[run for run in sections if run.ended],
         notes=[*notes(results), *choice_sentences(results)],
         shared=shared_settings(results),
-        runs=runs(results),
+        runs=sections,
         origin=origin(results),
         names=results.sweeps,
         plain=results.has_plain,

@@ -11,7 +11,7 @@ from typing import Any
 from aim_exp.aim import SCALINGS
 from aim_exp.report.html.tables import anchor, filtered
 from aim_exp.report.models import Model, Role
-from aim_exp.report.plots import Axes, front, pair_fronts, series
+from aim_exp.report.plots import Axes, front, omega_axis, pair_fronts, study_series
 from aim_exp.report.repeats import AVERAGE, GAIN, Drawn, Member, Repeats
 from aim_exp.report.results import Job, Results
 from aim_exp.report.studies import Study, studies
@@ -43,9 +43,6 @@ DASHES = ("solid", "dashdot", "dot", "longdashdot")
 """For several curves of one method, which share its colour."""
 MARGIN = 0.08
 """Free space around the points, as a part of their range."""
-SHIFT = 0.008
-"""Between neighbouring curves, in omega, and at most `SPREAD` over all."""
-SPREAD = 0.04
 
 
 @dataclass(frozen=True)
@@ -95,10 +92,19 @@ class DrawnCurve:
     filtered: Mapping[str, str]
     """What its runs have in common of what they are filtered by."""
     runs: tuple[int, ...]
-    omegas: tuple[float, ...]
-    """Moved a little, or error bars would hide one another."""
+    places: tuple[float, ...]
+    """Along the axis; moved a little, or error bars would hide one another."""
     null: int | None
-    null_omega: float
+    null_place: float
+
+
+@dataclass(frozen=True)
+class DrawnAxis:
+    """What an axis shows, and the texts along it."""
+
+    limits: tuple[float, float]
+    ticks: tuple[float, ...]
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,8 @@ class FigureData:
     axes: tuple[int, int] | None
     """The benchmarks of the front that is shown first; None where there are less than two."""
     curves: tuple[DrawnCurve, ...]
+    omega_axes: tuple[DrawnAxis, ...]
+    """Per study."""
 
 
 QUANTITIES = (AVERAGE, GAIN)
@@ -151,7 +159,8 @@ def figure_data(results: Results, axes: Axes | None = None) -> FigureData | None
             for number in range(len(found))
         ),
         axes=None if plane is None else (names.index(plane.axes[0]), names.index(plane.axes[1])),
-        curves=tuple(_curves(results, drawn)),
+        curves=tuple(curve for study in found for curve in _curves(results, study, drawn)),
+        omega_axes=tuple(map(_omega_axis, found)),
     )
 
 
@@ -266,26 +275,30 @@ def _fronts(
     }
 
 
-def _curves(results: Results, drawn: Sequence[Place]) -> Iterator[DrawnCurve]:
-    found = series(results)
+def _omega_axis(study: Study) -> DrawnAxis:
+    axis = omega_axis(study_series(study))
+    return DrawnAxis(axis.limits, tuple(axis.ticks), tuple(axis.ticks.values()))
+
+
+def _curves(results: Results, study: Study, drawn: Sequence[Place]) -> Iterator[DrawnCurve]:
+    found = study_series(study)
+    axis = omega_axis(found)
     position = {each.run: i for i, each in enumerate(drawn) if each.run}
 
     def place(repeats: Repeats) -> int:
         return position[anchor(results, repeats.first)]
 
-    step = min(SHIFT, SPREAD / len(found)) if found else 0.0
     for number, curve in enumerate(found):
-        same = [(other.method, other.study) for other in found[:number]]
-        before = same.count((curve.method, curve.study))
-        shift = step * (number - (len(found) - 1) / 2)
+        before = [other.method for other in found[:number]].count(curve.method)
+        shift = axis.shift(number, len(found))
         job = curve.first.first
         shown = {n: value for n, value in filtered(results, job).items() if n != "omega"}
         yield DrawnCurve(
-            study=curve.study - 1,
+            study=study.number - 1,
             mark=replace(job_mark(job), name=curve.name, dash=DASHES[before % len(DASHES)]),
             filtered=shown,
             runs=tuple(map(place, curve.runs)),
-            omegas=tuple((run.first.record.omega or 0.0) + shift for run in curve.runs),
+            places=tuple(axis.places[run.first.record.omega or 0.0] + shift for run in curve.runs),
             null=None if curve.null is None else place(curve.null),
-            null_omega=1 + shift,
+            null_place=axis.null + shift,
         )

@@ -6,14 +6,16 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Literal
 
 from aim_exp.report.board import NOTHING, Board, Line, member_board, study_board
 from aim_exp.report.compare.comparison import Comparison, Verdict
 from aim_exp.report.repeats import AVERAGE, GAIN, Repeats
 from aim_exp.report.results import Job, Results
+from aim_exp.report.seeds import SEEDS, count_words
 from aim_exp.report.settings import short_name
-from aim_exp.report.studies import SEEDS, Study, studies
+from aim_exp.report.studies import Study, studies
 from aim_exp.report.summary import margin_text, printed
 
 ALWAYS = ("method", "omega")
@@ -105,6 +107,8 @@ class RunSection:
     command: str
     settings: Mapping[str, str]
     warnings: tuple[str, ...]
+    ended: str
+    """How, where that was early; else empty."""
     error: str
     filtered: Mapping[str, str]
 
@@ -128,22 +132,26 @@ def _headline(study: Study) -> Iterator[Fact]:
             margin = best.deviation if study.repeated else best.stderr
             error = margin_text(quantity, margin) if quantity == AVERAGE else ""
             value = f"{printed(quantity, best.mean)} {error}".rstrip()
-            counted = f", mean of {best.n} seeds" if best.n > 1 else ""
+            counted = f", mean of {count_words(best.n, study.draws)}" if best.n > 1 else ""
             yield Fact(name, value, study.label(repeats.first) + counted)
     on_front = sum(map(study.on_front, study.repeats))
     yield Fact("on the front", f"{on_front} of {len(study.repeats)}", "of all benchmarks")
 
 
-def above(comparison: Comparison) -> Fact:
-    """How many runs are better than their twins."""
-    averages = [row.average for row in comparison.rows]
-    above = sum(average.value > 0 for average in averages)
-    held = sum(average.verdict == Verdict.ABOVE for average in averages)
-    tested = any(average.test for average in averages)
+def above(results: Results, comparison: Comparison) -> Fact:
+    """How many merges are better than what they are compared with, by the mean of their draws."""
+    rows = {row.job.directory: row.average for row in comparison.rows}
+    every = [each for study in studies(results) for each in study.repeats]
+    merges = [[rows[job.directory] for job in each.jobs if job.directory in rows] for each in every]
+    compared = [averages for averages in merges if averages]
+    above = [averages for averages in compared if fmean(each.value for each in averages) > 0]
+    held = sum(all(each.verdict == Verdict.ABOVE for each in averages) for averages in above)
+    tested = any(each.test for averages in compared for each in averages)
+    drawn = " in every draw" if any(len(averages) > 1 for averages in compared) else ""
     return Fact(
         f"above {comparison.title}",
-        f"{above} of {len(averages)}",
-        f"by average; {held} of them beyond noise" if tested else "by average; not tested",
+        f"{len(above)} of {len(compared)}",
+        f"by average; {held} of them beyond noise{drawn}" if tested else "by average; not tested",
     )
 
 
@@ -236,7 +244,8 @@ def runs(results: Results) -> list[RunSection]:
             command=job.record.command,
             settings=_told(job),
             warnings=tuple(dict.fromkeys(job.record.warnings)),
-            error=(job.record.error or "no reason was recorded") if job.failed else "",
+            ended=job.ended,
+            error=job.record.error or "no reason was recorded" if job.failed else "",
             filtered=filtered(results, job),
         )
         for job in results.jobs

@@ -202,6 +202,15 @@ function dots(xs, ys, ink) {
     marker: {size: 4, color: ink, opacity: 0.45}}];
 }
 
+/* What a figure does not show stands not in its legend. */
+function nameKinds(figure, models) {
+  const merged = models.filter(model => model.role === "merged");
+  const kinds = new Set(merged.map(model => `method ${model.mark.name}`));
+  if (merged.some(model => model.plain)) kinds.add("plain");
+  if (merged.some(model => model.mark.hollow)) kinds.add("control");
+  for (const entry of all(`${figure} .legend [data-kind]`)) entry.hidden = !kinds.has(entry.dataset.kind);
+}
+
 function drawFront() {
   const plot = one("#plot-front");
   if (!plot) return;
@@ -214,6 +223,7 @@ function drawFront() {
   const inside = model => model.study === study && known(model);
   const front = frontOf(study, first, second);
   const models = data.models.filter(model => inside(model) && shown(model));
+  nameKinds("#front", models);
   const members = models.filter(model => model.role !== "merged");
   const merged = models.filter(model => model.role === "merged");
   const ranges = [data.ranges[first], data.ranges[second]];
@@ -280,45 +290,52 @@ function drawOmega() {
   const look = theme();
   const form = one("#omega form");
   const [study, quantity] = [studyOf(form), Number(form.quantity.value)];
-  for (const entry of all("#omega .legend [data-study]")) entry.hidden = Number(entry.dataset.study) !== study;
+  const curves = data.curves.filter(curve => curve.study === study && passes(curve.filtered));
+  for (const entry of all("#omega .legend [data-curve]")) {
+    entry.hidden = !curves.includes(data.curves[entry.dataset.curve]);
+  }
+  const positions = curves.flatMap(curve => [...curve.runs, curve.null]).filter(present);
+  nameKinds("#omega", positions.map(position => data.models[position]));
   const known = position => present(data.models[position].values[quantity]);
-  const traces = data.curves.filter(curve => curve.study === study && passes(curve.filtered)).flatMap(curve => {
+  const {limits, ticks, texts} = data.omega_axes[study];
+  const nulls = new Set();  // curves of one method share theirs
+  const traces = curves.flatMap(curve => {
     const ink = colour(curve.mark, look);
-    const drawn = (position, omega) => {
+    const drawn = (position, place) => {
       const values = data.models[position].draws[quantity] ?? [];
-      return dots(values.map(() => omega), values, ink);
+      return dots(values.map(() => place), values, ink);
     };
-    const series = (positions, omegas, more) => {
+    const series = (positions, places, more) => {
       const models = positions.map(position => data.models[position]);
       return {
-        type: "scatter", x: omegas, y: models.map(model => model.values[quantity]),
+        type: "scatter", x: places, y: models.map(model => model.values[quantity]),
         hoverinfo: "text", hovertext: models.map(model => told(model, [quantity])),
         customdata: models.map(model => model.run),
         error_y: {type: "data", array: models.map(model => model.errors[quantity] ?? 0), color: ink, thickness: 1, width: 3},
         ...more,
       };
     };
-    const kept = curve.runs.map((position, i) => [position, curve.omegas[i]]).filter(([position]) => known(position));
+    const kept = curve.runs.map((position, i) => [position, curve.places[i]]).filter(([position]) => known(position));
     const runs = series(kept.map(pair => pair[0]), kept.map(pair => pair[1]), {
       mode: "lines+markers", line: {color: ink, dash: curve.mark.dash, width: 1.8},
       marker: {symbol: curve.mark.symbol, size: 9, color: ink, line: {width: curve.mark.hollow ? 1.8 : 0}},
     });
     const each = kept.flatMap(pair => drawn(...pair));
-    if (!present(curve.null) || !known(curve.null)) return [runs, ...each];
+    if (!present(curve.null) || !known(curve.null) || nulls.has(curve.null)) return [runs, ...each];
+    nulls.add(curve.null);
     const value = data.models[curve.null].values[quantity];
     return [
-      {type: "scatter", mode: "lines", x: [-0.03, 1.06], y: [value, value], hoverinfo: "skip", opacity: 0.8,
+      {type: "scatter", mode: "lines", x: limits, y: [value, value], hoverinfo: "skip", opacity: 0.8,
         line: {color: ink, dash: "dash", width: 1.1}},
-      runs, ...each, ...drawn(curve.null, curve.null_omega),
-      series([curve.null], [curve.null_omega], {
+      runs, ...each, ...drawn(curve.null, curve.null_place),
+      series([curve.null], [curve.null_place], {
         mode: "markers", marker: {symbol: data.models[curve.null].mark.symbol, size: 9, color: look.paper, line: {color: ink, width: 1.8}},
       }),
     ];
   });
   const unit = quantity === 1 ? "" : " (%)";
   Plotly.react(plot, traces, layout(look, {
-    xaxis: axis(look, "omega", {range: [-0.03, 1.06], tickvals: [0, 0.2, 0.4, 0.6, 0.8, 1],
-      ticktext: ["0", "0.2", "0.4", "0.6", "0.8", data.curves.some(curve => present(curve.null)) ? "null" : "1"]}),
+    xaxis: axis(look, "omega", {range: limits, tickvals: ticks, ticktext: texts}),
     yaxis: axis(look, data.quantities[quantity] + unit),
   }), CONFIG);
 }
@@ -330,8 +347,8 @@ function drawProfiles() {
   const form = one("#profiles form");
   const relative = form.scale.value === "range";
   const study = studyOf(form);
-  const models = data.models.filter(model =>
-    model.study === study && shown(model));
+  const models = data.models.filter(model => model.study === study && shown(model));
+  nameKinds("#profiles", models);
   const merged = models.filter(model => model.role === "merged").length;
   const place = (value, i) => {
     const [low, high] = data.ranges[i];
