@@ -18,9 +18,10 @@ from test_tables import drawn
 from aim_exp import aim
 from aim_exp.records import RunRecord, read_record
 from aim_exp.report import draw_run, rebuild
-from aim_exp.report.canvas import save, settle
 from aim_exp.report.figures import CAPTIONS, captions, draw
-from aim_exp.report.labels import place_labels
+from aim_exp.report.figures.canvas import save, settle
+from aim_exp.report.figures.labels import place_labels
+from aim_exp.report.figures.style import SHAPES, setting_marks
 from aim_exp.report.models import gain_estimate
 from aim_exp.report.plots import series
 from aim_exp.report.relaxation import (
@@ -33,7 +34,6 @@ from aim_exp.report.relaxation import (
 )
 from aim_exp.report.repeats import AVERAGE
 from aim_exp.report.results import collect
-from aim_exp.report.style import SHAPES, setting_marks
 from aim_exp.saliency import Saliency
 
 

@@ -25,12 +25,12 @@ from aim_exp.errors import AimError
 from aim_exp.records import RunRecord
 from aim_exp.report import refresh
 from aim_exp.report.compare.comparison import compare_runs
+from aim_exp.report.figures.style import METHODS, OTHER_MARKERS
 from aim_exp.report.html import render
 from aim_exp.report.html.figures import SHAPES
 from aim_exp.report.models import Estimate, Model
 from aim_exp.report.plots import pair_fronts
 from aim_exp.report.results import collect
-from aim_exp.report.style import METHODS, OTHER_MARKERS
 
 EVIL = """</script><script>alert("1")</script><img src=x onerror='alert(2)'>&amp;<b>"""
 

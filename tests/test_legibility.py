@@ -11,15 +11,15 @@ from matplotlib.text import Text
 from PIL import Image
 from records import relaxed_sweep
 
-from aim_exp.report.canvas import save
 from aim_exp.report.figures import draw
+from aim_exp.report.figures.canvas import save
+from aim_exp.report.figures.relaxation import draw_kept, draw_saliency
+from aim_exp.report.figures.style import INPUTS, METHODS, WIDTH
 from aim_exp.report.relaxation import (
     profiles,
     spread,
 )
-from aim_exp.report.relaxation_figures import draw_kept, draw_saliency
 from aim_exp.report.results import collect
-from aim_exp.report.style import INPUTS, METHODS, WIDTH
 
 COLUMN = 3.3
 """Inches."""

@@ -29,10 +29,10 @@ from aim_exp.errors import AimError
 from aim_exp.report import draw_run, due, rebuild, refresh, show_sweep
 from aim_exp.report.__main__ import main
 from aim_exp.report.figures import captions as figure_captions
+from aim_exp.report.figures.style import METHODS, method_style
 from aim_exp.report.notes import notes
 from aim_exp.report.plots import front, series
 from aim_exp.report.results import collect
-from aim_exp.report.style import METHODS, method_style
 
 
 def test_csv_has_the_raw_numbers(sweep):

@@ -17,8 +17,8 @@ from aim_exp.report.plots import series
 from aim_exp.report.repeats import AVERAGE
 from aim_exp.report.results import Results, collect
 from aim_exp.report.studies import Study, studies
-from aim_exp.report.table_formats import as_markdown
 from aim_exp.report.tables import score_tables
+from aim_exp.report.tables.formats import as_markdown
 
 GAINS = {0: 0.0, 1: -0.2, 2: -0.2}
 """What a population adds to the scores of all models: merges of the first score more."""

@@ -12,10 +12,10 @@ from aim_exp.records import RunRecord
 from aim_exp.report import rebuild
 from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import Results, collect
-from aim_exp.report.table_formats import as_markdown, write_score_tables
-from aim_exp.report.table_latex import PAGE, as_latex
-from aim_exp.report.table_layout import layout
 from aim_exp.report.tables import score_tables
+from aim_exp.report.tables.formats import as_markdown, write_score_tables
+from aim_exp.report.tables.latex import PAGE, as_latex
+from aim_exp.report.tables.layout import layout
 
 COLUMNS = (*BENCHMARKS, AVERAGE, GAIN)
 

@@ -1,7 +1,7 @@
 """Reports: records to tables, figures and a page. Nothing here runs an experiment.
 
-`models`, `settings`, `results`, `studies`, `board`, `plots`, `compare/` and `notes` compute what is
-shown; `terminal`, `page`, `html/`, `table_file` and `figures` only draw it.
+`models`, `settings`, `results`, `seeds`, `studies`, `board`, `plots`, `compare/`, `tables/` and `notes`
+compute what is shown; `terminal`, `page`, `html/`, `results_csv` and `figures/` only draw it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from aim_exp.report.html import write_html
 from aim_exp.report.page import write_page
 from aim_exp.report.plots import Axes
 from aim_exp.report.results import Results, collect, join
-from aim_exp.report.table_file import write_table
-from aim_exp.report.table_formats import write_score_tables
+from aim_exp.report.results_csv import write_table
+from aim_exp.report.tables.formats import write_score_tables
 from aim_exp.report.terminal import print_job, print_run, print_sweep
 
 __all__ = ["draw_run", "due", "rebuild", "refresh", "show_job", "show_run", "show_sweep"]

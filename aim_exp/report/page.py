@@ -29,7 +29,7 @@ from aim_exp.report.summary import (
     title,
     when,
 )
-from aim_exp.report.table_formats import score_files
+from aim_exp.report.tables.formats import score_files
 from aim_exp.statistics import LEVEL
 
 

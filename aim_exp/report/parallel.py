@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aim_exp.report.figures.style import INK, method_style
 from aim_exp.report.models import Model
 from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import short_name
-from aim_exp.report.style import INK, method_style
 
 PLAIN = 1.0
 """Where a plain merge stands on the axis of omega: omega 1 gives the same model."""

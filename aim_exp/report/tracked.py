@@ -20,7 +20,7 @@ from aim_exp.report.figures import CAPTIONS, FOLDER, FRONT
 from aim_exp.report.models import merge_metrics
 from aim_exp.report.parallel import parallel_coordinates
 from aim_exp.report.results import Results, collect, join
-from aim_exp.report.table_file import NAMED, job_rows
+from aim_exp.report.results_csv import NAMED, job_rows
 from aim_exp.tracking import Outcome, RunInfo, SavedModel, Table, Value
 
 TAGGED = ("population", "benchmarks")

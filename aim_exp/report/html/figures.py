@@ -9,13 +9,13 @@ from statistics import fmean
 from typing import Any
 
 from aim_exp.aim import SCALINGS
+from aim_exp.report.figures.style import method_style
 from aim_exp.report.html.tables import anchor, filtered
 from aim_exp.report.models import Model, Role
 from aim_exp.report.plots import Axes, front, omega_axis, pair_fronts, study_series
 from aim_exp.report.repeats import AVERAGE, GAIN, Drawn, Member, Repeats
 from aim_exp.report.results import Job, Results
 from aim_exp.report.studies import Study, studies
-from aim_exp.report.style import method_style
 from aim_exp.report.summary import study_name
 
 SHAPES = {

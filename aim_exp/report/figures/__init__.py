@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aim_exp.report.canvas import (
+from aim_exp.report.figures.canvas import (
     DRAWS,
     ERROR,
     PANELS,
@@ -19,14 +19,14 @@ from aim_exp.report.canvas import (
     panels,
     save,
 )
-from aim_exp.report.front_figure import draw_planes
+from aim_exp.report.figures.front import draw_planes
+from aim_exp.report.figures.relaxation import draw_kept, draw_saliency
+from aim_exp.report.figures.style import Mark
 from aim_exp.report.plots import Axes, OmegaAxis, Series, front, omega_axis, series
 from aim_exp.report.relaxation import profiles, saliency_spread
-from aim_exp.report.relaxation_figures import draw_kept, draw_saliency
 from aim_exp.report.repeats import AVERAGE, GAIN, Repeats, Spread
 from aim_exp.report.results import Results
 from aim_exp.report.studies import seeds_repeat
-from aim_exp.report.style import Mark
 from aim_exp.report.summary import DOTS, path_words, plain_words, study_name, study_words
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from aim_exp.report.methods_paragraph import escape_latex
-from aim_exp.report.table_layout import Cell, Layout, Row, layout
 from aim_exp.report.tables import ScoreTable
+from aim_exp.report.tables.layout import Cell, Layout, Row, layout
 
 PAGE = 44
 """Lines that fit a page of most styles, below a caption."""

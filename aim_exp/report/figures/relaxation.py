@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aim_exp.report.canvas import colours_and_marks, legend_below
+from aim_exp.report.figures.canvas import colours_and_marks, legend_below
+from aim_exp.report.figures.style import GREY, INK, INPUTS, LINE_STYLES, Mark
 from aim_exp.report.relaxation import ALL, Profile, SaliencySpread, kinds_shown
-from aim_exp.report.style import GREY, INK, INPUTS, LINE_STYLES, Mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot

@@ -11,9 +11,9 @@ from pathlib import Path
 from aim_exp.report.files import write_atomically
 from aim_exp.report.markdown import escape_markdown, markdown_table
 from aim_exp.report.results import Results
-from aim_exp.report.table_latex import as_latex
-from aim_exp.report.table_layout import Cell, Row, layout
 from aim_exp.report.tables import Entry, ScoreTable, score_tables
+from aim_exp.report.tables.latex import as_latex
+from aim_exp.report.tables.layout import Cell, Row, layout
 
 FOLDER = "tables"
 NAME = "scores"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aim_exp.report.canvas import (
+from aim_exp.report.figures.canvas import (
     DRAWS,
     ERROR,
     PANELS,
@@ -17,9 +17,9 @@ from aim_exp.report.canvas import (
     panels,
     settle,
 )
-from aim_exp.report.labels import place_labels
+from aim_exp.report.figures.labels import place_labels
+from aim_exp.report.figures.style import INK, method_style
 from aim_exp.report.plots import Front, Plane, Point
-from aim_exp.report.style import INK, method_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aim_exp.report.figures.style import GREY, HEIGHT, RC, WIDTH, Mark, method_style, setting_marks
 from aim_exp.report.files import write_atomically
-from aim_exp.report.style import GREY, HEIGHT, RC, WIDTH, Mark, method_style, setting_marks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
