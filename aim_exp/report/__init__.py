@@ -1,7 +1,7 @@
 """Reports: records to tables, figures and a page. Nothing here runs an experiment.
 
-`models`, `settings`, `results`, `seeds`, `studies`, `board`, `plots`, `compare/`, `tables/` and `notes`
-compute what is shown; `terminal`, `page`, `html/`, `results_csv` and `figures/` only draw it.
+`models`, `settings`, `results`, `seeds`, `studies`, `board`, `plots`, `compare/`, `tables/` and
+`notes` compute what is shown; `terminal`, `page`, `html/`, `results_csv`, `figures/` only draw it.
 """
 
 from __future__ import annotations
