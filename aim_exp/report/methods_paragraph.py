@@ -46,9 +46,9 @@ def _methods(jobs: Sequence[Job]) -> Iterator[str]:
         for method, of_method in by_method.items()
     ]
     yield f"We merged with {_listed(described)}."
-    seeds = _distinct(job.record.seed for job in jobs)
-    dtypes = _listed(_distinct(job.record.dtype for job in jobs))
-    yield f"Random choices used {_counted('seed', seeds)}; weights were of type {dtypes}."
+    if seeds := _distinct(job.record.seed for job in jobs if job.record.stochastic):
+        yield f"Random choices used {_counted('seed', seeds)}."
+    yield f"Weights were of type {_listed(_distinct(job.record.dtype for job in jobs))}."
 
 
 def _aim(jobs: Sequence[Job]) -> Iterator[str]:
@@ -151,7 +151,7 @@ def _benchmark(name: str, about: Mapping[str, Any], items: int | None) -> str:
 
 
 def _statistics(jobs: Sequence[Job]) -> Iterator[str]:
-    if any(job.record.scores for job in jobs):
+    if sum(bool(job.record.scores) for job in jobs) > 1:
         yield (
             "Differences were tested on the same items: accuracies by McNemar's exact test, with "
             f"the {100 * LEVEL:.0f}% interval of Bonett and Price (2012); other scores, averages "
