@@ -87,7 +87,7 @@ def _run_all() -> None:
     """The run, or all jobs of the sweep and its end, however it came to that."""
     try:
         _job()
-    except Exception as error:  # of Hydra's: what goes wrong in a job, the job tells
+    except Exception as error:  # Hydra's, or the sweep's end: a job has told its own
         if "debug=true" in sys.argv:
             raise
         known = isinstance(error, (HydraException, OmegaConfBaseException))

@@ -142,16 +142,17 @@ def test_a_run_by_the_label_that_the_tables_show(tmp_path):
         parse_against(collect(tmp_path), ["nothing"])
 
 
-def test_a_best_run_that_does_not_hold_is_noted(tmp_path):
-    """It is a result: no warning."""
+def test_a_best_run_that_does_not_hold_is_warned_of(tmp_path):
+    """One would quote it."""
     write(tmp_path / "0", None, accuracies(0.5), 0.5)
     write(tmp_path / "1", 0.4, accuracies(0.55), 0.55)
     console = Console(file=StringIO(), width=120)
     comparison = compare_runs(collect(tmp_path))
     print_comparison(console, comparison)
-    *_, note = console.file.getvalue().splitlines()
-    assert note == f"note: {comparison.sentence(comparison.rows[0])}"
-    assert "not told from noise" in note
+    *_, warning = console.file.getvalue().splitlines()
+    sentence = comparison.sentence(comparison.rows[0])
+    assert warning == f"warning: no claim holds for the best: {sentence}"
+    assert "not told from noise" in warning
 
 
 def test_a_table_too_long_for_any_claim_says_so(tmp_path, monkeypatch):

@@ -39,9 +39,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(table)
     console.print()
     console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
-    for line in _best_is_noise(comparison):
-        console.print(Text(f"note: {line}"), soft_wrap=True)
-    for line in comparison.omissions():
+    for line in (*_best_is_noise(comparison), *comparison.omissions()):
         print_warning(console, line)
 
 
@@ -131,7 +129,7 @@ def _best_is_noise(comparison: Comparison) -> Iterable[str]:
     for group in comparison.groups:
         best = max(group.rows, key=lambda row: row.average.value)
         if best.average.value > ROUNDING and best.average.verdict == Verdict.NOISE:
-            yield comparison.sentence(best)
+            yield f"no claim holds for the best: {comparison.sentence(best)}"
 
 
 def _empty_table(
