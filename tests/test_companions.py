@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from built_runs import built
 from conftest import Cli
-from test_keys import built
 
 from aim_exp.checkpoint.companions import config_warnings, differ
 from aim_exp.checkpoint.reader import Checkpoint

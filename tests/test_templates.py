@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from built_runs import built
 from conftest import Cli
-from test_keys import built
 from transformers import AutoTokenizer
 
 from aim_exp.checkpoint.live import LiveModel
