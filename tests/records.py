@@ -107,3 +107,10 @@ def relaxed_sweep(directory: Path) -> Path:
         *(record(m, None, shifted(-0.02 * i)) for i, m in enumerate(methods)),
         *(record(m, 0.4, shifted(0.02 * i), relaxation=values) for i, m in enumerate(methods)),
     )
+
+
+def drawn(key: str, made: RunRecord, seed: int = 0, **changed) -> RunRecord:
+    """A record whose answers have the key; base's and the experts' are the same for all."""
+    keys = {"responses": {**dict.fromkeys(POPULATION, "same"), "merged": key}}
+    stochastic = made.method != "ties"
+    return replace(made, keys=keys, seed=seed, stochastic=stochastic, **changed)

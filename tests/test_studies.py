@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pages import page_of
-from records import BENCHMARKS, POPULATION, failed, printed, record, shifted, write_all
-from test_tables import drawn
+from records import BENCHMARKS, POPULATION, drawn, failed, printed, record, shifted, write_all
 
 from aim_exp.records import RunRecord
 from aim_exp.report import refresh, show_sweep

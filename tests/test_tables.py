@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from records import BENCHMARKS, POPULATION, by_benchmark, record, shifted, write_all
+from records import BENCHMARKS, POPULATION, by_benchmark, drawn, record, shifted, write_all
 
 from aim_exp.records import RunRecord
 from aim_exp.report import rebuild
@@ -18,13 +18,6 @@ from aim_exp.report.tables.latex import PAGE, as_latex
 from aim_exp.report.tables.layout import layout
 
 COLUMNS = (*BENCHMARKS, AVERAGE, GAIN)
-
-
-def drawn(key: str, made: RunRecord, seed: int = 0, **changed) -> RunRecord:
-    """A record whose answers have the key; base's and the experts' are the same for all."""
-    keys = {"responses": {**dict.fromkeys(POPULATION, "same"), "merged": key}}
-    stochastic = made.method != "ties"
-    return replace(made, keys=keys, seed=seed, stochastic=stochastic, **changed)
 
 
 @pytest.fixture
