@@ -219,7 +219,7 @@ def test_joined_sweeps_with_long_names_are_numbered(width, tmp_path):
     assert [line.split()[0] for line in rows[5:]] == ["S1/1", "S2/1"] * (3 - narrow)
     assert max(map(len, rows)) <= width
     assert "…" not in text
-    assert ("a job's settings: in the first table" in text) is narrow
+    assert ("a job's settings: in the table of averages" in text) is narrow
     assert ("by benchmark: in report.md, or on a wider terminal" in text) is narrow
     assert f"failed: {first.name}/2 (ties omega=0.4)" in text, "what can be looked up has its path"
 

@@ -50,7 +50,7 @@ def _layout(console: Console, comparison: Comparison) -> tuple[list[Table], list
     layouts = (wide, narrow, wide[:-1], narrow[:-1])
     chosen = next((tables for tables in layouts if _fit(console, tables)), narrow[:-1])
     return chosen, [
-        *(["a job's settings: in the first table"] if chosen[0] is narrow[0] else []),
+        *(["a job's settings: in the table of averages"] if chosen[0] is narrow[0] else []),
         "diff, interval, p: on the same items, for the row alone",
         f"Holm: p adjusted over the {comparison.family_words}",
         f"above, below: Holm below {1 - LEVEL:.2g}, and 0 outside the interval; else noise",
