@@ -20,21 +20,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aim_exp import tracking
-from aim_exp.callbacks import SweepReport
 from aim_exp.checkpoint.hub import forget_refusals
-from aim_exp.commands import after_run, after_sweep, run_command, sweep_command
+from aim_exp.cli.callbacks import SweepReport
+from aim_exp.cli.commands import after_run, after_sweep, run_command, sweep_command
+from aim_exp.cli.explain import explain, first_lines
+from aim_exp.cli.help import help_page
+from aim_exp.cli.plan_printer import PlanPrinter
+from aim_exp.config.plugins import copy_sources
+from aim_exp.config.schema import CONFIG_FOLDER, register
 from aim_exp.console import begin_job, error_console, print_error
 from aim_exp.errors import ConfigError
-from aim_exp.explain import explain, first_lines
-from aim_exp.help import help_page
-from aim_exp.plan_printer import PlanPrinter
-from aim_exp.plugins import copy_sources
-from aim_exp.records import CODE_FOLDER, RunRecord
-from aim_exp.schema import CONFIG_FOLDER, register
+from aim_exp.store.records import CODE_FOLDER, RunRecord
+from aim_exp.tracking import protocol as tracking
 
 if TYPE_CHECKING:
-    from aim_exp.build import Run
+    from aim_exp.run.run import Run
 
 INTERRUPTED = 128 + signal.SIGINT
 """The exit status by which shells know Ctrl-C."""
@@ -148,18 +148,18 @@ def _carry_out(
     config: DictConfig, choices: Mapping[str, str], directory: Path, sweep: Path | None
 ) -> None:
     """Check, run, record, and tell. What is heavy is imported when the checks are through."""
-    from aim_exp.recording import completed_record, failed_record
+    from aim_exp.run.recording import completed_record, failed_record
 
     run: Run | None = None
     try:
         run = _checked(config, choices)
         begin_job(_ordinal() + _name(run, config) if sweep else _name(run, config))
-        from aim_exp.report.tracked import job_info, job_outcome
+        from aim_exp.tracking.tracked import job_info, job_outcome
 
         tracked = job_info(run, _name(run, config), directory, sweep)
         tracking.start(run.tracker, tracked)
         copy_sources(run.coded, directory / CODE_FOLDER)
-        from aim_exp.pipeline import MODEL_FOLDER, Pipeline
+        from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
 
         record = completed_record(run, Pipeline(run, directory).execute(), run_command())
     except BaseException as error:
@@ -167,14 +167,14 @@ def _carry_out(
         record = failed_record(run, settings, choices, explain(error), run_command())
         record.write(directory)
         if run:
-            from aim_exp.report.tracked import job_outcome
+            from aim_exp.tracking.tracked import job_outcome
 
             tracking.finish(run.tracker, job_outcome(record, directory))
         raise
     record.write(directory)
     model = directory / MODEL_FOLDER if run.save_model and run.plan.merged else None
     if model:
-        from aim_exp.model_card import describe_model
+        from aim_exp.run.model_card import describe_model
 
         describe_model(model, run, record)
     _tell(run, tracked, record, directory, sweep, model)
@@ -182,7 +182,7 @@ def _carry_out(
 
 def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
     """The run, after every check that needs no model."""
-    from aim_exp.build import build
+    from aim_exp.config.build import build
 
     run = build(config, choices)
     if problem := _device_problem(run.device):
@@ -206,9 +206,8 @@ def _tell(
 ) -> None:
     """Figure, tracker, terminal: the result is safe already."""
     from aim_exp import report
-    from aim_exp.records import find_records
-    from aim_exp.report.tracked import job_outcome
-    from aim_exp.report.untracked import Untracked, note_untracked
+    from aim_exp.store.records import find_records
+    from aim_exp.tracking.tracked import job_outcome
 
     # A sweep's own figures go into a paper; a job's is a glance, drawn a hundred times.
     figure = report.draw_run(record, directory, vector=sweep is None)
@@ -216,7 +215,6 @@ def _tell(
     outcome = job_outcome(record, directory, sweep=others, figure=figure, model=model)
     tracking.finish(run.tracker, outcome)
     if sweep:
-        note_untracked(Untracked(run=tracked, figure=figure, model=model), record, outcome)
         report.show_job(record)
     else:
         report.show_run(record, directory, next_command=after_run(run))
@@ -225,7 +223,7 @@ def _tell(
 def _end_sweep(directory: Path) -> bool:
     """The sweep's report, table and failures; whether any job failed, or there was none."""
     from aim_exp import report
-    from aim_exp.records import find_records
+    from aim_exp.store.records import find_records
 
     records = [record for _, record in find_records(directory)]
     if records:
@@ -237,15 +235,13 @@ def _end_sweep(directory: Path) -> bool:
 
 
 def _track_sweep(directory: Path) -> None:
-    """What its jobs lacked, and its report as a run beside theirs; not of a plan."""
-    from aim_exp.build import build_tracker
-    from aim_exp.report.tracked import sweep_info, sweep_outcome
-    from aim_exp.report.untracked import track_untracked
+    """Its report as a run beside its jobs'; not of a plan."""
+    from aim_exp.config.build import build_tracker
+    from aim_exp.tracking.tracked import sweep_info, sweep_outcome
 
     config = SweepReport.config
     if config is None or config.plan:
         return
-    track_untracked(directory)
     if tracker := build_tracker(config):
         tracking.start(tracker, sweep_info(directory, sweep_command()))
         tracking.finish(tracker, sweep_outcome(directory))
@@ -262,7 +258,7 @@ def _prepare_process(threads: int | None) -> None:
 
 
 def _name(run: Run, config: DictConfig) -> str:
-    from aim_exp.sweep import run_name
+    from aim_exp.config.sweep import run_name
 
     return run_name(run.choices["method"], run.recipe.omega, config, HydraConfig.get())
 

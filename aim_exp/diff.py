@@ -25,7 +25,7 @@ from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.console import console, error_console, print_whole, progress
 from aim_exp.errors import AimError
-from aim_exp.merge.blocks import row_blocks
+from aim_exp.tensors.blocks import row_blocks
 
 EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
 """Exit codes, those of diff(1)."""

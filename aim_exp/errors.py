@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class AimError(ValueError):
@@ -14,6 +16,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean ties?`, to go behind what says that `word` is not known; or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def number_problem(
+    key: str, value: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+) -> list[str]:
+    """A problem if `value` is no finite number in [low, high] (or (low, high])."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return [f"{key}={value}: must be a number"]
+    inside = (low < value if open_low else low <= value) and value <= high
+    if math.isfinite(value) and inside:
+        return []
+    if low == -math.inf:
+        return [f"{key}={value}: must be finite"]
+    return [f"{key}={value}: must be in {'(' if open_low else '['}{low:g}, {high:g}]"]
 
 
 class ConfigError(AimError):

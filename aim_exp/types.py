@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from aim_exp.keys import content_key
 
 
 @dataclass(frozen=True)
@@ -132,17 +129,3 @@ class BenchmarkResult:
     warnings: tuple[str, ...] = ()
     num_fewshot: int | None = None
     """Examples in a prompt; None where it is not known, or a group's tasks differ."""
-
-
-@dataclass(frozen=True)
-class StageSpec:
-    """What changes a stage's numbers, and nothing else; its key names the result."""
-
-    stage: str
-    version: int
-    spec: Mapping[str, Any]
-
-    @cached_property
-    def key(self) -> str:
-        """The content key, 64 hex digits."""
-        return content_key(self.stage, self.version, self.spec)

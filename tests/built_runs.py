@@ -6,7 +6,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
 from aim_exp.app import CONFIG_FOLDER
-from aim_exp.build import Run, build
+from aim_exp.config.build import build
+from aim_exp.run.run import Run
 
 STAGES = {"population", "saliency", "members", "merged", "scores"}
 

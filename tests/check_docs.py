@@ -93,7 +93,7 @@ def copy_models(population: Path, folder: Path) -> None:
 
 def write_texts(checkout: Path) -> None:
     """What a reader has beside the checkout: texts of his own."""
-    from aim_exp.embedded.corpus import calibration_texts
+    from aim_exp.population.embedded.corpus import calibration_texts
 
     (checkout / "texts.txt").write_text("\n\n".join(calibration_texts()))
 

@@ -18,10 +18,10 @@ from families import FAMILIES, save_family
 from records import failed, record, shifted, write_all
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from aim_exp.embedded.tokenizer import train_tokenizer
-from aim_exp.populations import EmbeddedPopulation
-from aim_exp.schema import register
-from aim_exp.store import Store
+from aim_exp.config.schema import register
+from aim_exp.population.embedded.tokenizer import train_tokenizer
+from aim_exp.population.sources import EmbeddedPopulation
+from aim_exp.store.entries import Store
 
 torch.set_num_threads(1)
 register()
@@ -170,4 +170,4 @@ def away_from_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"WANDB_{name}", "")  # so that it is as before afterwards
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("aim_exp.tracking.WandbTracker._unreachable", False)
+    monkeypatch.setattr("aim_exp.tracking.wandb.WandbTracker._unreachable", False)

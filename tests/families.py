@@ -12,10 +12,10 @@ from checkpoints import tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aim_exp.aim import AimSettings
+from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.saliency import Saliency, measure
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.merge import TaskArithmetic
-from aim_exp.saliency import Saliency, measure
 
 SETTINGS = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
 SUM = TaskArithmetic(weight=1.0, scale=1.0)

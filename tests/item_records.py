@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aim_exp.pareto import hypervolume_gain
-from aim_exp.records import RunRecord
+from aim_exp.store.records import RunRecord
 
 MEMBERS = {"base": 0.3, "a": 0.5}
 

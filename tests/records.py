@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from aim_exp.pareto import hypervolume, hypervolume_gain, non_dominated
-from aim_exp.records import RunRecord
+from aim_exp.store.records import RunRecord
 
 BENCHMARKS = ("humaneval", "mbpp", "math", "gsm8k", "mmlu", "ifeval")
 POPULATION = {

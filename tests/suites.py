@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from lm_eval.api.model import LM
 
 from aim_exp.app import CONFIG_FOLDER
-from aim_exp.suite import build_suite
+from aim_exp.evaluate.suite import build_suite
 from aim_exp.types import Suite
 
 SUITES = ("paper", "standard")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aim_exp.aim import SCALINGS, named_scaling, relax, relaxation
+from aim_exp.aim.relaxation import SCALINGS, named_scaling, relax, relaxation
 
 G = torch.Generator().manual_seed(0)
 BASE, MERGED = torch.randn(6, 4, generator=G), torch.randn(6, 4, generator=G)

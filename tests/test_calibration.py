@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from aim_exp.calibration import EmbeddedTexts, PileValidation, TextFile
+from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
 
 TEXTS = [f"Text number {i} says: " + "so and so, " * (i % 7) for i in range(30)] + ["  "]
 

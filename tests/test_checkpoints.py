@@ -17,7 +17,8 @@ from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.merge import TaskArithmetic, Ties
-from aim_exp.streaming import Discard, stream_checkpoint, stream_merge
+from aim_exp.merge.stream import stream_checkpoint, stream_merge
+from aim_exp.tensors.sink import Discard
 
 SUM = TaskArithmetic(weight=1.0, scale=1.0)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aim_exp.evaluate.code_eval import CodeEval, install_code_eval
-from aim_exp.evaluate.code_execution import CodeRunner, Outcome, runner
+from aim_exp.evaluate.code.execution import CodeRunner, Outcome, runner
+from aim_exp.evaluate.code.metric import CodeEval, install_code_eval
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="macOS has no such limit")
 FINE = "def f(x):\n    return x + 1\nassert f(1) == 2"

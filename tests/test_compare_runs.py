@@ -13,7 +13,6 @@ import pytest
 from conftest import ROOT
 from rich.console import Console
 
-from aim_exp.records import read_record
 from aim_exp.report.__main__ import main
 from aim_exp.report.compare.baselines import Twin, find_pairs, parse_against
 from aim_exp.report.compare.comparison import compare_runs
@@ -21,6 +20,7 @@ from aim_exp.report.compare.terminal import print_comparison
 from aim_exp.report.methods_paragraph import escape_latex
 from aim_exp.report.results import collect
 from aim_exp.statistics import holm, mcnemar
+from aim_exp.store.records import read_record
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from rich.console import Console
 from aim_exp import console as terminal
 from aim_exp import merge
 from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.streaming import Discard, n_elements, stream_checkpoint, stream_merge
+from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
+from aim_exp.tensors.sink import Discard
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 STAGE = """

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.diff import Comparison, compare_checkpoints, compare_tensors, main
-from aim_exp.merge.blocks import BLOCK_ELEMENTS
+from aim_exp.tensors.blocks import BLOCK_ELEMENTS
 
 WEIGHTS = "model.safetensors"
 

@@ -19,13 +19,19 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from aim_exp.embedded import code, phases, trainer, training
-from aim_exp.embedded.batches import IGNORED, own_document_mask, training_rows
-from aim_exp.embedded.corpus import calibration_texts, training_text
-from aim_exp.embedded.facts import CAPITALS
-from aim_exp.embedded.items import BENCHMARKS, test_items, training_examples
-from aim_exp.embedded.tokenizer import BOS_ID, EOS_ID, PAD_ID, VOCABULARY_SIZE, train_tokenizer
-from aim_exp.embedded.trainer import new_model, reproducible, train
+from aim_exp.population.embedded import code, phases, trainer, training
+from aim_exp.population.embedded.batches import IGNORED, own_document_mask, training_rows
+from aim_exp.population.embedded.corpus import calibration_texts, training_text
+from aim_exp.population.embedded.facts import CAPITALS
+from aim_exp.population.embedded.items import BENCHMARKS, test_items, training_examples
+from aim_exp.population.embedded.tokenizer import (
+    BOS_ID,
+    EOS_ID,
+    PAD_ID,
+    VOCABULARY_SIZE,
+    train_tokenizer,
+)
+from aim_exp.population.embedded.trainer import new_model, reproducible, train
 
 test_items.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  # not a test
 
@@ -200,7 +206,7 @@ def test_prompt_and_answer_tokenise_alike_apart_and_together(
 def test_the_names_come_without_torch() -> None:
     program = (
         "import json, sys\n"
-        "from aim_exp.embedded import training\n"
+        "from aim_exp.population.embedded import training\n"
         "found = training.recipe(3), training.EXPERTS, training.SPECIALTY, training.DTYPE\n"
         "print(json.dumps([*found, 'torch' in sys.modules]))"
     )

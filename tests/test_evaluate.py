@@ -11,12 +11,12 @@ import pytest
 import torch
 from tiny_suite import IFEVAL, MMLU, SHORT, TINY, Oracle, random_model, task_file, write_tasks
 
-from aim_exp.embedded.items import BENCHMARKS
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.harness import Harness, evaluate_task
 from aim_exp.evaluate.loading import load_task, n_items
 from aim_exp.evaluate.metrics import headline
 from aim_exp.evaluate.spec import TINY_TASKS
+from aim_exp.population.embedded.items import BENCHMARKS
 from aim_exp.types import Benchmark
 
 TEMPLATE = (

@@ -18,12 +18,12 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.source import WeightSource
-from aim_exp.embedded.tokenizer import train_tokenizer
 from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.evaluators import BACKENDS, HfEvaluator, ProcessEvaluator
 from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.spec import TINY_TASKS
-from aim_exp.evaluators import BACKENDS, HfEvaluator, ProcessEvaluator
-from aim_exp.streaming import stream_checkpoint
+from aim_exp.merge.stream import stream_checkpoint
+from aim_exp.population.embedded.tokenizer import train_tokenizer
 from aim_exp.types import Benchmark, ModelRef, Suite
 
 SUITE = Suite(

@@ -9,11 +9,12 @@ from checkpoints import tensors
 from families import OMEGA, SETTINGS, SUM, run_blocks, saliency_of, save_family, text_blocks
 from torch import Tensor, nn
 
+from aim_exp.aim.pull import Relaxation
+from aim_exp.aim.saliency import Saliency, measure
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
-from aim_exp.saliency import Saliency, measure
-from aim_exp.streaming import Relaxation, stream_merge
+from aim_exp.merge.stream import stream_merge
 
 
 @dataclass(frozen=True)

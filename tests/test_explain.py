@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError
 
 from aim_exp.app import CONFIG_FOLDER, _put_multirun_first
-from aim_exp.explain import first_lines
-from aim_exp.schema_errors import unknown_keys
+from aim_exp.cli.explain import first_lines
+from aim_exp.config.schema_errors import unknown_keys
 
 
 def composed(*overrides: str, folder: Path = CONFIG_FOLDER) -> DictConfig:

@@ -22,14 +22,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from aim_exp.aim.pull import Relaxation
+from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.modules import auto_class
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
-from aim_exp.saliency import Saliency, measure, measure_layerwise
-from aim_exp.streaming import Relaxation, stream_checkpoint, stream_merge
+from aim_exp.merge.stream import stream_checkpoint, stream_merge
 
 NOT_REACHED = ("visual.", "vision_tower.", "multi_modal_projector.", "e_score_correction_bias")
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "wpe.weight")

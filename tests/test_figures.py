@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from records import drawn, record, relaxed_sweep, shifted, write_all
 
-from aim_exp import aim
-from aim_exp.records import RunRecord, read_record
+from aim_exp.aim import relaxation as aim
+from aim_exp.aim.saliency import Saliency
 from aim_exp.report import draw_run, rebuild
 from aim_exp.report.figures import CAPTIONS, captions, draw
 from aim_exp.report.figures.canvas import save, settle
@@ -27,7 +27,7 @@ from aim_exp.report.relaxation import (
     saliency_spread,
 )
 from aim_exp.report.results import collect
-from aim_exp.saliency import Saliency
+from aim_exp.store.records import RunRecord, read_record
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from aim_exp.records import RunRecord, read_record
 from aim_exp.report import refresh
 from aim_exp.report.compare.halves import choices
 from aim_exp.report.results import collect
+from aim_exp.store.records import RunRecord, read_record
 
 
 def write(folder: Path, method: str, omega: float | None, even: float, odd: float) -> None:

@@ -9,10 +9,10 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from tiny_suite import SHORT, random_model, sliding_model
 
-from aim_exp.embedded.items import BENCHMARKS
-from aim_exp.evaluate.greedy import StopAtText, decode
+from aim_exp.evaluate.fast.greedy import StopAtText, decode
 from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.hf import LiveHFLM
+from aim_exp.population.embedded.items import BENCHMARKS
 
 
 def test_new_weights_give_new_responses(tokenizer, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from records import (
 )
 
 from aim_exp.errors import AimError
-from aim_exp.records import RunRecord
 from aim_exp.report import refresh
 from aim_exp.report.compare.comparison import compare_runs
 from aim_exp.report.figures.style import METHODS, OTHER_MARKERS
@@ -31,6 +30,7 @@ from aim_exp.report.html.figures import SHAPES
 from aim_exp.report.models import Estimate, Model
 from aim_exp.report.plots import pair_fronts
 from aim_exp.report.results import collect
+from aim_exp.store.records import RunRecord
 
 EVIL = """</script><script>alert("1")</script><img src=x onerror='alert(2)'>&amp;<b>"""
 

@@ -12,7 +12,9 @@ from reference import merge as reference_merge
 from torch import Tensor
 
 from aim_exp import merge
-from aim_exp.aim import AimSettings
+from aim_exp.aim.pull import Relaxation
+from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint import uploads
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
@@ -28,13 +30,13 @@ from aim_exp.merge import (
     Widen,
     sparsify,
 )
-from aim_exp.merge.blocks import row_blocks
 from aim_exp.merge.masks import keep_bytes, keep_mask
-from aim_exp.merge.method import WeightedMethod, all_finite
-from aim_exp.merge.scratch import Scratch
+from aim_exp.merge.method import WeightedMethod
+from aim_exp.merge.stream import stream_merge
 from aim_exp.merge.task_vectors import RandomDrop
-from aim_exp.saliency import Saliency
-from aim_exp.streaming import Relaxation, stream_merge
+from aim_exp.tensors.blocks import row_blocks
+from aim_exp.tensors.inputs import all_finite
+from aim_exp.tensors.scratch import Scratch
 
 WIDEN = Widen(above_average_value_ratio=1.0, score_calibration_value=1.0, compute_dtype="float32")
 WEIGHTS = {"a": 0.7, "b": 1.0, "c": -0.4}

@@ -6,9 +6,9 @@ import pytest
 from conftest import Cli
 from records import record, write_all
 
-from aim_exp.records import read_record
 from aim_exp.report.methods_paragraph import methods_paragraph
 from aim_exp.report.results import collect
+from aim_exp.store.records import read_record
 
 HERE, THERE = "AMD EPYC, 2 processors, 24 GiB of memory", "Xeon, 8 processors, 64 GiB, 1 x H100"
 

@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from aim_exp.aim import relax
-from aim_exp.build import Run, build
-from aim_exp.calibration import TextFile
-from aim_exp.model_card import describe_model
-from aim_exp.records import read_record
+from aim_exp.aim.calibration import TextFile
+from aim_exp.aim.relaxation import relax
+from aim_exp.config.build import build
+from aim_exp.run.model_card import describe_model
+from aim_exp.run.run import Run
+from aim_exp.store.records import read_record
 
 WEIGHTS = "model.safetensors"
 BENCHMARKS = {"humaneval", "mbpp", "math", "gsm8k", "mmlu", "ifeval"}

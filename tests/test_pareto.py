@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aim_exp.compare import compare
 from aim_exp.pareto import (
     MANY,
     hypervolume,
@@ -17,6 +16,7 @@ from aim_exp.pareto import (
     non_dominated,
 )
 from aim_exp.report.published import FILE, PUBLISHED_POPULATIONS
+from aim_exp.run.standing import compare
 
 BENCHMARKS = ("humaneval", "mbpp", "mmlu", "math", "gsm8k", "ifeval")
 

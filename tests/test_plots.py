@@ -8,7 +8,7 @@ import pytest
 import torch
 from records import drawn, record, shifted, write_all
 
-from aim_exp import aim
+from aim_exp.aim import relaxation as aim
 from aim_exp.report.models import gain_estimate
 from aim_exp.report.plots import series
 from aim_exp.report.relaxation import (

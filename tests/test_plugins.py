@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 from built_runs import STAGES, built, keys
 
+from aim_exp.cli.explain import explain
+from aim_exp.config.plugins import copy_sources
 from aim_exp.errors import ConfigError
-from aim_exp.explain import explain
-from aim_exp.plugins import copy_sources
 
 METHOD = """
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Mine(Ties):
 """
 CALIBRATION = """
 from dataclasses import dataclass
-from aim_exp.calibration import EmbeddedTexts
+from aim_exp.aim.calibration import EmbeddedTexts
 
 @dataclass(frozen=True, kw_only=True)
 class Mine(EmbeddedTexts):
@@ -34,7 +34,7 @@ class Mine(EmbeddedTexts):
 """
 EVALUATOR = """
 from dataclasses import dataclass
-from aim_exp.evaluators import HfEvaluator
+from aim_exp.evaluate.evaluators import HfEvaluator
 
 @dataclass(frozen=True, kw_only=True)
 class Mine(HfEvaluator):

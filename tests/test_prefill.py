@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from aim_exp.checkpoint.live import LiveModel
+from aim_exp.evaluate.fast.prefill import WORTH_A_PASS, shared_depth, tokens_computed
 from aim_exp.evaluate.hf import LiveHFLM
-from aim_exp.evaluate.prefill import WORTH_A_PASS, shared_depth, tokens_computed
 
 WINDOWED = {"mistral", "gemma2", "gemma3_text", "gemma3"}
 """Their caches forget: nothing is shared."""

@@ -10,14 +10,14 @@ import yaml
 from conftest import ROOT, Cli
 from rich.console import Console
 
-from aim_exp.compare import unexpected
 from aim_exp.errors import AimError
-from aim_exp.populations import GivenPopulation
-from aim_exp.records import RunRecord
+from aim_exp.population.sources import GivenPopulation
 from aim_exp.report.__main__ import main
 from aim_exp.report.paper import print_paper, print_published
 from aim_exp.report.published import BENCHMARKS, MEMBERS, key_of, pairs, published
 from aim_exp.report.results import collect
+from aim_exp.run.standing import unexpected
+from aim_exp.store.records import RunRecord
 from aim_exp.types import Score
 
 PUBLISHED_RUNS = (ROOT / "conf" / "experiment" / "published_checkpoints.yaml").read_text()

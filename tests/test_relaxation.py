@@ -15,12 +15,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from aim_exp.aim import AimSettings
+from aim_exp.aim.pull import Relaxation
+from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.saliency import Saliency, measure
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.merge import Given, Linear
-from aim_exp.saliency import Saliency, measure
-from aim_exp.streaming import Relaxation, stream_merge
+from aim_exp.merge.stream import stream_merge
 
 SETTINGS = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
 

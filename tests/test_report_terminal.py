@@ -20,12 +20,12 @@ from records import (
 )
 from rich.console import Console
 
-from aim_exp.records import RunRecord
 from aim_exp.report import refresh, show_job, show_run, show_sweep
 from aim_exp.report.compare.comparison import compare_runs
 from aim_exp.report.compare.terminal import print_comparison
 from aim_exp.report.results import collect
 from aim_exp.report.terminal import print_sweep
+from aim_exp.store.records import RunRecord
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

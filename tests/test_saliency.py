@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aim_exp.aim.saliency import CACHED_ELEMENTS, Meters, Saliency, measure
 from aim_exp.checkpoint.live import LiveModel
-from aim_exp.saliency import CACHED_ELEMENTS, Meters, Saliency, measure
 
 G = torch.Generator().manual_seed(0)
 BLOCKS = torch.randint(3, 700, (3, 32), generator=G)

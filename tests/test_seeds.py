@@ -10,7 +10,6 @@ import pytest
 from pages import page_of
 from records import POPULATION, by_benchmark, failed, printed, record, shifted, write_all
 
-from aim_exp.records import RunRecord
 from aim_exp.report import refresh, show_sweep
 from aim_exp.report.notes import notes
 from aim_exp.report.plots import series
@@ -19,6 +18,7 @@ from aim_exp.report.results import Results, collect
 from aim_exp.report.studies import Study, studies
 from aim_exp.report.tables import score_tables
 from aim_exp.report.tables.formats import as_markdown
+from aim_exp.store.records import RunRecord
 
 GAINS = {0: 0.0, 1: -0.2, 2: -0.2}
 """What a population adds to the scores of all models: merges of the first score more."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aim_exp.store import Store
-from aim_exp.types import StageSpec
+from aim_exp.store.entries import Store
+from aim_exp.store.keys import StageSpec
 
 SPEC = StageSpec("stage", 1, {"a": 1})
 

@@ -10,7 +10,6 @@ import pytest
 from pages import page_of
 from records import BENCHMARKS, POPULATION, drawn, failed, printed, record, shifted, write_all
 
-from aim_exp.records import RunRecord
 from aim_exp.report import refresh, show_sweep
 from aim_exp.report.compare.comparability import doubts
 from aim_exp.report.plots import front, series
@@ -19,6 +18,7 @@ from aim_exp.report.results import collect
 from aim_exp.report.studies import studies
 from aim_exp.report.summary import study_words
 from aim_exp.report.tables import score_tables
+from aim_exp.store.records import RunRecord
 
 
 def asked(limit: int | None, made: RunRecord) -> RunRecord:

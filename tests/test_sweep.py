@@ -18,17 +18,18 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import open_dict
 
-from aim_exp.callbacks import SweepReport
-from aim_exp.commands import after_sweep
-from aim_exp.records import RunRecord
-from aim_exp.schema import CONFIG_FOLDER
-from aim_exp.sweep import _Composer, sweep_jobs, sweep_problems
+from aim_exp.cli.callbacks import SweepReport
+from aim_exp.cli.commands import after_sweep
+from aim_exp.config.schema import CONFIG_FOLDER
+from aim_exp.config.sweep import _Composer, sweep_jobs, sweep_problems
+from aim_exp.store.records import RunRecord
 
 COUNTING = """
 import json, sys
 from collections import Counter
 from functools import wraps
-from aim_exp import app, pipeline
+from aim_exp import app
+from aim_exp.run import pipeline
 from aim_exp.checkpoint.live import LiveModel
 
 counts = Counter()

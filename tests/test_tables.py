@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from records import BENCHMARKS, POPULATION, by_benchmark, drawn, record, shifted, write_all
 
-from aim_exp.records import RunRecord
 from aim_exp.report import rebuild
 from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import Results, collect
@@ -16,6 +15,7 @@ from aim_exp.report.tables import score_tables
 from aim_exp.report.tables.formats import as_markdown, write_score_tables
 from aim_exp.report.tables.latex import PAGE, as_latex
 from aim_exp.report.tables.layout import layout
+from aim_exp.store.records import RunRecord
 
 COLUMNS = (*BENCHMARKS, AVERAGE, GAIN)
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.harness import Harness
-from aim_exp.plan import MERGED, Plan
+from aim_exp.run.plan import MERGED, Plan
 from aim_exp.types import Suite
 
 ASKED = "benchmarks.chat_template=true"

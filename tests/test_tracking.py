@@ -20,8 +20,10 @@ from wandb_files import (
     table_in,
 )
 
-from aim_exp import tracking
-from aim_exp.tracking import NullTracker, Outcome, RunInfo, SavedModel, Table, WandbTracker
+from aim_exp.tracking import protocol as tracking
+from aim_exp.tracking.none import NullTracker
+from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel, Table
+from aim_exp.tracking.wandb import WandbTracker
 
 pytestmark = pytest.mark.usefixtures("away_from_wandb")
 
@@ -208,5 +210,5 @@ def test_an_error_in_start_costs_a_line(tmp_path, capsys):
 
 
 def test_wandb_is_imported_late():
-    code = "import sys, aim_exp.tracking; sys.exit('wandb' in sys.modules)"
+    code = "import sys, aim_exp.tracking.wandb; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

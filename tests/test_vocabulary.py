@@ -21,9 +21,10 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from aim_exp.aim import AimSettings
+from aim_exp.aim.pull import Relaxation
+from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.saliency import measure
 from aim_exp.app import CONFIG_FOLDER
-from aim_exp.build import Run, build
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.reader import Checkpoint
@@ -35,10 +36,11 @@ from aim_exp.checkpoint.vocabulary import (
     write_companions,
 )
 from aim_exp.checkpoint.writer import CheckpointWriter
+from aim_exp.config.build import build
 from aim_exp.errors import ConfigError
 from aim_exp.merge import TaskArithmetic
-from aim_exp.saliency import measure
-from aim_exp.streaming import Relaxation, stream_checkpoint, stream_merge
+from aim_exp.merge.stream import stream_checkpoint, stream_merge
+from aim_exp.run.run import Run
 
 SUM = TaskArithmetic(weight=1.0, scale=1.0)
 SETTINGS = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aim_exp.merge import TensorInputs, Widen
-from aim_exp.merge.blocks import row_blocks
+from aim_exp.tensors.blocks import row_blocks
 
 WIDEN = Widen(above_average_value_ratio=1.0, score_calibration_value=1.0, compute_dtype="float32")
 

@@ -8,8 +8,8 @@ import torch
 from lm_eval.api.model import LM
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from aim_exp.embedded.items import BENCHMARKS
 from aim_exp.evaluate.spec import TINY_TASKS
+from aim_exp.population.embedded.items import BENCHMARKS
 from aim_exp.types import Benchmark, Suite
 
 TINY = Suite(
@@ -74,7 +74,7 @@ def write_tasks(folder: Path, **files: str) -> Suite:
         (folder / f"{name}.yaml").write_text(text)
     (folder / "items.py").write_text(
         "from datasets import Dataset\n"
-        "from aim_exp.embedded.items import test_items\n"
+        "from aim_exp.population.embedded.items import test_items\n"
         "def load(benchmark, **_):\n"
         "    return {'test': Dataset.from_list(test_items(benchmark))}\n"
     )

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from aim_exp.checkpoint.live import LiveModel, live_model
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
-from aim_exp.streaming import Sink
+from aim_exp.tensors.sink import Load
 from aim_exp.types import ModelRef
-
-Load = Callable[[Sink], None]
-"""Hands every tensor of a model to a sink."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import StoppingCriteriaList
 from transformers.generation.configuration_utils import GenerationMode
 
-from aim_exp.evaluate.greedy import StopAtText, decode
-from aim_exp.evaluate.likelihood import loglikelihoods
-from aim_exp.evaluate.prefill import can_continue, tokens_computed
+from aim_exp.evaluate.fast.greedy import StopAtText, decode
+from aim_exp.evaluate.fast.likelihood import loglikelihoods
+from aim_exp.evaluate.fast.prefill import can_continue, tokens_computed
 
 KNOWN_TEXTS = 1 << 14
 """How many texts' tokens are remembered per tokenizer, for the models still to come."""

@@ -14,14 +14,14 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.manager import TaskDict
 
 from aim_exp.errors import EvaluationError
-from aim_exp.evaluate.code_eval import install_code_eval
+from aim_exp.evaluate.code.metric import install_code_eval
 from aim_exp.evaluate.first_item import try_first_item
 from aim_exp.evaluate.local_data import LocalFactory, is_absent
 from aim_exp.evaluate.quiet import silence_lm_eval
 from aim_exp.evaluate.rng import own_rng
 from aim_exp.evaluate.spec import TINY_TASKS
 from aim_exp.evaluate.task_index import leaves
-from aim_exp.keys import canonical_json
+from aim_exp.store.keys import canonical_json
 from aim_exp.types import Benchmark, Suite
 
 FEWSHOT_SEED = 1234

@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from aim_exp.keys import canonical_json
+from aim_exp.store.keys import canonical_json
 from aim_exp.types import Benchmark, Suite
 
 TINY_TASKS = Path(__file__).parent / "tasks" / "tiny"
-"""The task files of the built-in suite; their items come from `aim_exp.embedded.items`."""
+"""The built-in suite's task files; the items come from `aim_exp.population.embedded.items`."""
 SCORERS = {
     "aim_paper_gsm8k": "math-verify",
     "aim_paper_math": "math-verify",
@@ -76,6 +76,6 @@ def _folder_digest(folder: Path | None, suffixes: tuple[str, ...]) -> str | None
 
 @cache
 def _items_digest(benchmark: str) -> str:
-    from aim_exp.embedded.items import test_items
+    from aim_exp.population.embedded.items import test_items
 
     return hashlib.sha256(canonical_json(test_items(benchmark)).encode()).hexdigest()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aim_exp.merge.method import SPARE, Kernel, TensorInputs, WeightedMethod
+from aim_exp.merge.method import Kernel, WeightedMethod
+from aim_exp.tensors.inputs import SPARE, TensorInputs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from aim_exp.merge.method import TensorInputs, finite
+from aim_exp.tensors.inputs import TensorInputs, finite
 
 COLUMN_BLOCK = 1 << 20
 """Elements of a block of columns: what bounds the memory."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from aim_exp.merge.method import Kernel, MergeMethod, TensorInputs
+from aim_exp.merge.method import Kernel, MergeMethod
+from aim_exp.tensors.inputs import TensorInputs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim_exp.merge.blocks import row_size
 from aim_exp.merge.masks import keep_bytes, stream_key
-from aim_exp.merge.method import SPARE, TensorInputs
-from aim_exp.merge.scratch import Scratch
+from aim_exp.tensors.blocks import row_size
+from aim_exp.tensors.inputs import SPARE, TensorInputs
+from aim_exp.tensors.scratch import Scratch
 
 SAMPLE = 1 << 14
 """Elements that give a first idea of a threshold, if the tensor has four times as many."""

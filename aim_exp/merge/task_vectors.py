@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from aim_exp.merge.method import SPARE, Kernel, TensorInputs, WeightedMethod, number_problem
+from aim_exp.errors import number_problem
+from aim_exp.merge.method import Kernel, WeightedMethod
+from aim_exp.tensors.inputs import SPARE, TensorInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aim_exp.merge.scratch import Scratch
     from aim_exp.merge.sparsify import Sparsifier
+    from aim_exp.tensors.scratch import Scratch
 
 WeightedDelta = Callable[[int, str], "Tensor"]
 """An expert's number and the name of a buffer to what is kept of its delta, times its weight."""

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aim_exp.merge.method import Kernel, MergeMethod, TensorInputs, number_problem
+from aim_exp.errors import number_problem
+from aim_exp.merge.method import Kernel, MergeMethod
+from aim_exp.tensors.inputs import TensorInputs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 
 from aim_exp.console import console
-from aim_exp.records import RunRecord
 from aim_exp.report.compare.comparison import Comparison, compare_runs
 from aim_exp.report.figures import draw, draw_front
 from aim_exp.report.html import write_html
@@ -23,6 +22,7 @@ from aim_exp.report.results import Results, collect, join
 from aim_exp.report.results_csv import write_table
 from aim_exp.report.tables.formats import write_score_tables
 from aim_exp.report.terminal import print_job, print_run, print_sweep
+from aim_exp.store.records import RunRecord
 
 __all__ = ["draw_run", "due", "rebuild", "refresh", "show_job", "show_run", "show_sweep"]
 

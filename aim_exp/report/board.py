@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from aim_exp.records import RunRecord
 from aim_exp.report.models import (
     Estimate,
     Role,
@@ -21,6 +20,7 @@ from aim_exp.report.seeds import counted_words
 from aim_exp.report.settings import short_name
 from aim_exp.report.studies import Study
 from aim_exp.report.summary import GAIN_DIGITS, job_names, printed, study_title
+from aim_exp.store.records import RunRecord
 
 NOTHING = "–"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from aim_exp.pareto import hypervolume_gain
-from aim_exp.records import RunRecord
+from aim_exp.store.records import RunRecord
 
 GAIN_DRAWS = 200
 """Their standard deviation is known to 5 %; each takes two exact volumes, 0.1 ms."""

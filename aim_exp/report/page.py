@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from aim_exp.records import CODE_DIGITS, CODE_FOLDER, INTERRUPTED
 from aim_exp.report.board import NOTHING, Board, Line, member_board, study_board
 from aim_exp.report.compare.comparison import Comparison, Difference, Row, Verdict
 from aim_exp.report.compare.halves import choices
@@ -31,6 +30,7 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.formats import score_files
 from aim_exp.statistics import LEVEL
+from aim_exp.store.records import CODE_DIGITS, CODE_FOLDER, INTERRUPTED
 
 
 def write_page(results: Results, path: Path, comparison: Comparison | None) -> Path:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gain
-from aim_exp.records import RunRecord
 from aim_exp.report.models import Estimate
 from aim_exp.report.results import Results
+from aim_exp.store.records import RunRecord
 
 FILE = Path(__file__).with_name("published_scores.csv")
 """Percent; no method: a member of the population; no omega: the plain merge."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from aim_exp.records import RunRecord
 from aim_exp.report.models import Estimate, Model, Role, gain_estimate
 from aim_exp.report.results import Job
+from aim_exp.store.records import RunRecord
 
 AVERAGE, GAIN = "average", "hypervolume gain"
 """What is shown beside the benchmarks; no benchmark is called so."""

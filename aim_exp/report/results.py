@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aim_exp.keys import canonical_json
 from aim_exp.pareto import non_dominated
-from aim_exp.records import INTERRUPTED, RunRecord, find_records
 from aim_exp.report.models import (
     Model,
     asked,
@@ -19,6 +17,8 @@ from aim_exp.report.models import (
     reference_models,
 )
 from aim_exp.report.settings import Settings, label, settings_of, varying
+from aim_exp.store.keys import canonical_json
+from aim_exp.store.records import INTERRUPTED, RunRecord, find_records
 
 LONG = 16
 """Characters: a job's folder with more of them has a short name for narrow places."""

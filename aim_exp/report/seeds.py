@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
-from aim_exp.keys import canonical_json
 from aim_exp.report.models import asked, benchmarks
 from aim_exp.report.results import Job
 from aim_exp.report.settings import label
+from aim_exp.store.keys import canonical_json
 
 POPULATION = "population.seed"
 SEEDS = {POPULATION: "population", "seed": "seed", "calibration.seed": "calibration set"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from aim_exp.records import RunRecord
+from aim_exp.store.records import RunRecord
 
 Settings = Mapping[str, str]
 """`method.density` -> `0.2`, in the order in which tables show them."""

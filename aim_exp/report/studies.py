@@ -9,12 +9,12 @@ from itertools import count
 from pathlib import Path
 
 from aim_exp.pareto import non_dominated
-from aim_exp.records import RunRecord
 from aim_exp.report.models import Model, asked, benchmarks
 from aim_exp.report.repeats import AVERAGE, Drawn, Member, Repeats, responses
 from aim_exp.report.results import Job, Results
 from aim_exp.report.seeds import SEEDS, Pool, grouped, pools, settings_used
 from aim_exp.report.settings import Settings, as_text, as_words, label, short_name
+from aim_exp.store.records import RunRecord
 
 AIM_SETTINGS = ("omega", "aim.", "calibration")
 """How settings begin that a plain merge does not depend on."""

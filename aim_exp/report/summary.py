@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from aim_exp.records import INTERRUPTED, RunRecord
 from aim_exp.report.models import Estimate, merged_model, population_models
 from aim_exp.report.repeats import AVERAGE, GAIN
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import as_words
 from aim_exp.report.studies import NUMBER, Study, studies
+from aim_exp.store.records import INTERRUPTED, RunRecord
 
 GAIN_MEANS = "hypervolume gain over base and the merged experts"
 PLAIN_LINE = "Dashed: the plain merge (omega null, which omega 1 equals)."

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from aim_exp.console import natural_width, print_warning
-from aim_exp.records import RunRecord
 from aim_exp.report.board import (
     NOTHING,
     Board,
@@ -38,6 +37,7 @@ from aim_exp.report.summary import (
     repeats,
     run_facts,
 )
+from aim_exp.store.records import RunRecord
 
 STAR = "★"
 ROLE_STYLE = {"base": "", "expert": "", "reference": "dim", "merged": "cyan"}

@@ -15,10 +15,10 @@ from selenium.webdriver.support.select import Select
 from test_html import controls, hostile, many, other_population
 from test_studies import asked, lucky_seed
 
-from aim_exp.records import RunRecord
 from aim_exp.report.compare.comparison import compare_runs
 from aim_exp.report.html import write_html
 from aim_exp.report.results import collect
+from aim_exp.store.records import RunRecord
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SWEEP = [

@@ -94,7 +94,7 @@ def _run_job(options: argparse.Namespace) -> None:
     """Print the CPU seconds of every variant's rounds, or the peak memory of one variant."""
     import torch
 
-    import aim_exp.saliency  # noqa: F401 (an import is no part of the work)
+    import aim_exp.aim.saliency  # noqa: F401 (an import is no part of the work)
 
     torch.set_num_threads(1)
     (dtype,), (block_size,) = options.dtypes, options.block_sizes
@@ -120,10 +120,10 @@ def _pass(variant: str, base: Path, dtype: str, blocks: Tensor) -> Callable[[], 
     """A pass of the model over `blocks`, ready to run; plain and measured share the model."""
     import torch
 
+    from aim_exp.aim.saliency import measure, measure_layerwise
     from aim_exp.checkpoint.layerwise import LayerwiseModel
     from aim_exp.checkpoint.live import live_model
     from aim_exp.checkpoint.reader import Checkpoint
-    from aim_exp.saliency import measure, measure_layerwise
 
     if variant == LAYERS:
         layerwise = LayerwiseModel(Checkpoint(base, base.name), dtype, "cpu")

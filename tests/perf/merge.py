@@ -120,11 +120,12 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
     import torch
 
     from aim_exp import merge
-    from aim_exp.aim import AimSettings
+    from aim_exp.aim.pull import Relaxation
+    from aim_exp.aim.relaxation import AimSettings
     from aim_exp.checkpoint.reader import Checkpoint
     from aim_exp.checkpoint.writer import CheckpointWriter
     from aim_exp.merge import sparsify  # noqa: F401 (an import is no part of the work)
-    from aim_exp.streaming import Relaxation, stream_merge
+    from aim_exp.merge.stream import stream_merge
 
     torch.set_num_threads(1)
     dare = {"weight": 1.0, "scale": 1.0, "density": DENSITY, "rescale": "inv_density"}
@@ -144,7 +145,7 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
     base, *experts = (Checkpoint(model, model.name) for model in models)
     relax = None
     if name.endswith("+aim"):
-        from aim_exp.saliency import Saliency
+        from aim_exp.aim.saliency import Saliency
 
         widths = {name: info.shape[-1] for name, info in base.tensors.items()}
         channels = {n: torch.rand(w) for n, w in widths.items() if "embed" not in n}

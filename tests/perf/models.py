@@ -87,7 +87,7 @@ def _template(folder: Path, config: dict[str, object]) -> Checkpoint:
     """An empty checkpoint of the architecture, with a tokenizer that fits any vocabulary."""
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    from aim_exp.embedded.tokenizer import BOS, EOS, PAD, train_tokenizer
+    from aim_exp.population.embedded.tokenizer import BOS, EOS, PAD, train_tokenizer
 
     if not folder.is_dir():
         folder.mkdir(parents=True)

@@ -29,12 +29,12 @@ def plain_loop(
     """A checkpoint for every omega, nothing shared. `out/cache` holds the population."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from aim_exp.aim import relax
+    from aim_exp.aim.relaxation import relax
     from aim_exp.checkpoint.reader import Checkpoint
     from aim_exp.checkpoint.writer import CheckpointWriter
+    from aim_exp.config.schema import register
     from aim_exp.evaluate.harness import Harness
-    from aim_exp.schema import register
-    from aim_exp.streaming import stream_merge
+    from aim_exp.merge.stream import stream_merge
 
     register()
     clock, scores = Clock(), []
@@ -116,8 +116,8 @@ def _built(method: str, settings: Sequence[str], cache: Path) -> Any:
     """The run's parts, from the same configuration."""
     from hydra import compose, initialize_config_dir
 
-    from aim_exp.build import build
-    from aim_exp.schema import CONFIG_FOLDER
+    from aim_exp.config.build import build
+    from aim_exp.config.schema import CONFIG_FOLDER
 
     overrides = [f"method={method}", f"cache_dir={cache}", *settings]
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):

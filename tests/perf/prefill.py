@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from aim_exp.evaluate.prefill import empty_cache, padded, positions, prefill
+from aim_exp.evaluate.fast.prefill import empty_cache, padded, positions, prefill
 
 PROMPTS, SHARED, OWN = 32, 600, (40, 100)
 

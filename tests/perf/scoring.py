@@ -70,10 +70,10 @@ def _make_models(cache: Path, folder: Path) -> list[Path]:
     from aim_exp import merge
     from aim_exp.checkpoint.reader import Checkpoint
     from aim_exp.checkpoint.writer import CheckpointWriter
-    from aim_exp.embedded import training
-    from aim_exp.store import Store
-    from aim_exp.streaming import stream_merge
-    from aim_exp.types import StageSpec
+    from aim_exp.merge.stream import stream_merge
+    from aim_exp.population.embedded import training
+    from aim_exp.store.entries import Store
+    from aim_exp.store.keys import StageSpec
 
     population = Store(cache).get_or_make(
         StageSpec("population", 1, training.recipe(0)),
@@ -115,10 +115,10 @@ def _score_all(models: list[Path]) -> None:
     import aim_exp.evaluate.harness
     from aim_exp.checkpoint.reader import Checkpoint
     from aim_exp.checkpoint.source import WeightSource
-    from aim_exp.embedded.items import BENCHMARKS
+    from aim_exp.evaluate.evaluators import HfEvaluator
     from aim_exp.evaluate.spec import TINY_TASKS
-    from aim_exp.evaluators import HfEvaluator
-    from aim_exp.streaming import stream_checkpoint
+    from aim_exp.merge.stream import stream_checkpoint
+    from aim_exp.population.embedded.items import BENCHMARKS
     from aim_exp.types import Benchmark, ModelRef, Suite
 
     torch.set_num_threads(1)

@@ -92,10 +92,11 @@ def _sweep(options: argparse.Namespace) -> Measured:
     """The command as people type it, with a clock at its parts."""
     from hydra.plugins.sweeper import Sweeper
 
-    from aim_exp import app, pipeline
-    from aim_exp.callbacks import SweepReport
+    from aim_exp import app
     from aim_exp.checkpoint.live import LiveModel
+    from aim_exp.cli.callbacks import SweepReport
     from aim_exp.evaluate.harness import Harness
+    from aim_exp.run import pipeline
 
     clock, out = Clock(), Path(options.out)
     check = "check of the configurations"

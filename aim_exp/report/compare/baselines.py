@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aim_exp.errors import AimError, did_you_mean
-from aim_exp.records import RunRecord
 from aim_exp.report.models import Model, merged_model, population_models, reference_models
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import Settings, as_words, label, short_name
 from aim_exp.report.studies import SEEDS
 from aim_exp.report.summary import SHOWN
+from aim_exp.store.records import RunRecord
 
 
 @dataclass(frozen=True)

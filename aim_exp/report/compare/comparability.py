@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from aim_exp.keys import canonical_json
 from aim_exp.report.models import Model, asked, benchmarks, merged_model, population_models
 from aim_exp.report.results import Job, Results
 from aim_exp.report.settings import as_text
 from aim_exp.report.studies import studies
+from aim_exp.store.keys import canonical_json
 
 LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
 """Whose version can change a score."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from aim_exp.records import RunRecord
 from aim_exp.report.compare.baselines import PLAIN, Against, Baseline, find_pairs
 from aim_exp.report.compare.paired import GAIN, Evidence, paired_tests
 from aim_exp.report.models import Model
@@ -17,6 +16,7 @@ from aim_exp.report.settings import Settings, label
 from aim_exp.report.studies import study_marks
 from aim_exp.report.summary import SHOWN, job_names
 from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
+from aim_exp.store.records import RunRecord
 
 AVERAGE = "average"
 UNITS = {GAIN: (1.0, 3)}

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from aim_exp.errors import AimError
-from aim_exp.records import RunRecord
 from aim_exp.statistics import Floats, Stratum
+from aim_exp.store.records import RunRecord
 
 MERGED = "merged"
 ROUNDING = 1e-9

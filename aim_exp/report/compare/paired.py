@@ -11,7 +11,6 @@ import numpy as np
 
 from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gains
-from aim_exp.records import RunRecord
 from aim_exp.report.compare.baselines import Baseline
 from aim_exp.report.compare.items import MERGED, Source, digest, read_items, sources, strata
 from aim_exp.report.results import Job
@@ -25,6 +24,7 @@ from aim_exp.statistics import (
     resampling_test,
     swapped_scores,
 )
+from aim_exp.store.records import RunRecord
 
 GAIN = "hypervolume gain"
 Sources = tuple[Source, ...]

@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from aim_exp.embedded.items import test_items
-from aim_exp.evaluate.code_execution import runner
+from aim_exp.evaluate.code.execution import runner
+from aim_exp.population.embedded.items import test_items
 
 
 def load(benchmark: str, **_: object) -> dict[str, Dataset]:

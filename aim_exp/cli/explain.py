@@ -1,0 +1,93 @@
+"""Errors in a few lines for a person: ours as they are, Hydra's without what is no help."""
+
+from __future__ import annotations
+
+import re
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from aim_exp.config.plugins import told_with_place
+from aim_exp.config.schema import known_options
+from aim_exp.config.schema_errors import unknown_key, wrong_type
+from aim_exp.errors import AimError, did_you_mean
+from aim_exp.store.records import INTERRUPTED
+
+MOST_LINES = 6
+"""Of an error that is not ours."""
+BRACKETS = {"[": "]", "{": "}", "(": ")"}
+
+
+def explain(error: BaseException) -> str:
+    """One or a few lines for a person; an error that is not theirs says how to see more."""
+    if isinstance(error, AimError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return f"{told_with_place(error, first_lines(error))} (debug=true shows the traceback)"
+
+
+def first_lines(error: BaseException) -> str:
+    """The words of an error of Hydra's and of its cause, without what is no help."""
+    if told := _unlike_schema(error):
+        return told
+    lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
+    text = "\n".join(lines)
+    if unknown := re.search(r"Could not find '(\w+)/([^']+)'", text):
+        options = known_options(unknown[1])
+        hint = did_you_mean(unknown[2], options)
+        return f"{unknown[1]}={unknown[2]}: no such option{hint}; there are {', '.join(options)}"
+    if option := re.search(r"Could not load 'schema/([^']+)'", text):
+        return f"{option[1]}: no class for it; name it under OPTIONS in aim_exp/schema.py"
+    if swept := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{swept[1]}: a comma makes a sweep, and that takes -m: python run.py -m {swept[1]}"
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    unhelpful = ("full_key:", "object_type=", "reference_type=", "Config search", "provider=")
+    text = re.sub(r"^Error merging override (.*)\n", r"\1: ", text)
+    told = [
+        line for line in dict.fromkeys(text.splitlines()) if line and not line.startswith(unhelpful)
+    ]
+    return "\n".join(told[:MOST_LINES])
+
+
+def _unlike_schema(error: BaseException) -> str | None:
+    """The words for an unknown key or a value of another type than the schema's."""
+    cause = error if isinstance(error, OmegaConfBaseException) else _below(error)
+    if not isinstance(cause, OmegaConfBaseException):
+        return None
+    node, key, path = cause.parent_node, str(cause.key), cause.full_key or str(cause.key)
+    if not isinstance(node, DictConfig):
+        return None
+    told = None
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+        told = unknown_key(node, key, path)
+    elif isinstance(cause, ValidationError):
+        override = re.match(r"Error merging override \+*(.*)", str(error))
+        told = wrong_type(node, key, override[1] if override else f"{path}={cause.value}")
+    file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
+    return f"conf/{file[1]}.yaml: {told}" if told and file else told
+
+
+def _below(error: BaseException) -> BaseException | None:
+    """What an error of Hydra's was made from; it does not always say so with `from`."""
+    return error.__cause__ or error.__context__ if isinstance(error, HydraException) else None
+
+
+def _unreadable(override: str) -> str:
+    """What is wrong with the grammar of an override, as far as one can tell."""
+    quote = "in quotes what holds brackets, braces or blanks: 'KEY={a: 1, b: 2}'"
+    if "=" not in override:
+        return f"{override}: no = in it, or blanks around that; write KEY=VALUE, {quote}"
+    for opening, closing in BRACKETS.items():
+        if override.count(opening) > override.count(closing):
+            return f"{override}: {opening} is not closed by {closing}; {quote}"
+        if override.count(opening) < override.count(closing):
+            return f"{override}: {closing} closes no {opening}"
+    return f"{override}: cannot be read; {quote}"

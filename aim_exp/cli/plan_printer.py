@@ -1,0 +1,62 @@
+"""What `plan=true` prints: the work and the needs of each job, and what all of them share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from aim_exp.console import console, print_whole
+
+if TYPE_CHECKING:  # both are slower to import than an error is to tell
+    from aim_exp.run.forecast import Work
+    from aim_exp.run.run import Run
+
+
+class PlanPrinter:
+    """Prints the plans of a process's jobs; what one job has said, no other one says again."""
+
+    def __init__(self) -> None:
+        self._jobs: list[list[Work]] = []
+        self._told: set[str] = set()
+
+    def show(self, name: str, run: Run) -> None:
+        """Print what the run called `name` would do and what is cached, and what that takes."""
+        from aim_exp.run.forecast import needs, told, work
+
+        console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
+        known = {item.key for job in self._jobs for item in job}
+        self._jobs.append(work(run))
+        for item in self._jobs[-1]:
+            if item.key not in known:
+                state = "to do " if item.to_do == item.parts else f"{item.to_do} to do"
+                state = "cached" if not item.to_do else state
+                console.print(f"  {state:<7} {item.what}  [dim]{item.key[:12]}[/]", soft_wrap=True)
+        for line in self._new(told(needs(run))):
+            console.print(f"  [dim]{line}[/]", soft_wrap=True)
+
+    def news(self, error: str) -> str:
+        """The lines of an error that no earlier job has given."""
+        return "\n".join(self._new(error.splitlines()))
+
+    def sum_up(self) -> None:
+        """Print the work of all jobs together, if there are several."""
+        if len(self._jobs) < 2:
+            return
+        from aim_exp.run.forecast import shared
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(f"{len(self._jobs)} jobs together", style="bold")
+        for heading in ("needed", "distinct", "cached", "to do"):
+            table.add_column(heading, justify="right")
+        for row in shared(self._jobs):
+            counts = (row.needed, row.distinct, row.distinct - row.to_do, row.to_do)
+            table.add_row(row.kind, *map(str, counts))
+        console.print()
+        print_whole(console, table)
+
+    def _new(self, lines: list[str]) -> list[str]:
+        new = [line for line in dict.fromkeys(lines) if line not in self._told]
+        self._told.update(new)
+        return new

@@ -1,0 +1,276 @@
+"""From the configuration to objects: the one place that instantiates, and all problems at once.
+
+Nothing here imports torch: what is wrong is said before any work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from aim_exp.aim.calibration import CalibrationSet
+from aim_exp.aim.relaxation import AimSettings
+from aim_exp.checkpoint import companions, vocabulary
+from aim_exp.checkpoint.fit import fit_problems
+from aim_exp.checkpoint.hub import HUB, download
+from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.templates import template_problems
+from aim_exp.config.plugins import not_built, source_digest
+from aim_exp.config.schema_errors import unknown_keys
+from aim_exp.errors import AimError, ConfigError, number_problem
+from aim_exp.evaluate.evaluators import Evaluator
+from aim_exp.evaluate.spec import task_spec
+from aim_exp.evaluate.suite import build_suite
+from aim_exp.merge import Given, MergeMethod
+from aim_exp.population.sources import PopulationSource
+from aim_exp.run.plan import Recipe, make_plan
+from aim_exp.run.run import GIVEN_KEY, Run
+from aim_exp.store.entries import Store
+from aim_exp.tracking.protocol import Tracker
+from aim_exp.types import ModelRef, Population, Suite
+
+DTYPES = ("float32", "bfloat16", "float16")
+GROUPS = ("population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker")
+CODED = ("method", "calibration", "evaluator")
+"""The groups whose parts change numbers by their code; a population's are its models."""
+
+
+class _Checked(Protocol):
+    def problems(self) -> list[str]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a configuration names, instantiated, checked and resolved; nothing is fetched."""
+
+    source: PopulationSource
+    population: Population
+    method: MergeMethod
+    given: ModelRef | None
+    aim: AimSettings
+    calibration: CalibrationSet
+    reads_texts: bool
+    suite: Suite
+    evaluator: Evaluator
+    tracker: Tracker
+    store: Store
+    code: Mapping[str, str]
+
+
+def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
+    """The parts of the run that `config` describes; `choices` are the options chosen, by group.
+
+    Raises ConfigError that lists everything wrong, each `key=value: why; fix`.
+    """
+    if unknown := unknown_keys(config):  # nothing can be built with them
+        raise ConfigError(unknown)
+    problems = _missing(config) + _top_level(config)
+    parts, failure = _parts(config, problems)
+    source: PopulationSource | None = parts["population"]
+    method: MergeMethod | None = parts["method"]
+    merges = method is not None and method.merges
+    reads_texts = merges and config.omega is not None and config.omega != 1
+    for group in ("population", "aim", "evaluator", "tracker"):
+        problems += _own_problems(parts[group])
+    if reads_texts:  # those that nobody reads need not be there
+        problems += _own_problems(parts["calibration"])
+    if method and source and not _own_problems(source):
+        problems += method.problems(source.expert_names, source.merged_names)
+    suite = build_suite(config.benchmarks, choices["benchmarks"], problems)
+    code = {
+        group: _collect(problems, partial(source_digest, parts[group], f"{group}._target_"))
+        for group in CODED
+    }
+
+    store = Store(Path(config.cache_dir))
+    population = given = None
+    if source and not _own_problems(source):
+        population = _collect(problems, lambda: source.resolve(store))
+    if isinstance(method, Given):
+        memo = store.root / "digests"
+        path = method.path
+        given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, memo))
+    if population:
+        problems += _fit(population, given, config.vocabulary)
+    if problems:
+        raise ConfigError(problems) from failure
+
+    # What is None by now has left a problem behind.
+    assert source and method and population and suite  # noqa: PT018
+    return Parts(
+        source=source,
+        population=population,
+        method=method,
+        given=given,
+        aim=cast(AimSettings, parts["aim"]),
+        calibration=parts["calibration"],
+        reads_texts=reads_texts,
+        suite=suite,
+        evaluator=parts["evaluator"],
+        tracker=parts["tracker"],
+        store=store,
+        code={group: digest for group, digest in code.items() if digest},
+    )
+
+
+def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
+    """The run that `config` describes, its given models fetched; see `check`."""
+    parts = check(config, choices)
+    population, given, suite = parts.population, parts.given, parts.suite
+    if not config.plan:
+        _fetch(population, given)
+    own_tokens = _unlike_base(population, given, vocabulary.differs)
+    merged = {given.name} if given else set(population.merged)
+    texts = parts.calibration.spec(parts.store.root / "digests") if parts.reads_texts else {}
+    recipe = Recipe(
+        population=population,
+        method=parts.method,
+        given=given,
+        omega=config.omega,
+        aim=parts.aim,
+        calibration=texts,
+        suite=suite,
+        tasks={b.name: task_spec(suite, b) for b in suite.benchmarks},
+        evaluator=parts.evaluator.spec(),
+        seed=config.seed,
+        repeat=config.repeat,
+        dtype=config.dtype or parts.source.dtype(population),
+        vocabulary=config.vocabulary if merged & own_tokens else None,
+        code=parts.code,
+        own_companions=own_tokens | _unlike_base(population, given, companions.differ),
+    )
+    run = Run(
+        recipe=recipe,
+        plan=make_plan(recipe, parts.source.recipe()),
+        choices=choices,
+        source=parts.source,
+        calibration=parts.calibration,
+        evaluator=parts.evaluator,
+        tracker=parts.tracker,
+        store=parts.store,
+        device=config.device,
+        target_dtype=config.dtype,
+        save_model=config.save_model,
+        settings=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
+    )
+    if problems := template_problems(run.template_sources, run.template):
+        raise ConfigError(problems)
+    return run
+
+
+def build_tracker(config: DictConfig) -> Tracker | None:
+    """The tracker alone; None where something is wrong with it, which `build` tells."""
+    tracker: Tracker | None = _collect([], partial(_instantiate, config, "tracker"))
+    return None if _own_problems(tracker) else tracker
+
+
+def _missing(config: DictConfig) -> list[str]:
+    return [
+        f"{key}: has no value; set {key}=..."
+        for key in sorted(OmegaConf.missing_keys(config), key=str)
+    ]
+
+
+def _top_level(config: DictConfig) -> list[str]:
+    found: list[str] = []
+    if config.omega is not None:
+        found += number_problem("omega", config.omega, 0, 1)
+    if config.dtype not in (None, *DTYPES):
+        found.append(f"dtype={config.dtype}: must be {', '.join(DTYPES)} or null")
+    device, _, index = str(config.device).partition(":")
+    if device not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+        found.append(f"device={config.device}: must be auto, cpu, cuda, cuda:N or mps")
+    if config.vocabulary not in vocabulary.RULES:
+        found.append(f"vocabulary={config.vocabulary}: must be {' or '.join(vocabulary.RULES)}")
+    if config.threads is not None and config.threads < 1:
+        found.append(f"threads={config.threads}: must be at least 1, or null")
+    return found
+
+
+def _parts(config: DictConfig, problems: list[str]) -> tuple[dict[str, Any], BaseException | None]:
+    """The part of each group, None where it cannot be built, and what the last such error was."""
+    parts: dict[str, Any] = {}
+    reason = None
+    for group in GROUPS:
+        try:
+            parts[group] = _instantiate(config, group)
+        except ConfigError as error:
+            parts[group], reason = None, error.__cause__
+            problems += error.problems
+    return parts, reason
+
+
+def _instantiate(config: DictConfig, group: str) -> Any:
+    """ConfigError from what the class, or the import of its module, raised."""
+    node = config[group]
+    if not isinstance(node, DictConfig) or OmegaConf.missing_keys(node) or "_target_" not in node:
+        return None
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        reason = error.__cause__ or error
+        if isinstance(reason, ImportError) and reason.__cause__:  # Hydra's own, around the cause
+            reason = reason.__cause__
+        words = not_built(node._target_, reason)
+        raise ConfigError(
+            [f"{group}._target_={node._target_}: cannot be built ({words})"]
+        ) from reason
+
+
+def _own_problems(part: _Checked | None) -> list[str]:
+    return part.problems() if part else []
+
+
+def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
+    """What `make` gives, or None with its problems added to `problems`."""
+    try:
+        return make()
+    except ConfigError as error:
+        problems += error.problems
+    except AimError as error:
+        problems.append(str(error))
+    return None
+
+
+def _fit(population: Population, given: ModelRef | None, rule: str) -> list[str]:
+    """Whether the models on disk belong together; those still to be made or fetched, later."""
+    models = _experts(population, given)
+    if not all(model.path.is_dir() for model in (population.base, *models)):
+        return []
+    base = Checkpoint(population.base.path, "base")
+    others = [
+        Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
+    ]
+    return fit_problems(base, others, rule)
+
+
+def _experts(population: Population, given: ModelRef | None) -> list[ModelRef]:
+    return [*population.experts, *([given] if given else [])]
+
+
+def _fetch(population: Population, given: ModelRef | None) -> None:
+    """Have the given models on disk: headers and companions decide what a run depends on."""
+    for model in (population.base, *_experts(population, given)):
+        if model.origin or model.identity.startswith(HUB):
+            download(model)
+
+
+def _unlike_base(
+    population: Population,
+    given: ModelRef | None,
+    unlike: Callable[[Checkpoint, Checkpoint], bool],
+) -> frozenset[str]:
+    """The experts that are `unlike` base; one that is not on disk counts as like it."""
+    if not population.base.path.is_dir():
+        return frozenset()
+    base = Checkpoint(population.base.path, "base")
+    on_disk = [model for model in _experts(population, given) if model.path.is_dir()]
+    return frozenset(m.name for m in on_disk if unlike(base, Checkpoint(m.path, m.name)))

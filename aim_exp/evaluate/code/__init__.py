@@ -1,0 +1,1 @@
+"""Running the code that models wrote."""

@@ -1,0 +1,135 @@
+"""Running the code that models write: limited, apart from this process, one at a time.
+
+One warm worker process (`code_worker.py`, which says what holds a program) forks a child
+per program, so that a verdict takes two milliseconds although this process is large.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import select
+import struct
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+TIMEOUT = 3.0
+"""Seconds of wall-clock time per program."""
+MEMORY = 512 << 20
+"""Bytes of address space per program."""
+
+_GRACE = 10.0
+"""Seconds beyond the timeout after which the worker itself counts as hung."""
+_WORKER = Path(__file__).with_name("worker.py")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a program ran to its end; why not: `timeout`, `memory`, an exception's name..."""
+
+    passed: bool
+    reason: str
+
+
+class CodeRunner:
+    """Runs programs in a worker, which starts with the first one and again if it died.
+
+    A program's outcome is remembered, unless it ran out of time: models that differ little
+    write many of the same programs.
+    """
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._known: dict[tuple[str, float], Outcome] = {}
+
+    def passes(self, program: str, timeout: float = TIMEOUT) -> Outcome:
+        """Run `program`, which fails unless it comes to its end. `timeout` is in seconds."""
+        known = self._known.get((program, timeout))
+        if known is not None:
+            return known
+        outcome = self._run(program, timeout)
+        if outcome.reason != "timeout":
+            self._known[program, timeout] = outcome
+        return outcome
+
+    def close(self) -> None:
+        """End the worker and remove its folder; the next program starts another."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.communicate()
+            self._worker = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def __enter__(self) -> CodeRunner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, program: str, timeout: float) -> Outcome:
+        for _ in range(2):  # another hand may have killed the worker; twice, it is the program
+            try:
+                return Outcome(**self._ask({"program": program, "timeout": timeout}))
+            except (OSError, EOFError):
+                self.close()
+            except BaseException:  # Ctrl-C: the reply that is still to come must not be read later
+                self.close()
+                raise
+        return Outcome(passed=False, reason="worker died")
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        worker = self._running()
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        body = json.dumps(request).encode()
+        worker.stdin.write(struct.pack("!I", len(body)) + body)
+        worker.stdin.flush()
+        ready, _, _ = select.select([worker.stdout], [], [], request["timeout"] + _GRACE)
+        if not ready:
+            raise EOFError
+        (length,) = struct.unpack("!I", _exactly(worker.stdout, 4))
+        return json.loads(_exactly(worker.stdout, length))
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._worker is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="aim-exp-code-")
+            self._worker = subprocess.Popen(
+                [sys.executable, "-P", "-s", str(_WORKER), self._folder.name, str(MEMORY)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=self._folder.name,
+                # Sets iterate alike in every run; numpy, if an answer imports it, has no threads.
+                env={"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # Ctrl-C is for this process
+            )
+        return self._worker
+
+
+@cache
+def runner() -> CodeRunner:
+    """The process's own runner, closed at exit."""
+    shared = CodeRunner()
+    atexit.register(shared.close)
+    return shared
+
+
+def _exactly(stream: IO[bytes], length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data

@@ -1,0 +1,87 @@
+"""From the configuration's group `benchmarks` to a suite, with all that is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from aim_exp.errors import number_problem
+from aim_exp.types import Benchmark, Suite
+
+BENCHMARK_KEYS = ("task", "metric", "num_fewshot", "reference_point")
+OWN_TASKS = Path(__file__).parent / "tasks"
+
+
+def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | None:
+    """The suite that the group `benchmarks` describes, chosen as `name`.
+
+    What is wrong is added to `problems`, `key=value: why; fix` each; None where that leaves none.
+    """
+    if OmegaConf.is_missing(config, "tasks"):
+        return None
+    plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+    tasks = plain["tasks"]
+    if isinstance(tasks, list):
+        tasks = {task: {"task": task} for task in tasks}
+    if not isinstance(tasks, dict):
+        problems.append(f"benchmarks.tasks={tasks}: must be a list of lm-eval tasks")
+        return None
+    benchmarks = [_benchmark(config, name, entry, problems) for name, entry in tasks.items()]
+    if config.limit is not None and not _is_limit(config.limit):
+        problems.append(
+            f"benchmarks.limit={config.limit}: must be a whole number of items, a share of them "
+            "between 0 and 1, or null"
+        )
+    generation = plain["generation"] or {}
+    if not isinstance(generation, dict):
+        problems.append(f"benchmarks.generation={generation}: must be a table {{argument: value}}")
+        return None
+    folder = config.task_folder
+    if folder is not None:
+        folder = OWN_TASKS / folder if (OWN_TASKS / folder).is_dir() else Path(folder)
+        if not folder.is_dir():
+            problems.append(f"benchmarks.task_folder={config.task_folder}: no such folder")
+    data_dir = Path(config.data_dir).expanduser() if config.data_dir is not None else None
+    if data_dir is not None and not data_dir.is_dir():
+        problems.append(f"benchmarks.data_dir={config.data_dir}: no such folder")
+    return Suite(
+        name=name,
+        benchmarks=tuple(b for b in benchmarks if b),
+        task_folder=folder,
+        data_dir=data_dir,
+        limit=config.limit,
+        chat_template=config.chat_template,
+        system_instruction=config.system_instruction,
+        fewshot_as_multiturn=config.fewshot_as_multiturn,
+        generation=generation,
+        allow_code_execution=config.allow_code_execution,
+    )
+
+
+def _is_limit(limit: float) -> bool:
+    """lm-eval rounds what is above 1 down; what is below is a share."""
+    return 0 < limit < 1 or (limit >= 1 and float(limit).is_integer())
+
+
+def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -> Benchmark | None:
+    key = f"benchmarks.tasks.{name}"
+    entry = {"task": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict) or "task" not in entry or set(entry) - {*BENCHMARK_KEYS}:
+        problems.append(f"{key}={entry}: must be {{{', '.join(BENCHMARK_KEYS)}}}, task at least")
+        return None
+    reference = entry.get("reference_point", config.reference_point)
+    wrong = number_problem(f"{key}.reference_point", reference, 0, 1)
+    problems += wrong
+    return (
+        None
+        if wrong
+        else Benchmark(
+            name=str(name),
+            task=entry["task"],
+            metric=entry.get("metric"),
+            num_fewshot=entry.get("num_fewshot", config.num_fewshot),
+            reference_point=float(reference),
+        )
+    )

@@ -1,0 +1,1 @@
+"""Where base and experts come from: given, or trained here (`embedded`)."""

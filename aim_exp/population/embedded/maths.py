@@ -1,0 +1,74 @@
+"""Two tasks with numbers, standing for MATH and GSM8K: worked sums, and word problems."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, NamedTuple
+
+from aim_exp.population.embedded.example import Example, draw_distinct
+
+NAMES = ("Ann", "Ben", "Dan", "Eva", "Ida", "Leo", "Mia", "Max", "Sam", "Tom", "Una", "Zoe")
+THINGS = ("apples", "balls", "books", "cards", "coins", "cups", "eggs", "hats", "keys", "pens")
+
+
+class Story(NamedTuple):
+    """A word problem and its sum: `{a}` and `{b}` are the numbers, the larger first."""
+
+    text: str
+    operator: str
+
+
+STORIES = (
+    Story("{name} has {a} {things} and finds {b}.", "+"),
+    Story("{name} had {a} {things}. Then {other} brings {b} more.", "+"),
+    Story("{name} buys {a} {things} and {other} buys {b}.", "+"),
+    Story("{name} has {a} {things} and loses {b}.", "-"),
+    Story("{name} had {a} {things}. Then {name} sells {b}.", "-"),
+    Story("Of {a} {things} that {name} has, {other} takes {b}.", "-"),
+    Story("{name} fills {a} boxes with {b} {things} each.", "*"),
+    Story("{name} buys {a} bags of {b} {things}.", "*"),
+)
+"""The last two multiply, and draw smaller numbers."""
+
+
+def math_example(rng: Random) -> Example:
+    """A sum with its steps, such as `Compute: 4+2+9` and `=6+9=15`."""
+    a, b, c = (rng.randint(1, 12) for _ in range(3))
+    first, second = rng.choice("+-"), rng.choice("+-")
+    partial = _apply(first, a, b)
+    result = _apply(second, partial, c)
+    return Example(f"Compute: {a}{first}{b}{second}{c}", f"={partial}{second}{c}={result}")
+
+
+def gsm8k_example(rng: Random) -> Example:
+    """A word problem, such as `Dan has 13 keys and loses 9. How many keys?` and `13-9=4`."""
+    story = rng.choice(STORIES)
+    if story.operator == "*":
+        a, b = rng.randint(2, 6), rng.randint(2, 6)
+    else:
+        a, b = sorted((rng.randint(2, 20), rng.randint(2, 20)), reverse=True)
+    name, other = rng.sample(NAMES, 2)
+    things = rng.choice(THINGS)
+    text = story.text.format(name=name, other=other, things=things, a=a, b=b)
+    return Example(
+        f"Problem: {text} How many {things}?\nSolution:",
+        f" {a}{story.operator}{b}={_apply(story.operator, a, b)}",
+    )
+
+
+def math_items() -> list[dict[str, Any]]:
+    """150 items: `prompt`, `answer`, and the `result` after its last `=`."""
+    return draw_distinct(lambda rng: _item(math_example(rng)), "math", 150)
+
+
+def gsm8k_items() -> list[dict[str, Any]]:
+    """150 items: `prompt`, `answer`, and the `result` after its `=`."""
+    return draw_distinct(lambda rng: _item(gsm8k_example(rng)), "gsm8k", 150)
+
+
+def _item(example: Example) -> dict[str, Any]:
+    return {**example._asdict(), "result": example.answer.rpartition("=")[2]}
+
+
+def _apply(operator: str, a: int, b: int) -> int:
+    return {"+": a + b, "-": a - b, "*": a * b}[operator]

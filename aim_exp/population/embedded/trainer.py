@@ -1,0 +1,153 @@
+"""How a model of the embedded population is made, trained and saved.
+
+The same seed gives the same weights: everything is drawn from seeded generators of its
+own, on the CPU, in float32, with one thread.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW, Muon, Optimizer
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from aim_exp.console import progress
+from aim_exp.population.embedded.batches import IGNORED, own_document_mask, training_rows
+from aim_exp.population.embedded.phases import ROWS, WARMUP_STEPS, Phase
+from aim_exp.population.embedded.tokenizer import (
+    BOS,
+    BOS_ID,
+    EOS,
+    EOS_ID,
+    PAD,
+    PAD_ID,
+    VOCABULARY_SIZE,
+)
+
+MAX_POSITIONS = 256
+WEIGHTS_FILE = "model.safetensors"
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """One thread and torch's CPU generator seeded; afterwards both are as they were."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch CUDA's too
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def new_model() -> LlamaForCausalLM:
+    """An untrained Llama of 0.48 million parameters."""
+    config = LlamaConfig(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=False,
+        pad_token_id=PAD_ID,
+        bos_token_id=BOS_ID,
+        eos_token_id=EOS_ID,
+        architectures=["LlamaForCausalLM"],
+        dtype="float32",
+    )
+    return LlamaForCausalLM(config)
+
+
+def make_model(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int, folder: Path
+) -> None:
+    """Train `model` in place and save it whole in `folder/NAME`; one saved there is read instead.
+
+    A phase draws nothing from another one, so that both ways give the same weights.
+    """
+    final = folder / phase.name
+    if final.is_dir():
+        model.load_state_dict(load_file(final / WEIGHTS_FILE))
+        return
+    train(model, tokenizer, phase, seed)
+    partial = final.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_model(model, tokenizer, partial)
+    partial.rename(final)
+
+
+def train(model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int) -> None:
+    """Train all parameters in place; the learning rates fall linearly to zero."""
+    ids, labels = training_rows(tokenizer, phase, seed)
+    batches = zip(ids.split(ROWS), labels.split(ROWS), strict=True)
+    optimizers = _optimizers(model, phase)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    with progress(f"Training {phase.name}", phase.steps) as advance:
+        for step, (inputs, targets) in enumerate(batches):
+            _loss(model, inputs, targets).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer, rate in zip(optimizers, rates, strict=True):
+                optimizer.param_groups[0]["lr"] = rate * _schedule(step, phase.steps)
+                optimizer.step()
+                optimizer.zero_grad()
+            advance(1)
+
+
+def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write weights, configuration and tokenizer in the Hugging Face layout."""
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    model.config.save_pretrained(folder)
+    GenerationConfig(pad_token_id=PAD_ID, bos_token_id=BOS_ID, eos_token_id=EOS_ID).save_pretrained(
+        folder
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        model_max_length=MAX_POSITIONS,
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
+
+
+def _loss(model: LlamaForCausalLM, inputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross-entropy of the learnt tokens; both arguments are int64 `[rows, length]`."""
+    hidden = model.model(
+        input_ids=inputs, attention_mask=own_document_mask(inputs), use_cache=False
+    ).last_hidden_state
+    following = targets[:, 1:]
+    learnt = following != IGNORED
+    logits = model.lm_head(hidden[:, :-1][learnt])  # of the learnt alone: half of them
+    return cross_entropy(logits, following[learnt])
+
+
+def _schedule(step: int, steps: int) -> float:
+    """The share of the full learning rate: a short warm-up, then linear to zero."""
+    return min((step + 1) / WARMUP_STEPS, 1.0) * (1 - step / steps)
+
+
+def _optimizers(model: LlamaForCausalLM, phase: Phase) -> list[Optimizer]:
+    """AdamW, and Muon for the layers' matrices if the phase has a rate for it."""
+    matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    others = [
+        weight for weight in model.parameters() if all(weight is not other for other in matrices)
+    ]
+    if phase.muon_rate is None:
+        return [_adamw([*matrices, *others], phase)]
+    muon = Muon(matrices, lr=phase.muon_rate, momentum=0.95, weight_decay=0.0)
+    return [muon, _adamw(others, phase)]
+
+
+def _adamw(weights: list[torch.nn.Parameter], phase: Phase) -> AdamW:
+    return AdamW(weights, lr=phase.adamw_rate, betas=(0.9, 0.98), weight_decay=0.0)

@@ -1,0 +1,46 @@
+"""The embedded population as the rest of the project sees it. Cheap to import: no torch."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from aim_exp.population.embedded import phases
+
+RECIPE_VERSION = 1
+"""Counts up when a change in this package changes the weights."""
+
+DTYPE = "float32"
+EXPERTS = tuple(phase.name for phase in phases.EXPERTS)
+SPECIALTY = {phase.name: tuple(phase.mix) for phase in phases.EXPERTS}
+
+
+def recipe(seed: int) -> dict[str, Any]:
+    """What the weights depend on, for a content key; found without training or torch."""
+    return {
+        "recipe": RECIPE_VERSION,
+        "seed": seed,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",  # the text differs
+        "torch": version("torch").partition("+")[0],
+        "tokenizers": version("tokenizers"),
+    }
+
+
+def build_population(folder: Path, seed: int) -> None:
+    """Train the four models and write `folder/{base,code,instruct,math}`.
+
+    Each is an ordinary Hugging Face folder: weights, configuration, tokenizer. Those that are
+    there, of a training that was cut off, stay as they are.
+    """
+    from aim_exp.population.embedded.tokenizer import train_tokenizer
+    from aim_exp.population.embedded.trainer import make_model, new_model, reproducible
+
+    with reproducible(seed):
+        tokenizer = train_tokenizer()
+        base = new_model()
+        make_model(base, tokenizer, phases.BASE, seed, folder)
+        for phase in phases.EXPERTS:
+            make_model(copy.deepcopy(base), tokenizer, phase, seed, folder)

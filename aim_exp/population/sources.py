@@ -1,0 +1,277 @@
+"""Populations: where base and experts come from, and which of them are merged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aim_exp.checkpoint.hub import download, stored_dtype
+from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.errors import AimError, ConfigError
+from aim_exp.population.embedded import training
+from aim_exp.store.entries import Store
+from aim_exp.store.keys import StageSpec
+from aim_exp.types import ExpectedScores, ModelRef, Population
+
+BASE = "base"
+MERGED = "merged"
+RESERVED = {BASE, MERGED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationSource(ABC):
+    """A population as configured.
+
+    `merge` names the experts to merge, in order (None: all); `references` are further
+    models that are scored and never merged, name to folder or hub id (None: none).
+    `chat_template` is the model whose chat template base, experts and merge take, or a table of
+    such models, `merged` too, where None stands for no template (None: each its own
+    tokenizer's).
+    """
+
+    name: str
+    merge: Any
+    references: Any
+    chat_template: Any
+
+    @property
+    @abstractmethod
+    def expert_names(self) -> tuple[str, ...]:
+        """The experts' names, in order; an empty tuple where they are misconfigured."""
+
+    @property
+    def merged_names(self) -> tuple[str, ...]:
+        """The names of the experts to merge, in order."""
+        return self.expert_names if self.merge is None else tuple(self.merge)
+
+    @abstractmethod
+    def resolve(self, store: Store) -> Population:
+        """The population with each model's identity. Raises ConfigError listing all problems."""
+
+    @abstractmethod
+    def recipe(self) -> StageSpec | None:
+        """The stage that makes the models, or None where they are given."""
+
+    @abstractmethod
+    def ensure(self, store: Store, population: Population) -> None:
+        """Have every model on disk: train, download, or nothing."""
+
+    @abstractmethod
+    def dtype(self, population: Population) -> str:
+        """The dtype in which base is stored, known without training."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, `key=value: why; fix` each."""
+        found = _model_table_problems("population.references", self.references or {})
+        if self.references and not found:
+            taken = {*RESERVED, *self.expert_names} & set(self.references)
+            found += [f"population.references.{name}: the name is taken" for name in sorted(taken)]
+        return found + self._merge_problems() + self._template_problems()
+
+    @property
+    def templates(self) -> Mapping[str, str | None]:
+        """By model, the one whose chat template it takes, where it is not its own."""
+        if isinstance(self.chat_template, str):
+            return dict.fromkeys((BASE, *self.expert_names, MERGED), self.chat_template)
+        return self.chat_template or {}
+
+    def _template_problems(self) -> list[str]:
+        key = "population.chat_template"
+        if not isinstance(self.chat_template, str | Mapping | None):
+            return [f"{key}={self.chat_template}: must be a model, or a table {{model: model}}"]
+        models = [BASE, *self.expert_names, *(self.references or {})]
+        found = [
+            f"{key}.{name}: there is no such model; there are {', '.join([*models, MERGED])}"
+            for name in self.templates
+            if name not in (*models, MERGED)
+        ]
+        return found + [
+            f"{key}={source}: there is no such model; there are {', '.join(models)}"
+            for source in dict.fromkeys(self.templates.values())
+            if source not in (*models, None)
+        ]
+
+    def _merge_problems(self) -> list[str]:
+        if self.merge is None or not self.expert_names:
+            return []
+        known = ", ".join(self.expert_names)
+        if isinstance(self.merge, str) or not isinstance(self.merge, Sequence) or not self.merge:
+            return [f"population.merge={self.merge}: must be a list of experts, of {known}"]
+        found = [
+            f"population.merge={_shown(self.merge)}: no expert is called {name}; there are {known}"
+            for name in self.merge
+            if name not in self.expert_names
+        ]
+        if len(set(self.merge)) < len(self.merge):
+            found.append(f"population.merge={_shown(self.merge)}: an expert is listed twice")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedPopulation(PopulationSource):
+    """The built-in population: a tiny base and three experts, trained once per seed."""
+
+    seed: int
+
+    @property
+    def expert_names(self) -> tuple[str, ...]:
+        """`code`, `instruct`, `math`."""
+        return training.EXPERTS
+
+    def recipe(self) -> StageSpec:
+        """The training, keyed by its seed, code and library versions."""
+        return StageSpec("population", 1, training.recipe(self.seed))
+
+    def resolve(self, store: Store) -> Population:
+        """Needs no training: the models' identity is their recipe."""
+        recipe = self.recipe()
+        folder = store.path(recipe)
+
+        def model(name: str) -> ModelRef:
+            return ModelRef(name, folder / name, f"{recipe.stage}:{recipe.key}/{name}")
+
+        references, found = _resolve_table("population.references", self.references or {}, store)
+        if found:
+            raise ConfigError(found)
+        return Population(
+            name=self.name,
+            base=model(BASE),
+            experts=tuple(model(name) for name in self.expert_names),
+            merged=self.merged_names,
+            references=references,
+            specialty=training.SPECIALTY,
+            chat_template=self.templates,
+        )
+
+    def ensure(self, store: Store, population: Population) -> None:
+        """Train what the store does not have."""
+        store.get_or_make(
+            self.recipe(),
+            lambda folder: training.build_population(folder, self.seed),
+            resumes=True,
+        )
+        for model in population.references:
+            download(model)
+
+    def dtype(self, population: Population) -> str:
+        """What training writes."""
+        return training.DTYPE
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenPopulation(PopulationSource):
+    """Your own models: local folders or hub ids (`org/name@revision`).
+
+    `specialty` maps an expert to the benchmarks that it was trained for; where it is None
+    there is no normalised average. `expected` are scores that others published, in percent:
+    `{suite: NAME, scores: {model: {benchmark: percent}}}`, or None.
+    """
+
+    base: str
+    experts: Any
+    specialty: Any
+    expected: Any
+
+    @property
+    def expert_names(self) -> tuple[str, ...]:
+        """The names given."""
+        return tuple(self.experts) if isinstance(self.experts, Mapping) else ()
+
+    def recipe(self) -> StageSpec | None:
+        """None: they are given."""
+        return None
+
+    def problems(self) -> list[str]:
+        """Also a table of experts that is none, and a specialty of nobody.
+
+        No experts at all will do for a method that merges none.
+        """
+        found = _model_table_problems("population.experts", self.experts or {})
+        found += [
+            f"population.experts.{name}: the name is taken; call the expert something else"
+            for name in sorted(RESERVED & set(self.expert_names))
+        ]
+        if not isinstance(self.specialty, Mapping | None):
+            shape = "{expert: [benchmark, ...]}"
+            return [*found, f"population.specialty={self.specialty}: must be a table {shape}"]
+        unknown = sorted(set(self.specialty or {}) - set(self.expert_names))
+        found += [f"population.specialty.{name}: there is no such expert" for name in unknown]
+        return found + self._expected_problems() + super().problems()
+
+    def _expected_problems(self) -> list[str]:
+        if self.expected is None:
+            return []
+        shape = "{suite: NAME, scores: {model: {benchmark: percent}}}"
+        try:
+            expected = _expected(self.expected)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            return [f"population.expected={self.expected}: must be a table {shape}"]
+        unknown = set(expected.scores) - {BASE, *self.expert_names}
+        return [
+            f"population.expected.scores.{name}: there is no such model" for name in sorted(unknown)
+        ]
+
+    def resolve(self, store: Store) -> Population:
+        """Digests local folders and asks the hub for commits; checks that the models fit."""
+        base, problems = _resolve_table("population", {BASE: self.base}, store)
+        experts, more = _resolve_table("population.experts", self.experts or {}, store)
+        references, most = _resolve_table("population.references", self.references or {}, store)
+        problems += more + most
+        if problems:
+            raise ConfigError(problems)
+        specialty = {name: tuple(benchmarks) for name, benchmarks in (self.specialty or {}).items()}
+        return Population(
+            self.name,
+            base[0],
+            experts,
+            self.merged_names,
+            references,
+            specialty=specialty,
+            expected=None if self.expected is None else _expected(self.expected),
+            chat_template=self.templates,
+        )
+
+    def ensure(self, store: Store, population: Population) -> None:
+        """Download what is on the hub only."""
+        for model in population.models:
+            download(model)
+
+    def dtype(self, population: Population) -> str:
+        """From base's headers, the hub's where it is not on disk."""
+        return stored_dtype(population.base)
+
+
+def _expected(table: Any) -> ExpectedScores:
+    scores = {
+        model: {benchmark: float(percent) / 100 for benchmark, percent in row.items()}
+        for model, row in table["scores"].items()
+    }
+    return ExpectedScores(str(table["suite"]), scores)
+
+
+def _model_table_problems(key: str, table: Any) -> list[str]:
+    if not isinstance(table, Mapping):
+        return [f"{key}={table}: must be a table {{name: DIR or hub id}}"]
+    return [
+        f"{key}.{name}={source}: must be a folder or a hub id"
+        for name, source in table.items()
+        if not isinstance(source, str) or not source
+    ]
+
+
+def _resolve_table(
+    key: str, table: Mapping[str, str], store: Store
+) -> tuple[tuple[ModelRef, ...], list[str]]:
+    models, problems = [], []
+    for name, source in table.items():
+        try:
+            models.append(resolve_model(name, source, f"{key}.{name}", store.root / "digests"))
+        except AimError as error:
+            problems.append(str(error))
+    return tuple(models), problems
+
+
+def _shown(names: Sequence[str]) -> str:
+    return f"[{','.join(map(str, names))}]"

@@ -1,0 +1,1 @@
+"""One run: its recipe, its plan, the loop that carries it out, and its record."""

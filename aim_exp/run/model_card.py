@@ -1,0 +1,159 @@
+"""What a saved model carries: a card that the hub understands, and its exact recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData, metadata_load
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from aim_exp.checkpoint.hub import CARD, HUB
+from aim_exp.run.plan import MERGED
+from aim_exp.run.run import Run
+from aim_exp.store.records import RunRecord
+from aim_exp.types import ModelRef
+
+RECIPE_FILE = "aim_exp.yaml"
+PAPER = "[Activation-Informed Merging](https://arxiv.org/abs/2502.02421)"
+LICENSE_KEYS = ("license", "license_name", "license_link")
+
+
+def describe_model(folder: Path, run: Run, record: RunRecord) -> None:
+    """Write the card and the recipe into `folder`; `record` is that of the finished run."""
+    paragraphs = [_front_matter(run, record), *_body(run, record)]
+    (folder / CARD).write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
+    (folder / RECIPE_FILE).write_text(_recipe(run, record), encoding="utf-8")
+
+
+def _recipe(run: Run, record: RunRecord) -> str:
+    """What `build` makes the same run from (`config`, `choices`), and what the run met."""
+    assert run.plan.merged
+    content = {
+        "command": record.command,
+        "choices": dict(run.choices),
+        "config": _pinned(run),
+        "models": {model.name: model.identity for model in _sources(run)},
+        "keys": {"weights": run.plan.merged.weights.key, "saliency": record.keys["saliency"]},
+        "versions": dict(record.versions),
+        "git_commit": record.provenance["git_commit"],
+    }
+    head = "# How this model was made; `config` is the whole configuration of aim-exp.\n"
+    return head + OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def _pinned(run: Run) -> dict[str, Any]:
+    """The configuration with each hub id at its commit: a branch moves on."""
+    config = deepcopy(dict(run.settings))
+    table, population = config["population"], run.recipe.population
+    places = [(table, "base", population.base)]
+    places += [(table.get("experts"), model.name, model) for model in population.experts]
+    places += [(table["references"], model.name, model) for model in population.references]
+    if run.recipe.given:
+        places.append((config["method"], "path", run.recipe.given))
+    for place, key, model in places:
+        if _hub_id(model):
+            place[key] = model.identity.removeprefix(HUB)
+    return config
+
+
+def _front_matter(run: Run, record: RunRecord) -> str:
+    on_hub = [hub_id for model in _sources(run) if (hub_id := _hub_id(model))]
+    data = ModelCardData(
+        base_model=list(dict.fromkeys(on_hub)) or None,
+        base_model_relation="merge",
+        library_name="transformers",
+        tags=["merge", "aim-exp", record.method.rpartition("/")[2]],
+        **_license(run.recipe.population.base),
+    )
+    return f"---\n{data.to_yaml()}\n---"
+
+
+def _body(run: Run, record: RunRecord) -> Iterator[str]:
+    yield f"# A merge by {record.method}" + ("" if record.omega is None else " with AIM")
+    yield f"Made with aim-exp {record.versions['aim-exp']} from these models, base first:"
+    yield "\n".join(f"- {model.name}: {_source(model)}" for model in _sources(run))
+    yield "## Method"
+    yield "\n".join(f"- {line}" for line in _settings(record))
+    if record.scores:
+        yield "## Scores"
+        yield (
+            f"Percent ± standard error, by lm-eval {record.versions['lm-eval']}, suite "
+            f"`{record.suite}`."
+        )
+        yield "\n".join(_score_table(record))
+    if record.hypervolume_gain is not None:
+        yield f"Hypervolume gain over base and the merged experts: {record.hypervolume_gain:.3f}."
+    yield "## How to repeat"
+    yield f"```bash\n{record.command}\n```"
+    yield (
+        f"`{RECIPE_FILE}` holds the whole configuration, the identity of each model and the "
+        "versions of the libraries."
+    )
+
+
+def _settings(record: RunRecord) -> Iterator[str]:
+    yield f"method: {record.method}{_listed(record.method_settings)}"
+    if record.omega is None:
+        yield "AIM: none; this is the plain merge"
+    else:
+        yield f"AIM: {PAPER}, omega {record.omega:g}{_listed(record.aim)}"
+        settings = {key: value for key, value in record.calibration.items() if key != "name"}
+        yield f"calibration: {record.calibration['name']}{_listed(settings)}"
+    yield f"seed: {record.seed}"
+    yield f"dtype: {record.dtype}"
+
+
+def _score_table(record: RunRecord) -> Iterator[str]:
+    """Benchmarks by models, in the syntax of Markdown."""
+    assert record.scores
+    assert record.stderr
+    models = {**(record.population_scores or {}), MERGED: record.scores}
+    errors = {**(record.population_stderr or {}), MERGED: record.stderr}
+    yield f"| benchmark | task | {' | '.join(models)} |"
+    yield "|---|---" + "|---:" * len(models) + "|"
+    for benchmark in record.scores:
+        cells = [_cell(models[model][benchmark], errors[model][benchmark]) for model in models]
+        task = record.benchmarks[benchmark]["task"]
+        yield f"| {benchmark} | {task} | {' | '.join(cells)} |"
+
+
+def _cell(score: float, stderr: float | None) -> str:
+    return f"{100 * score:.1f}" + ("" if stderr is None else f" ± {100 * stderr:.1f}")
+
+
+def _sources(run: Run) -> list[ModelRef]:
+    """Base, then what was merged: experts, or the weights merged elsewhere."""
+    recipe = run.recipe
+    merged = [recipe.given] if recipe.given else recipe.population.merged_experts
+    return [recipe.population.base, *merged]
+
+
+def _hub_id(model: ModelRef) -> str | None:
+    if not model.identity.startswith(HUB):
+        return None
+    return model.identity.removeprefix(HUB).partition("@")[0]
+
+
+def _source(model: ModelRef) -> str:
+    hub_id = _hub_id(model)
+    if hub_id is None:
+        return f"local, `{model.identity}`"
+    commit = model.identity.partition("@")[2]
+    return f"[{hub_id}](https://huggingface.co/{hub_id}) at `{commit}`"
+
+
+def _license(base: ModelRef) -> dict[str, Any]:
+    """What base's own card says of its licence, under the hub's keys; nothing if unreadable."""
+    try:
+        known: Mapping[str, Any] = metadata_load((base.origin or base.path) / CARD) or {}
+    except (OSError, ValueError, YAMLError):
+        return {}
+    return {key: known[key] for key in LICENSE_KEYS if key in known}
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return "".join(f", {name} {value}" for name, value in settings.items() if value is not None)

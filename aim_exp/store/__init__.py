@@ -1,0 +1,1 @@
+"""What is kept: entries by content key, and the records of runs."""

@@ -1,0 +1,51 @@
+"""Content keys: the same ingredients give the same key, on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What changes a stage's numbers, and nothing else; its key names the result."""
+
+    stage: str
+    version: int
+    spec: Mapping[str, Any]
+
+    @cached_property
+    def key(self) -> str:
+        """The content key, 64 hex digits."""
+        return content_key(self.stage, self.version, self.spec)
+
+
+def canonical_json(value: Any) -> str:
+    """`value` as JSON with sorted keys, no spaces, and one spelling per number.
+
+    An integral float is written as an integer, so that `weight=1` and `weight=1.0`
+    give one key. NaN and infinity raise ValueError.
+    """
+    return json.dumps(
+        _canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+
+
+def content_key(stage: str, version: int, spec: Any) -> str:
+    """The sha256, in hex, of canonical `[stage, version, spec]`."""
+    return hashlib.sha256(canonical_json([stage, version, spec]).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        assert all(isinstance(key, str) for key in value), f"keys must be strings: {value}"
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return value

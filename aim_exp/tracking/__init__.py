@@ -1,0 +1,1 @@
+"""Experiment tracking: the protocol, the trackers, and what of a run and a sweep they log."""

@@ -1,0 +1,22 @@
+"""No tracking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aim_exp.tracking.protocol import Outcome, RunInfo
+
+
+@dataclass(frozen=True)
+class NullTracker:
+    """Tracks nothing."""
+
+    def problems(self) -> list[str]:
+        """None."""
+        return []
+
+    def start(self, run: RunInfo) -> None:
+        """Do nothing."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """Do nothing."""
