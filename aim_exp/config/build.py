@@ -18,12 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.relaxation import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
-from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.hub import HUB, download
 from aim_exp.checkpoint.identity import resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.checkpoint.templates import template_problems
 from aim_exp.config.plugins import not_built, source_digest
+from aim_exp.config.recorded import recorded
 from aim_exp.config.schema_errors import unknown_keys
 from aim_exp.errors import AimError, ConfigError, number_problem
 from aim_exp.evaluate.evaluators import Evaluator
@@ -31,6 +30,7 @@ from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
 from aim_exp.merge import Given, MergeMethod
 from aim_exp.population.sources import PopulationSource
+from aim_exp.run.checks import header_problems
 from aim_exp.run.plan import Recipe, make_plan
 from aim_exp.run.run import GIVEN_KEY, Run
 from aim_exp.store.entries import Store
@@ -98,8 +98,6 @@ def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
         memo = store.root / "digests"
         path = method.path
         given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, memo))
-    if population:
-        problems += _fit(population, given, config.vocabulary)
     if problems:
         raise ConfigError(problems) from failure
 
@@ -159,9 +157,9 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         device=config.device,
         target_dtype=config.dtype,
         save_model=config.save_model,
-        settings=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
+        settings=recorded(config),
     )
-    if problems := template_problems(run.template_sources, run.template):
+    if problems := header_problems(run):
         raise ConfigError(problems)
     return run
 
@@ -238,18 +236,6 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
     except AimError as error:
         problems.append(str(error))
     return None
-
-
-def _fit(population: Population, given: ModelRef | None, rule: str) -> list[str]:
-    """Whether the models on disk belong together; those still to be made or fetched, later."""
-    models = _experts(population, given)
-    if not all(model.path.is_dir() for model in (population.base, *models)):
-        return []
-    base = Checkpoint(population.base.path, "base")
-    others = [
-        Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
-    ]
-    return fit_problems(base, others, rule)
 
 
 def _experts(population: Population, given: ModelRef | None) -> list[ModelRef]:

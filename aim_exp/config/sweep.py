@@ -9,6 +9,7 @@ from typing import cast
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
@@ -49,19 +50,36 @@ def constant_keys(jobs: Sequence[Job]) -> list[str]:
     return [_key(override) for override in jobs[0] if override in shared]
 
 
-def run_name(method: str, omega: float | None, config: DictConfig, told: HydraConf) -> str:
+def job_folders(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
+    """The folder of each job below the sweep's directory: its number, unless asked otherwise."""
+    subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index]
+    if subdir == "${hydra.job.num}":
+        return [str(number) for number in range(len(jobs))]
+    loader = GlobalHydra.instance().config_loader()
+    folders = []
+    for number, job in enumerate(jobs):
+        composed = loader.load_sweep_config(config, [*job])
+        with open_dict(composed):
+            composed.hydra.job.num, composed.hydra.job.id = number, f"job_id_{number}"
+        HydraConfig.instance().set_config(composed)
+        folders.append(str(composed.hydra.sweep.subdir))
+    HydraConfig.instance().set_config(config)
+    return folders
+
+
+def run_name(method: str, omega: float | None, config: DictConfig, settings: HydraConf) -> str:
     """What a person calls a run: method, omega, and what else was set for it.
 
-    Of a sweep's jobs, what varies among them. `told` is Hydra's own configuration: what it leaves
-    out of `override_dirname` is set in `conf/config.yaml`, and for a sweep by `SweepReport`.
+    Of a sweep's jobs, what varies among them. `settings` is Hydra's own configuration: what it
+    leaves out of `override_dirname` is set in `conf/config.yaml`, and for a sweep by `Launch`.
     """
-    left_out = {"method", "omega", *told.job.config.override_dirname.exclude_keys}
+    left_out = {"method", "omega", *settings.job.config.override_dirname.exclude_keys}
 
     def resolved(override: str) -> str:
         key, value = _key(override), override.partition("=")[2]
         return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
 
-    others = [resolved(each) for each in told.overrides.task if _key(each) not in left_out]
+    others = [resolved(each) for each in settings.overrides.task if _key(each) not in left_out]
     return " ".join([method, "omega=null" if omega is None else f"omega={omega:g}", *others])
 
 
@@ -78,16 +96,16 @@ def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     for them: then there is nothing to tell.
     """
     composer = _Composer(config)
-    found: dict[str, list[Job]] = {}
+    by_problem: dict[str, list[Job]] = {}
     for job in jobs:
         try:
             composed = composer.job(job)
         except (HydraException, OmegaConfBaseException):
             return []
         for problem in _job_problems(*composed):
-            found.setdefault(problem, []).append(job)
+            by_problem.setdefault(problem, []).append(job)
     shared = set.intersection(*map(set, jobs))
-    return [f"{problem} ({_where(bad, jobs, shared)})" for problem, bad in found.items()]
+    return [f"{problem} ({_where(bad, jobs, shared)})" for problem, bad in by_problem.items()]
 
 
 def _where(bad: Sequence[Job], jobs: Sequence[Job], shared: Container[str]) -> str:
