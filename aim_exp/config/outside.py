@@ -31,9 +31,7 @@ def copy_sources(parts: Iterable[object], folder: Path) -> None:
         path.write_bytes(code)
 
 
-def outside_config_files(
-    sources: Sequence[Mapping[str, Any]], choices: Mapping[str, str]
-) -> tuple[Path, ...]:
+def outside_config_files(sources: Sequence[Any], choices: Mapping[str, str]) -> tuple[Path, ...]:
     """The files of the chosen options that lie in Hydra's `sources`, but not in the package's."""
     folders = [folder for each in sources if (folder := _folder(each)) and folder != CONFIG_FOLDER]
     options = [f"{group}/{choice}" for group, choice in choices.items() if choice != "None"]
@@ -50,13 +48,13 @@ def copy_config_files(paths: Iterable[Path], folder: Path) -> None:
         shutil.copyfile(path, target)
 
 
-def _folder(source: Mapping[str, Any]) -> Path | None:
+def _folder(source: Any) -> Path | None:
     """Of a source of Hydra's: a folder as it is, a package by where it is installed."""
-    if source["schema"] == "file":
-        return Path(source["path"]).resolve()
-    if source["schema"] == "pkg" and source["provider"] not in ("hydra", "schema"):
+    if source.schema == "file":
+        return Path(source.path).resolve()
+    if source.schema == "pkg" and source.provider not in ("hydra", "schema"):
         try:
-            return Path(str(files(source["path"])))
+            return Path(str(files(source.path)))
         except (ImportError, TypeError):
             return None
     return None

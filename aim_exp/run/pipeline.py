@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,8 +51,8 @@ class Results:
 
     scores: dict[str, Scored] = field(default_factory=dict)
     """By model (base, experts, references, merged); empty where nothing is scored."""
-    relaxation: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By kind of module, what AIM changed."""
+    relaxation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By kind of module, the fields of its `Dose`."""
     calibration: dict[str, int] = field(default_factory=dict)
     """How many texts, blocks and tokens were used."""
     warnings: list[str] = field(default_factory=list)

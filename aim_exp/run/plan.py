@@ -18,7 +18,7 @@ from aim_exp.types import ModelRef, Population, Suite
 if TYPE_CHECKING:
     from aim_exp.run.pipeline import Pipeline
 
-STAGE_VERSIONS = {"saliency": 3, "vocabulary": 1, "weights": 1, "responses": 1, "scores": 2}
+STAGE_VERSIONS = {"saliency": 3, "vocabulary": 1, "weights": 2, "responses": 1, "scores": 2}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"

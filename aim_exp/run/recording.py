@@ -137,8 +137,7 @@ def _relaxation(recipe: Recipe) -> str | None:
 
 def _model(run: Run, plan: ModelPlan) -> ModelRecord:
     population = run.recipe.population
-    roles: dict[str, Role] = {model.name: "reference" for model in population.references}
-    roles |= {model.name: "expert" for model in population.experts} | {"base": "base"}
+    experts = {model.name for model in population.experts}
     assert plan.undrawn
     keys = {
         "weights": plan.weights.key,
@@ -147,8 +146,13 @@ def _model(run: Run, plan: ModelPlan) -> ModelRecord:
     }
     if plan.name == MERGED:
         return ModelRecord(name=MERGED, role="merged", identity=plan.weights.key, keys=keys)
-    identity = population.model(plan.name).identity
-    return ModelRecord(name=plan.name, role=roles[plan.name], identity=identity, keys=keys)
+    role: Role = "expert" if plan.name in experts else "reference"
+    return ModelRecord(
+        name=plan.name,
+        role="base" if plan.name == population.base.name else role,
+        identity=population.model(plan.name).identity,
+        keys=keys,
+    )
 
 
 def _scores(
