@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
@@ -16,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from aim_exp.config.build import check
+from aim_exp.config.build import Memo, check
 from aim_exp.errors import AimError
 
 Job = Sequence[str]
@@ -97,12 +96,13 @@ def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     """
     composer = _Composer(config)
     by_problem: dict[str, list[Job]] = {}
+    memo: Memo = {}
     for job in jobs:
         try:
             composed = composer.job(job)
         except (HydraException, OmegaConfBaseException):
             return []
-        for problem in _job_problems(*composed):
+        for problem in _job_problems(*composed, memo):
             by_problem.setdefault(problem, []).append(job)
     shared = set.intersection(*map(set, jobs))
     return [f"{problem} ({_where(bad, jobs, shared)})" for problem, bad in by_problem.items()]
@@ -115,14 +115,20 @@ def _where(bad: Sequence[Job], jobs: Sequence[Job], shared: Container[str]) -> s
     return f"with {first}" if len(bad) == 1 else f"in {len(bad)} of {len(jobs)} jobs, first {first}"
 
 
-def _job_problems(config: DictConfig, choices: Mapping[str, str]) -> Sequence[str]:
+def _job_problems(config: DictConfig, choices: Mapping[str, str], memo: Memo) -> Sequence[str]:
     try:
-        check(config, choices)
+        check(config, choices, memo)
     except AimError as error:
         return str(error).splitlines()
     except OmegaConfBaseException:
         return []  # it names what Hydra sets when the job starts, as ${hydra:job.num}
     return []
+
+
+def _as_written(config: DictConfig, key: str) -> Any:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=False))[name]
 
 
 class _Composer:
@@ -134,19 +140,30 @@ class _Composer:
         self._loader = GlobalHydra.instance().config_loader()
         self._parser = OverridesParser.create(self._loader)
         self._composed: dict[tuple[str, ...], Composed] = {}
+        self._before: list[tuple[DictConfig, str, Any]] = []
+        """What the last job's values took the place of, by key."""
 
     def job(self, job: Job) -> Composed:
-        """The job as Hydra composes it."""
+        """The job as Hydra composes it, good until the next one is asked for."""
         overrides = self._parser.parse_overrides([*job])
         values = [override for override in overrides if self._sets_a_value(override)]
         config, choices = self._compose(o.input_line or "" for o in overrides if o not in values)
-        config = copy.deepcopy(config)
+        self._reset()
         try:
             for value in values:
-                OmegaConf.update(config, value.key_or_group, value.value())
-        except OmegaConfBaseException:
+                key = value.key_or_group
+                self._before.append((config, key, _as_written(config, key)))
+                OmegaConf.update(config, key, value.value())
+        except (OmegaConfBaseException, KeyError, TypeError):
+            self._reset()
             return self._compose(job)  # Hydra says what is wrong
         return config, choices
+
+    def _reset(self) -> None:
+        """Undo the last job's values: to copy a configuration takes longer than to check it."""
+        for config, key, value in reversed(self._before):
+            OmegaConf.update(config, key, value, merge=False)
+        self._before.clear()
 
     def _compose(self, overrides: Iterable[str]) -> Composed:
         key = tuple(overrides)

@@ -8,7 +8,7 @@ from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.run.run import GIVEN_KEY, Run
-from aim_exp.types import ModelRef
+from aim_exp.types import ModelRef, Population
 
 
 def configuration_problems(run: Run) -> list[str]:
@@ -22,18 +22,13 @@ def configuration_problems(run: Run) -> list[str]:
 
 
 def header_problems(run: Run) -> list[str]:
-    """From the headers and companion files of the models that are on disk."""
+    """From headers and companion files on disk, beside `misfits`: templates, longest prompts."""
     problems = template_problems(run.template_sources, run.template)
     base = run.recipe.population.base
     if not base.path.is_dir():
         return problems
-    checkpoint = Checkpoint(base.path, "base")
-    models = [model for model in _to_merge(run) if model.path.is_dir()]
-    problems += fit_problems(
-        checkpoint, [_checkpoint(model, run) for model in models], run.settings["vocabulary"]
-    )
     block_size = run.calibration.block_size
-    longest = checkpoint.text_config.get("max_position_embeddings")
+    longest = Checkpoint(base.path, "base").text_config.get("max_position_embeddings")
     if run.plan.saliency and longest is not None and block_size > longest:
         problems.append(
             f"calibration.block_size={block_size}: base takes at most {longest} tokens; "
@@ -42,19 +37,27 @@ def header_problems(run: Run) -> list[str]:
     return problems
 
 
+def misfits(population: Population, given: ModelRef | None, vocabulary: str) -> list[str]:
+    """What keeps models from being merged with base, of those that are on disk."""
+    if not population.base.path.is_dir():
+        return []
+    models = [model for model in to_merge(population, given) if model.path.is_dir()]
+    others = [
+        Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
+    ]
+    return fit_problems(Checkpoint(population.base.path, "base"), others, vocabulary)
+
+
 def unchecked(run: Run) -> list[str]:
     """The names of the models whose headers are not at hand: still to be trained or fetched."""
-    models = (run.recipe.population.base, *_to_merge(run))
+    population = run.recipe.population
+    models = (population.base, *to_merge(population, run.recipe.given))
     return [model.name for model in models if not model.path.is_dir()]
 
 
-def _to_merge(run: Run) -> Sequence[ModelRef]:
-    given = run.recipe.given
-    return [*run.recipe.population.experts, *([given] if given else [])]
-
-
-def _checkpoint(model: ModelRef, run: Run) -> Checkpoint:
-    return Checkpoint(model.path, GIVEN_KEY if model is run.recipe.given else model.name)
+def to_merge(population: Population, given: ModelRef | None) -> Sequence[ModelRef]:
+    """All experts, and the weights merged elsewhere."""
+    return [*population.experts, *([given] if given else [])]
 
 
 def _device_problems(device: str) -> list[str]:

@@ -31,7 +31,7 @@ from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
 from aim_exp.errors import ConfigError
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
-from aim_exp.run.checks import header_problems, unchecked
+from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, Run
 from aim_exp.run.scoring import Scored, score
@@ -90,8 +90,11 @@ class Pipeline:
         run.source.ensure(run.store, run.recipe.population)
         if run.recipe.given:
             download(run.recipe.given)
-        if new and (problems := header_problems(run)):
-            raise ConfigError(problems)
+        if new:
+            models = (run.recipe.population, run.recipe.given)
+            problems = misfits(*models, run.settings["vocabulary"]) + header_problems(run)
+            if problems:
+                raise ConfigError(problems)
         self.results.warnings += dtype_warnings(self.base, self.experts)
         self.results.warnings += config_warnings(self.base, self.experts)
 
