@@ -42,8 +42,8 @@ class Launch(Callback):
         jobs = sweep_jobs(config)
         if jobs is not None:
             if not jobs:
-                print_warning(error_console, "the sweep has no job: glob(...) matches no option")
-                return
+                print_error(error_console, "the sweep has no job: glob(...) matches no option")
+                sys.exit(1)
             # The jobs take these over, in whatever process they run: their names leave them out.
             names = "hydra.job.config.override_dirname.exclude_keys"
             config.hydra.overrides.hydra.append(f"{names}={constant_keys(jobs)}")

@@ -128,7 +128,7 @@ def _job_problems(config: DictConfig, choices: Mapping[str, str], memo: Memo) ->
 def _as_written(config: DictConfig, key: str) -> Any:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
-    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=False))[name]
+    return dict(node.items_ex(resolve=False))[name]
 
 
 class _Composer:
