@@ -49,7 +49,7 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
 def _items(suite: Suite, benchmark: Benchmark) -> str | None:
     """The digest of what is asked; None where it comes from the hub."""
     if suite.task_folder == TINY_TASKS:
-        return _items_digest(benchmark.name)
+        return _items_digest(benchmark.task.removeprefix("aim_tiny_"))
     return _folder_digest(suite.data_dir, DATA_SUFFIXES)
 
 
@@ -75,7 +75,7 @@ def _folder_digest(folder: Path | None, suffixes: tuple[str, ...]) -> str | None
 
 
 @cache
-def _items_digest(benchmark: str) -> str:
+def _items_digest(kind: str) -> str:
     from aim_exp.population.embedded.items import test_items
 
-    return hashlib.sha256(canonical_json(test_items(benchmark)).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(test_items(kind)).encode()).hexdigest()
