@@ -17,6 +17,7 @@ from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.code.metric import install_code_eval
 from aim_exp.evaluate.first_item import try_first_item
 from aim_exp.evaluate.local_data import LocalFactory, is_absent
+from aim_exp.evaluate.near_ties import TIES
 from aim_exp.evaluate.quiet import silence_lm_eval
 from aim_exp.evaluate.rng import own_rng
 from aim_exp.evaluate.spec import TINY_TASKS
@@ -102,6 +103,7 @@ def _load(
         _configure(item, num_fewshot, json.loads(generation))
         if data_dir is not None:
             try_first_item(item)
+        TIES.watch(item)
         _remember_requests(item)
     return LoadedTask(name=task, tasks=loaded, absent=absent)
 
