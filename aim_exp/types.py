@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ class Benchmark:
     """One axis of the comparison: an lm-eval task and the metric that counts.
 
     `metric` is lm-eval's key, `name,filter`, maximised and in [0, 1]; None takes the
-    task's usual one. `reference_point` is this axis of the hypervolume's reference.
+    task's usual one. One that is minimised, or lies elsewhere, says so: `direction` is `min`, or
+    `scale` its values where it is worst and where it is best. `reference_point` is this axis of
+    the hypervolume's reference, on the score.
     """
 
     name: str
@@ -100,6 +102,13 @@ class Benchmark:
     metric: str | None = None
     num_fewshot: int | None = None
     reference_point: float = 0.0
+    direction: Literal["max", "min"] = "max"
+    scale: tuple[float, float] | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The metric's values that are the scores 0 and 1."""
+        return self.scale or ((1.0, 0.0) if self.direction == "min" else (0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,9 @@ class Suite:
 
 @dataclass(frozen=True)
 class Score:
-    """A benchmark's headline metric in [0, 1], its standard error (None if unknown), items."""
+    """A benchmark's headline metric as a score in [0, 1] to maximise, its standard error (None if
+    unknown), items.
+    """
 
     value: float
     stderr: float | None
@@ -137,11 +148,15 @@ class Score:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """A model on one benchmark: the headline, and every metric that lm-eval gave by its key."""
+    """A model on one benchmark: the headline, and every metric that lm-eval gave by its key.
+
+    `ends` are the values of `metric` that are the scores 0 and 1.
+    """
 
     score: Score
     metric: str
     metrics: Mapping[str, float]
+    ends: tuple[float, float] = (0.0, 1.0)
     warnings: tuple[str, ...] = ()
     num_fewshot: int | None = None
     """Examples in a prompt; None where it is not known, or a group's tasks differ."""

@@ -4,6 +4,7 @@ import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_suite import MMLU, SHORT, random_model
@@ -32,8 +33,8 @@ def test_the_first_usable_metric_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("metric", "reason"),
     [
-        ("perplexity,none", "not one to maximise"),
-        ("bleu,none", "30 is outside"),
+        ("perplexity,none", "not one to maximise; set direction: min"),
+        ("bleu,none", "30 is outside.*set scale"),
         ("f1,none", "nan"),
         ("exact_match,none", "no such metric"),
     ],
@@ -46,6 +47,36 @@ def test_an_unusable_metric_is_refused(metric: str, reason: str) -> None:
     assert "acc,none" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "metric", "value", "stderr"),
+    [
+        ({"metric": "bleu,none", "scale": (0.0, 100.0)}, "bleu,none", 0.3, 0.001),
+        ({"metric": "perplexity,none", "scale": (21.0, 1.0)}, "perplexity,none", 0.6, None),
+        ({"scale": (21.0, 1.0)}, "perplexity,none", 0.6, None),
+        ({"metric": "acc,none", "direction": "min"}, "acc,none", 0.5, 0.2),
+        ({"metric": "acc,none", "scale": (0.25, 1.0)}, "acc,none", 1 / 3, 0.2 / 0.75),
+    ],
+)
+def test_a_direction_or_a_scale_makes_a_score(
+    settings: dict[str, Any], metric: str, value: float, stderr: float | None
+) -> None:
+    benchmark = Benchmark("some", "some", **settings)
+    result = headline(benchmark, SCORES)
+    assert (result.metric, result.score.value) == (metric, pytest.approx(value))
+    assert result.score.stderr == (stderr and pytest.approx(stderr))
+    assert result.metrics["bleu,none"] == 30.0, "the metric stays as lm-eval gave it"
+    assert result.ends == benchmark.ends
+    assert result.warnings == ()
+
+
+def test_what_is_beyond_its_scale_counts_as_its_end_with_a_warning() -> None:
+    for scale, value in (((5.0, 1.0), 0.0), ((100.0, 10.0), 1.0)):
+        result = headline(Benchmark("some", "some", "perplexity,none", scale=scale), SCORES)
+        assert result.score.value == value
+        (warning,) = result.warnings
+        assert warning.startswith("benchmark some: perplexity,none is 9, beyond scale=[")
+
+
 def test_a_task_without_usable_metric_is_refused() -> None:
     scores = replace(SCORES, metrics={"perplexity,none": 9.0})
     with pytest.raises(EvaluationError, match="no usable metric; it gives perplexity,none"):
@@ -54,7 +85,7 @@ def test_a_task_without_usable_metric_is_refused() -> None:
 
 def test_results_survive_writing(tokenizer, tmp_path: Path) -> None:
     harness = Harness.in_memory(random_model(), tokenizer, batch_size=16)
-    evaluated = harness.evaluate(SHORT, [MMLU], tmp_path / "responses")["mmlu"]
+    evaluated = harness.evaluate(SHORT, [MMLU], tmp_path / "responses")["tiny_mmlu"]
     write_result(tmp_path, evaluated)
     assert read_scores(tmp_path) == evaluated.scores
     assert read_result(tmp_path, MMLU) == headline(MMLU, evaluated.scores)

@@ -23,13 +23,14 @@ from aim_exp.checkpoint.identity import resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.config.plugins import not_built, source_digest
 from aim_exp.config.recorded import recorded
+from aim_exp.config.schema import known_benchmarks
 from aim_exp.config.schema_errors import unknown_keys
-from aim_exp.errors import AimError, ConfigError, number_problem
+from aim_exp.errors import AimError, ConfigError, did_you_mean, number_problem
 from aim_exp.evaluate.evaluators import Evaluator
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
 from aim_exp.merge import Given, MergeMethod
-from aim_exp.population.sources import PopulationSource
+from aim_exp.population.sources import GivenPopulation, PopulationSource
 from aim_exp.run.checks import header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
 from aim_exp.run.run import GIVEN_KEY, Run
@@ -90,6 +91,8 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
     suite = build_suite(config.benchmarks, choices["benchmarks"], problems)
+    if suite and isinstance(source, GivenPopulation) and not _own_problems(source):
+        problems += _specialty_problems(source, suite)
     code = {
         group: _collect(problems, partial(source_digest, parts[group], f"{group}._target_"))
         for group in CODED
@@ -245,6 +248,22 @@ def _instantiate(config: DictConfig, group: str) -> Any:
         raise ConfigError(
             [f"{group}._target_={node._target_}: cannot be built ({words})"]
         ) from reason
+
+
+def _specialty_problems(source: GivenPopulation, suite: Suite) -> list[str]:
+    """Benchmarks of no suite at all: those of another suite than the run's are kept."""
+    known = {benchmark.name for benchmark in suite.benchmarks} | known_benchmarks()
+    named = [
+        (expert, str(name))
+        for expert, names in (source.specialty or {}).items()
+        for name in (names if isinstance(names, list) else [names])
+    ]
+    return [
+        f"population.specialty.{expert}={name}: there is no such benchmark"
+        f"{did_you_mean(name, known) or '; there are ' + ', '.join(sorted(known))}"
+        for expert, name in named
+        if name not in known
+    ]
 
 
 def _own_problems(part: _Checked | None) -> list[str]:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
 from omegaconf import MISSING, OmegaConf
 
 from aim_exp import merge
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.relaxation import AimSettings
+from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
 from aim_exp.population.sources import EmbeddedPopulation, GivenPopulation
 from aim_exp.tracking.none import NullTracker
@@ -80,7 +82,7 @@ class BenchmarksConfig:
     """A suite: what is scored, and how the prompts are made.
 
     `tasks` is a list of lm-eval tasks, or maps a benchmark's name to {task, metric,
-    num_fewshot, reference_point}. What a benchmark leaves out comes from here.
+    num_fewshot, reference_point, direction, scale}. What a benchmark leaves out comes from here.
     """
 
     tasks: Any = MISSING
@@ -103,8 +105,17 @@ def known_options(group: str) -> list[str]:
     return [file.relative_to(folder).with_suffix("").as_posix() for file in files]
 
 
+def known_benchmarks() -> set[str]:
+    """The names of the benchmarks in all suites of `conf/benchmarks`."""
+    files = (CONFIG_FOLDER / "benchmarks").rglob("*.yaml")
+    suites = [OmegaConf.to_container(OmegaConf.load(file)) for file in files]
+    tasks = [suite.get("tasks") for suite in suites if isinstance(suite, dict)]
+    return {str(name) for names in tasks if isinstance(names, dict | list) for name in names}
+
+
 def register() -> None:
     """Put the schema and the resolvers where Hydra finds them; once per process."""
+    setattr(HydraOverrideVisitor, "visitDictContainer", _distinct_keys)  # noqa: B010
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
     store.store(group="schema", name="benchmarks", node=BenchmarksConfig)
@@ -115,6 +126,21 @@ def register() -> None:
     OmegaConf.register_new_resolver(
         "short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True
     )
+
+
+def _distinct_keys(visitor: HydraOverrideVisitor, context: Any) -> dict[str, Any]:
+    """The table `{key: value, ...}` of an override; Hydra's own keeps the last of equal keys."""
+    table: dict[str, Any] = {}
+    for index in range(1, context.getChildCount() - 1, 2):
+        key, value = visitor.visitDictKeyValuePair(context.getChild(index))
+        if key in table:
+            override = context
+            while override.parentCtx:
+                override = override.parentCtx
+            text = override.getText().removesuffix("<EOF>")
+            raise ConfigError([f"{text}: {key} is given twice; name it once"])
+        table[key] = value
+    return table
 
 
 def _option(option: str, built: type) -> type:

@@ -42,35 +42,58 @@ class Scores:
 
 
 def headline(benchmark: Benchmark, scores: Scores) -> BenchmarkResult:
-    """The benchmark's result; EvaluationError if its metric is missing, minimised or no share."""
-    key = benchmark.metric or USUAL_METRIC.get(benchmark.task) or _first_usable(scores)
+    """The benchmark's result.
+
+    EvaluationError if its metric is missing, or is minimised or outside [0, 1] and the benchmark
+    does not say so. A value beyond the ends of its scale counts as the end, with a warning.
+    """
+    key = benchmark.metric or USUAL_METRIC.get(benchmark.task) or _first_usable(benchmark, scores)
     if key is None:
         raise EvaluationError(f"{_where(benchmark)}: task has no usable metric; {_given(scores)}")
-    if problem := _problem(key, scores):
+    if problem := _problem(key, benchmark, scores):
         raise EvaluationError(f"{_where(benchmark)}.metric={key}: {problem}; {_given(scores)}")
+    (worst, best), value, stderr = benchmark.ends, scores.metrics[key], scores.stderrs.get(key)
+    share = (value - worst) / (best - worst)
+    score = min(max(share, 0.0), 1.0)
+    warnings = list(scores.warnings)
+    if share != score:
+        warnings.append(
+            f"benchmark {benchmark.name}: {key} is {value:g}, beyond scale=[{worst:g}, {best:g}]; "
+            f"it counts as {score:g}"
+        )
     return BenchmarkResult(
-        score=Score(scores.metrics[key], scores.stderrs.get(key), scores.n),
+        score=Score(score, None if stderr is None else stderr / abs(best - worst), scores.n),
         metric=key,
         metrics={name: value for name, value in scores.metrics.items() if math.isfinite(value)},
-        warnings=tuple(scores.warnings),
+        ends=benchmark.ends,
+        warnings=tuple(warnings),
         num_fewshot=scores.num_fewshot,
     )
 
 
-def _first_usable(scores: Scores) -> str | None:
-    return next((key for key in scores.metrics if not _problem(key, scores)), None)
+def _first_usable(benchmark: Benchmark, scores: Scores) -> str | None:
+    worst, best = benchmark.ends
+
+    def is_usable(key: str) -> bool:
+        agrees = scores.higher_is_better.get(key.partition(",")[0]) is (best > worst)
+        return agrees and _problem(key, benchmark, scores) is None
+
+    return next(filter(is_usable, scores.metrics), None)
 
 
-def _problem(key: str, scores: Scores) -> str | None:
+def _problem(key: str, benchmark: Benchmark, scores: Scores) -> str | None:
     if key not in scores.metrics:
         return "there is no such metric"
-    if not scores.higher_is_better.get(key.partition(",")[0]):
-        return "it is not one to maximise"
     value = scores.metrics[key]
     if not math.isfinite(value):
         return f"its value is {value}"
+    if benchmark.scale:
+        return None
+    maximised = scores.higher_is_better.get(key.partition(",")[0])
+    if benchmark.direction == "max" and not maximised:
+        return "it is not one to maximise; set direction: min, or scale: [worst, best]"
     if not 0 <= value <= 1:
-        return f"its value {value:g} is outside [0, 1]"
+        return f"its value {value:g} is outside [0, 1]; set scale: [worst, best]"
     return None
 
 

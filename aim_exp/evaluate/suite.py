@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from aim_exp.errors import number_problem
+from aim_exp.evaluate.task_files import is_path
+from aim_exp.pareto import MOST_OBJECTIVES
 from aim_exp.types import Benchmark, Suite
 
-BENCHMARK_KEYS = ("task", "metric", "num_fewshot", "reference_point")
+BENCHMARK_KEYS = ("task", "metric", "num_fewshot", "reference_point", "direction", "scale")
+DIRECTIONS = ("max", "min")
+NOTHING = "none"
+"""The option that scores nothing."""
 OWN_TASKS = Path(__file__).parent / "tasks"
 
 
@@ -24,10 +30,17 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
     plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     tasks = plain["tasks"]
     if isinstance(tasks, list):
-        tasks = {task: {"task": task} for task in tasks}
+        twice = next((task for task, count in Counter(map(str, tasks)).items() if count > 1), None)
+        if twice:
+            problems.append(f"benchmarks.tasks: {twice} is given twice; name it once")
+        tasks = {_name(task): {"task": task} for task in tasks}
     if not isinstance(tasks, dict):
         problems.append(f"benchmarks.tasks={tasks}: must be a list of lm-eval tasks")
         return None
+    if not tasks and name != NOTHING:
+        problems.append(
+            f"benchmarks.tasks={tasks or []}: names no task; benchmarks={NOTHING} scores nothing"
+        )
     benchmarks = [_benchmark(config, name, entry, problems) for name, entry in tasks.items()]
     if config.limit is not None and not _is_limit(config.limit):
         problems.append(
@@ -60,9 +73,25 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
     )
 
 
+def suite_warnings(suite: Suite) -> list[str]:
+    """What a report will lack, to be said before anything runs."""
+    count = len(suite.benchmarks)
+    if count <= MOST_OBJECTIVES:
+        return []
+    return [
+        f"benchmarks.tasks: a hypervolume is of at most {MOST_OBJECTIVES} benchmarks, these are "
+        f"{count}; all but the hypervolume is reported"
+    ]
+
+
 def _is_limit(limit: float) -> bool:
     """lm-eval rounds what is above 1 down; what is below is a share."""
     return 0 < limit < 1 or (limit >= 1 and float(limit).is_integer())
+
+
+def _name(task: Any) -> str:
+    """What a benchmark is called that is given as a task alone; a file's name of a path."""
+    return Path(task).stem if is_path(str(task)) else str(task)
 
 
 def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -> Benchmark | None:
@@ -72,7 +101,9 @@ def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -
         problems.append(f"{key}={entry}: must be {{{', '.join(BENCHMARK_KEYS)}}}, task at least")
         return None
     reference = entry.get("reference_point", config.reference_point)
+    direction, scale = entry.get("direction") or "max", entry.get("scale")
     wrong = number_problem(f"{key}.reference_point", reference, 0, 1)
+    wrong += _scale_problems(key, direction, scale)
     problems += wrong
     return (
         None
@@ -83,5 +114,23 @@ def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -
             metric=entry.get("metric"),
             num_fewshot=entry.get("num_fewshot", config.num_fewshot),
             reference_point=float(reference),
+            direction=direction,
+            scale=scale and (float(scale[0]), float(scale[1])),
         )
     )
+
+
+def _scale_problems(key: str, direction: Any, scale: Any) -> list[str]:
+    if direction not in DIRECTIONS:
+        return [f"{key}.direction={direction}: must be {' or '.join(DIRECTIONS)}"]
+    if scale is None:
+        return []
+    if not isinstance(scale, list) or len(scale) != 2:
+        return [f"{key}.scale={scale}: must be [worst, best], the metric's values there"]
+    wrong = [p for value in scale for p in number_problem(f"{key}.scale", value)]
+    if not wrong and (scale[0] == scale[1] or (direction == "min" and scale[0] < scale[1])):
+        wrong.append(
+            f"{key}.scale={scale}: must be [worst, best]; of what is minimised the best "
+            "is the smaller one"
+        )
+    return wrong

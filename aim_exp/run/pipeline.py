@@ -28,8 +28,9 @@ from aim_exp.checkpoint.source import WeightSource
 from aim_exp.checkpoint.templates import chat_template, write_chat_template
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
-from aim_exp.console import progress
+from aim_exp.console import console, print_warning, progress
 from aim_exp.errors import ConfigError
+from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
@@ -74,6 +75,9 @@ class Pipeline:
     def execute(self) -> Results:
         """All stages. A saved model goes to `model/` in the directory. Raises AimError."""
         start = time.monotonic()
+        for warning in suite_warnings(self.run.recipe.suite):
+            self.results.warnings.append(warning)
+            print_warning(console, warning)
         with self._timed("total"):
             for stage in self.run.plan.stages:
                 began = time.monotonic() - start

@@ -77,9 +77,9 @@ def _texts(tokenizer: Tokenizer, rng: Random) -> Iterator[Document]:
         yield Document(window, window)
 
 
-def _examples(tokenizer: Tokenizer, benchmark: str, rng: Random) -> Iterator[Document]:
-    """A benchmark's training examples, each ended by `</s>`."""
-    examples = training_examples(benchmark, rng)
+def _examples(tokenizer: Tokenizer, kind: str, rng: Random) -> Iterator[Document]:
+    """Training examples of a kind of task, each ended by `</s>`."""
+    examples = training_examples(kind, rng)
     while True:
         chunk = list(islice(examples, CHUNK))
         prompts = tokenizer.encode_batch([example.prompt for example in chunk])

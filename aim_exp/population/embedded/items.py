@@ -1,4 +1,6 @@
-"""The six benchmarks of the embedded population: test items, and examples to train on.
+"""The six kinds of tasks of the embedded population: test items, and examples to train on.
+
+The benchmark `tiny_KIND` asks the test items of a kind.
 
 No prompt of a test item is ever in the training stream.
 """
@@ -28,22 +30,22 @@ _TASKS = {
     "ifeval": _Task(instructions.ifeval_example, instructions.ifeval_items),
 }
 
-BENCHMARKS = tuple(_TASKS)
+KINDS = tuple(_TASKS)
 
 
-def test_items(benchmark: str) -> list[dict[str, Any]]:
+def test_items(kind: str) -> list[dict[str, Any]]:
     """The test items, the same for every population; the task's module tells their keys."""
-    return _TASKS[benchmark].test_items()
+    return _TASKS[kind].test_items()
 
 
-def training_examples(benchmark: str, rng: Random) -> Iterator[Example]:
+def training_examples(kind: str, rng: Random) -> Iterator[Example]:
     """Examples without end, drawn with replacement, none with the prompt of a test item."""
     while True:
-        example = _TASKS[benchmark].example(rng)
-        if example.prompt not in _held_out_prompts(benchmark):
+        example = _TASKS[kind].example(rng)
+        if example.prompt not in _held_out_prompts(kind):
             yield example
 
 
 @cache
-def _held_out_prompts(benchmark: str) -> frozenset[str]:
-    return frozenset(item["prompt"] for item in test_items(benchmark))
+def _held_out_prompts(kind: str) -> frozenset[str]:
+    return frozenset(item["prompt"] for item in test_items(kind))
