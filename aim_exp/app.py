@@ -172,7 +172,7 @@ def _carry_out(
             tracking.finish(run.tracker, job_outcome(record, directory))
         raise
     record.write(directory)
-    model = directory / MODEL_FOLDER if run.save_model and run.plan.merged else None
+    model = directory / MODEL_FOLDER if run.save_model and run.recipe.method.merges else None
     if model:
         from aim_exp.run.model_card import describe_model
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aim_exp.checkpoint.files import GENERATION_CONFIG, tokenizer_files
 from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.checkpoint.vocabulary import tokenizer_files
 
-GENERATION_CONFIG = "generation_config.json"
 NOTES = {"_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype",
          "use_cache", "_from_model_config"}  # fmt: skip
 """Settings that change no number: where a model came from, and what the run decides itself."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
+from aim_exp.checkpoint.files import CONFIG_FILE, read_json, weight_files
 from aim_exp.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-CONFIG_FILE = "config.json"
 RECOMPUTED = "rotary_emb.inv_freq"
 """A buffer that old versions of transformers saved and new ones compute: no weight."""
 HEAD = "lm_head.weight"
@@ -68,9 +65,18 @@ class Checkpoint:
     def tensors(self) -> dict[str, TensorInfo]:
         """Every tensor's header by name, sorted by file and place, as they are best read."""
         found: dict[str, TensorInfo] = {}
-        for file in self._files():
+        for file_name, listed in weight_files(self.folder, self.label).items():
+            file = self.folder / file_name
             with _opened(self.label, file, "np") as content:
-                for name in content.offset_keys():
+                names = content.offset_keys()
+                if absent := sorted((listed or set()) - set(names)):
+                    raise CheckpointError(
+                        f"{self.label}: {file} lacks {absent[0]}, which the index places there; "
+                        "download it again"
+                    )
+                for name in names:
+                    if listed is not None and name not in listed:
+                        continue  # the index decides which of two files holds a tensor
                     if name.endswith(RECOMPUTED) or self._is_copy(name):
                         continue
                     part = content.get_slice(name)
@@ -90,7 +96,7 @@ class Checkpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """`config.json`."""
-        return _read_json(self.label, self.folder / CONFIG_FILE)
+        return read_json(self.folder / CONFIG_FILE, self.label)
 
     @property
     def text_config(self) -> Mapping[str, Any]:
@@ -126,27 +132,6 @@ class Checkpoint:
     def _handles(self) -> dict[Path, Any]:
         return {}
 
-    def _files(self) -> Sequence[Path]:
-        single, index = self.folder / SINGLE_FILE, self.folder / INDEX_FILE
-        if single.is_file():
-            return [single]
-        if index.is_file():
-            names = _read_json(self.label, index).get("weight_map", {})
-            files = [self.folder / name for name in sorted(set(names.values()))]
-            missing = [file.name for file in files if not file.is_file()]
-            if missing:
-                raise CheckpointError(
-                    f"{self.label}: {self.folder} lacks {', '.join(missing)}, which its index "
-                    "lists; download it again"
-                )
-            return files
-        if not self.folder.is_dir():
-            raise CheckpointError(f"{self.label}: {self.folder} is not a folder")
-        raise CheckpointError(
-            f"{self.label}: {self.folder} holds no {SINGLE_FILE} or {INDEX_FILE}; "
-            "convert other formats to safetensors first"
-        )
-
 
 @contextmanager
 def _opened(label: str, file: Path, framework: str) -> Iterator[Any]:
@@ -158,13 +143,3 @@ def _opened(label: str, file: Path, framework: str) -> Iterator[Any]:
     except (SafetensorError, OSError) as error:
         message = f"{label}: {file} is not a readable safetensors file ({error})"
         raise CheckpointError(message) from error
-
-
-def _read_json(label: str, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{label}: {path} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{label}: {path} is not a JSON object")
-    return content

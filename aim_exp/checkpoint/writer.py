@@ -11,20 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aim_exp.checkpoint.reader import (
-    CONFIG_FILE,
-    INDEX_FILE,
-    SINGLE_FILE,
-    TORCH_NAMES,
-    Checkpoint,
-)
+from aim_exp.checkpoint.files import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, copy_companions
+from aim_exp.checkpoint.reader import TORCH_NAMES, Checkpoint
 
 SHARD_BYTES = 5 * 10**9
 """Aim of a file's size, the hub's custom."""
 
 _SAFETENSORS_NAMES = {torch_name: name for name, torch_name in TORCH_NAMES.items()}
-_COMPANIONS = ("*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken")
-_NOT_COMPANIONS = {CONFIG_FILE, INDEX_FILE}
 
 
 class CheckpointWriter:
@@ -121,16 +114,11 @@ class CheckpointWriter:
 
     def _write_companions(self) -> None:
         """Config, tokenizer and generation files as they are in base; the index if sharded."""
-        for pattern in _COMPANIONS:
-            for path in sorted(self._base.folder.glob(pattern)):
-                if path.name not in _NOT_COMPANIONS:
-                    shutil.copyfile(path, self._partial / path.name)
+        copy_companions(self._base.folder, self._partial)
         config = dict(self._base.config)
         if self._dtype:
             config["dtype" if "dtype" in config else "torch_dtype"] = self._dtype
             _write_json(self._partial / CONFIG_FILE, config)
-        else:
-            shutil.copyfile(self._base.folder / CONFIG_FILE, self._partial / CONFIG_FILE)
         if len(self._shards) > 1:
             places = {
                 name: file

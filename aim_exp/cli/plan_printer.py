@@ -26,13 +26,15 @@ class PlanPrinter:
         from aim_exp.run.forecast import needs, told, work
 
         console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
-        known = {item.key for job in self._jobs for item in job}
+        known = {item.key for job in self._jobs for item in job if item.key}
         self._jobs.append(work(run))
         for item in self._jobs[-1]:
             if item.key not in known:
                 state = "to do " if item.to_do == item.parts else f"{item.to_do} to do"
                 state = "cached" if not item.to_do else state
-                console.print(f"  {state:<7} {item.what}  [dim]{item.key[:12]}[/]", soft_wrap=True)
+                console.print(
+                    f"  {state:<7} {item.what}  [dim]{(item.key or '')[:12]}[/]", soft_wrap=True
+                )
         for line in self._new(told(needs(run))):
             console.print(f"  [dim]{line}[/]", soft_wrap=True)
 

@@ -20,7 +20,7 @@ from aim_exp.aim.relaxation import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.hub import HUB, download
-from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.checkpoint.identity import identified, resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.config.plugins import not_built, source_digest
@@ -129,7 +129,11 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         _fetch(population, given)
     own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
-    texts = parts.calibration.spec(parts.store.root / "digests") if parts.reads_texts else {}
+    memo = parts.store.root / "digests"
+    texts = parts.calibration.spec(memo) if parts.reads_texts else {}
+    if suite.benchmarks or parts.reads_texts or merged & own_tokens:  # then there are keys
+        population = population.each(lambda model: identified(model, memo))
+        given = given and identified(given, memo)
     recipe = Recipe(
         population=population,
         method=parts.method,
@@ -259,7 +263,7 @@ def _experts(population: Population, given: ModelRef | None) -> list[ModelRef]:
 def _fetch(population: Population, given: ModelRef | None) -> None:
     """Have the given models on disk: headers and companions decide what a run depends on."""
     for model in (population.base, *_experts(population, given)):
-        if model.origin or model.identity.startswith(HUB):
+        if model.origin or (model.identity or "").startswith(HUB):
             download(model)
 
 

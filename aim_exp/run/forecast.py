@@ -37,7 +37,8 @@ class Work:
 
     kind: Kind
     what: str
-    key: str
+    key: str | None
+    """None: the work of this run alone."""
     parts: int
     to_do: int
 
@@ -88,13 +89,15 @@ def work(run: Run) -> list[Work]:
         found += [_scoring(run.store, Kind.MERGE, plan.merged)] if plan.merged else []
     elif plan.merged:
         found.append(_stage_work(run.store, Kind.MERGE_ONLY, "the merge", plan.merged.weights))
+    elif run.recipe.method.merges:
+        found.append(Work(Kind.MERGE_ONLY, "the merge", None, 1, 1))
     return found
 
 
 def shared(jobs: Sequence[Sequence[Work]]) -> list[Shared]:
     """The work of all jobs by kind: the same key is the same work, done once."""
     needed = [item for items in jobs for item in items]
-    distinct = {item.key: item for item in needed}.values()
+    distinct = {item.key or id(item): item for item in needed}.values()
     return [
         Shared(
             kind,
@@ -114,7 +117,7 @@ def needs(run: Run) -> Needs:
     if run.plan.saliency and not run.store.has(run.plan.saliency):
         download += run.calibration.bytes_to_download()
     weights = _weights(run)
-    copies = int(run.save_model and run.plan.merged is not None)
+    copies = int(run.save_model and run.recipe.method.merges)
     copies += int(run.evaluator.needs_checkpoint and bool(run.recipe.suite.benchmarks))
     copies += sum(model.origin is not None and not model.path.is_dir() for model in models)
     return Needs(

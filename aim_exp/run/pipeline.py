@@ -86,8 +86,8 @@ class Pipeline:
                     self._score_member(model)
             if run.plan.saliency:
                 self._calibrate()
-            if run.plan.merged:
-                self._merge(run.plan.merged)
+            if run.recipe.method.merges:
+                self._merge()
         return self.found
 
     @cached_property
@@ -193,7 +193,8 @@ class Pipeline:
         }
         (folder / CALIBRATION_FILE).write_text(json.dumps(counts))
 
-    def _merge(self, plan: ModelPlan) -> None:
+    def _merge(self) -> None:
+        plan = self.run.plan.merged
         load: Load = self._stream_merge
         if self.vocabulary:
             rows, before = embedding_rows(self.merging[0]), embedding_rows(self.base)
@@ -208,6 +209,10 @@ class Pipeline:
             if source := self.run.saved_template:
                 write_chat_template(target, chat_template(source, self.run.template))
             load = _loader(Checkpoint(target, MERGED))
+        if plan is None:  # without keys nothing is remembered
+            if not self.run.save_model:
+                self._stream_merge(Discard())
+            return
         if self.run.recipe.suite.benchmarks:
             with self._timed("score merged"):
                 home = self.run.recipe.population.base
@@ -220,7 +225,6 @@ class Pipeline:
     def _stream_merge(self, sink: Sink) -> None:
         """Merge into `sink`, and keep what AIM changed in the store."""
         run, recipe = self.run, self.run.recipe
-        assert run.plan.merged
         relax = None
         if run.plan.saliency and recipe.omega is not None:
             saliency = Saliency.load(run.store.path(run.plan.saliency))
@@ -238,11 +242,12 @@ class Pipeline:
                 advance=advance,
             )
         text = json.dumps(report.summary() if relax else {})
-        run.store.get_or_make(
-            run.plan.merged.weights,
-            lambda folder: _write(folder / RELAXATION_FILE, text),
-            since=began,
-        )
+        if run.plan.merged:
+            run.store.get_or_make(
+                run.plan.merged.weights,
+                lambda folder: _write(folder / RELAXATION_FILE, text),
+                since=began,
+            )
 
     def _scores(self, plan: ModelPlan, home: ModelRef, load: Load) -> Scores:
         """A model's results, in the record too; `load` fills a model like `home`."""

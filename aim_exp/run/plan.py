@@ -111,7 +111,12 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
-    """The stages of `recipe`; `population_stage` makes the models where they are not given."""
+    """The stages of `recipe`; `population_stage` makes the models where they are not given.
+
+    A run without them, which neither scores nor measures, has models without identity.
+    """
+    if recipe.population.base.identity is None:
+        return Plan(population=None, saliency=None, members=(), merged=None)
     saliency = _saliency(recipe) if recipe.relaxes else None
     return Plan(
         population=population_stage,
