@@ -35,6 +35,7 @@ class WeightSource:
         live = live_model(home.path, home.identity, self.dtype, self.device, self.vocabulary)
         if live.holds != self.key:
             live.holds = None
+            live.expect(self.layout.tensors)
             self.load(live)
             live.holds = self.key
         return live

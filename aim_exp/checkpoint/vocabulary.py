@@ -23,6 +23,7 @@ from aim_exp.checkpoint.files import (
     matching,
     tokenizer_files,
 )
+from aim_exp.checkpoint.names import EMBEDDINGS
 from aim_exp.checkpoint.reader import Checkpoint, TensorInfo
 from aim_exp.errors import CheckpointError
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RULES = ("union", "base")
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight",
-              "lm_head.weight", "lm_head.bias", "embed_out.weight")  # fmt: skip
-"""How the names of tensors with a row for each token end."""
 MEAN = -1
 """In a list of rows: the mean of all rows."""
 

@@ -22,13 +22,14 @@ from aim_exp.checkpoint.companions import config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
-from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
+from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
 from aim_exp.checkpoint.templates import chat_template, template_problems, write_chat_template
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
-from aim_exp.errors import ConfigError
+from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, Run
@@ -124,17 +125,19 @@ class Pipeline:
 
     @cached_property
     def merging(self) -> tuple[Checkpoint, Sequence[Checkpoint]]:
-        """Base and the experts, with one vocabulary."""
+        """Base and the experts, with the same tensors and one vocabulary."""
+        base, experts = matched(self.base, self.experts)
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
-            return self.base, self.experts
-        return align(rule, self.base, self.experts, self.vocabulary)
+            return base, experts
+        return align(rule, base, experts, self.vocabulary)
 
     def _check_fit(self) -> None:
         run = self.run
         others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
         rule = run.settings["vocabulary"]
         problems = fit_problems(self.base, [*others, *self.experts], rule)
+        problems += self._name_problems()
         problems += template_problems(run.template_sources, run.template)
         block_size = run.calibration.block_size
         longest = self.base.text_config.get("max_position_embeddings")
@@ -147,12 +150,23 @@ class Pipeline:
             raise ConfigError(problems)
         self.found.warnings += dtype_warnings(self.base, self.experts)
         self.found.warnings += config_warnings(self.base, self.experts)
+        self.found.warnings += wrapper_warnings([self.base, *others, *self.experts])
+
+    def _name_problems(self) -> list[str]:
+        """Of base, whose names are those of the merge."""
+        try:
+            problem = name_problem(self.base)
+        except CheckpointError as error:
+            self.found.warnings.append(f"{error}: whether its tensors are all is not known")
+            return []
+        return [problem] if problem else []
 
     def _score_member(self, model: ModelRef) -> None:
         plan = self.run.plan.member(model.name)
-        home, load = self.run.recipe.home(model), _loader(Checkpoint(model.path, model.name))
+        home, layout = self.run.recipe.home(model), Checkpoint(model.path, model.name)
         with self._timed(f"score {model.name}"):
-            self.found.members[model.name] = self._scores(plan, home, load)
+            weights = self._weights(plan, home, layout, _loader(layout))
+            self.found.members[model.name] = self._scores(plan, weights)
 
     def _calibrate(self) -> None:
         run = self.run
@@ -180,7 +194,7 @@ class Pipeline:
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
         else:
             plan, load = self.run.plan.member(base.name), _loader(self.base)
-            model = self._weights(plan, base, load).live()
+            model = self._weights(plan, base, self.base, load).live()
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
         with progress("Measuring activations", len(blocks.ids) * steps) as advance:
@@ -196,15 +210,22 @@ class Pipeline:
     def _merge(self) -> None:
         plan = self.run.plan.merged
         load: Load = self._stream_merge
+        layout = self.merging[0]
+        if layout.head and not self.base.head:
+            own = [expert.label for expert in self.experts if expert.head]
+            self.found.warnings.append(
+                f"{', '.join(own)}: an output head unlike the embedding; the merge has a head of "
+                f"its own too ({TIED}=false), and base's counterpart is its embedding"
+            )
         if self.vocabulary:
-            rows, before = embedding_rows(self.merging[0]), embedding_rows(self.base)
+            rows, before = embedding_rows(layout), embedding_rows(self.base)
             self.found.warnings.append(
                 f"vocabulary={self.run.recipe.vocabulary}: the models' vocabularies differ; the "
                 f"merged model has {rows} tokens' rows, base {before}"
             )
         if self.run.save_model:
             target = self.directory / MODEL_FOLDER
-            with CheckpointWriter(target, self.merging[0], self.run.target_dtype) as writer:
+            with CheckpointWriter(target, layout, self.run.target_dtype) as writer:
                 self._stream_merge(writer)
             if source := self.run.saved_template:
                 write_chat_template(target, chat_template(source, self.run.template))
@@ -216,7 +237,8 @@ class Pipeline:
         if self.run.recipe.suite.benchmarks:
             with self._timed("score merged"):
                 home = self.run.recipe.population.base
-                self.found.merged = self._scores(plan, home, load)
+                weights = self._weights(plan, home, layout, load)
+                self.found.merged = self._scores(plan, weights)
         if not self.run.store.has(plan.weights):
             self._stream_merge(Discard())
         summary = self.run.store.path(plan.weights) / RELAXATION_FILE
@@ -228,6 +250,9 @@ class Pipeline:
         relax = None
         if run.plan.saliency and recipe.omega is not None:
             saliency = Saliency.load(run.store.path(run.plan.saliency))
+            head = self.merging[0].head
+            if head and not self.base.head:
+                saliency = saliency.untied(head)
             relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
         began = time.monotonic()
         with self._timed("merge"), progress("Merging", n_elements(self.merging[0])) as advance:
@@ -249,22 +274,23 @@ class Pipeline:
                 since=began,
             )
 
-    def _scores(self, plan: ModelPlan, home: ModelRef, load: Load) -> Scores:
-        """A model's results, in the record too; `load` fills a model like `home`."""
-        scored = score(self.run, plan, self._weights(plan, home, load), self.directory)
+    def _scores(self, plan: ModelPlan, weights: WeightSource) -> Scores:
+        """A model's results, in the record too."""
+        scored = score(self.run, plan, weights, self.directory)
         self.found.items[plan.name] = {name: str(path) for name, path in scored.items.items()}
         for name, result in scored.results.items():
             self.found.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
         return scored.results
 
-    def _weights(self, plan: ModelPlan, home: ModelRef, load: Load) -> WeightSource:
+    def _weights(
+        self, plan: ModelPlan, home: ModelRef, layout: Checkpoint, load: Load
+    ) -> WeightSource:
         """What makes the model of `plan`: `home`'s architecture, filled by `load`."""
-        merged = plan.name == MERGED
         return WeightSource(
             key=plan.weights.key,
             home=home,
-            layout=self.merging[0] if merged else Checkpoint(home.path, plan.name),
-            vocabulary=self.vocabulary if merged else None,
+            layout=layout,
+            vocabulary=self.vocabulary if plan.name == MERGED else None,
             load=load,
             dtype=self.run.recipe.dtype,
             device=self.device,
