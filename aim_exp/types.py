@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +12,14 @@ from typing import Any, Literal
 class ModelRef:
     """A model on disk, in the Hugging Face layout.
 
-    `identity` names its content (weights, config, tokenizer), whatever the path.
+    `identity` names its content (weights, config, tokenizer), whatever the path; None where no
+    key of the run needs it: a folder is digested only then.
     `path` may not exist yet where the store will make it (the embedded population).
     """
 
     name: str
     path: Path
-    identity: str
+    identity: str | None
     origin: Path | None = None
     """Where the weights come in pickled files only: their folder; `path` is made from it."""
     undrawn: str | None = None
@@ -85,6 +86,15 @@ class Population:
     def model(self, name: str) -> ModelRef:
         """The one of `models` that is called `name`."""
         return next(model for model in self.models if model.name == name)
+
+    def each(self, change: Callable[[ModelRef], ModelRef]) -> Population:
+        """The same population of other models: base, experts and references, each by `change`."""
+        return replace(
+            self,
+            base=change(self.base),
+            experts=tuple(map(change, self.experts)),
+            references=tuple(map(change, self.references)),
+        )
 
 
 @dataclass(frozen=True)

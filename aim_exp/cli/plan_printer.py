@@ -29,7 +29,7 @@ class PlanPrinter:
         from aim_exp.run.forecast import in_words, needs, work
 
         console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
-        known = {item.key for job in self._jobs for item in job}
+        known = {item.key for job in self._jobs for item in job if item.key}
         self._jobs.append(work(run))
         for item in self._jobs[-1]:
             if item.key not in known:

@@ -19,7 +19,7 @@ from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.relaxation import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
 from aim_exp.checkpoint.hub import HUB, download
-from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.checkpoint.identity import identified, resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.config.plugins import not_built, source_digest
 from aim_exp.config.recorded import recorded
@@ -137,7 +137,11 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         _fetch(population, given)
     own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
-    texts = parts.calibration.spec(parts.store.root / "digests") if parts.reads_texts else {}
+    memo = parts.store.root / "digests"
+    texts = parts.calibration.spec(memo) if parts.reads_texts else {}
+    if suite.benchmarks or parts.reads_texts or merged & own_tokens:  # then there are keys
+        population = population.each(lambda model: identified(model, memo))
+        given = given and identified(given, memo)
     recipe = Recipe(
         population=population,
         method=parts.method,
@@ -284,7 +288,7 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
 def _fetch(population: Population, given: ModelRef | None) -> None:
     """Have the given models on disk: headers and companions decide what a run depends on."""
     for model in (population.base, *to_merge(population, given)):
-        if model.origin or model.identity.startswith(HUB):
+        if model.origin or (model.identity or "").startswith(HUB):
             download(model)
 
 

@@ -48,7 +48,7 @@ class PopulationSource(ABC):
 
     @abstractmethod
     def resolve(self, store: Store) -> Population:
-        """The population with each model's identity. Raises ConfigError listing all problems."""
+        """The population; folders without identity. Raises ConfigError listing all problems."""
 
     @abstractmethod
     def recipe(self) -> StageSpec | None:
@@ -217,7 +217,7 @@ class GivenPopulation(PopulationSource):
         ]
 
     def resolve(self, store: Store) -> Population:
-        """Digests local folders and asks the hub for commits; checks that the models fit."""
+        """Looks for local folders and asks the hub for commits."""
         base, problems = _resolve_table("population", {BASE: self.base}, store)
         experts, more = _resolve_table("population.experts", self.experts or {}, store)
         references, most = _resolve_table("population.references", self.references or {}, store)

@@ -23,7 +23,8 @@ class Work:
 
     heading: str
     what: str
-    key: str
+    key: str | None
+    """None: the work of this run alone."""
     parts: int
     to_do: int
 
@@ -66,18 +67,18 @@ def work(run: Run) -> list[Work]:
             stage.heading,
             stage.what,
             stage.key,
-            parts=len(stage.entries),
-            to_do=sum(not run.store.has(entry) for entry in stage.entries),
+            parts=len(stage.entries) or 1,
+            to_do=sum(not run.store.has(entry) for entry in stage.entries) or not stage.entries,
         )
         for stage in run.plan.stages
-        if stage.entries
+        if stage.entries or not stage.shared
     ]
 
 
 def shared(jobs: Sequence[Sequence[Work]]) -> list[Shared]:
     """The work of all jobs by heading: the same key is the same work, done once."""
     needed = [item for items in jobs for item in items]
-    distinct = {item.key: item for item in needed}.values()
+    distinct = {item.key or id(item): item for item in needed}.values()
     return [
         Shared(
             heading,
@@ -96,7 +97,7 @@ def needs(run: Run) -> Needs:
     if run.plan.saliency and not run.store.has(run.plan.saliency):
         download += run.calibration.bytes_to_download()
     weights = _weights(run)
-    copies = int(run.save_model and run.plan.merged is not None)
+    copies = int(run.save_model and run.recipe.method.merges)
     copies += int(run.evaluator.needs_checkpoint and bool(run.recipe.suite.benchmarks))
     copies += sum(model.origin is not None and not model.path.is_dir() for model in models)
     return Needs(

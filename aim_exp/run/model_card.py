@@ -30,14 +30,14 @@ def describe_model(folder: Path, run: Run, record: RunRecord) -> None:
 
 def _recipe(run: Run, record: RunRecord) -> str:
     """What `build` makes the same run from (`config`, `choices`), and what the run met."""
-    assert run.plan.merged
+    merged = run.plan.merged
     content = {
         "command": record.command,
         "choices": dict(run.choices),
         "config": _pinned(run),
         "models": {model.name: model.identity for model in _sources(run)},
         "keys": {
-            "weights": run.plan.merged.weights.key,
+            "weights": merged and merged.weights.key,
             "saliency": run.plan.saliency and run.plan.saliency.key,
         },
         "versions": dict(record.versions),
@@ -57,7 +57,7 @@ def _pinned(run: Run) -> dict[str, Any]:
     if run.recipe.given:
         places.append((config["method"], "path", run.recipe.given))
     for place, key, model in places:
-        if _hub_id(model):
+        if model.identity and _hub_id(model):
             place[key] = model.identity.removeprefix(HUB)
     return config
 
@@ -138,13 +138,15 @@ def _sources(run: Run) -> list[ModelRef]:
 
 
 def _hub_id(model: ModelRef) -> str | None:
-    if not model.identity.startswith(HUB):
+    if model.identity is None or not model.identity.startswith(HUB):
         return None
     return model.identity.removeprefix(HUB).partition("@")[0]
 
 
 def _source(model: ModelRef) -> str:
     hub_id = _hub_id(model)
+    if model.identity is None:
+        return "local, not digested"
     if hub_id is None:
         return f"local, `{model.identity}`"
     commit = model.identity.partition("@")[2]

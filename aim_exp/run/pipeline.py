@@ -23,13 +23,14 @@ from aim_exp.checkpoint.companions import config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
-from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
+from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
 from aim_exp.checkpoint.templates import chat_template, write_chat_template
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import console, print_warning, progress
-from aim_exp.errors import ConfigError
+from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
@@ -99,8 +100,11 @@ class Pipeline:
             problems = misfits(*models, run.settings["vocabulary"]) + header_problems(run)
             if problems:
                 raise ConfigError(problems)
+        self._check_names()
         self.results.warnings += dtype_warnings(self.base, self.experts)
         self.results.warnings += config_warnings(self.base, self.experts)
+        others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
+        self.results.warnings += wrapper_warnings([self.base, *others, *self.experts])
 
     @cached_property
     def device(self) -> str:
@@ -136,17 +140,28 @@ class Pipeline:
 
     @cached_property
     def merging(self) -> tuple[Checkpoint, Sequence[Checkpoint]]:
-        """Base and the experts, with one vocabulary."""
+        """Base and the experts, with the same tensors and one vocabulary."""
+        base, experts = matched(self.base, self.experts)
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
-            return self.base, self.experts
-        return align(rule, self.base, self.experts, self.vocabulary)
+            return base, experts
+        return align(rule, base, experts, self.vocabulary)
+
+    def _check_names(self) -> None:
+        """Of base, whose names are those of the merge: every tensor has its parameter."""
+        try:
+            problem = name_problem(self.base)
+        except CheckpointError as error:
+            self.results.warnings.append(f"{error}: whether its tensors are all is not known")
+            return
+        if problem:
+            raise ConfigError([problem])
 
     def score_member(self, plan: ModelPlan) -> None:
         """Base, an expert or a reference on every benchmark."""
         model = self.run.recipe.population.model(plan.name)
-        home, load = self.run.recipe.home(model), _loader(Checkpoint(model.path, model.name))
-        self._score(plan, home, load)
+        home, layout = self.run.recipe.home(model), Checkpoint(model.path, model.name)
+        self._score(plan, self._weights(plan, home, layout, _loader(layout)))
 
     def calibrate(self) -> None:
         """Base's saliency, in the store."""
@@ -174,7 +189,7 @@ class Pipeline:
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
         else:
             plan, load = self.run.plan.member(base.name), _loader(self.base)
-            model = self._weights(plan, base, load).live()
+            model = self._weights(plan, base, self.base, load).live()
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
         with progress("Measuring activations", len(blocks.ids) * steps) as advance:
@@ -187,24 +202,37 @@ class Pipeline:
         }
         (folder / CALIBRATION_FILE).write_text(json.dumps(counts))
 
-    def merge(self, plan: ModelPlan) -> None:
+    def merge(self) -> None:
         """The merged model: kept if asked, scored, and what was relaxed."""
+        plan = self.run.plan.merged
         load: Load = self._stream_merge
+        layout = self.merging[0]
+        if layout.head and not self.base.head:
+            own = [expert.label for expert in self.experts if expert.head]
+            self.results.warnings.append(
+                f"{', '.join(own)}: an output head unlike the embedding; the merge has a head of "
+                f"its own too ({TIED}=false), and base's counterpart is its embedding"
+            )
         if self.vocabulary:
-            rows, before = embedding_rows(self.merging[0]), embedding_rows(self.base)
+            rows, before = embedding_rows(layout), embedding_rows(self.base)
             self.results.warnings.append(
                 f"vocabulary={self.run.recipe.vocabulary}: the models' vocabularies differ; the "
                 f"merged model has {rows} tokens' rows, base {before}"
             )
         if self.run.save_model:
             target = self.directory / MODEL_FOLDER
-            with CheckpointWriter(target, self.merging[0], self.run.target_dtype) as writer:
+            with CheckpointWriter(target, layout, self.run.target_dtype) as writer:
                 self._stream_merge(writer)
             if source := self.run.saved_template:
                 write_chat_template(target, chat_template(source, self.run.template))
             load = _loader(Checkpoint(target, MERGED))
+        if plan is None:  # without keys nothing is remembered
+            if not self.run.save_model:
+                self._stream_merge(Discard())
+            return
         if self.run.recipe.suite.benchmarks:
-            self._score(plan, self.run.recipe.population.base, load)
+            home = self.run.recipe.population.base
+            self._score(plan, self._weights(plan, home, layout, load))
         if not self.run.store.has(plan.weights):
             self._stream_merge(Discard())
         summary = self.run.store.path(plan.weights) / RELAXATION_FILE
@@ -213,10 +241,12 @@ class Pipeline:
     def _stream_merge(self, sink: Sink) -> None:
         """Merge into `sink`, and keep what AIM changed in the store."""
         run, recipe = self.run, self.run.recipe
-        assert run.plan.merged
         relax = None
         if run.plan.saliency and recipe.omega is not None:
             saliency = Saliency.load(run.store.path(run.plan.saliency))
+            head = self.merging[0].head
+            if head and not self.base.head:
+                saliency = saliency.untied(head)
             relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
         began = time.monotonic()
         with self._timed("stream"), progress("Merging", n_elements(self.merging[0])) as advance:
@@ -230,28 +260,31 @@ class Pipeline:
                 device=self.device if self.device.startswith("cuda") else None,
                 advance=advance,
             )
-        text = json.dumps(report.summary() if relax else {})
-        run.store.get_or_make(
-            run.plan.merged.weights,
-            lambda folder: _write(folder / RELAXATION_FILE, text),
-            since=began,
-        )
+        self.results.relaxation = report.summary() if relax else {}
+        text = json.dumps(self.results.relaxation)
+        if run.plan.merged:
+            run.store.get_or_make(
+                run.plan.merged.weights,
+                lambda folder: _write(folder / RELAXATION_FILE, text),
+                since=began,
+            )
 
-    def _score(self, plan: ModelPlan, home: ModelRef, load: Load) -> None:
-        """A model's results; `load` fills a model like `home`."""
-        scored = score(self.run, plan, self._weights(plan, home, load), self.directory)
+    def _score(self, plan: ModelPlan, weights: WeightSource) -> None:
+        """A model's results."""
+        scored = score(self.run, plan, weights, self.directory)
         self.results.scores[plan.name] = scored
         for name, result in scored.results.items():
             self.results.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
 
-    def _weights(self, plan: ModelPlan, home: ModelRef, load: Load) -> WeightSource:
+    def _weights(
+        self, plan: ModelPlan, home: ModelRef, layout: Checkpoint, load: Load
+    ) -> WeightSource:
         """What makes the model of `plan`: `home`'s architecture, filled by `load`."""
-        merged = plan.name == MERGED
         return WeightSource(
             key=plan.weights.key,
             home=home,
-            layout=self.merging[0] if merged else Checkpoint(home.path, plan.name),
-            vocabulary=self.vocabulary if merged else None,
+            layout=layout,
+            vocabulary=self.vocabulary if plan.name == MERGED else None,
             load=load,
             dtype=self.run.recipe.dtype,
             device=self.device,

@@ -18,7 +18,7 @@ from aim_exp.types import ModelRef, Population, Suite
 if TYPE_CHECKING:
     from aim_exp.run.pipeline import Pipeline
 
-STAGE_VERSIONS = {"saliency": 3, "vocabulary": 1, "weights": 2, "responses": 1, "scores": 2}
+STAGE_VERSIONS = {"saliency": 4, "vocabulary": 2, "weights": 2, "responses": 2, "scores": 2}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
@@ -169,11 +169,14 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
-    """The stages of `recipe`; `population_stage` makes the models where they are not given."""
+    """The stages of `recipe`; `population_stage` makes the models where they are not given.
+
+    A run without them, which neither scores nor measures, has models without identity.
+    """
     saliency = _saliency(recipe) if recipe.relaxes else None
     undrawn = {model.name: model for model in _models(recipe.undrawn)}
     models = [replace(model, undrawn=undrawn[model.name]) for model in _models(recipe)]
-    merged = models.pop() if recipe.method.merges else None
+    merged = models.pop() if models and recipe.method.merges else None
     vocabulary = _vocabulary(recipe) if recipe.vocabulary and merged else None
     return Plan(
         stages=_graph(recipe, population_stage, saliency, vocabulary, models, merged),
@@ -219,17 +222,17 @@ def _graph(
         )
         stages.append(calibration)
         needs.append(calibration)
-    if merged:
-        scored = bool(merged.scores)
-        made = (*merged.scores.values(), merged.weights, *([vocabulary] if vocabulary else []))
+    if recipe.method.merges:
+        scored = bool(recipe.suite.benchmarks)
+        made = (*merged.scores.values(), merged.weights) if merged else ()
         stages.append(
             Stage(
                 name="merge",
-                what=_scores_of(merged) if scored else "the merge",
+                what=_scores_of(merged) if merged and scored else "the merge",
                 heading="merged and scored" if scored else "merged, not scored",
-                key=merged.responses.key,
-                entries=made,
-                carry_out=lambda pipeline: pipeline.merge(merged),
+                key=merged.responses.key if merged else "",
+                entries=(*made, *([vocabulary] if vocabulary else [])),
+                carry_out=lambda pipeline: pipeline.merge(),
                 needs=tuple(needs),
                 shared=False,
             )
@@ -255,6 +258,8 @@ def _scores_of(model: ModelPlan) -> str:
 
 
 def _models(recipe: Recipe) -> list[ModelPlan]:
+    if recipe.population.base.identity is None:
+        return []
     members = [_member(recipe, model) for model in recipe.population.models]
     return members + ([_merged(recipe)] if recipe.method.merges else [])
 

@@ -80,7 +80,7 @@ def planned_record(record: RunRecord, run: Run) -> RunRecord:
             )
             for b in recipe.suite.benchmarks
         },
-        models=tuple(_model(run, model) for model in run.plan.models),
+        models=tuple(_model(run, model) for model in run.plan.models) or _unidentified(run),
         draws=recipe.draws,
         relaxation=_relaxation(recipe),
         dtype=recipe.dtype,
@@ -100,7 +100,7 @@ def completed_record(
         replace(model, scores=_scores(plan, results.scores[model.name], directory, shared))
         if model.name in results.scores
         else model
-        for model, plan in zip(record.models, run.plan.models, strict=True)
+        for model, plan in zip(record.models, run.plan.models, strict=False)
     )
     saliency = run.plan.saliency and _kept(
         run.store.path(run.plan.saliency) / "saliency.safetensors",
@@ -153,6 +153,14 @@ def _model(run: Run, plan: ModelPlan) -> ModelRecord:
         identity=population.model(plan.name).identity,
         keys=keys,
     )
+
+
+def _unidentified(run: Run) -> tuple[ModelRecord, ...]:
+    """The models of a run without keys: it neither scores nor measures."""
+    population = run.recipe.population
+    experts = tuple(ModelRecord(name=each.name, role="expert") for each in population.experts)
+    merged = (ModelRecord(name=MERGED, role="merged"),) if run.recipe.method.merges else ()
+    return (ModelRecord(name=population.base.name, role="base"), *experts, *merged)
 
 
 def _scores(

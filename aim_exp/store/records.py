@@ -55,9 +55,9 @@ class ModelRecord:
 
     name: str
     role: Role
-    identity: str
-    """Of its files; of a merge, the key of its weights."""
-    keys: Mapping[str, str]
+    identity: str | None = None
+    """Of its files; of a merge, the key of its weights. Null where no key of the run needed it."""
+    keys: Mapping[str, str] = field(default_factory=dict)
     """`weights`, `responses`, and `undrawn`: of the weights, the same for all draws."""
     scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
     """By benchmark; empty where nothing was scored."""
