@@ -113,9 +113,9 @@ class Table:
 
     @property
     def lead(self) -> int:
-        """How many columns of text come first."""
-        numbers = (i for i, column in enumerate(self.columns) if column.numeric)
-        return next(numbers, len(self.columns))
+        """How many columns name a row: those before the star and the numbers."""
+        others = (i for i, c in enumerate(self.columns) if c.numeric or c.heading == STAR)
+        return next(others, len(self.columns))
 
     def column(self, number: int) -> Iterator[Cell]:
         """The cells of a column."""

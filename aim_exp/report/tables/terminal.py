@@ -19,8 +19,6 @@ STYLES: dict[Tone, str] = {
     "member": "", "merged": "cyan",
 }  # fmt: skip
 SETTINGS = "settings"
-HEADING = 9
-"""Characters of a heading's line, where it can be broken: those of `47.3 ±4.1`."""
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -123,9 +121,10 @@ def _grid(table: Table, gap: int) -> Grid:
 
 def _broken(heading: str) -> str:
     """`tiny_humaneval` and `calibration.n_samples` in lines, after an underscore or a dot."""
-    lines = [""]
-    for part in re.findall(r"[^_.]+[_.]*|[_.]+", heading):
-        if lines[-1] and len(lines[-1]) + len(part) > HEADING:
+    parts = re.findall(r"[^_.]+[_.]*|[_.]+", heading) or [""]
+    room, lines = max(map(len, parts)), [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > room:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
