@@ -102,9 +102,17 @@ class Table:
     sections: tuple[tuple[Row, ...], ...]
     title: str = ""
     unit: str = ""
-    """What the numbers are, and what follows ±."""
+    """What the numbers are."""
+    margin: str = ""
+    """What follows ±."""
     legend: tuple[str, ...] = ()
     """Sentences that explain it, without a stop."""
+
+    @property
+    def explained(self) -> tuple[str, ...]:
+        """All that explains it: `percent ± standard error`, then the legend."""
+        unit = f"{self.unit} ± {self.margin}" if self.margin else self.unit
+        return tuple(filter(None, (unit, *self.legend)))
 
     @property
     def rows(self) -> list[Row]:

@@ -19,6 +19,8 @@ STYLES: dict[Tone, str] = {
     "member": "", "merged": "cyan",
 }  # fmt: skip
 SETTINGS = "settings"
+BARE = ("method", "run")
+"""Headings of cells that need none."""
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -29,12 +31,17 @@ def print_table(console: Console, table: Table) -> None:
         console.print()
     shown, grid = _fitting(console, table)
     console.print(grid)
-    legend = [table.unit, *table.legend]
+    legend = list(table.explained)
     if len(shown.columns) < len(table.columns) and any(c.optional for c in table.columns):
         legend.append("by benchmark: in report.md, or on a wider terminal")
-    if any(legend):
+    if legend:
         console.print()
-        console.print(Text("\n".join(filter(None, legend)), style="dim"), soft_wrap=True)
+        console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
+
+
+def fits(console: Console, table: Table) -> bool:
+    """Whether all of it is as narrow as the terminal."""
+    return natural_width(console, _grid(table, gap=1)) <= console.width
 
 
 def _fitting(console: Console, table: Table) -> tuple[Table, Grid]:
@@ -93,7 +100,7 @@ def _folded(table: Table) -> Table:
 
     def folded(row: Row) -> Row:
         named = zip(names[1:lead], row.cells[1:lead], strict=True)
-        words = (c.text if n == "method" else f"{n}={c.text}" for n, c in named if c.text and n)
+        words = (c.text if n in BARE else f"{n}={c.text}" for n, c in named if c.text)
         cells = (row.cells[0], Cell(" ".join(words)), *row.cells[lead:])
         return replace(row, cells=cells)
 
