@@ -27,7 +27,7 @@ LONG = 16
 """Characters: of several sweeps, folders of jobs that are longer have numbers in their place."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One run that was asked for."""
 
