@@ -1,1 +1,109 @@
-"""Reports: records to tables, figures and a page. Nothing here runs an experiment."""
+"""Reports: records to tables, figures and a page. Nothing here runs an experiment.
+
+`load` reads records, `rows` makes of them what is shown as one; `differences`, `tables/`, `plots/`
+and `notes` compute what is said of it, `terminal`, `text/` and `html/` say it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from aim_exp.console import console
+
+if TYPE_CHECKING:
+    from aim_exp.report.differences import Differences
+    from aim_exp.report.rows import Report
+    from aim_exp.store.records import RunRecord
+
+__all__ = ["draw_run", "due", "refresh", "show_job", "show_run", "show_sweep", "write"]
+
+PAGE = "report.md"
+HTML = "report.html"
+
+
+def show_run(directory: Path, *, next_command: str | None = None, to: Console = console) -> None:
+    """Print a run's table, what it comes to, where its files are, and a next command."""
+    from aim_exp.report.terminal import print_run
+
+    print_run(to, _report(directory), next_command)
+
+
+def show_job(record: RunRecord, *, to: Console = console) -> None:
+    """Print one line for a job of a sweep, whose table comes at the end."""
+    from aim_exp.report.summary import job_line
+
+    to.print(job_line(record), soft_wrap=True, markup=False)
+
+
+def show_sweep(directory: Path, *, next_command: str | None = None, to: Console = console) -> None:
+    """Print the table of every run in or below `directory`, a next command, and what failed."""
+    from aim_exp.report.differences import differences
+    from aim_exp.report.terminal import print_sweep
+
+    report = _report(directory)
+    print_sweep(to, report, directory, differences(report), next_command)
+
+
+def draw_run(directory: Path) -> Path | None:
+    """Draw one run's Pareto front into `directory/figures`; None if nothing was scored."""
+    from aim_exp.report import plots
+
+    return plots.draw_front(_report(directory), directory)
+
+
+def due(directory: Path, seconds: float = 30) -> bool:
+    """Whether the report of `directory` is missing, or older than `seconds`.
+
+    It is made of every job's record each time: after every job would be ever more work.
+    """
+    page = directory / PAGE
+    return not page.exists() or time.time() - page.stat().st_mtime > seconds
+
+
+def refresh(directory: Path) -> None:
+    """Write the report of `directory` into it."""
+    from aim_exp.report.differences import differences
+
+    report = _report(directory)
+    write(report, directory, differences(report))
+
+
+def write(
+    report: Report,
+    out: Path,
+    differences: Sequence[Differences],
+    *,
+    axes: tuple[str, str] | None = None,
+) -> None:
+    """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
+
+    `axes` are the two benchmarks of the front, by default those in sharpest conflict.
+    """
+    if not report.runs.jobs:
+        return
+    from aim_exp.report import plots
+    from aim_exp.report.context import make_context
+    from aim_exp.report.csv_files import write_csvs
+    from aim_exp.report.files import write_text
+    from aim_exp.report.html import write_html
+    from aim_exp.report.tables import write_tables
+    from aim_exp.report.text import render
+
+    write_csvs(report, differences, out)
+    plots.draw(report, out, axes)
+    tables = [path.relative_to(out) for path in write_tables(report, out)]
+    context = make_context(report, differences, tables)
+    write_text(out / PAGE, render("report.md", context=context))
+    write_html(context, report, out / HTML, axes)
+
+
+def _report(directory: Path) -> Report:
+    from aim_exp.report.load import load
+    from aim_exp.report.rows import make_report
+
+    return make_report(load(directory))

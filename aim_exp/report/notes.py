@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aim_exp.report.rows import AVERAGE, Report
-from aim_exp.report.summary import as_text, named, recorded, scored
+from aim_exp.report.settings import as_text
+from aim_exp.report.summary import named, recorded, scored
 from aim_exp.report.tables.table import PERCENT
 from aim_exp.store.keys import canonical_json
 from aim_exp.store.records import MERGED, ModelRecord, RunRecord

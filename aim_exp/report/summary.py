@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aim_exp.report.differences import Differences, Verdict
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
+from aim_exp.report.settings import as_text, begins, settings_with_effect
 from aim_exp.report.tables.scores import unit
 from aim_exp.report.tables.table import GAIN as GAIN_UNIT
 from aim_exp.report.tables.table import PERCENT
 from aim_exp.store.records import RunRecord
 
 ENDS = ("failed", "interrupted", "running", "unreadable", "not run")
-GROUPS = ("method", "aim", "calibration", "population", "benchmarks")
-"""Those of the configuration whose values a reader needs."""
-HIDDEN = ("_target_", "tasks", "specialty", "expected")
-"""Keys in them that say nothing in a line."""
+UNTOLD = ("benchmarks.tasks", "population.specialty", "population.expected", "repeat")
+"""Settings that say nothing in a line."""
 
 
 @dataclass(frozen=True)
@@ -70,46 +68,22 @@ def shared_settings(report: Report) -> dict[str, str]:
 
     A method's own fields go by its name: several methods have a density.
     """
-    pairs = [(job, record) for job, record in recorded(report) if not job.ended_early]
-    every = [dict(_settings(record)) for _, record in pairs or recorded(report)]
+    records = [record for job, record in recorded(report) if not job.ended_early]
+    every = [_named(record) for record in records or [r for _, r in recorded(report)]]
     names = dict.fromkeys(name for each in every for name in each)
-    shared = {}
-    for name in names:
-        values = {each[name] for each in every if name in each}
-        if len(values) == 1 and values != {"null"}:
-            shared[name] = values.pop()
-    return shared
+    values = {name: {each[name] for each in every if name in each} for name in names}
+    return {name: of.pop() for name, of in values.items() if len(of) == 1 and of != {"null"}}
 
 
-def _settings(record: RunRecord) -> Iterator[tuple[str, str]]:
-    """Choices of groups, their fields, and the keys at the top that are a run's own."""
-    for group in GROUPS:
-        if group in record.choices and group != "aim":
-            yield group, record.choices[group]
-    yield "dtype", record.dtype
-    for group in GROUPS:
-        if group in ("aim", "calibration") and not record.relaxed:
-            continue
-        fields = record.config.get(group)
-        own = record.method if group == "method" else group
-        for name, value in fields.items() if isinstance(fields, Mapping) else ():
-            if name not in HIDDEN and name != "name":
-                yield f"{own}.{name}", as_text(value)
-
-
-def as_text(value: Any) -> str:
-    """A setting's value, short, as one would write it on the command line."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {as_text(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(as_text, value)) + "]"
-    return str(value)
+def _named(record: RunRecord) -> dict[str, str]:
+    """The options chosen first, then fields; without what only says how tasks are asked."""
+    settings = {
+        (f"{record.method}.{name.removeprefix('method.')}" if name.startswith("method.") else name):
+            as_text(value)
+        for name, value in settings_with_effect(record).items()
+        if not begins(name, UNTOLD)
+    }  # fmt: skip
+    return dict(sorted(settings.items(), key=lambda item: "." in item[0])) | {"dtype": record.dtype}
 
 
 def run_facts(record: RunRecord) -> dict[str, str]:

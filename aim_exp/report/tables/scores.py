@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from aim_exp.report import rows as results
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, Estimate, Group, Report
+from aim_exp.report.settings import EXPERTS, OF_RELAXATION, begins
 from aim_exp.report.tables.table import (
     GAIN,
     NOTHING,
@@ -22,6 +24,9 @@ from aim_exp.report.tables.table import (
     Unit,
 )
 
+if TYPE_CHECKING:
+    from aim_exp.report.halves import Choice
+
 GAIN_MEANS = "gain: hypervolume gain over base and the merged experts"
 RANKED = f"bold: best; {STAR}: on the Pareto front of all benchmarks"
 TONES: dict[str, Tone] = {
@@ -30,9 +35,8 @@ TONES: dict[str, Tone] = {
     "reference": "dim",
     "merged": "merged",
 }
-EXPERTS = "population.merge"
-AIM_SETTINGS = ("omega", "aim.", "calibration")
-"""How settings begin that a plain merge does not depend on."""
+AIM_SETTINGS = ("omega", *OF_RELAXATION)
+"""What a plain merge does not depend on."""
 
 
 def run_table(report: Report, group: Group) -> Table:
@@ -69,7 +73,7 @@ def unscored_table(report: Report, jobs: Sequence[Job]) -> Table:
     return Table((Column("job"), Column("run"), Column("ended")), (tuple(rows),))
 
 
-def paper_table(report: Report, group: Group) -> Table:
+def effect_table(report: Report, group: Group) -> Table:
     """A merge without AIM, the same with it, and what that changed (Nobari et al. 2025, table 1).
 
     Base and experts first, then a block for each combination of experts, in which the best is
@@ -81,7 +85,7 @@ def paper_table(report: Report, group: Group) -> Table:
             blocks.setdefault(row.settings.get(EXPERTS, ""), []).append(row)
     experts = ("Experts",) * (len(blocks) > 1)
     form = _Form(report, group, (*experts, "Method", "AIM"), star=False)
-    names = [name for name in group.names if not name.startswith((*AIM_SETTINGS, EXPERTS))]
+    names = [name for name in group.names if not begins(name, (*AIM_SETTINGS, EXPERTS))]
 
     def merge(row: results.Row) -> Row:
         lead = [row.settings.get(EXPERTS, "")] * len(experts)
@@ -242,7 +246,7 @@ def _relaxation(report: Report, group: Group, row: results.Row) -> str:
     """`No`; `Yes`, or what varies in how AIM was applied: `omega=0.4 scaling=uniform`."""
     if not row.relaxed:
         return "No"
-    names = [name for name in group.names if name.startswith(AIM_SETTINGS) and name in row.settings]
+    names = [name for name in group.names if begins(name, AIM_SETTINGS) and name in row.settings]
     alone = names == ["omega"] and len(_omegas(group)) == 1
     return "Yes" if alone else _words(report, row, names)
 
@@ -300,3 +304,35 @@ def _caption(group: Group, table: Table) -> Iterator[str]:
         yield "change: relative to the plain merge, in percent"
     yield "bold: best merge of the same experts"
     yield from (sentence for sentence in table.legend if sentence != RANKED)
+
+
+def choice_table(report: Report, choices: Sequence[Choice]) -> Table | None:
+    """What is best on all items, beside what half of the items choose and the others report."""
+    if not choices:
+        return None
+    headings = ("average", "there", "on the other half")
+    words = ("candidates", "best on all items", "chosen on half the items")
+    rows = (
+        Row(
+            (
+                Cell(f"{choice.candidates} of {choice.name}"),
+                Cell(f"{choice.best_on_all} †"),
+                Cell.number(PERCENT, choice.average_on_all),
+                Cell(choice.chosen),
+                Cell.number(PERCENT, choice.average_when_chosen),
+                replace(Cell.number(PERCENT, choice.average_reported), strong=True),
+            )
+        )
+        for choice in choices
+    )
+    names = (words[0], words[1], headings[0], words[2], headings[1], headings[2])
+    return Table(
+        columns=tuple(Column(name, numeric=name in headings) for name in names),
+        sections=(tuple(rows),),
+        unit="percent",
+        legend=(
+            "†: chosen on its own test items, so partly luck",
+            "beside it, half of the items of each benchmark choose and the others report: the "
+            "number in bold is the one to quote for a tuned setting",
+        ),
+    )

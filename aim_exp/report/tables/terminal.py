@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from aim_exp.console import natural_width
+from aim_exp.console import natural_width, print_whole
 from aim_exp.report.tables.table import Cell, Column, Row, Table, Tone
 
 STYLES: dict[Tone, str] = {
@@ -37,6 +37,12 @@ def print_table(console: Console, table: Table) -> None:
     if legend:
         console.print()
         console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
+
+
+def print_whole_table(console: Console, table: Table) -> None:
+    """At the width that it needs, however narrow the terminal: nothing is cut."""
+    print_whole(console, _grid(table, gap=2))
+    console.print(Text("\n".join(["", *table.explained]), style="dim"), soft_wrap=True)
 
 
 def fits(console: Console, table: Table) -> bool:
