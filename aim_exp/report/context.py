@@ -18,6 +18,7 @@ from aim_exp.report.summary import (
     above,
     counts,
     headline,
+    job_label,
     origin,
     shared_settings,
     title,
@@ -163,10 +164,10 @@ def _run(report: Report, number: int, job: Job) -> RunFacts:
         about["seconds"] = f"{job.seconds:.1f}"
     return RunFacts(
         job=job,
-        label=report.label(job),
+        label=job_label(report, job),
         anchor=anchor(number),
         settings={
-            **{report.short(name): text for name, text in report.settings_of(job).items()},
+            **{report.short(name): text for name, text in report.settings(job).items()},
             **{name: as_text(text) for name, text in about.items() if text},
             "folder": job.folder,
         },

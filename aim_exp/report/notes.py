@@ -8,7 +8,7 @@ from typing import Any
 
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.settings import as_text
-from aim_exp.report.summary import named, recorded, scored
+from aim_exp.report.summary import job_label, named, recorded, scored
 from aim_exp.report.tables.table import PERCENT
 from aim_exp.store.keys import canonical_json
 from aim_exp.store.records import MERGED, ModelRecord, RunRecord
@@ -120,7 +120,7 @@ def _equal(report: Report) -> Iterator[str]:
     for job, record in scored(report):
         for model in record.models:
             is_merge = model.role == MERGED
-            title = f"{job.title} ({report.label(job)})" if is_merge else model.name
+            title = f"{job.title} ({job_label(report, job)})" if is_merge else model.name
             of = names.setdefault(_scores(record, model), {})
             of.setdefault(model.keys.get("weights", model.identity), title)
     alike = [list(models.values()) for models in names.values() if len(models) > 1]

@@ -13,7 +13,7 @@ from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gain
 from aim_exp.report.rows import Estimate, Report
 from aim_exp.report.summary import scored
-from aim_exp.report.tables.table import GAIN, NOTHING, Cell, Column, Row, Table, Unit
+from aim_exp.report.tables.table import NOTHING, VOLUME, Cell, Column, Row, Table, Unit
 from aim_exp.store.records import MERGED, Role, RunRecord
 
 FILE = Path(__file__).with_name("published_scores.csv")
@@ -213,7 +213,7 @@ def _merge(plain: Published, relaxed: Published) -> Iterator[Row]:
 
 def _numbers(row: Published) -> list[Cell]:
     gains = (row.gain_as_published, row.gain_by_label)
-    return [*_percents(row), *(Cell.number(GAIN, gain) for gain in gains)]
+    return [*_percents(row), *(Cell.number(VOLUME, gain) for gain in gains)]
 
 
 def _percents(row: Published) -> list[Cell]:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from aim_exp.report.differences import Differences, Verdict
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
-from aim_exp.report.settings import as_text, begins, settings_with_effect
-from aim_exp.report.tables.scores import unit
-from aim_exp.report.tables.table import GAIN as GAIN_UNIT
-from aim_exp.report.tables.table import PERCENT
+from aim_exp.report.settings import as_text, begins, label, settings_with_effect
+from aim_exp.report.tables.table import PERCENT, VOLUME, unit
 from aim_exp.store.records import RunRecord
 
 ENDS = ("failed", "interrupted", "running", "unreadable", "not run")
@@ -27,6 +25,13 @@ class Fact:
     name: str
     value: str
     about: str
+
+
+def job_label(report: Report, job: Job) -> str:
+    """Any job in a few words: `ties omega=0.4 density=0.2`."""
+    if job in report.places:
+        return report.places[job][1].label
+    return label(report.settings(job), report.varying, report.shorts)
 
 
 def title(report: Report) -> str:
@@ -104,9 +109,9 @@ def run_facts(record: RunRecord) -> dict[str, str]:
 
 def _gain(record: RunRecord) -> str:
     gain, over_all = record.standing.hypervolume_gain, record.standing.hypervolume_gain_population
-    text = f"{GAIN_UNIT.write(gain or 0.0)} over base and the merged experts"
+    text = f"{VOLUME.write(gain or 0.0)} over base and the merged experts"
     if over_all is not None and len(record.population.merged) < len(record.population.experts):
-        text += f", {GAIN_UNIT.write(over_all)} over all experts"
+        text += f", {VOLUME.write(over_all)} over all experts"
     return text
 
 
@@ -145,7 +150,7 @@ def job_line(record: RunRecord) -> str:
     if standing.average is not None:
         parts.append(f"average {PERCENT.write(standing.average)}")
     if standing.hypervolume_gain is not None:
-        parts.append(f"hypervolume gain {GAIN_UNIT.write(standing.hypervolume_gain)}")
+        parts.append(f"hypervolume gain {VOLUME.write(standing.hypervolume_gain)}")
     return ", ".join(parts)
 
 

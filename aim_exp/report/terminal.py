@@ -14,7 +14,7 @@ from aim_exp.report.differences import AVERAGE, GAIN, Differences, Verdict
 from aim_exp.report.load import Job
 from aim_exp.report.notes import doubts
 from aim_exp.report.rows import Report
-from aim_exp.report.summary import counts, run_facts
+from aim_exp.report.summary import counts, job_label, run_facts
 from aim_exp.report.tables.differences import INTERVAL, benchmark_table, verdict_table
 from aim_exp.report.tables.scores import run_table, standings, unscored_table
 from aim_exp.report.tables.terminal import fits, print_table
@@ -27,7 +27,7 @@ LISTED = ("failed", "interrupted", "unreadable")
 def print_run(console: Console, report: Report, next_command: str | None = None) -> None:
     """A run's table, what it comes to, its files and a next step."""
     (job,) = report.runs.jobs
-    _print_title(console, report.label(job))
+    _print_title(console, job_label(report, job))
     for group in report.groups:
         if group.benchmarks:
             print_table(console, run_table(report, group))
@@ -117,7 +117,7 @@ def _print_ends(console: Console, report: Report, jobs: Iterable[Job]) -> None:
     for job in jobs:
         if job.ended_early in LISTED:
             error = job.record.error if job.record and job.ended_early == "failed" else None
-            lines = [f"{job.ended_early}: {job.folder} ({report.label(job)})"]
+            lines = [f"{job.ended_early}: {job.folder} ({job_label(report, job)})"]
             lines += [f"  {line}" for line in (error or "").splitlines()]
             console.print(Text("\n".join(lines), style="red"), soft_wrap=True)
 

@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aim_exp.report.files import write_text
-from aim_exp.report.rows import Report
-from aim_exp.report.tables.csv import as_csv
-from aim_exp.report.tables.latex import as_latex
-from aim_exp.report.tables.markdown import as_markdown
-from aim_exp.report.tables.scores import effect_table
+if TYPE_CHECKING:
+    from aim_exp.report.rows import Report
 
 FOLDER = "tables"
 
 
 def write_tables(report: Report, directory: Path) -> list[Path]:
     """`tables/scores.md`, `.tex` and `.csv` in `directory`; none where nothing was scored."""
+    from aim_exp.report.files import write_text
+    from aim_exp.report.tables.csv import as_csv
+    from aim_exp.report.tables.latex import as_latex
+    from aim_exp.report.tables.markdown import as_markdown
+    from aim_exp.report.tables.scores import effect_table
+
     groups = [g for g in report.groups if any(row.estimates for row in g.merges)]
     tables = [effect_table(report, group) for group in groups]
     if not tables:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from aim_exp.report import rows as results
 from aim_exp.report.load import Job
-from aim_exp.report.rows import AVERAGE, Estimate, Group, Report
+from aim_exp.report.rows import AVERAGE, GAIN, Estimate, Group, Report
+from aim_exp.report.rows import Row as Model
 from aim_exp.report.settings import EXPERTS, OF_RELAXATION, begins
+from aim_exp.report.summary import job_label
 from aim_exp.report.tables.table import (
-    GAIN,
     NOTHING,
     PERCENT,
     STAR,
@@ -21,7 +21,7 @@ from aim_exp.report.tables.table import (
     Row,
     Table,
     Tone,
-    Unit,
+    unit,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def leaderboard(report: Report, group: Group) -> Table:
 
 def unscored_table(report: Report, jobs: Sequence[Job]) -> Table:
     """Jobs of no group: what they were to be, and how they ended."""
-    rows = (Row((Cell(job.title), Cell(report.label(job)), _ended(job))) for job in jobs)
+    rows = (Row((Cell(job.title), Cell(job_label(report, job)), _ended(job))) for job in jobs)
     return Table((Column("job"), Column("run"), Column("ended")), (tuple(rows),))
 
 
@@ -79,7 +79,7 @@ def effect_table(report: Report, group: Group) -> Table:
     Base and experts first, then a block for each combination of experts, in which the best is
     marked; references last.
     """
-    blocks: dict[str, list[results.Row]] = {}
+    blocks: dict[str, list[Model]] = {}
     for row in group.merges:
         if row.estimates:
             blocks.setdefault(row.settings.get(EXPERTS, ""), []).append(row)
@@ -87,7 +87,7 @@ def effect_table(report: Report, group: Group) -> Table:
     form = _Form(report, group, (*experts, "Method", "AIM"), star=False)
     names = [name for name in group.names if not begins(name, (*AIM_SETTINGS, EXPERTS))]
 
-    def merge(row: results.Row) -> Row:
+    def merge(row: Model) -> Row:
         lead = [row.settings.get(EXPERTS, "")] * len(experts)
         lead += [_words(report, row, names), _relaxation(report, group, row)]
         changes = _changes(form, group, row)
@@ -95,7 +95,7 @@ def effect_table(report: Report, group: Group) -> Table:
         cells = (replace(c, below=b) for c, b in zip(shown.cells, changes, strict=True))
         return replace(shown, cells=tuple(cells))
 
-    def members(rows: Iterable[results.Row]) -> list[Row]:
+    def members(rows: Iterable[Model]) -> list[Row]:
         return [form.row(row, (row.model,), competes=False) for row in rows]
 
     table = form.table(
@@ -126,9 +126,9 @@ class _Form:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        return (AVERAGE, *[results.GAIN] * self.gain, *self.group.benchmarks)
+        return (AVERAGE, *[GAIN] * self.gain, *self.group.benchmarks)
 
-    def row(self, row: results.Row, lead: Sequence[str], *, competes: bool = True) -> Row:
+    def row(self, row: Model, lead: Sequence[str], *, competes: bool = True) -> Row:
         """`lead` may be shorter than its headings."""
         names = [Cell(text, tone=TONES[row.role]) for text in lead]
         names += [Cell()] * (len(self.lead) - len(names))
@@ -139,7 +139,7 @@ class _Form:
 
     def unscored(self, job: Job) -> Row:
         """A job without scores."""
-        settings = self.report.settings_of(job)
+        settings = self.report.settings(job)
         lead = (job.title, *(settings.get(name, NOTHING) for name in self.group.names))
         names = [Cell(text, tone="merged") for text in lead] + [Cell()] * self.counted
         numbers = [_ended(job), *[Cell(NOTHING, tone="dim")] * (len(self.quantities) - 1)]
@@ -168,9 +168,9 @@ class _Form:
         known = any(each and each.stderr is not None for each in averages)
         return "standard error" if known else ""
 
-    def _number(self, row: results.Row, quantity: str) -> Cell:
+    def _number(self, row: Model, quantity: str) -> Cell:
         estimate = row.estimates.get(quantity)
-        is_gain = quantity == results.GAIN
+        is_gain = quantity == GAIN
         if estimate is None:
             return Cell("" if is_gain and row.role != "merged" else NOTHING, tone="dim")
         error = None if is_gain else estimate.stderr
@@ -200,11 +200,6 @@ class _Form:
             )
 
 
-def unit(quantity: str) -> Unit:
-    """How a quantity is written."""
-    return GAIN if quantity == results.GAIN else PERCENT
-
-
 def group_title(group: Group) -> str:
     """`[2] max_length=45`; empty where there is one group."""
     return f"[{group.number}] {group.title}" if group.title else ""
@@ -214,11 +209,11 @@ def _merges(report: Report, group: Group) -> _Form:
     return _Form(report, group, ("job", *map(report.short, group.names)))
 
 
-def _merge_lead(group: Group, row: results.Row) -> list[str]:
+def _merge_lead(group: Group, row: Model) -> list[str]:
     return [row.titles, *(row.settings.get(name, NOTHING) for name in group.names)]
 
 
-def _members(report: Report, group: Group, *sections: Iterable[results.Row]) -> Table:
+def _members(report: Report, group: Group, *sections: Iterable[Model]) -> Table:
     form = _Form(report, group, ("model",), gain=False)
     return form.table(*([form.row(row, (row.model,)) for row in each] for each in sections))
 
@@ -226,7 +221,7 @@ def _members(report: Report, group: Group, *sections: Iterable[results.Row]) -> 
 def _column(quantity: str) -> Column:
     if quantity == AVERAGE:
         return Column("avg", numeric=True, about="plain mean over the benchmarks")
-    if quantity == results.GAIN:
+    if quantity == GAIN:
         return Column("gain", numeric=True, about=GAIN_MEANS)
     return Column(quantity, numeric=True, optional=True)
 
@@ -235,14 +230,14 @@ def _ended(job: Job) -> Cell:
     return Cell(job.ended_early, tone="bad")
 
 
-def _words(report: Report, row: results.Row, names: Iterable[str]) -> str:
+def _words(report: Report, row: Model, names: Iterable[str]) -> str:
     """`ties density=0.2`."""
     named = {name: row.settings[name] for name in names if name in row.settings}
     words = (v if n == "method" else f"{report.short(n)}={v}" for n, v in named.items())
     return " ".join(words)
 
 
-def _relaxation(report: Report, group: Group, row: results.Row) -> str:
+def _relaxation(report: Report, group: Group, row: Model) -> str:
     """`No`; `Yes`, or what varies in how AIM was applied: `omega=0.4 scaling=uniform`."""
     if not row.relaxed:
         return "No"
@@ -255,7 +250,7 @@ def _omegas(group: Group) -> list[float]:
     return sorted({row.omega for row in group.merges if row.relaxed and row.omega is not None})
 
 
-def _plain_first(rows: Sequence[results.Row]) -> Iterator[results.Row]:
+def _plain_first(rows: Sequence[Model]) -> Iterator[Model]:
     """Each plain merge, then what AIM makes of it."""
     plain = {row.key for row in rows if not row.relaxed}
     for row in rows:
@@ -264,7 +259,7 @@ def _plain_first(rows: Sequence[results.Row]) -> Iterator[results.Row]:
             yield from (other for other in rows if other.plain == row.key)
 
 
-def _changes(form: _Form, group: Group, row: results.Row) -> list[str]:
+def _changes(form: _Form, group: Group, row: Model) -> list[str]:
     """What stands below each cell: relative to the plain merge, in percent."""
     if row.plain is None:
         return [""] * (len(form.lead) + form.counted + len(form.quantities))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from aim_exp.report.estimates import GAIN
+
 NOTHING = "–"
 """Where a cell has no value."""
 STAR = "★"
@@ -34,11 +36,13 @@ class Unit:
 
 
 PERCENT = Unit("percent", 100)
-POINTS = Unit("points", 100, signed=True)
-"""Differences of percentages."""
-GAIN = Unit("hypervolume gain", digits=3)
+VOLUME = Unit("hypervolume gain", digits=3)
 """d-th root of a volume; a digit more than in the paper's tables."""
-GAIN_DIFFERENCE = replace(GAIN, signed=True)
+
+
+def unit(quantity: str) -> Unit:
+    """How a quantity of `report.estimates` is written."""
+    return VOLUME if quantity == GAIN else PERCENT
 
 
 @dataclass(frozen=True)
