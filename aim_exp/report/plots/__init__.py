@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from aim_exp.errors import AimError
 from aim_exp.report.plots.against import draw_sweep
-from aim_exp.report.plots.canvas import DRAWS, PANELS, save
+from aim_exp.report.plots.canvas import DRAWS, ERROR, PANELS, save
 from aim_exp.report.plots.dose import draw_dose, profiles
-from aim_exp.report.plots.front import Pair, draw_front, front
+from aim_exp.report.plots.front import Pair, draw_planes, front
 from aim_exp.report.plots.saliency import draw_saliency, saliency_spread
 from aim_exp.report.plots.series import OMEGA, sweep
 from aim_exp.report.rows import AVERAGE, GAIN, Report
@@ -36,7 +36,7 @@ def figures(
     shown: dict[str, tuple[str, Callable[[Figure], None]]] = {}
     planes, swept = front(report, axes), sweep(report, x)
     if planes:
-        shown[FRONT] = front_caption(report), lambda figure: draw_front(figure, planes)
+        shown[FRONT] = front_caption(report), lambda figure: draw_planes(figure, planes)
     if swept.is_worth_drawing:
         rows = [row for each in swept.series for row in each.path]
         title = swept.axis.title
@@ -65,13 +65,41 @@ def draw(
     return {name: caption for name, (caption, _) in shown.items()}
 
 
-def draw_front_only(report: Report, directory: Path) -> Path | None:
+def draw_front(report: Report, directory: Path) -> Path | None:
     """The front of a run, as PNG; None if nothing was scored on two benchmarks."""
     planes = front(report)
     if not planes:
         return None
-    paint = lambda figure: draw_front(figure, planes)  # noqa: E731
+    paint = lambda figure: draw_planes(figure, planes)  # noqa: E731
     return save(FRONT, paint, directory / FOLDER, vector=False)
+
+
+def captions(report: Report, axes: Pair | None = None, x: str = OMEGA) -> dict[str, str]:
+    """By file name, what the report says below each figure that there is."""
+    return {name: caption for name, (caption, _) in figures(report, axes, x).items()}
+
+
+def page_captions(report: Report) -> dict[str, str]:
+    """By the figures of the page."""
+    plain = any(not row.relaxed for row in report.merges)
+    return {
+        "front": _words(
+            "Percent. Dominated models are faded; the front is that of all models, whatever is "
+            "filtered.",
+            path_words(report),
+            f"Bars, on the front: {ERROR}.",
+            _dots(report),
+        ),
+        "sweep": _words(
+            "Dashed and hollow: plain merges." * plain,
+            f"Bars: {ERROR}; of a gain, by a parametric bootstrap of all scores.",
+            _dots(report),
+        ),
+        "profiles": "Parallel coordinates: a line per model. Names stand where base or an expert "
+        "stands out most.",
+        "dose": _words(DOSE_CAPTION, RANGES * any(each.ranges for each in profiles(report))),
+        "saliency": SALIENCY_CAPTION,
+    }
 
 
 SALIENCY_CAPTION = (

@@ -137,7 +137,7 @@ def sharpest_conflict(report: Report) -> Pair | None:
     return common[first], common[second]
 
 
-def draw_front(figure: Figure, planes: Sequence[Plane]) -> None:
+def draw_planes(figure: Figure, planes: Sequence[Plane]) -> None:
     """The line is the front, what lies below it faded.
 
     The typical error stands above each panel: bars on every point would hide them.
