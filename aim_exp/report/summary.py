@@ -16,6 +16,8 @@ from aim_exp.store.records import RunRecord
 ENDS = ("failed", "interrupted", "running", "unreadable", "not run")
 UNTOLD = ("benchmarks.tasks", "population.specialty", "population.expected", "repeat")
 """Settings that say nothing in a line."""
+EMPTY = {"null", "[]", "false"}
+"""Values of what is not used."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +71,29 @@ def scored(report: Report) -> list[tuple[Job, RunRecord]]:
 
 
 def shared_settings(report: Report) -> dict[str, str]:
-    """What all runs that completed have in common; what differs stands in the tables.
+    """What all runs that completed have in common, by group: `ties` -> `density 0.2, scale 1`.
 
-    A method's own fields go by its name: several methods have a density.
+    What differs stands in the tables. A method's own fields go by its name: several have a density.
     """
     records = [record for job, record in recorded(report) if not job.ended_early]
     every = [_named(record) for record in records or [r for _, r in recorded(report)]]
     names = dict.fromkeys(name for each in every for name in each)
     values = {name: {each[name] for each in every if name in each} for name in names}
-    return {name: of.pop() for name, of in values.items() if len(of) == 1 and of != {"null"}}
+    shared: dict[str, list[str]] = {}
+    for name, of in values.items():
+        group, _, key = name.partition(".")
+        if len(of) == 1 and not of & EMPTY:
+            shared.setdefault(group, []).append(f"{key} {of.pop()}".strip())
+    return {group: ", ".join(fields) for group, fields in shared.items()}
 
 
 def _named(record: RunRecord) -> dict[str, str]:
-    """The options chosen first, then fields; without what only says how tasks are asked."""
+    """The options chosen first, then their fields; without what only says how tasks are asked."""
     settings = {
-        (f"{record.method}.{name.removeprefix('method.')}" if name.startswith("method.") else name):
-            as_text(value)
+        name.replace("method.", f"{record.method}.", 1): as_text(value)
         for name, value in settings_with_effect(record).items()
-        if not begins(name, UNTOLD)
-    }  # fmt: skip
+        if name not in ("method", "aim") and not begins(name, UNTOLD)
+    }
     return dict(sorted(settings.items(), key=lambda item: "." in item[0])) | {"dtype": record.dtype}
 
 

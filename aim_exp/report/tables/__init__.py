@@ -26,13 +26,12 @@ def write_tables(report: Report, directory: Path) -> list[Path]:
     tables = [effect_table(report, group) for group in groups]
     if not tables:
         return []
+    shown = [table.named_once() for table in tables]
     texts = {
-        "md": "\n\n".join(
-            f"{'. '.join(filter(None, (each.title, *each.explained)))}.\n\n{as_markdown(each)}"
-            for each in tables
-        )
-        + "\n",
-        "tex": as_latex(tables),
+        "md": "".join(
+            f"{t.title} {t.sentences}".strip() + f"\n\n{as_markdown(t)}\n\n" for t in shown
+        ),
+        "tex": as_latex(shown),
         "csv": as_csv(tables),
     }
     return [write_text(directory / FOLDER / f"scores.{kind}", text) for kind, text in texts.items()]

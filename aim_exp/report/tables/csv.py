@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aim_exp.report.tables.table import STAR, Column, Row, Table
+from aim_exp.report.tables.table import NOTHING, STAR, Column, Row, Table
 
 
 def as_csv(tables: Sequence[Table]) -> str:
@@ -26,10 +26,11 @@ def _row(table: Table, row: Row) -> Iterator[tuple[str, object]]:
         if not column.numeric:
             yield name, cell.text
             continue
-        yield name, cell.value
-        if table.margin:
+        yield name, cell.text.strip(NOTHING) if cell.value is None else cell.value
+        others = list(table.column(table.columns.index(column)))
+        if any(other.margin is not None for other in others):
             yield f"{name}_{_spread(table)}", cell.margin
-        if any(other.below for other in table.column(table.columns.index(column))):
+        if any(other.below for other in others):
             yield f"{name}_change_percent", cell.below.rstrip("%")
 
 

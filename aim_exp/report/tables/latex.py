@@ -33,8 +33,7 @@ def as_latex(tables: Sequence[Table]) -> str:
 
 
 def _latex(table: Table, number: int) -> str:
-    sentences = [f"{text[0].upper()}{text[1:]}." for text in table.explained]
-    caption = _typeset(" ".join(filter(None, [table.title and f"{table.title}.", *sentences])))
+    caption = _typeset(f"{table.title}. {table.sentences}" if table.title else table.sentences)
     caption = rf"\caption{{{caption}}}\label{{tab:scores-{number}}}"
     columns = "".join("r" if column.numeric else "l" for column in table.columns)
     headings = _joined(_typeset(column.heading) for column in table.columns)

@@ -104,8 +104,8 @@ def effect_table(report: Report, group: Group) -> Table:
         members(group.references),
     )
     marked = (replace(table, sections=(each,)).with_best().sections for each in table.sections)
-    sections = (_named_once(section, len(experts) + 1) for section in chain(*marked))
-    return replace(table, sections=tuple(sections), legend=tuple(_caption(group, table)))
+    legend = tuple(_caption(group, table))
+    return replace(table, sections=tuple(chain(*marked)), legend=legend)
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Form:
         return Table(
             columns=(
                 *map(Column, self.lead),
-                *[Column("n", about=self.group.counted)] * self.counted,
+                *[Column("n", numeric=True, about=self.group.counted)] * self.counted,
                 *[Column(STAR, about="on the Pareto front of all benchmarks")] * self.star,
                 *(_column(quantity) for quantity in self.quantities),
             ),
@@ -272,20 +272,6 @@ def _change(before: Estimate | None, after: Estimate | None) -> str:
     if not before or not after or not before.mean:  # nothing is a percentage of zero
         return NOTHING
     return f"{100 * (after.mean / before.mean - 1):+.1f}%"
-
-
-def _named_once(rows: Iterable[Row], names: int) -> tuple[Row, ...]:
-    """Without the names that the row above has too."""
-    shown, above = [], ("",) * names
-    for row in rows:
-        texts = tuple(cell.text for cell in row.cells[:names])
-        cells = (
-            Cell() if texts[: i + 1] == above[: i + 1] and i < names else cell
-            for i, cell in enumerate(row.cells)
-        )
-        shown.append(replace(row, cells=tuple(cells)))
-        above = texts
-    return tuple(shown)
 
 
 def _caption(group: Group, table: Table) -> Iterator[str]:

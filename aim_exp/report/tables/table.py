@@ -119,6 +119,11 @@ class Table:
         return tuple(filter(None, (unit, *self.legend)))
 
     @property
+    def sentences(self) -> str:
+        """The same, in one paragraph."""
+        return " ".join(f"{text[0].upper()}{text[1:]}." for text in self.explained)
+
+    @property
     def rows(self) -> list[Row]:
         """Of all sections."""
         return [row for section in self.sections for row in section]
@@ -158,6 +163,20 @@ class Table:
     def _rivals(self, number: int) -> Iterator[Cell]:
         cells = (row.cells[number] for row in self.rows if row.competes)
         return (cell for cell in cells if cell.value is not None)
+
+    def named_once(self) -> Table:
+        """Without what names a row, but for the last of it, where the row above has it too."""
+        names, sections = max(self.lead - 1, 1), []
+        for section in self.sections:
+            above, rows = ("",) * names, []
+            for row in section:
+                texts = tuple(cell.text for cell in row.cells[:names])
+                blank = [texts[: i + 1] == above[: i + 1] for i in range(names)]
+                lead = (Cell() if b else c for b, c in zip(blank, row.cells, strict=False))
+                rows.append(replace(row, cells=(*lead, *row.cells[names:])))
+                above = texts
+            sections.append(tuple(rows))
+        return replace(self, sections=tuple(sections))
 
     def map_rows(self, change: Callable[[Row], Row]) -> Table:
         """The same with every row changed."""

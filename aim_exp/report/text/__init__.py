@@ -8,7 +8,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aim_exp.report.tables.markdown import as_markdown, escape_markdown
-from aim_exp.report.tables.table import Table
 
 
 def render(template: str, **values: Any) -> str:
@@ -26,18 +25,8 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         autoescape=False,
     )
-    environment.filters |= {
-        "md": escape_markdown,
-        "table": as_markdown,
-        "sentences": as_sentences,
-        "listed": listed,
-    }
+    environment.filters |= {"md": escape_markdown, "table": as_markdown, "listed": listed}
     return environment
-
-
-def as_sentences(table: Table) -> str:
-    """What explains it, in one paragraph."""
-    return " ".join(f"{text[0].upper()}{text[1:]}." for text in table.explained)
 
 
 def listed(values: list[str]) -> str:
