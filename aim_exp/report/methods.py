@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from aim_exp.report.rows import Report
 from aim_exp.report.settings import as_text
 from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.latex import escape_latex
-from aim_exp.report.text import render
+from aim_exp.report.text import bracketed, render
 from aim_exp.statistics import LEVEL, RESAMPLES
 from aim_exp.store.records import RunRecord, StageRecord
 
@@ -35,12 +35,15 @@ def methods_paragraph(report: Report, *, latex: bool = False) -> str:
     stages = _stages(records)
     text = render(
         "methods.txt",
-        methods={name: _fields(of, "method") for name, of in _by(records, lambda r: r.method)},
+        methods=[
+            f"{name}{bracketed(_fields(of, 'method'))}"
+            for name, of in _by(records, lambda r: r.method)
+        ],
         mask_seeds=_distinct(record.draws.get("seed") for record in records),
         dtypes=_distinct(record.dtype for record in records),
         omegas=_distinct(sorted(record.omega for record in relaxed if record.omega is not None)),
         aim=_fields(relaxed, "aim"),
-        some_plain=len(relaxed) < len(records),
+        plain=len(relaxed) < len(records),
         populations=[_population(*each) for each in _by(records, lambda r: r.population.name)],
         calibrations=[_texts(*each) for each in _by(relaxed, lambda r: r.choices["calibration"])],
         suites=[
@@ -48,7 +51,7 @@ def methods_paragraph(report: Report, *, latex: bool = False) -> str:
             for each in _by(records, lambda r: r.choices["benchmarks"])
             if each[1][0].benchmarks
         ],
-        several=len(scored(report)) > 1,
+        merges=len(scored(report)),
         level=round(100 * LEVEL),
         resamples=f"{RESAMPLES:,}",
         volume_resamples=f"{VOLUME_RESAMPLES:,}",
@@ -67,7 +70,9 @@ def methods_paragraph(report: Report, *, latex: bool = False) -> str:
     return escape_latex(text) if latex else text
 
 
-def _by(records: list[RunRecord], key) -> list[tuple[str, list[RunRecord]]]:
+def _by(
+    records: Iterable[RunRecord], key: Callable[[RunRecord], str]
+) -> list[tuple[str, list[RunRecord]]]:
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
         groups.setdefault(key(record), []).append(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,11 +26,22 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         autoescape=False,
     )
-    environment.filters |= {"md": escape_markdown, "table": as_markdown, "listed": listed}
+    environment.filters |= {
+        "md": escape_markdown,
+        "table": as_markdown,
+        "listed": listed,
+        "bracketed": bracketed,
+    }
     return environment
 
 
-def listed(values: list[str]) -> str:
+def listed(values: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *most, last = values or [""]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def bracketed(values: Mapping[str, Sequence[str]]) -> str:
+    """` (density 0.2 and 0.5, scale 1)`; nothing of nothing."""
+    named = [f"{name.replace('_', ' ')} {listed(several)}" for name, several in values.items()]
+    return f" ({', '.join(named)})" if named else ""
