@@ -56,7 +56,7 @@ def figure_data(
     sweeps = [sweep(report, key) for key in dict.fromkeys((OMEGA, *swept_keys(report)))]
     groups = [group.number for group in report.groups]
     position = {row.key: number for number, row in enumerate(rows)}
-    own = {row.key: each.look for each in sweeps[0].series for row in reversed(each.path)}
+    own = {row.key: each.look for each in reversed(sweeps[0].series) for row in each.path}
     return {
         "quantities": [
             {"name": name, "unit": "" if name == GAIN else "%", "digits": 3 if name == GAIN else 1}

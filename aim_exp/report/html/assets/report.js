@@ -44,6 +44,17 @@ for (const heading of all("table.sortable thead th")) {
   one("button", heading)?.addEventListener("click", () => sortBy(heading));
 }
 
+// A bar under each score: where it lies between the least and the greatest of its column.
+
+for (const table of all("#leaderboard table")) {
+  for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
+    const cells = all("tbody tr", table).map(row => row.cells[column]).filter(cell => !Number.isNaN(parseFloat(cell.dataset.sort)));
+    const [low, high] = [Math.min, Math.max].map(end => end(...cells.map(cell => Number(cell.dataset.sort))));
+    if (!heading.classList.contains("number") || !(high > low)) continue;
+    for (const cell of cells) cell.style.setProperty("--share", `${100 * (Number(cell.dataset.sort) - low) / (high - low)}%`);
+  }
+}
+
 // Runs: a link opens the run that it leads to; a command can be copied.
 
 function openTarget() {
@@ -118,6 +129,11 @@ for (const [name, values] of Object.entries(data.filters)) {
 
 let passing = () => true;
 
+function count() {
+  const merges = data.rows.filter(row => row.role === "merged");
+  one("output", filters).textContent = `${merges.filter(passing).length} of ${merges.length} merges`;
+}
+
 function filter() {
   const chosen = all("fieldset", filters).map(set =>
     [set.dataset.filter, all("input:checked", set).map(input => input.value)]).filter(([, kept]) => kept.length);
@@ -126,14 +142,14 @@ function filter() {
     const row = rowOf.get(line.dataset.row);
     line.hidden = Boolean(row) && !passing(row);
   }
-  const merges = data.rows.filter(row => row.role === "merged");
-  one("output", filters).textContent = `${merges.filter(passing).length} of ${merges.length} merges`;
+  count();
   one("[type=reset]", filters).hidden = !chosen.length;
   draw();
 }
 
 if (filters && Object.keys(data.filters).length) {
   filters.hidden = false;
+  count();
   filters.addEventListener("change", filter);
   filters.addEventListener("reset", () => setTimeout(filter));
 }
@@ -161,14 +177,14 @@ function dots(points, {r = 5, dy = 0} = {}) {
     const filled = !some[0].hollow;
     const place = {x: "x", y: "y", r, dy, opacity: point => (point.faded ? 0.35 : 1)};
     const marks = [Plot.dot(some, {...place, symbol: look.edge, stroke: look.ink,
-      fill: filled && !look.part ? look.ink : "var(--paper)", ariaLabel: "point"})];
-    if (filled && look.part) marks.push(Plot.dot(some, {...place, symbol: look.part, fill: look.ink, ariaLabel: "part"}));
+      fill: filled && !look.part ? look.ink : "var(--paper)", ariaDescription: "point"})];
+    if (filled && look.part) marks.push(Plot.dot(some, {...place, symbol: look.part, fill: look.ink, ariaDescription: "part"}));
     return marks;
   });
 }
 
 function drawDots(points) {  // of means over seeds, one model each
-  return Plot.dot(points, {x: "x", y: "y", r: 1.8, fill: "ink", opacity: 0.5, ariaLabel: "draw"});
+  return Plot.dot(points, {x: "x", y: "y", r: 1.8, fill: "ink", opacity: 0.5, ariaDescription: "draw"});
 }
 
 function tip(points, more) {
@@ -178,8 +194,9 @@ function tip(points, more) {
 
 function show(id, options, about) {
   const box = one(`#plot-${id}`);
+  if (!box.clientWidth) return;  // not laid out now
   const drawn = Plot.plot({
-    width: box.clientWidth, height: box.clientHeight, marginLeft: 44, marginBottom: 42, marginRight: 14, marginTop: 14,
+    width: box.clientWidth, height: box.clientHeight, marginLeft: 44, marginBottom: 42, marginRight: 14, marginTop: 24,
     style: {background: "transparent", color: "var(--muted)", fontFamily: "inherit", fontSize: narrow.matches ? "11px" : "12px", overflow: "visible"},
     ariaLabel: about, ...options,
   });
@@ -250,34 +267,38 @@ function drawFront() {
     text: [row.label, ...[...new Set([first, second])].map(quantity => written(row, quantity))].join("\n")});
   const known = data.rows.filter(row => row.group === group() && present(row.values[first]) && present(row.values[second])).map(point);
   if (!known.length) return show("front", {marks: []}, "nothing is scored on both");
-  const [domainX, domainY] = [range(known.flatMap(p => [p.x, ...(p.draws?.[first] ?? [])])), range(known.flatMap(p => [p.y, ...(p.draws?.[second] ?? [])]))];
+  const near = form.range.value === "merges" ? known.filter(p => p.role === "merged") : known;
+  const domain = (axis, quantity) => range((near.length ? near : known).flatMap(p => [p[axis], ...(p.draws?.[quantity] ?? [])]));
+  const [domainX, domainY] = [domain("x", first), domain("y", second)];
+  const inside = p => p.x >= domainX[0] && p.x <= domainX[1] && p.y >= domainY[0] && p.y <= domainY[1];
   const front = frontOf(known.filter(p => p.role !== "reference"));
   const best = new Set(front);
   for (const p of known) p.faded = !best.has(p) && p.role !== "reference";
-  const shown = known.filter(passing);
+  const shown = known.filter(p => passing(p) && inside(p));
   const at = new Map(shown.map(p => [p.key, p]));
   const series = data.sweeps[0].series.filter(each => each.group === group());
   const paths = series.map(each => [each.plain, ...each.rows.toReversed()].filter(present)
     .map(number => at.get(data.rows[number].key)).filter(Boolean)).filter(path => path.length);
-  const stairs = [[domainX[0], front[0].y], ...front.map(p => [p.x, p.y]), [front.at(-1).x, domainY[0]]];
-  const sure = front.filter(p => passing(p));
+  const ends = [Math.min(domainX[0], front[0].x), Math.min(domainY[0], front.at(-1).y)];
+  const stairs = [[ends[0], front[0].y], ...front.map(p => [p.x, p.y]), [front.at(-1).x, ends[1]]];
+  const sure = front.filter(p => passing(p) && inside(p));
   const members = shown.filter(p => p.role !== "merged");
   const box = one("#plot-front");
-  const names = namePlaces(members, shown, d3.scaleLinear(domainX, [44, box.clientWidth - 14]), d3.scaleLinear(domainY, [box.clientHeight - 42, 14]));
+  const names = namePlaces(members, shown, d3.scaleLinear(domainX, [44, box.clientWidth - 14]), d3.scaleLinear(domainY, [box.clientHeight - 42, 24]));
   const bar = {stroke: "var(--muted)", strokeWidth: 0.8};
   show("front", {
-    x: {domain: domainX, label: axisTitle(first), labelAnchor: "center", labelArrow: "none", ticks: narrow.matches ? 5 : 8},
-    y: {domain: domainY, label: axisTitle(second), labelArrow: "none", ticks: 7},
+    x: {domain: domainX, label: axisTitle(first), labelAnchor: "center", labelArrow: "none", ticks: narrow.matches ? 5 : 8, tickSize: 0},
+    y: {domain: domainY, label: axisTitle(second), labelArrow: "none", ticks: 7, tickSize: 0},
     marks: [
       Plot.gridX(grid), Plot.gridY(grid),
-      Plot.line(stairs, {curve: "step-before", stroke: "var(--muted)", strokeWidth: 1.3, ariaLabel: "front"}),
-      paths.map(path => Plot.line(path, {x: "x", y: "y", stroke: looks[path.at(-1).look].ink, strokeOpacity: 0.5, ariaLabel: "path"})),
+      Plot.line(stairs, {curve: "step-before", stroke: "var(--muted)", strokeWidth: 1.3, clip: true, ariaDescription: "front"}),
+      paths.map(path => Plot.line(path, {x: "x", y: "y", stroke: looks[path.at(-1).look].ink, strokeOpacity: 0.5, ariaDescription: "path"})),
       Plot.ruleY(sure.filter(p => present(p.errors[first])), {y: "y", x1: p => p.x - p.errors[first], x2: p => p.x + p.errors[first], ...bar}),
       Plot.ruleX(sure.filter(p => present(p.errors[second])), {x: "x", y1: p => p.y - p.errors[second], y2: p => p.y + p.errors[second], ...bar}),
       drawDots(shown.flatMap(p => (p.draws ? p.draws[first].map((x, i) => ({x, y: p.draws[second][i], ink: looks[p.look].ink})) : []))),
       dots(shown.filter(p => p.role === "merged")), dots(members, {r: 5.5}),
       names.map(({x, y, label, anchor, dx, dy}) => Plot.text([[x, y]], {text: [label], textAnchor: anchor, dx, dy, fill: "var(--ink)",
-        stroke: "var(--paper)", strokeWidth: 3, ariaLabel: "name"})),
+        stroke: "var(--paper)", strokeWidth: 3, ariaDescription: "name"})),
       tip(shown),
     ],
   }, `${data.quantities[second].name} against ${data.quantities[first].name}: every model, and the front`);
@@ -319,14 +340,14 @@ function drawSweep() {
   show("sweep", {
     ...(long && {marginBottom: 100}),
     x: {type: "linear", domain: limits, ticks: ticks.map(tick => tick[0]), tickFormat: place => texts.get(place), label: title,
-      labelAnchor: "center", labelArrow: "none", ...(long && {tickRotate: -35})},
-    y: {label: axisTitle(quantity), labelArrow: "none", nice: true, ticks: 7},
+      labelAnchor: "center", labelArrow: "none", tickSize: 0, ...(long && {tickRotate: -35})},
+    y: {label: axisTitle(quantity), labelArrow: "none", nice: true, ticks: 7, tickSize: 0},
     marks: [
       Plot.gridX(ticks.map(tick => tick[0]), grid), Plot.gridY(grid),
-      hollow.map(p => Plot.ruleY([p], {y: "y", stroke: looks[p.look].ink, strokeDasharray: "5 4", strokeOpacity: 0.8, ariaLabel: "plain"})),
-      lines.map(line => line.length > 1 && Plot.line(line, {x: "x", y: "y", stroke: looks[line[0].look].ink, strokeWidth: 1.8,
-        strokeDasharray: looks[line[0].look].dash, ariaLabel: "series"})),
-      Plot.ruleX(points.filter(p => present(p.e)), {x: "x", y1: p => p.y - p.e, y2: p => p.y + p.e, stroke: p => looks[p.look].ink, ariaLabel: "bar"}),
+      hollow.map(p => Plot.ruleY([p], {y: "y", stroke: looks[p.look].ink, strokeDasharray: "5 4", strokeOpacity: 0.8, ariaDescription: "plain"})),
+      lines.filter(line => line.length > 1).map(line => Plot.line(line, {x: "x", y: "y", stroke: looks[line[0].look].ink, strokeWidth: 1.8,
+        strokeLinecap: "butt", strokeDasharray: looks[line[0].look].dash, ariaDescription: "series"})),
+      Plot.ruleX(points.filter(p => present(p.e)), {x: "x", y1: p => p.y - p.e, y2: p => p.y + p.e, stroke: p => looks[p.look].ink, ariaDescription: "bar"}),
       drawDots(points.flatMap(p => (p.draws ? p.draws[quantity].map(y => ({x: p.x, y, ink: looks[p.look].ink})) : []))),
       dots(points), tip(points),
     ],
@@ -358,13 +379,13 @@ function drawProfiles() {
   const dash = row => (row.role !== "merged" ? "1.5 3" : row.hollow ? "5 4" : "");
   const few = rows.length <= 40;
   show("profiles", {
-    marginLeft: relative ? 24 : 44, marginRight: 24, marginTop: 24,
+    marginLeft: relative ? 24 : 44, marginRight: 24,
     x: {domain: [-0.12, names.length - 0.88], ticks: d3.range(names.length), tickFormat: i => names[i], tickSize: 0, label: null},
-    y: {label: relative ? null : "percent", labelArrow: "none", axis: relative ? null : "left", ticks: 6},
+    y: {label: relative ? null : "percent", labelArrow: "none", axis: relative ? null : "left", ticks: 6, tickSize: 0},
     marks: [
       Plot.ruleX(d3.range(names.length), {stroke: "var(--line)"}), relative ? null : Plot.gridY(grid),
       points.map((line, i) => Plot.line(line, {x: "x", y: "y", stroke: looks[rows[i].look].ink, strokeDasharray: dash(rows[i]),
-        strokeWidth: 1.7, strokeOpacity: few ? 0.85 : 0.4, ariaLabel: "profile"})),
+        strokeWidth: 1.7, strokeLinecap: "butt", strokeOpacity: few ? 0.85 : 0.4, ariaDescription: "profile"})),
       few ? dots(points.flat().filter(p => p.role === "merged"), {r: 3.5}) : null,
       peaks.map(peak => Plot.text([peak], {x: "x", y: "y", text: "text", textAnchor: peak.anchor, dy: -11, fill: "var(--ink)",
         stroke: "var(--paper)", strokeWidth: 3})),
