@@ -45,6 +45,8 @@ class Job:
     """None where it was not begun, or cannot be read."""
     status: str
     """The record's (`running`, `completed`, `failed`), `not run` or `unreadable`."""
+    shared: Path
+    """What it has in common with the other jobs of its sweep."""
     overrides: tuple[str, ...] = ()
     """As given, where the sweep or the record says so."""
 
@@ -165,6 +167,7 @@ def _job(
         directory=folder,
         record=record,
         status=record.status if record else NOT_RUN,
+        shared=(sweep if sweep in sweeps else folder) / SHARED_FOLDER,
         overrides=overrides or (record.overrides if record else ()),
     )
 

@@ -36,6 +36,8 @@ from aim_exp.store.records import Role
 
 __all__ = ["AVERAGE", "GAIN", "Draw", "Estimate", "Group", "Report", "Row", "make_report"]
 
+OF_RELAXED = ("omega", *OF_RELAXATION)
+"""Settings in which a relaxed merge may differ from its plain one."""
 SHOWN = 4
 """Jobs that are named where more share a row."""
 
@@ -219,9 +221,11 @@ class _Draft:
         plain = not self.relaxed and None in omegas
         self.settings |= {"method": draws[0].record.method, "omega": None if plain else omegas[0]}
 
-    def is_plain_of(self, other: _Draft) -> bool:
-        """Whether this is what the other one relaxes."""
-        return not self.relaxed and other.relaxed and alike(self.settings, other.settings)
+    def is_plain_of(self, other: _Draft, names: Iterable[str]) -> bool:
+        """Whether this is what the other one relaxes: the same settings, as far as both depend."""
+        own, its = self.settings, other.settings
+        shared = (n for n in names if n in own and n in its and not begins(n, OF_RELAXED))
+        return not self.relaxed and other.relaxed and all(own[n] == its[n] for n in shared)
 
     def row(self, names: Sequence[str], own: Sequence[str], shorts: Mapping[str, str]) -> Row:
         """`names` vary among all that is shown, `own` among the merges of the group."""
@@ -242,15 +246,6 @@ class _Draft:
         )
 
 
-def alike(one: Settings, other: Settings, but: Iterable[str] = ("omega", *OF_RELAXATION)) -> bool:
-    """Whether two merges have the same settings, those apart: as far as both depend on them."""
-    return all(
-        as_text(one[name]) == as_text(other[name])
-        for name in one.keys() & other.keys()
-        if not begins(name, but)
-    )
-
-
 def _group(
     number: int,
     pool: Pool,
@@ -261,7 +256,7 @@ def _group(
 ) -> Group:
     own = varying(draft.settings for draft in merges)
     rows = [draft.row(names, own, shorts) for draft in merges]
-    plain = [next((p.key for p in merges if p.is_plain_of(draft)), None) for draft in merges]
+    plain = [next((p.key for p in merges if p.is_plain_of(d, own)), None) for d in merges]
     members = [_member(pool, draws) for draws in pool.rows("base", "expert")]
     rivals = [row for row in (*members, *rows) if row.estimates]
     scored = tuple(rivals[0].draws[0].model.scores) if rivals else ()
