@@ -81,7 +81,7 @@ def test_equal_as_written_is_equally_best():
 def wide_table(names: int = 6) -> Table:
     columns = (Column("job"), Column("method"), Column("avg", numeric=True))
     columns += tuple(
-        Column(f"tiny_benchmark{i}", numeric=True, optional=True) for i in range(names)
+        Column(f"tiny_math{i}", numeric=True, optional=True) for i in range(names)
     )
     rows = tuple(
         Row(
@@ -112,7 +112,7 @@ def test_headings_break_at_underscores_everywhere():
     console = Console(width=200, file=StringIO(), record=True)
     print_table(console, wide_table(2))
     assert re.search(
-        r"^ +tiny_ +tiny_ *\n(job.*benchmark0 +benchmark1)", console.export_text(), re.M
+        r"^ +tiny_ +tiny_ *\n(job.*math0 +math1)", console.export_text(), re.M
     )
 
 
