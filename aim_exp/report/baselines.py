@@ -270,7 +270,7 @@ def _twin(report: Report, texts: Sequence[str]) -> Twin:
     settings = {}
     for text in texts:
         name, _, value = text.partition("=")
-        (full,) = parse_names(report, "--against", [name])
+        (full,) = parse_names(report, f"--against {text}:", [name])
         values = dict.fromkeys(m.settings[full] for m in merges_of(report) if full in m.settings)
         if full == "omega" and _equal(value, "1"):
             value = "null"

@@ -19,11 +19,20 @@ from aim_exp.report.baselines import (
     parse_names,
 )
 from aim_exp.report.load import Job
-from aim_exp.report.paired import Evidence, PairedTests, evidence_of, paired_tests
+from aim_exp.report.paired import (
+    VOLUME_RESAMPLES,
+    Evidence,
+    PairedTests,
+    evidence_of,
+    paired_tests,
+)
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row, named
 from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
 
-__all__ = ["AVERAGE", "GAIN", "Contrast", "Difference", "Differences", "Verdict", "differences"]
+__all__ = [
+    "AVERAGE", "GAIN", "VOLUME_RESAMPLES",
+    "Contrast", "Difference", "Differences", "Verdict", "differences",
+]  # fmt: skip
 
 UNITS = {GAIN: (1.0, 3)}
 """Factor and digits of a quantity that is no score, which are in points."""

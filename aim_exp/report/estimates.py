@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -53,10 +53,7 @@ def estimates(draws: Sequence[Draw]) -> dict[str, Estimate]:
 
 
 def _estimate(scores: Sequence[tuple[Draw, Score]]) -> Estimate:
-    cells: dict[tuple[object, ...], list[float]] = {}
-    for draw, (value, _) in scores:
-        cells.setdefault(tuple(draw.value(level) for level in LEVELS), []).append(value)
-    values = _outermost({cell: fmean(repeated) for cell, repeated in cells.items()})
+    values = outermost_values([(draw, value) for draw, (value, _) in scores])
     errors = [error for _, (_, error) in scores]
     return Estimate(
         mean=fmean(values),
@@ -67,15 +64,18 @@ def _estimate(scores: Sequence[tuple[Draw, Score]]) -> Estimate:
     )
 
 
-def _outermost(cells: Mapping[tuple[object, ...], float]) -> list[float]:
-    """The mean of each value of the outermost level that varies; `cells` by values of `LEVELS`."""
+def outermost_values(values: Sequence[tuple[Draw, float]]) -> list[float]:
+    """Means at each value of the outermost level that varies, from the innermost level out."""
+    cells: dict[tuple[object, ...], list[float]] = {}
+    for draw, value in values:
+        cells.setdefault(tuple(draw.value(level) for level in LEVELS), []).append(value)
     depth = next((i for i in range(len(LEVELS)) if len({cell[i] for cell in cells}) > 1), 0)
     for end in range(len(LEVELS) - 1, depth, -1):
-        inner: dict[tuple[object, ...], list[float]] = {}
-        for cell, value in cells.items():
-            inner.setdefault(cell[:end], []).append(value)
-        cells = {cell: fmean(values) for cell, values in inner.items()}
-    return list(cells.values())
+        outer: dict[tuple[object, ...], list[float]] = {}
+        for cell, inner in cells.items():
+            outer.setdefault(cell[:end], []).append(fmean(inner))
+        cells = outer
+    return [fmean(inner) for inner in cells.values()]
 
 
 def _quantities(draw: Draw) -> dict[str, Score]:
