@@ -36,9 +36,7 @@ def write_html(
     return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def render(
-    context: Context, report: Report, axes: Axes | None = None, x: str = OMEGA
-) -> str:
+def render(context: Context, report: Report, axes: Axes | None = None, x: str = OMEGA) -> str:
     """The page as text. Whatever comes from a run is escaped, in the HTML and in the JSON."""
     environment = Environment(
         loader=PackageLoader("aim_exp.report.html", "assets"),

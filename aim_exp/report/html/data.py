@@ -53,7 +53,8 @@ def figure_data(
     planes = front(report, axes)
     looks = _Looks()
     quantities = (AVERAGE, GAIN, *report.benchmarks)
-    sweeps = [sweep(report, key) for key in dict.fromkeys((OMEGA, *swept_keys(report)))]
+    others = (sweep(report, key) for key in swept_keys(report) if key != OMEGA)
+    sweeps = [sweep(report), *(each for each in others if each.is_worth_drawing)]
     groups = [group.number for group in report.groups]
     position = {row.key: number for number, row in enumerate(rows)}
     own = {row.key: each.look for each in reversed(sweeps[0].series) for row in each.path}
@@ -171,6 +172,7 @@ def _dose(shown: Sequence[Profile], looks: _Looks) -> dict[str, Any] | None:
         "profiles": [
             {
                 "label": " ".join(filter(None, (*profile.name, f"omega={profile.omega}"))),
+                "omega": profile.omega,
                 "line": list(styles).index(profile.name),
                 "look": looks.number(styles[profile.name]),
                 "kept": {kind: round(share, 5) for kind, share in profile.kept.items()},

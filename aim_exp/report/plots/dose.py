@@ -50,16 +50,21 @@ def profiles(report: Report) -> list[Profile]:
 
     Where that is more than can be told apart, the settings of a method are taken together.
     """
-    rows = [row for row in report.merges if row.relaxed and ALL in _means(row, "norm")]
-    names = {row.key: (row.method, setting_words(report, row, OMEGA)) for row in rows}
-    if len(set(names.values())) > MOST:
-        names = {
-            row.key: (row.method, setting_words(report, row, OMEGA, ("method.",))) for row in rows
-        }
+    together = _by_name(report)
+    if len({name for name, _ in together}) > MOST:
+        together = _by_name(report, leave_out=("method.",))
+    return [_profile(name, omega, rows) for (name, omega), rows in together.items()]
+
+
+def _by_name(report: Report, leave_out: tuple[str, ...] = ()) -> dict[tuple[Name, str], list[Row]]:
+    """By name and omega, the relaxed rows."""
     together: dict[tuple[Name, str], list[Row]] = {}
-    for row in rows:
-        together.setdefault((names[row.key], row.settings[OMEGA]), []).append(row)
-    return [_profile(name, omega, members) for (name, omega), members in together.items()]
+    for group in report.groups:
+        for row in group.merges:
+            if row.relaxed and ALL in _means(row, "norm"):
+                name = row.method, setting_words(report, group, row, OMEGA, leave_out)
+                together.setdefault((name, row.settings[OMEGA]), []).append(row)
+    return together
 
 
 def _profile(name: Name, omega: str, rows: Sequence[Row]) -> Profile:

@@ -101,14 +101,14 @@ def sweep(report: Report, key: str = OMEGA) -> Sweep:
         for row in filter(is_scored, group.merges):
             if _has_place(row, key):
                 name = (group.number, "" if key == METHOD else row.method)
-                found.setdefault((*name, setting_words(report, row, key)), []).append(row)
+                found.setdefault((*name, setting_words(report, group, row, key)), []).append(row)
     plains = {identity: _plain(groups[identity[0]], rows, key) for identity, rows in found.items()}
     taken = {row.key for rows in found.values() for row in rows}
     taken |= {row.key for row in plains.values() if row}
     for group in report.groups:
         for row in filter(is_scored, group.merges):
             if row.key not in taken:
-                identity = (group.number, row.method, setting_words(report, row, key))
+                identity = (group.number, row.method, setting_words(report, group, row, key))
                 found.setdefault(identity, [])
                 plains.setdefault(identity, row)
     axis = _axis(report, key, (row for rows in found.values() for row in rows),
@@ -153,10 +153,15 @@ def _has_place(row: Row, key: str) -> bool:
     return key in row.settings and (key != OMEGA or row.relaxed)
 
 
-def setting_words(report: Report, row: Row, key: str, leave_out: tuple[str, ...] = ()) -> str:
-    """What names a row beside its method and the setting `key`; without what begins so."""
-    kept = (name for name in row.settings if not name.startswith(leave_out) and name != METHOD)
-    others = {name: row.settings[name] for name in kept if name != key}
+def setting_words(
+    report: Report, group: Group, row: Row, key: str, leave_out: tuple[str, ...] = ()
+) -> str:
+    """What names a row in its group beside its method and the setting `key`.
+
+    Without settings whose key begins with one of `leave_out`.
+    """
+    kept = [name for name in group.names if name in row.settings and name not in (METHOD, key)]
+    others = {name: row.settings[name] for name in kept if not name.startswith(leave_out)}
     if key != OMEGA and len({each.settings.get(OMEGA) for each in _scored(report)}) < 2:
         others.pop(OMEGA, None)
     return " ".join(f"{report.short(name)}={value}" for name, value in others.items())

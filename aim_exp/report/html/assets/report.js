@@ -408,7 +408,7 @@ function drawDose() {
   const {kinds, profiles, legend} = data.dose;
   const lines = d3.max(profiles, profile => profile.line) + 1;
   const row = Math.max(20, 7 * lines);
-  one("#plot-dose").style.height = `${row * kinds.length + 60}px`;
+  one("#plot-dose").style.height = `${row * (kinds.length + 1) + 60}px`;
   const points = profiles.flatMap(profile => Object.entries(profile.kept).map(([kind, x]) => ({
     x, y: kind, look: profile.look, line: profile.line, range: profile.ranges[kind], r: profile.mean_r[kind], text: `${profile.label}\n${kind}: ${x.toFixed(3)} of the delta kept`,
   })));
@@ -416,9 +416,11 @@ function drawDose() {
   show("dose", {
     marginLeft: 8 + 7 * d3.max(kinds, kind => kind.length), marginTop: 6,
     x: {label: "share of the delta kept", labelAnchor: "center", labelArrow: "none", nice: true, ticks: narrow.matches ? 4 : 8},
-    y: {type: "point", domain: kinds, label: null, tickSize: 0, padding: 0.6},
+    y: {type: "point", domain: ["omega", ...kinds], label: null, tickSize: 0, padding: 0.6},
     marks: [
       Plot.gridX(grid), Plot.gridY(kinds, grid),
+      Plot.text(d3.rollups(profiles, some => d3.mean(some, profile => profile.kept.all), profile => profile.omega),
+        {x: ([, x]) => x, y: () => "omega", text: ([omega]) => omega, fill: "var(--ink)"}),
       Plot.text(points.filter(p => present(p.r)), {x: "r", y: "y", text: () => "|", fill: "var(--muted)", fontSize: 15, opacity: 0.5}),
       d3.groups(points, p => p.line).flatMap(([line, some]) => [
         Plot.ruleY(some.filter(p => p.range), {y: "y", x1: p => p.range[0], x2: p => p.range[1], stroke: looks[some[0].look].ink, strokeWidth: 2, strokeOpacity: 0.6, dy: shift(line)}),
@@ -437,10 +439,13 @@ function drawSaliency() {
   const colour = i => `color-mix(in srgb, ${MUTED[i % MUTED.length]}, white var(--lift))`;
   const dash = i => ["", "6 2 1.5 2", "1.5 1.5"][Math.floor(i / MUTED.length) % 3];
   const curves = inputs.map((input, i) => input.falling.map((y, n) => ({x: channels[n], y, i, text: `${input.name}\n${(100 * channels[n]).toPrecision(2)} % of the channels\nhave s / max s ≥ ${y.toPrecision(2)}`})));
+  const least = Math.max(1e-3, d3.min(curves.flat(), p => p.y));
+  const [shares, decades] = [[0.001, 0.01, 0.1, 1].flatMap(ten => (ten < 1 ? [ten, 3 * ten] : ten)).filter(share => share >= channels[0]),
+    [0.001, 0.01, 0.1, 1].filter(ten => ten >= least)];
   show("saliency", {
-    x: {type: "log", label: "channels, most salient first", labelAnchor: "center", labelArrow: "none", tickFormat: share => `${+(100 * share).toPrecision(1)} %`, ticks: 4},
-    y: {type: "log", domain: [Math.max(1e-3, d3.min(curves.flat(), p => p.y)), 1.1], clamp: true, label: "s / max s", labelArrow: "none", ticks: 4, tickFormat: "~g"},
-    marks: [Plot.gridX({...grid, ticks: 4}), Plot.gridY({...grid, ticks: 4}),
+    x: {type: "log", label: "channels, most salient first", labelAnchor: "center", labelArrow: "none", tickSize: 0, tickFormat: share => `${+(100 * share).toPrecision(1)} %`, ticks: shares},
+    y: {type: "log", domain: [least, 1.1], clamp: true, label: "s / max s", labelArrow: "none", tickSize: 0, ticks: decades, tickFormat: "~g"},
+    marks: [Plot.gridX(shares, grid), Plot.gridY(decades, grid),
       curves.map((curve, i) => Plot.line(curve, {x: "x", y: "y", stroke: colour(i), strokeDasharray: dash(i), strokeWidth: 1.8})), tip(curves.flat())],
   }, "Saliency of channels in falling order, a line for each input");
   const cells = inputs.flatMap((input, i) => input.layers.map(([layer, mean]) => ({x: layer, y: input.name, mean, text: `${input.name}, layer ${layer}\nmean s / max s ${mean.toPrecision(3)}`})));
