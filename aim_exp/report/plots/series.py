@@ -178,7 +178,7 @@ def _plain(group: Group, rows: list[Row], key: str) -> Row | None:
 
 def _axis(report: Report, key: str, rows: Iterable[Row], *, with_null: bool) -> Axis:
     texts = list(dict.fromkeys(row.settings[key] for row in rows))
-    numbers = {text: number for text in texts if (number := _number(text)) is not None}
+    numbers = {text: number for text in texts if (number := as_number(text)) is not None}
     title = report.short(key)
     if len(numbers) < max(2, len(texts)):  # words, or a single value: at even steps
         order = sorted(texts, key=lambda text: (text not in numbers, numbers.get(text, 0.0)))
@@ -216,7 +216,8 @@ def _ticks(places: Mapping[str, float], *, logarithmic: bool) -> dict[float, str
     return {float(x): f"{x:g}" for x in MaxNLocator(6).tick_values(low, high) if low <= x <= high}
 
 
-def _number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
+    """The number that it is, if it is a finite one."""
     try:
         number = float(text)
     except ValueError:

@@ -452,13 +452,15 @@ function drawSaliency() {
   one("#plot-layers").style.height = `${22 * inputs.length + 60}px`;
   const layers = [...new Set(cells.map(cell => cell.x))].sort((a, b) => (a === "none") - (b === "none") || a - b);
   const step = Math.ceil(layers.length / 12);
+  const color = {type: "log", scheme: "cividis", domain: [Math.min(0.1, d3.min(cells, cell => cell.mean)), 1]};
   show("layers", {
     marginLeft: 8 + 7 * d3.max(inputs, input => input.name.length), marginTop: 4,
     x: {domain: layers, label: "layer", labelAnchor: "center", labelArrow: "none", ticks: layers.filter((layer, i) => i % step === 0 || layer === "none"), tickSize: 0},
     y: {domain: inputs.map(input => input.name), label: null, tickSize: 0},
-    color: {type: "log", scheme: "cividis", domain: [Math.min(0.1, d3.min(cells, cell => cell.mean)), 1]},
+    color,
     marks: [Plot.cell(cells, {x: "x", y: "y", fill: "mean", inset: 0.5}), tip(cells)],
   }, "Mean saliency by layer and input");
+  one("#plot-layers").append(Plot.legend({color, label: "mean s / max s", ticks: 3, tickFormat: "~g", style: {background: "transparent"}}));
   fillLegend("saliency", inputs.map((input, i) => [picture({ink: colour(i)}, {line: dash(i), point: false}), input.name]));
 }
 
