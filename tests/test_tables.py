@@ -104,7 +104,7 @@ def test_a_terminal_has_the_widest_form_that_fits(width: int):
     assert max(map(len, text.splitlines())) <= width
     assert text.count("50.0 ±4.0") == {50: 3, 80: 0, 100: 21, 200: 21}[width]
     assert ("± up to" in text) is (width == 80)
-    assert ("by benchmark: in report.md" in text) is (width < 80)
+    assert ("by benchmark: in the files" in text) is (width < 80)
     assert "percent ± standard error" in text
 
 

@@ -83,7 +83,7 @@ def print_differences(console: Console, differences: Differences, report: Report
     if fits(console, by_benchmark):
         print_table(console, by_benchmark)
     else:
-        legend.append("by benchmark: in report.md, or on a wider terminal")
+        legend.append("by benchmark: in the files, or on a wider terminal")
     console.print()
     console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
     for line in (*_best_is_noise(differences), *differences.omissions()):

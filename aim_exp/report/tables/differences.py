@@ -34,9 +34,10 @@ def verdict_table(differences: Differences, quantity: str) -> Table | None:
     ]
     if not any(sections):
         return None
-    numbers = ("diff", INTERVAL, "p", "Holm")
+    names = ("diff", INTERVAL, "p", "Holm")
+    numbers = (Column(name, numeric=True, optional=name == "p") for name in names)
     return Table(
-        columns=(*LEAD, *(Column(name, numeric=True) for name in numbers), Column("verdict")),
+        columns=(*LEAD, *numbers, Column("verdict")),
         sections=tuple(filter(None, sections)),
         title=f"{quantity}, points" if quantity == AVERAGE else quantity,
     )

@@ -7,11 +7,14 @@ from typing import Literal
 
 from aim_exp.report.tables.table import STAR, Cell, Column, Row, Table
 
+KEY = 16
+"""Digits of a row's key on the page."""
+
 
 def as_html(table: Table, *, sorted_by: str = "", labelled_by: str = "") -> str:
     """`<div class="scroll"><table>`, in it a `<tbody>` for each section; everything escaped.
 
-    Cells say by `data-sort` what they are sorted by, rows by `data-row` which row of the results
+    Numbers say by `data-sort` what they are, rows by `data-row` which row of the results
     they show. The column `sorted_by` is marked as sorted, the greatest first.
     """
     heads = "".join(_heading(column, column.heading == sorted_by) for column in table.columns)
@@ -42,7 +45,7 @@ def _kind(column: Column) -> Literal["number", "star", "word"]:
 
 
 def _row(table: Table, row: Row) -> str:
-    key = f' data-row="{escape(row.key)}"' if row.key else ""
+    key = f' data-row="{row.key[:KEY]}"' if row.key else ""
     cells = [
         _cell(cell, column, row, first=number == 0)
         for number, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True))
@@ -52,7 +55,7 @@ def _row(table: Table, row: Row) -> str:
 
 def _cell(cell: Cell, column: Column, row: Row, *, first: bool) -> str:
     classes = " ".join(filter(None, [_kind(column), cell.tone, "best" * cell.strong]))
-    order = cell.text if cell.value is None else cell.value
+    order = "" if cell.value is None else f' data-sort="{cell.value:.6g}"'
     about = f' title="{escape(cell.about)}"' if cell.about else ""
     links = ", ".join(
         f'<a href="#{escape(anchor)}">{escape(text)}</a>' for text, anchor in row.links.items()
@@ -61,4 +64,4 @@ def _cell(cell: Cell, column: Column, row: Row, *, first: bool) -> str:
     text += f"<small>{escape(cell.detail)}</small>" if cell.detail else ""
     text += f'<small class="below">{escape(cell.below)}</small>' if cell.below else ""
     tag, scope = ("th", ' scope="row"') if first else ("td", "")
-    return f'<{tag}{scope} class="{classes}" data-sort="{escape(str(order))}"{about}>{text}</{tag}>'
+    return f'<{tag}{scope} class="{classes}"{order}{about}>{text}</{tag}>'

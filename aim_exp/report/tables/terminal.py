@@ -31,12 +31,9 @@ def print_table(console: Console, table: Table) -> None:
         console.print()
     shown, grid = _fitting(console, table)
     console.print(grid)
-    legend = list(table.explained)
-    if len(shown.columns) < len(table.columns) and any(c.optional for c in table.columns):
-        legend.append("by benchmark: in report.md, or on a wider terminal")
-    if legend:
+    if shown.explained:
         console.print()
-        console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
+        console.print(Text("\n".join(shown.explained), style="dim"), soft_wrap=True)
 
 
 def print_whole_table(console: Console, table: Table) -> None:
@@ -66,9 +63,8 @@ def _forms(table: Table) -> Iterator[tuple[Table, int]]:
         yield _turned(table), 2
         yield _turned(bare), 1
     else:
-        essential = [i for i, column in enumerate(table.columns) if not column.optional]
-        yield table.only(essential), 2
-        yield _folded(table.only(essential)), 2
+        yield _essential(table), 2
+        yield _folded(_essential(table)), 2
 
 
 def _without_margins(table: Table) -> Table:
@@ -86,6 +82,17 @@ def _without_margins(table: Table) -> Table:
     name = min(1, table.lead - 1)  # beside the column of jobs
     cells = [Cell("± up to", tone="dim") if i == name else largest(i) for i in range(len(margins))]
     return replace(bare, sections=(*bare.sections, (Row(tuple(cells), competes=False),)))
+
+
+def _essential(table: Table) -> Table:
+    """Without what may be left out, which it says."""
+    left_out = [column.heading for column in table.columns if column.optional]
+    if not left_out:
+        return table
+    kept = table.only([i for i, column in enumerate(table.columns) if not column.optional])
+    names = left_out[0] if len(left_out) == 1 else "by benchmark"
+    hint = f"{names}: in the files, or on a wider terminal"
+    return replace(kept, legend=(*table.legend, hint))
 
 
 def _turned(table: Table) -> Table:
