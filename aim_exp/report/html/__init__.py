@@ -7,6 +7,9 @@ sorts, filters and chooses, and Observable Plot, which the page carries inside, 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,9 +23,13 @@ from aim_exp.report.html.data import figure_data
 from aim_exp.report.plots.series import OMEGA
 from aim_exp.report.rows import Report
 from aim_exp.report.tables.html import as_html
-from aim_exp.report.tables.table import Table
+from aim_exp.report.tables.table import Row, Table
 
 Axes = tuple[str, str]
+LIMIT = 2_000_000
+"""Bytes of a page."""
+FEWER = (1000, 700, 500, 400, 300, 200, 100, 50, 20)
+"""Merges of a group that a page shows, where all would be too much for it."""
 
 
 def write_html(
@@ -37,7 +44,46 @@ def write_html(
 
 
 def render(context: Context, report: Report, axes: Axes | None = None, x: str = OMEGA) -> str:
-    """The page as text. Whatever comes from a run is escaped, in the HTML and in the JSON."""
+    """The page as text. Whatever comes from a run is escaped, in the HTML and in the JSON.
+
+    What is larger than `LIMIT` has fewer merges: of each group the best ones, and it says so.
+    """
+    text = _render(context, report, axes, x)
+    for most in FEWER:
+        if len(text.encode()) <= LIMIT:
+            break
+        text = _render(*_best(context, report, most), axes, x, most)
+    return text
+
+
+def _best(context: Context, report: Report, most: int) -> tuple[Context, Report]:
+    """The same with the `most` best merges of each group, and as many runs without a score."""
+    groups = tuple(replace(group, merges=group.ranked[:most]) for group in report.groups)
+    keys = {row.key for group in groups for row in group.rows}
+    shown = {job.folder for group in groups for row in group.merges for job in row.jobs}
+    early = [run for run in context.runs if run.job.ended_early]
+    shown |= {run.job.folder for run in early[:most]}
+
+    def cut(table: Table) -> Table:
+        sections = (tuple(row for row in section if row.key in keys) for section in table.sections)
+        return replace(table, sections=tuple(filter(None, sections)))
+
+    standings = (
+        replace(each, leaderboard=each.leaderboard and cut(each.leaderboard))
+        for each in context.standings
+    )
+    compared = (
+        replace(each, table=cut(each.table), sentences=each.sentences[:most])
+        for each in context.compared
+    )
+    runs = tuple(run for run in context.runs if run.job.folder in shown)
+    few = replace(context, standings=tuple(standings), compared=tuple(compared), runs=runs)
+    return few, replace(report, groups=groups)
+
+
+def _render(
+    context: Context, report: Report, axes: Axes | None, x: str, most: int | None = None
+) -> str:
     environment = Environment(
         loader=PackageLoader("aim_exp.report.html", "assets"),
         autoescape=True,
@@ -45,13 +91,19 @@ def render(context: Context, report: Report, axes: Axes | None = None, x: str = 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"code": _code, "table": _table, "sentences": _sentences}
+    anchors = {run.job.title: run.anchor for run in context.runs}
+    environment.filters |= {
+        "code": _code,
+        "table": partial(_table, anchors),
+        "sentences": _sentences,
+    }
     data = figure_data(report, axes, x)
     return environment.get_template("report.html").render(
         context=context,
         data=data,
         benchmarks=report.benchmarks,
         captions=plots.page_captions(report),
+        most=most,
         style=_file("assets", "report.css"),
         script=_file("assets", "report.js"),
         libraries=[_file("vendor", name) for name in ("d3.min.js", "plot.min.js")] if data else [],
@@ -63,7 +115,18 @@ def _code(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _table(table: Table, labelled_by: str, sorted_by: str = "") -> Markup:
+def _table(
+    anchors: Mapping[str, str], table: Table, labelled_by: str, sorted_by: str = ""
+) -> Markup:
+    """In the column of jobs, those that the page has lead to what it says of them."""
+
+    def with_links(row: Row) -> Row:
+        names = row.cells[0].text.split(", ")
+        known = {name: anchors[name] for name in names if name in anchors}
+        return replace(row, links=known) if len(known) == len(names) else row
+
+    if table.columns[0].heading == "job":
+        table = table.map_rows(with_links)
     return Markup(as_html(table, sorted_by=sorted_by, labelled_by=labelled_by))
 
 

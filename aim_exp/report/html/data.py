@@ -11,6 +11,7 @@ from aim_exp.report.plots.saliency import SaliencySpread, saliency_spread
 from aim_exp.report.plots.series import OMEGA, Series, Sweep, is_scored, sweep, swept_keys
 from aim_exp.report.plots.style import INK, MEMBER, Look, Name, legend, outline
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row
+from aim_exp.report.tables.html import KEY
 
 LIFT = 0.28
 """Of white, in the colours on dark paper."""
@@ -95,7 +96,7 @@ def _row(row: Row, group: int, quantities: Sequence[str], look: int) -> dict[str
     factors = {name: 1.0 if name == GAIN else 100.0 for name in quantities}
     estimates = [(row.estimates.get(name), factor) for name, factor in factors.items()]
     return {
-        "key": row.key,
+        "key": row.key[:KEY],
         "label": row.label + (f" (n = {row.n})" if row.n > 1 else ""),
         "role": row.role,
         "group": group,

@@ -172,8 +172,9 @@ def _plain(group: Group, rows: list[Row], key: str) -> Row | None:
     keys = {row.plain for row in rows if row.plain}
     if len(keys) != 1:
         return None
-    plain = group.row(keys.pop())
-    return None if _has_place(plain, key) or not is_scored(plain) else plain
+    (wanted,) = keys
+    plain = next((row for row in group.merges if row.key == wanted), None)
+    return plain if plain and is_scored(plain) and not _has_place(plain, key) else None
 
 
 def _axis(report: Report, key: str, rows: Iterable[Row], *, with_null: bool) -> Axis:

@@ -29,7 +29,7 @@ function sortBy(heading) {
   const next = now === "ascending" ? "descending" : "ascending";
   for (const other of all("th[aria-sort]", table)) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", next);
-  const key = row => row.children[column].dataset.sort;
+  const key = ({children: {[column]: cell}}) => cell.dataset.sort ?? cell.textContent.trim();
   const sign = next === "ascending" ? 1 : -1;
   const empty = text => text === "" || text === "–";
   for (const body of table.tBodies) {
@@ -48,7 +48,7 @@ for (const heading of all("table.sortable thead th")) {
 
 for (const table of all("#leaderboard table")) {
   for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
-    const cells = all("tbody tr", table).map(row => row.cells[column]).filter(cell => !Number.isNaN(parseFloat(cell.dataset.sort)));
+    const cells = all("tbody tr", table).map(row => row.cells[column]).filter(cell => cell.dataset.sort);
     const [low, high] = [Math.min, Math.max].map(end => end(...cells.map(cell => Number(cell.dataset.sort))));
     if (!heading.classList.contains("number") || !(high > low)) continue;
     for (const cell of cells) cell.style.setProperty("--share", `${100 * (Number(cell.dataset.sort) - low) / (high - low)}%`);
