@@ -16,7 +16,6 @@ from aim_exp.report.settings import (
     as_text,
     begins,
     is_relaxed,
-    settings_with_effect,
     varying,
 )
 
@@ -35,8 +34,7 @@ class Candidate:
     def settings(self) -> dict[str, str]:
         """Of a merge, those that it depends on, seeds among them."""
         record = self.draw.record
-        known = settings_with_effect(record)
-        known |= {"method": record.method}
+        known = {**self.draw.job.settings_with_effect, "method": record.method}
         if not is_relaxed(record):  # omega=1 is the plain merge, too
             known["omega"] = None
         return {name: as_text(value) for name, value in known.items()}

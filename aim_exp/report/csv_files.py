@@ -33,7 +33,7 @@ MISSING = {
 def write_csvs(report: Report, differences: Sequence[Differences], out: Path) -> None:
     """Write all three into `out`."""
     columns, rows = result_rows(report)
-    settings = [name for name in columns if name in _varying(report)]
+    settings = _varying(report)
     _write(out / "results.csv", columns, rows)
     lines = (line for _, score, line in score_lines(report.runs) if score)
     _write(out / "scores.csv", (*COLUMNS, *settings), lines)
@@ -75,7 +75,7 @@ def difference_rows(differences: Iterable[Differences]) -> list[Line]:
 
 def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
     record = job.record
-    settings = merge_settings(record) if record else _asked_for(job)
+    settings = merge_settings(job) or _asked_for(job)
     standing = record.standing if record else None
     merged = record.merged if record else None
     scores = merged.scores if merged else {}
@@ -113,7 +113,7 @@ def _varying(report: Report) -> list[str]:
     """Every setting with two values among the jobs that have a record, whatever it does."""
     values: dict[str, set[str]] = {}
     for job in report.runs.jobs:
-        for name, value in (merge_settings(job.record) if job.record else {}).items():
+        for name, value in job.settings.items():
             values.setdefault(name, set()).add(as_text(value))
     return [name for name, several in values.items() if len(several) > 1 and name not in FIRST]
 

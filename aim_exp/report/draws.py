@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aim_exp.report.load import Job
 from aim_exp.store.keys import content_key
 from aim_exp.store.records import ModelRecord, Role, RunRecord
+
+if TYPE_CHECKING:
+    from aim_exp.report.load import Job
 
 LEVELS = (
     ("population.seed", "benchmarks.items_seed"), ("calibration.seed",), ("seed",), ("repeat",),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.errors import AimError
 from aim_exp.report.items import file_of, lines, parts
 from aim_exp.report.load import Job, Runs, load
-from aim_exp.report.settings import settings_of
 from aim_exp.store.records import RunRecord, ScoreRecord
 
 if TYPE_CHECKING:  # half a second
@@ -65,7 +64,7 @@ def score_lines(runs: Runs) -> Iterator[tuple[Job, ScoreRecord | None, Line]]:
     known: set[tuple[str, str, str, str]] = set()
     for job in runs.jobs:
         record = job.record
-        settings = merge_settings(record) if record else {}
+        settings = merge_settings(job)
         of_job: Line = {"sweep": job.sweep, "job": job.name, "status": job.status}
         models = [model for model in record.models if model.scores] if record else []
         merged = record.merged if record else None
@@ -82,9 +81,15 @@ def score_lines(runs: Runs) -> Iterator[tuple[Job, ScoreRecord | None, Line]]:
                     yield job, score, {**of_job, **about, **own}
 
 
-def merge_settings(record: RunRecord) -> Line:
-    """Of a merge: method, omega, relaxed, seed, then every other setting by its full key."""
-    settings = {name: as_cell(value) for name, value in settings_of(record).items()}
+def merge_settings(job: Job) -> Line:
+    """Of a merge: method, omega, relaxed, seed, then every other setting by its full key.
+
+    Empty without a record.
+    """
+    record = job.record
+    if record is None:
+        return {}
+    settings = {name: as_cell(value) for name, value in job.settings.items()}
     method = record.method if record.method != "none" else None
     first: Line = {
         "method": method,

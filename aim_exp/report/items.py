@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ HELD = 512
 class Source:
     """A model on a benchmark: the file of its items, the metric's key, the score as recorded."""
 
-    file: Path
+    file: str
     metric: str
     score: float
 
@@ -89,22 +88,22 @@ def sources(job: Job, model: ModelRecord) -> dict[str, Source]:
     }
 
 
-def file_of(job: Job, score: ScoreRecord) -> Path:
+def file_of(job: Job, score: ScoreRecord) -> str:
     """Where the items lie, now."""
-    return Path(os.path.normpath(job.directory / score.items))
+    return os.path.normpath(os.path.join(job.directory, score.items))
 
 
 @cache
-def digest(file: Path) -> str | None:
+def digest(file: str) -> str | None:
     """Equal for files with the same content; None if it is gone."""
     try:
-        with file.open("rb") as content:
+        with open(file, "rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError:
         return None
 
 
-def lines(file: Path) -> Iterator[dict[str, Any]]:
+def lines(file: str) -> Iterator[dict[str, Any]]:
     """The lines of a file of items, as `evaluate.results` explains them.
 
     AimError where it is gone or damaged.
@@ -152,7 +151,7 @@ def strata(models: Sequence[Items]) -> list[Stratum]:
 
 
 def _rows(
-    file: Path, metric: str, chosen_filter: str
+    file: str, metric: str, chosen_filter: str
 ) -> Iterator[tuple[tuple[str, int, str], list[float], list[int]]]:
     for line in lines(file):
         try:

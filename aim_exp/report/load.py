@@ -7,10 +7,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from aim_exp.errors import AimError
+from aim_exp.report.settings import settings_of, settings_with_effect, with_effect
 from aim_exp.store.records import (
     FILE_NAME,
     INTERRUPTED,
@@ -49,6 +51,19 @@ class Job:
     """What it has in common with the other jobs of its sweep."""
     overrides: tuple[str, ...] = ()
     """As given, where the sweep or the record says so."""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every one by its full key; empty without a record."""
+        return settings_of(self.record) if self.record else {}
+
+    @cached_property
+    def settings_with_effect(self) -> dict[str, Any]:
+        """Those that its numbers depend on; of a job that was not begun, what its overrides say."""
+        if self.record:
+            return settings_with_effect(self.record)
+        pairs = (override.lstrip("+").partition("=") for override in self.overrides)
+        return with_effect({name: value for name, equals, value in pairs if equals})
 
     @property
     def ended_early(self) -> str:

@@ -27,8 +27,6 @@ from aim_exp.report.settings import (
     begins,
     is_relaxed,
     label,
-    settings_of,
-    settings_with_effect,
     short_names,
     varying,
 )
@@ -167,7 +165,7 @@ class Report:
 
     def settings(self, job: Job) -> Mapping[str, str]:
         """What can be said of a job in `unscored`, by the keys of `varying`."""
-        known = _settings_of_job(job)
+        known = job.settings_with_effect
         return {name: as_text(known[name]) for name in self.varying if name in known}
 
 
@@ -175,17 +173,17 @@ def make_report(runs: Runs) -> Report:
     """Rows and groups of `runs`."""
     completed = [job for job in runs.jobs if job.record and job.status == "completed"]
     unscored = tuple(job for job in runs.jobs if job not in completed)
-    settings = {job: _settings_of_job(job) for job in runs.jobs}
-    shorts = short_names(dict.fromkeys(name for each in settings.values() for name in each))
+    shorts = short_names({name for job in runs.jobs for name in job.settings_with_effect})
+    of_merges = varying(job.settings_with_effect for job in completed)
+    of_merges = [n for n in of_merges if begins(n, OF_MERGES) and n not in DRAWS]
 
     def words(job: Job) -> str:
-        names = [n for n in varying(settings[job] for job in completed) if begins(n, OF_MERGES)]
-        return label(_texts(settings[job]), [n for n in names if n not in DRAWS], shorts)
+        return label(_texts(job.settings_with_effect), of_merges, shorts)
 
     together = pools(completed, words)
     drafts = [[_Draft(pool, draws) for draws in pool.rows("merged")] for pool in together]
     every = [draft.settings for each in drafts for draft in each]
-    names = varying([*every, *(settings[job] for job in unscored)])
+    names = varying([*every, *(job.settings_with_effect for job in unscored)])
     groups = [
         _group(number, pool, merges, names, shared, shorts)
         for number, (pool, merges, shared) in enumerate(
@@ -210,7 +208,7 @@ class _Draft:
         self.draws = draws
         self.relaxed = is_relaxed(draws[0].record)
         averaged = [seed for level in pool.averaged for seed in level]
-        each = [settings_with_effect(draw.record) for draw in draws]
+        each = [draw.job.settings_with_effect for draw in draws]
         self.settings: dict[str, Any] = {
             name: value
             for name, value in each[0].items()
@@ -311,15 +309,6 @@ def _different(draws: Sequence[Draw]) -> tuple[Draw, ...]:
     return tuple(first.values())
 
 
-def _settings_of_job(job: Job) -> dict[str, Any]:
-    """What it was asked to do, as far as that matters; of one that was not begun, the overrides."""
-    if job.record:
-        return settings_with_effect(job.record)
-    pairs = (override.lstrip("+").partition("=") for override in job.overrides)
-    idle = (*WITHOUT_EFFECT, *DRAWS)
-    return {name: value for name, equals, value in pairs if equals and not begins(name, idle)}
-
-
 def _texts(settings: Settings) -> dict[str, str]:
     return {name: as_text(value) for name, value in settings.items()}
 
@@ -350,11 +339,13 @@ def _shared(together: Sequence[Pool]) -> list[dict[str, str]]:
 
 def _settings_of_pool(pool: Pool) -> dict[str, str]:
     """Those that base and experts depend on; several values of one as `0/1`."""
+    jobs = dict.fromkeys(draw.job for draw in pool.draws)
+    names = {name for job in jobs for name in job.settings}
+    idle = {name for name in names if begins(name, (*OF_MERGES, *WITHOUT_EFFECT))}
     values: dict[str, dict[str, None]] = {}
-    for job in dict.fromkeys(draw.job for draw in pool.draws):
-        assert job.record, "what was drawn has a record"
-        for name, value in settings_of(job.record).items():
-            if not begins(name, (*OF_MERGES, *WITHOUT_EFFECT)):
+    for job in jobs:
+        for name, value in job.settings.items():
+            if name not in idle:
                 values.setdefault(name, {})[as_text(value)] = None
     return {name: "/".join(several) for name, several in values.items()}
 

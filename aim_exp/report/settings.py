@@ -43,10 +43,16 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 
 def settings_with_effect(record: RunRecord) -> dict[str, Any]:
     """Those that the merged model and its scores depend on, as far as can be told of one run."""
-    idle = [*WITHOUT_EFFECT, *(key for key in DRAWS if key not in record.draws)]
-    if not is_relaxed(record):
-        idle += OF_RELAXATION
-    return {name: v for name, v in settings_of(record).items() if not begins(name, idle)}
+    idle = OF_RELAXATION * (not is_relaxed(record))
+    return with_effect(settings_of(record), record.draws, idle)
+
+
+def with_effect(
+    settings: Settings, draws: Collection[str] = (), idle: Sequence[str] = ()
+) -> dict[str, Any]:
+    """`settings` without those that change no number, seeds that draw nothing, and `idle` ones."""
+    left_out = (*WITHOUT_EFFECT, *(seed for seed in DRAWS if seed not in draws), *idle)
+    return {name: value for name, value in settings.items() if not begins(name, left_out)}
 
 
 def is_relaxed(record: RunRecord) -> bool:
@@ -104,7 +110,7 @@ def as_text(value: Any) -> str:
 
 def begins(name: str, keys: Iterable[str]) -> bool:
     """Whether `name` is one of these keys, or lies in one of these groups."""
-    return any(name == key or name.startswith(f"{key}.") for key in keys)
+    return f"{name}.".startswith(tuple(f"{key}." for key in keys))
 
 
 def _flat(
