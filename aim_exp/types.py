@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ class ModelRef:
     identity: str
     origin: Path | None = None
     """Where the weights come in pickled files only: their folder; `path` is made from it."""
+    undrawn: str | None = None
+    """Its identity but for the population's seed; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,20 @@ class Population:
 
     A model that is not named here takes its own tokenizer's.
     """
+    seed: int | None = None
+    """Of its training; None where the models are given."""
+
+    @property
+    def undrawn(self) -> Population:
+        """What all draws of it, by other seeds, have in common."""
+
+        def undrawn(models: tuple[ModelRef, ...]) -> tuple[ModelRef, ...]:
+            return tuple(
+                replace(model, identity=model.undrawn or model.identity) for model in models
+            )
+
+        base, experts = undrawn((self.base,))[0], undrawn(self.experts)
+        return replace(self, base=base, experts=experts, seed=None)
 
     @property
     def merged_experts(self) -> tuple[ModelRef, ...]:

@@ -1,4 +1,4 @@
-"""The run loop: population, scores of its members, saliency, merge, scores of the merge.
+"""The run loop: the stages of the plan, one after the other.
 
 Every stage is asked of the store first, so a run does only what no run has done before it;
 a run that was cut off goes on where it was when its command is given again.
@@ -13,26 +13,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from aim_exp.aim.pull import Relaxation
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
 from aim_exp.checkpoint.companions import config_warnings
-from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
+from aim_exp.checkpoint.fit import dtype_warnings
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.source import WeightSource
-from aim_exp.checkpoint.templates import chat_template, template_problems, write_chat_template
+from aim_exp.checkpoint.templates import chat_template, write_chat_template
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
 from aim_exp.errors import ConfigError
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
+from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, Run
-from aim_exp.run.scoring import Scores, score
+from aim_exp.run.scoring import Scored, score
 from aim_exp.tensors.sink import Discard, Load, Sink
 from aim_exp.types import ModelRef
 
@@ -45,20 +47,19 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass
 class Results:
-    """What a run has found."""
+    """What a run measured."""
 
-    members: dict[str, Scores] = field(default_factory=dict)
-    """By model (base, experts, references) and benchmark; empty where nothing is scored."""
-    merged: Scores | None = None
-    items: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By model and benchmark, the file of per-item results."""
-    relaxation: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By kind of module, what AIM changed."""
+    scores: dict[str, Scored] = field(default_factory=dict)
+    """By model (base, experts, references, merged); empty where nothing is scored."""
+    relaxation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By kind of module, the fields of its `Dose`."""
     calibration: dict[str, int] = field(default_factory=dict)
     """How many texts, blocks and tokens were used."""
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds, by stage; `total` last."""
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By stage, when it began and ended: seconds after the run's start."""
     device: str = ""
 
 
@@ -68,27 +69,34 @@ class Pipeline:
     def __init__(self, run: Run, directory: Path) -> None:
         self.run = run
         self.directory = directory
-        self.found = Results()
+        self.results = Results(device=self.device)
 
     def execute(self) -> Results:
         """All stages. A saved model goes to `model/` in the directory. Raises AimError."""
-        run, population = self.run, self.run.recipe.population
-        self.found.device = self.device
+        start = time.monotonic()
         with self._timed("total"):
-            with self._timed("population"):
-                run.source.ensure(run.store, population)
-                if run.recipe.given:
-                    download(run.recipe.given)
-            self._check_fit()
-            if run.recipe.suite.benchmarks:
-                # A reference is another model in memory: first, to make room again.
-                for model in (*population.references, population.base, *population.experts):
-                    self._score_member(model)
-            if run.plan.saliency:
-                self._calibrate()
-            if run.plan.merged:
-                self._merge(run.plan.merged)
-        return self.found
+            for stage in self.run.plan.stages:
+                began = time.monotonic() - start
+                with self._timed(stage.name):
+                    stage.carry_out(self)
+                span = (round(began, 3), round(time.monotonic() - start, 3))
+                self.results.spans[stage.name] = span
+        return self.results
+
+    def ensure_population(self) -> None:
+        """Every model on disk, and all of them fit together."""
+        run = self.run
+        new = unchecked(run)
+        run.source.ensure(run.store, run.recipe.population)
+        if run.recipe.given:
+            download(run.recipe.given)
+        if new:
+            models = (run.recipe.population, run.recipe.given)
+            problems = misfits(*models, run.settings["vocabulary"]) + header_problems(run)
+            if problems:
+                raise ConfigError(problems)
+        self.results.warnings += dtype_warnings(self.base, self.experts)
+        self.results.warnings += config_warnings(self.base, self.experts)
 
     @cached_property
     def device(self) -> str:
@@ -130,44 +138,26 @@ class Pipeline:
             return self.base, self.experts
         return align(rule, self.base, self.experts, self.vocabulary)
 
-    def _check_fit(self) -> None:
-        run = self.run
-        others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
-        rule = run.settings["vocabulary"]
-        problems = fit_problems(self.base, [*others, *self.experts], rule)
-        problems += template_problems(run.template_sources, run.template)
-        block_size = run.calibration.block_size
-        longest = self.base.text_config.get("max_position_embeddings")
-        if run.plan.saliency and longest is not None and block_size > longest:
-            problems.append(
-                f"calibration.block_size={block_size}: base takes at most {longest} tokens; "
-                f"set calibration.block_size={longest}"
-            )
-        if problems:
-            raise ConfigError(problems)
-        self.found.warnings += dtype_warnings(self.base, self.experts)
-        self.found.warnings += config_warnings(self.base, self.experts)
-
-    def _score_member(self, model: ModelRef) -> None:
-        plan = self.run.plan.member(model.name)
+    def score_member(self, plan: ModelPlan) -> None:
+        """Base, an expert or a reference on every benchmark."""
+        model = self.run.recipe.population.model(plan.name)
         home, load = self.run.recipe.home(model), _loader(Checkpoint(model.path, model.name))
-        with self._timed(f"score {model.name}"):
-            self.found.members[model.name] = self._scores(plan, home, load)
+        self._score(plan, home, load)
 
-    def _calibrate(self) -> None:
+    def calibrate(self) -> None:
+        """Base's saliency, in the store."""
         run = self.run
         assert run.plan.saliency
-        with self._timed("calibrate"):
-            folder = run.store.get_or_make(run.plan.saliency, self._measure)
-        self.found.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
-        used, wanted = self.found.calibration["n_texts"], run.calibration.n_samples
+        folder = run.store.get_or_make(run.plan.saliency, self._measure)
+        self.results.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
+        used, wanted = self.results.calibration["n_texts"], run.calibration.n_samples
         if used < wanted:
-            self.found.warnings.append(
+            self.results.warnings.append(
                 f"calibration.n_samples={wanted}: only {used} texts were usable"
             )
         unseen = Saliency.load(folder).unseen
         if unseen:
-            self.found.warnings.append(
+            self.results.warnings.append(
                 f"calibration: no token reached {len(unseen)} tensors of experts, which keep "
                 f"their merged values: {unseen[0]}, ..."
             )
@@ -193,11 +183,12 @@ class Pipeline:
         }
         (folder / CALIBRATION_FILE).write_text(json.dumps(counts))
 
-    def _merge(self, plan: ModelPlan) -> None:
+    def merge(self, plan: ModelPlan) -> None:
+        """The merged model: kept if asked, scored, and what was relaxed."""
         load: Load = self._stream_merge
         if self.vocabulary:
             rows, before = embedding_rows(self.merging[0]), embedding_rows(self.base)
-            self.found.warnings.append(
+            self.results.warnings.append(
                 f"vocabulary={self.run.recipe.vocabulary}: the models' vocabularies differ; the "
                 f"merged model has {rows} tokens' rows, base {before}"
             )
@@ -209,13 +200,11 @@ class Pipeline:
                 write_chat_template(target, chat_template(source, self.run.template))
             load = _loader(Checkpoint(target, MERGED))
         if self.run.recipe.suite.benchmarks:
-            with self._timed("score merged"):
-                home = self.run.recipe.population.base
-                self.found.merged = self._scores(plan, home, load)
+            self._score(plan, self.run.recipe.population.base, load)
         if not self.run.store.has(plan.weights):
             self._stream_merge(Discard())
         summary = self.run.store.path(plan.weights) / RELAXATION_FILE
-        self.found.relaxation = json.loads(summary.read_text())
+        self.results.relaxation = json.loads(summary.read_text())
 
     def _stream_merge(self, sink: Sink) -> None:
         """Merge into `sink`, and keep what AIM changed in the store."""
@@ -226,7 +215,7 @@ class Pipeline:
             saliency = Saliency.load(run.store.path(run.plan.saliency))
             relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
         began = time.monotonic()
-        with self._timed("merge"), progress("Merging", n_elements(self.merging[0])) as advance:
+        with self._timed("stream"), progress("Merging", n_elements(self.merging[0])) as advance:
             report = stream_merge(
                 *self.merging,
                 recipe.method,
@@ -244,13 +233,12 @@ class Pipeline:
             since=began,
         )
 
-    def _scores(self, plan: ModelPlan, home: ModelRef, load: Load) -> Scores:
-        """A model's results, in the record too; `load` fills a model like `home`."""
+    def _score(self, plan: ModelPlan, home: ModelRef, load: Load) -> None:
+        """A model's results; `load` fills a model like `home`."""
         scored = score(self.run, plan, self._weights(plan, home, load), self.directory)
-        self.found.items[plan.name] = {name: str(path) for name, path in scored.items.items()}
+        self.results.scores[plan.name] = scored
         for name, result in scored.results.items():
-            self.found.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
-        return scored.results
+            self.results.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
 
     def _weights(self, plan: ModelPlan, home: ModelRef, load: Load) -> WeightSource:
         """What makes the model of `plan`: `home`'s architecture, filled by `load`."""
@@ -270,7 +258,7 @@ class Pipeline:
         start = time.monotonic()
         yield
         elapsed = time.monotonic() - start
-        self.found.timings[stage] = round(self.found.timings.get(stage, 0.0) + elapsed, 3)
+        self.results.timings[stage] = round(self.results.timings.get(stage, 0.0) + elapsed, 3)
 
 
 def _loader(checkpoint: Checkpoint) -> Load:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean
 
 from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
+from aim_exp.store.records import Standing
 from aim_exp.types import Score
 
 MOST_ERRORS = 3
@@ -16,28 +16,14 @@ Scores = Mapping[str, float]
 """By benchmark, in [0, 1]."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The fields of the record that are computed from scores; explained there."""
-
-    average: float | None = None
-    normalised_average: float | None = None
-    gain_over_best_member: float | None = None
-    on_front: list[str]
-    hypervolume: float
-    hypervolume_gain: float | None = None
-    hypervolume_gain_population: float | None = None
-    hypervolume_difference: float | None = None
-
-
-def compare(
+def standing(
     merged: Scores | None,
     members: Mapping[str, Scores],
     merged_experts: Sequence[str],
     specialty: Mapping[str, Sequence[str]],
     reference: Mapping[str, float],
-) -> Comparison:
-    """Compare `merged` (None: there is no merged model) with `members`, base and all experts.
+) -> Standing:
+    """Of `merged` (None: there is no merged model) among `members`, base and all experts.
 
     `merged_experts` are those that went into it; `specialty` maps an expert to its benchmarks;
     `reference` is the hypervolume's reference point. All have the same benchmarks.
@@ -47,10 +33,10 @@ def compare(
     points = {name: [scores[b] for b in benchmarks] for name, scores in members.items()}
     population = list(points.values())
     if merged is None:
-        return Comparison(on_front=_front(points), hypervolume=hypervolume(population, corner))
+        return Standing(on_front=_front(points), hypervolume=hypervolume(population, corner))
     point = [merged[b] for b in benchmarks]
     own = [points["base"], *(points[name] for name in merged_experts)]
-    return Comparison(
+    return Standing(
         average=fmean(point),
         normalised_average=_normalised_average(merged, members, specialty),
         gain_over_best_member=fmean(point) - max(map(fmean, population)),
@@ -62,9 +48,9 @@ def compare(
     )
 
 
-def _front(points: Mapping[str, Sequence[float]]) -> list[str]:
+def _front(points: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     kept = non_dominated(list(points.values()))
-    return [name for name, on_front in zip(points, kept, strict=True) if on_front]
+    return tuple(name for name, on_front in zip(points, kept, strict=True) if on_front)
 
 
 def _normalised_average(
@@ -78,7 +64,7 @@ def _normalised_average(
 
 
 def unexpected(
-    expected: Mapping[str, Scores], found: Mapping[str, Mapping[str, Score]]
+    expected: Mapping[str, Scores], measured: Mapping[str, Mapping[str, Score]]
 ) -> list[str]:
     """A line for each score too far from the expected one, by model and benchmark.
 
@@ -87,8 +73,8 @@ def unexpected(
     """
     lines = []
     for model, scores in expected.items():
-        for benchmark in (b for b in scores if b in found.get(model, {})):
-            p, score = scores[benchmark], found[model][benchmark]
+        for benchmark in (b for b in scores if b in measured.get(model, {})):
+            p, score = scores[benchmark], measured[model][benchmark]
             stderr = max(score.stderr or 0.0, sqrt(p * (1 - p) / score.n))
             if abs(score.value - p) > MOST_ERRORS * stderr:
                 lines.append(
