@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,17 +70,17 @@ def panels(figure: Figure, titles: Sequence[str]) -> list[Plot]:
     return plots
 
 
-def legend_below(figure: Figure, *, last: Collection[str] = (), title: str = "") -> None:
+def legend_below(figure: Figure, *, last: Sequence[str] = (), title: str = "") -> None:
     """Below the plots, where it hides nothing; the figure grows by what more than two rows take.
 
-    What has one name stands there once. Entries named in `last` come last, `title` first.
+    What has one name stands there once. Entries named in `last` come last and in its order, `title` first.
     """
     entries = {
         name: handle
         for plot in reversed(figure.axes)
         for handle, name in zip(*plot.get_legend_handles_labels(), strict=True)
     }
-    names = sorted(entries, key=lambda name: name in last)
+    names = sorted(entries, key=lambda name: last.index(name) + 1 if name in last else 0)
     longest = max(map(len, names))
     columns = 3 if longest < 16 else 2 if longest < 32 else 1
     columns *= round(figure.get_figwidth() / WIDTH)
