@@ -50,11 +50,13 @@ def print_sweep(
 ) -> None:
     """Tables of what competes, what holds, the files, a next step, and what failed."""
     _print_title(console, counts(report))
-    others = [job for job in report.unscored if job.ended_early not in ("not run", "running")]
-    alone = len(report.groups) == 1
-    for group in report.groups:
-        print_table(console, standings(report, group, others if alone else ()))
-    if others and not alone:
+    scored = [group for group in report.groups if group.benchmarks]
+    shown = {job for group in scored for row in group.rows for job in row.jobs}
+    left_out = ("not run", "running")
+    others = [j for j in report.runs.jobs if j not in shown and j.ended_early not in left_out]
+    for group in scored:
+        print_table(console, standings(report, group, others if len(scored) == 1 else ()))
+    if others and len(scored) != 1:
         print_table(console, unscored_table(report, others))
     facts = {
         **report.runs.sweeps,

@@ -227,7 +227,7 @@ def _column(quantity: str) -> Column:
 
 
 def _ended(job: Job) -> Cell:
-    return Cell(job.ended_early, tone="bad")
+    return Cell(job.ended_early, tone="bad") if job.ended_early else Cell("unscored")
 
 
 def _words(report: Report, row: Model, names: Iterable[str]) -> str:
