@@ -27,6 +27,10 @@ def report_of(directory: Path, *records: RunRecord, asked_for: int = 0) -> Repor
     return make_report(load(write_all(directory, *records, asked_for=asked_for)))
 
 
+def sweep_shown(directory: Path, to: Console) -> None:
+    show_sweep(load(directory), directory, to=to)
+
+
 # A run
 
 
@@ -100,7 +104,7 @@ def test_references_are_shown_and_do_not_compete(tmp_path):
 def test_what_is_absent_never_crashes(bare, tmp_path):
     run = run_in(tmp_path, bare)
     printed(partial(show_run, run))
-    printed(partial(show_sweep, tmp_path))
+    printed(partial(sweep_shown, tmp_path))
     refresh(tmp_path)
     assert (tmp_path / "report.md").read_text().startswith("# ")
     assert (tmp_path / "results.csv").read_text().count("\n") == 2
@@ -134,7 +138,7 @@ def test_a_job_of_a_sweep_has_one_line():
 def test_sweep_table_fits_and_has_every_score(width, tmp_path):
     top = [1.0 if place in (1, 4) else 0.5 for place in range(6)]
     runs = [record("method=task_arithmetic", f"omega={x}", scores=top) for x in ("null", 0.2, 0.4)]
-    lines = printed(partial(show_sweep, write_all(tmp_path, *runs)), width).splitlines()
+    lines = printed(partial(sweep_shown, write_all(tmp_path, *runs)), width).splitlines()
     jobs = [line for line in lines if re.match(r"\d +task_arithmetic", line)]
     assert len(jobs) == 3
     for line in jobs:
@@ -145,7 +149,7 @@ def test_sweep_table_fits_and_has_every_score(width, tmp_path):
 
 
 def test_sweep_table_has_a_line_per_job_and_the_failures_at_the_end(sweep):
-    lines = printed(partial(show_sweep, sweep)).splitlines()
+    lines = printed(partial(sweep_shown, sweep)).splitlines()
     assert "8 jobs, 5 scored, 1 failed, 2 not run" in lines
     jobs = [line.split() for line in lines if re.match(r"\d  +", line)]
     assert [job[:3] for job in jobs] == [
@@ -166,7 +170,7 @@ def test_sweep_table_has_a_line_per_job_and_the_failures_at_the_end(sweep):
 def test_a_sweep_that_was_interrupted_says_so(tmp_path):
     made = (record("omega=null"), record(), failed("interrupted", "omega=0.6"))
     write_all(tmp_path, *made, asked_for=6)
-    lines = printed(partial(show_sweep, tmp_path)).splitlines()
+    lines = printed(partial(sweep_shown, tmp_path)).splitlines()
     assert "6 jobs, 2 scored, 1 interrupted, 3 not run" in lines
     (row,) = (line for line in lines if re.match(r"2  +ties", line))
     assert "interrupted" in row
@@ -182,7 +186,7 @@ def test_a_sweep_that_was_interrupted_says_so(tmp_path):
 
 def test_a_record_that_cannot_be_read_is_named_in_one_line(sweep):
     (sweep / "3" / "result.json").write_text("{")
-    lines = printed(partial(show_sweep, sweep), 80).splitlines()
+    lines = printed(partial(sweep_shown, sweep), 80).splitlines()
     (line,) = (line for line in lines if "not JSON" in line)
     assert line.startswith("warning: ")
     assert "sweep/3: result.json is not JSON" in line or "3: result.json is not JSON" in line
@@ -193,14 +197,14 @@ def test_a_record_that_cannot_be_read_is_named_in_one_line(sweep):
 )
 def test_a_limit_is_told_in_words(limit, words, tmp_path):
     write_all(tmp_path, record(f"benchmarks.limit={limit}"))
-    text = printed(partial(show_sweep, tmp_path))
+    text = printed(partial(sweep_shown, tmp_path))
     assert (f"1 scored, on the first {words} of each task" in text) is bool(words)
 
 
 def test_protocols_have_tables_of_their_own(tmp_path):
     runs = [record(f"evaluator.max_length={n}", "omega=null", scores=shifted(n / 10_000))
             for n in (45, 52, 256)]  # fmt: skip
-    text = printed(partial(show_sweep, write_all(tmp_path, *runs)), 80)
+    text = printed(partial(sweep_shown, write_all(tmp_path, *runs)), 80)
     titles = re.findall(r"^\[\d\] .*", text, re.MULTILINE)
     assert titles == [f"[{i}] max_length={n}" for i, n in enumerate((45, 52, 256), 1)]
     assert len(re.findall(r"^\d +ties", text, re.MULTILINE)) == 3

@@ -17,6 +17,7 @@ from aim_exp.console import console
 
 if TYPE_CHECKING:
     from aim_exp.report.differences import Differences
+    from aim_exp.report.load import Runs
     from aim_exp.report.rows import Report
     from aim_exp.store.records import RunRecord
 
@@ -40,12 +41,15 @@ def show_job(record: RunRecord, *, to: Console = console) -> None:
     to.print(job_line(record), soft_wrap=True, markup=False)
 
 
-def show_sweep(directory: Path, *, next_command: str | None = None, to: Console = console) -> None:
-    """Print the table of every run in or below `directory`, a next command, and what failed."""
+def show_sweep(
+    runs: Runs, directory: Path, *, next_command: str | None = None, to: Console = console
+) -> None:
+    """Print the table of the runs in `directory`, what holds, a next command, and what failed."""
     from aim_exp.report.differences import differences
+    from aim_exp.report.rows import make_report
     from aim_exp.report.terminal import print_sweep
 
-    report = _report(directory)
+    report = make_report(runs)
     print_sweep(to, report, directory, differences(report), next_command)
 
 
@@ -65,12 +69,13 @@ def due(directory: Path, seconds: float = 30) -> bool:
     return not page.exists() or time.time() - page.stat().st_mtime > seconds
 
 
-def refresh(directory: Path) -> None:
-    """Write the report of `directory` into it."""
+def refresh(directory: Path) -> Runs:
+    """Write the report of all runs in or below `directory` into it; the runs."""
     from aim_exp.report.differences import differences
 
     report = _report(directory)
     write(report, directory, differences(report))
+    return report.runs
 
 
 def write(
