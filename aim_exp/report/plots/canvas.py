@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.report.figures.style import GREY, HEIGHT, RC, WIDTH, Mark, method_style, setting_marks
 from aim_exp.report.files import write_atomically
+from aim_exp.report.plots.style import GREY, HEIGHT, HOLLOW, RC, WIDTH, Look, Name, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -25,9 +25,6 @@ PANELS = 4
 """At most, of one figure."""
 TITLE = 48
 """Characters of a line above a panel."""
-
-Line = tuple[str, str]
-"""A method and its setting; the setting is empty where nothing varies."""
 
 
 def save(name: str, paint: Callable[[Figure], None], folder: Path, *, vector: bool = True) -> Path:
@@ -73,17 +70,17 @@ def panels(figure: Figure, titles: Sequence[str]) -> list[Plot]:
     return plots
 
 
-def legend_below(figure: Figure, *, last: Collection[str] = (), title: str = "") -> None:
+def legend_below(figure: Figure, *, last: Sequence[str] = (), title: str = "") -> None:
     """Below the plots, where it hides nothing; the figure grows by what more than two rows take.
 
-    What has one name stands there once. Entries named in `last` come last, `title` first.
+    What has one name stands there once. Entries named in `last` come last and in its order, `title` first.
     """
     entries = {
         name: handle
         for plot in reversed(figure.axes)
         for handle, name in zip(*plot.get_legend_handles_labels(), strict=True)
     }
-    names = sorted(entries, key=lambda name: name in last)
+    names = sorted(entries, key=lambda name: last.index(name) + 1 if name in last else 0)
     longest = max(map(len, names))
     columns = 3 if longest < 16 else 2 if longest < 32 else 1
     columns *= round(figure.get_figwidth() / WIDTH)
@@ -95,34 +92,19 @@ def legend_below(figure: Figure, *, last: Collection[str] = (), title: str = "")
     )  # fmt: skip
 
 
-def colours_and_marks(
-    plot: Plot, lines: Iterable[Line], *, joined: bool
-) -> dict[Line, tuple[str, Mark]]:
-    """A colour for each method and a mark for each setting, which the legend names once each.
+def name_looks(plot: Plot, looks: Mapping[Name, Look], *, joined: bool) -> None:
+    """The legend's entries for methods and settings, once each; `joined`: points are, by lines.
 
-    A method without settings keeps its own marker. `joined`: the points will be, by lines.
+    A method whose settings have marks is a patch of colour, a setting's mark is grey.
     """
-    lines = list(dict.fromkeys(lines))
-    marks = setting_marks(setting for _, setting in lines)
-    styles = {}
-    for method, setting in lines:
-        colour, own = method_style(method)
-        styles[method, setting] = colour, marks.get(setting, Mark(own))
-    for method in dict.fromkeys(method for method, _ in lines):
-        colour, own = method_style(method)
-        marker = own if (method, "") in styles else ""
-        line = "-" if joined or not marker else ""
-        width = 1.2 if marker else 3.0  # a patch of colour
-        plot.plot([], [], color=colour, marker=marker, ls=line, lw=width, label=method)
-    for setting, mark in marks.items():
-        line = mark.dash if joined else ""
-        plot.plot([], [], color=GREY, linestyle=line, label=setting, **mark.style)
-    return styles
+    for name, look, is_patch in legend(looks):
+        line = look.line if joined or is_patch else {**look.line, "linestyle": ""}
+        point = {"marker": ""} if is_patch else look.point
+        plot.plot([], [], **{**point, **line}, linewidth=3 if is_patch else 1.2, label=name)
 
 
 def hollow_in_legend(plot: Plot, line: str = "") -> None:
     """What a hollow marker is, in grey; `line` goes through it."""
     plot.plot(
-        [], [], "o", color=GREY, markerfacecolor="white", linestyle=line, linewidth=0.8,
-        label=PLAIN,
+        [], [], marker="o", color=GREY, **HOLLOW, linestyle=line, linewidth=0.8, label=PLAIN,
     )  # fmt: skip

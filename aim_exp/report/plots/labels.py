@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from aim_exp.report.figures.style import GREY
+from aim_exp.report.plots.style import GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
