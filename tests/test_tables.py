@@ -121,7 +121,7 @@ def test_html_escapes_everything():
     row = Row((Cell(odd, about=odd), Cell(odd, detail=odd, below=odd)), key=odd, links={odd: odd})
     text = as_html(Table((Column(odd, about=odd), Column(odd, numeric=True)), ((row,),)))
     assert "<b>" not in text
-    assert text.count("&lt;b&gt;&quot;x&quot;&amp;") == 12
+    assert text.count("&lt;b&gt;&quot;x&quot;&amp;") == 10
     assert '<th scope="row" class="word"' in text
 
 
@@ -172,7 +172,7 @@ def test_best_is_best_of_the_merges_of_the_same_experts(tmp_path: Path):
     ]  # fmt: skip
     strong = [[column.heading for cell, column in zip(row.cells, table.columns, strict=True)
                if cell.strong] for row in table.rows]  # fmt: skip
-    everything = ["avg", "gain", *by_benchmark(shifted(0))]
+    everything = [*by_benchmark(shifted(0)), "avg", "gain"]
     assert strong == [[]] * 4 + [everything, ["humaneval"], everything]
 
 
