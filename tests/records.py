@@ -55,6 +55,7 @@ def record(
     members: Mapping[str, Scores] = POPULATION,
     references: Mapping[str, Scores] | None = None,
     specialty: Mapping[str, tuple[str, ...]] | None = None,
+    lm_eval: str = "0.4.13",
     **changed: Any,
 ) -> RunRecord:
     """A completed run of `python run.py OVERRIDES`; `scores` None: nothing was scored."""
@@ -63,7 +64,8 @@ def record(
     tasks = {} if scores is None else benchmarks_of(config)
     names, corner = list(tasks), config["benchmarks"].get("reference_point", 0.0)
     merged_names = tuple(population["merge"] or [name for name in members if name != "base"])
-    parts, undrawn = Keys(config, choices), Keys(undrawn_config(config), choices)
+    parts = Keys(config, choices, lm_eval)
+    undrawn = Keys(undrawn_config(config), choices, lm_eval)
     if specialty is None:
         own = {expert: [names[i] for i in places if i < len(names)]
                for expert, places in SPECIALTY.items()}  # fmt: skip
@@ -121,7 +123,7 @@ def record(
         relaxed=parts.relaxes,
         relaxation=parts.relaxation,
         timings={"merge": 1.0, "evaluate": 2.0},
-        versions={"torch": "2.13.0", "lm-eval": "0.4.13"},
+        versions={"torch": "2.13.0", "lm-eval": lm_eval},
         dtype=config["dtype"] or "float32",
         device="cpu",
     )  # fmt: skip
@@ -223,7 +225,7 @@ def configured(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]
         for override in OverridesParser.create().parse_overrides(
             [each for each in overrides if each not in chosen]
         ):
-            OmegaConf.update(config, override.get_key_element(), override.value(), merge=False)
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return plain, choices  # type: ignore[return-value]
@@ -258,8 +260,8 @@ def undrawn_config(config: dict[str, Any]) -> dict[str, Any]:
 class Keys:
     """What the numbers of a run depend on, by stage, as in `aim_exp.run.plan`."""
 
-    def __init__(self, config: dict[str, Any], choices: dict[str, str]) -> None:
-        self.config, self.choices = config, choices
+    def __init__(self, config: dict[str, Any], choices: dict[str, str], lm_eval: str) -> None:
+        self.config, self.choices, self.lm_eval = config, choices, lm_eval
 
     @property
     def relaxes(self) -> bool:
@@ -323,7 +325,7 @@ class Keys:
             if key not in ("tasks", "reference_point")
         }
         own = {key: about[key] for key in about if key not in ("metric", "reference_point")}
-        return {**suite, **own, "lm_eval": "0.4.13"}
+        return {**suite, **own, "lm_eval": self.lm_eval}
 
     def scores(self, name: str, merged: Sequence[str], about: Mapping[str, Any]) -> dict[str, Any]:
         return {"responses": self.responses(name, merged), "task": self.task(about)}

@@ -219,7 +219,8 @@ def test_a_run_draws_its_front_only(tmp_path: Path) -> None:
     """The rest is for sweeps: a job should not wait for pictures."""
     record().write(tmp_path)
     draw_run(tmp_path)
-    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["pareto_front.png"]
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert files == {"pareto_front.png", "pareto_front.pdf"}
 
 
 @pytest.mark.parametrize("members", [None, {"base": (0.5,) * 6, "code": (0.6,) * 6}])

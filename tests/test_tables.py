@@ -80,9 +80,7 @@ def test_equal_as_written_is_equally_best():
 
 def wide_table(names: int = 6) -> Table:
     columns = (Column("job"), Column("method"), Column("avg", numeric=True))
-    columns += tuple(
-        Column(f"tiny_math{i}", numeric=True, optional=True) for i in range(names)
-    )
+    columns += tuple(Column(f"tiny_math{i}", numeric=True, optional=True) for i in range(names))
     rows = tuple(
         Row(
             (
@@ -111,9 +109,7 @@ def test_a_terminal_has_the_widest_form_that_fits(width: int):
 def test_headings_break_at_underscores_everywhere():
     console = Console(width=200, file=StringIO(), record=True)
     print_table(console, wide_table(2))
-    assert re.search(
-        r"^ +tiny_ +tiny_ *\n(job.*math0 +math1)", console.export_text(), re.M
-    )
+    assert re.search(r"^ +tiny_ +tiny_ *\n(job.*math0 +math1)", console.export_text(), re.M)
 
 
 def test_html_escapes_everything():
@@ -121,7 +117,7 @@ def test_html_escapes_everything():
     row = Row((Cell(odd, about=odd), Cell(odd, detail=odd, below=odd)), key=odd, links={odd: odd})
     text = as_html(Table((Column(odd, about=odd), Column(odd, numeric=True)), ((row,),)))
     assert "<b>" not in text
-    assert text.count("&lt;b&gt;&quot;x&quot;&amp;") == 12
+    assert text.count("&lt;b&gt;&quot;x&quot;&amp;") == 10
     assert '<th scope="row" class="word"' in text
 
 
@@ -172,7 +168,7 @@ def test_best_is_best_of_the_merges_of_the_same_experts(tmp_path: Path):
     ]  # fmt: skip
     strong = [[column.heading for cell, column in zip(row.cells, table.columns, strict=True)
                if cell.strong] for row in table.rows]  # fmt: skip
-    everything = ["avg", "gain", *by_benchmark(shifted(0))]
+    everything = [*by_benchmark(shifted(0)), "avg", "gain"]
     assert strong == [[]] * 4 + [everything, ["humaneval"], everything]
 
 

@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,14 +93,20 @@ def file_of(job: Job, score: ScoreRecord) -> str:
     return os.path.normpath(os.path.join(job.directory, score.items))
 
 
-@cache
 def digest(file: str) -> str | None:
     """Equal for files with the same content; None if it is gone."""
     try:
-        with open(file, "rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        status = os.stat(file)
+        return _digest(file, status.st_size, status.st_mtime_ns)
     except OSError:
         return None
+
+
+@lru_cache(maxsize=1 << 16)
+def _digest(file: str, size: int, mtime_ns: int) -> str:
+    """Of the file as it is at that time."""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def lines(file: str) -> Iterator[dict[str, Any]]:
@@ -118,12 +124,17 @@ def lines(file: str) -> Iterator[dict[str, Any]]:
         raise AimError("the results by item cannot be read") from error
 
 
-@lru_cache(maxsize=HELD)
 def read_items(source: Source) -> Items:
     """The items of the metric's own filter.
 
     AimError where they are gone, or where the score is no mean of them.
     """
+    return _read_items(source, source.evidence)
+
+
+@lru_cache(maxsize=HELD)
+def _read_items(source: Source, evidence: str) -> Items:
+    """Once for the same content."""
     metric, _, chosen_filter = source.metric.partition(",")
     rows = sorted(_rows(source.file, metric, chosen_filter), key=lambda row: row[0])
     if not rows:

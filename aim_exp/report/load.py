@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,8 +20,9 @@ from aim_exp.store.records import (
     RunRecord,
     read_record,
 )
+from aim_exp.store.sweeps import FILE_NAME as SWEEP_FILE
+from aim_exp.store.sweeps import read_sweep
 
-SWEEP_FILE = "sweep.json"
 NOT_RUN, UNREADABLE = "not run", "unreadable"
 """Beside a record's own statuses: never begun; a record that this code cannot read."""
 LONG = 16
@@ -142,13 +142,9 @@ def _jobs_asked_for(
     jobs: dict[Path, tuple[str, ...]] = {}
     problems = []
     for sweep in sorted(sweeps, key=_natural_order):
-        try:
-            listed = json.loads((sweep / SWEEP_FILE).read_bytes())["jobs"]
-            named = {str(job["name"]): tuple(map(str, job["overrides"])) for job in listed}
-            own = {sweep / name: overrides for name, overrides in named.items()}
-            if not all(folder.resolve().is_relative_to(sweep) for folder in own):
-                raise ValueError
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        listed = read_sweep(sweep)
+        own = {sweep / job.name: job.overrides for job in listed.jobs} if listed else {}
+        if listed is None or any(sweep not in folder.resolve().parents for folder in own):
             problems.append(
                 f"{_below(sweep / SWEEP_FILE, top)} cannot be read: jobs that were never begun are "
                 "not listed"
@@ -190,8 +186,8 @@ def _job(
 def _oddity(record: RunRecord) -> str:
     """What no run writes though its types are right; empty where there is nothing."""
     names = [model.name for model in record.models]
-    scored = [model for model in record.models if model.scores]
-    benchmarks = [tuple(model.scores) for model in scored if model.role != "reference"]
+    merged = [model for model in record.models if model.role == "merged" and model.scores]
+    benchmarks = {frozenset(model.scores) for model in (*record.members, *merged)}
     omega: Any = record.config.get("omega")
     if "method" not in record.choices:
         return "choices: no method"
@@ -201,9 +197,9 @@ def _oddity(record: RunRecord) -> str:
         return "models: two merged ones"
     if record.members and record.members[0].role != "base":
         return "models: base is not the first"
-    if len(set(map(frozenset, benchmarks))) > 1:
+    if len(benchmarks) > 1:
         return "models: not all scored on the same benchmarks"
-    if scored and not record.members:
+    if record.models and not record.members:
         return "models: no base"
     if not set(record.population.merged) <= {model.name for model in record.members}:
         return "population.merged: not all among the models"

@@ -18,6 +18,7 @@ from aim_exp.report.draws import Draw, Pool, pools, seed_words
 from aim_exp.report.estimates import AVERAGE, GAIN, Estimate, estimates
 from aim_exp.report.load import Job, Runs
 from aim_exp.report.settings import (
+    ANY,
     DRAWS,
     OF_MERGES,
     OF_RELAXATION,
@@ -183,7 +184,7 @@ def make_report(runs: Runs) -> Report:
     together = pools(completed, words)
     drafts = [[_Draft(pool, draws) for draws in pool.rows("merged")] for pool in together]
     every = [draft.settings for each in drafts for draft in each]
-    names = varying([*every, *(job.settings_with_effect for job in unscored)])
+    names = varying(every, (job.settings_with_effect for job in unscored))
     groups = [
         _group(number, pool, merges, names, shared, shorts)
         for number, (pool, merges, shared) in enumerate(
@@ -209,12 +210,11 @@ class _Draft:
         self.relaxed = is_relaxed(draws[0].record)
         averaged = [seed for level in pool.averaged for seed in level]
         each = [draw.job.settings_with_effect for draw in draws]
-        self.settings: dict[str, Any] = {
-            name: value
-            for name, value in each[0].items()
-            if name not in averaged
-            and all(name in other and as_text(other[name]) == as_text(value) for other in each)
-        }
+
+        def differs(name: str) -> bool:
+            return name in averaged or len({as_text(own.get(name)) for own in each}) > 1
+
+        self.settings: dict[str, Any] = {n: ANY if differs(n) else v for n, v in each[0].items()}
         omegas = [draw.record.omega for draw in draws]
         plain = not self.relaxed and None in omegas
         self.settings |= {"method": draws[0].record.method, "omega": None if plain else omegas[0]}
@@ -223,11 +223,15 @@ class _Draft:
         """Whether this is what the other one relaxes: the same settings, as far as both depend."""
         own, its = self.settings, other.settings
         shared = (n for n in names if n in own and n in its and not begins(n, OF_RELAXED))
-        return not self.relaxed and other.relaxed and all(own[n] == its[n] for n in shared)
+        return (
+            not self.relaxed
+            and other.relaxed
+            and all(own[n] == its[n] or ANY in (own[n], its[n]) for n in shared)
+        )
 
     def row(self, names: Sequence[str], own: Sequence[str], shorts: Mapping[str, str]) -> Row:
         """`names` vary among all that is shown, `own` among the merges of the group."""
-        texts = {name: as_text(self.settings[name]) for name in names if name in self.settings}
+        texts = {n: as_text(v) for n in names if (v := self.settings.get(n, ANY)) is not ANY}
         relaxed_by_omega = self.relaxed and self.settings["omega"] is not None
         return Row(
             key=self.key,

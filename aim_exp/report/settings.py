@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ Settings = Mapping[str, Any]
 """By full key (`method.density`) a number, a text, True, False or None."""
 
 EXPERTS = "population.merge"
+ANY = object()
+"""The value of a setting that a row has several of: they make no difference to it."""
 WITHOUT_EFFECT = (
     "device", "threads", "cache_dir", "save_model", "plan", "debug", "fail_fast", "tracker",
     "experiment", "local", "population.name", "evaluator.batch_size", "calibration.offload",
@@ -60,19 +63,35 @@ def is_relaxed(record: RunRecord) -> bool:
     return record.relaxed or record.relaxation is not None
 
 
-def varying(rows: Iterable[Settings]) -> tuple[str, ...]:
+def varying(rows: Iterable[Settings], incomplete: Iterable[Settings] = ()) -> tuple[str, ...]:
     """Those with more than one value; an option's own fields are compared within it.
 
-    `method` and `omega` come first, whether they vary or not: no merge is named without them.
+    There a field that some have and others have not varies too: `method.weight` may be a number or
+    a table. Of `incomplete` rows only what they have counts. `method` and `omega` come first,
+    whether they vary or not: no merge is named without them.
     """
-    values: dict[str, dict[str, set[str]]] = {}
-    for settings in rows:
+    values: dict[tuple[str, str], set[str]] = {}
+    having: Counter[tuple[str, str]] = Counter()
+    complete = list(rows)
+    for settings in complete:
+        having.update((name, _scope(settings, name)) for name in settings)
+        having.update((name, str(option)) for name, option in settings.items() if "." not in name)
+    for settings in (*complete, *incomplete):
         for name, value in settings.items():
-            group, dot, _ = name.partition(".")
-            scope = str(settings.get(group)) if dot else ""
-            values.setdefault(name, {}).setdefault(scope, set()).add(as_text(value))
-    several = [n for n, scopes in values.items() if any(len(each) > 1 for each in scopes.values())]
+            texts = values.setdefault((name, _scope(settings, name)), set())
+            texts.update([as_text(value)] * (value is not ANY))
+    several = [
+        name
+        for (name, scope), texts in values.items()
+        if len(texts) > 1 or 0 < having[name, scope] < having[name.partition(".")[0], scope]
+    ]
     return tuple(dict.fromkeys(["method", "omega", *several]))
+
+
+def _scope(settings: Settings, name: str) -> str:
+    """The option that a field belongs to."""
+    group, dot, _ = name.partition(".")
+    return str(settings.get(group)) if dot else ""
 
 
 def short_names(names: Collection[str]) -> dict[str, str]:

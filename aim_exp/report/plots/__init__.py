@@ -65,13 +65,17 @@ def draw(
     return {name: caption for name, (caption, _) in shown.items()}
 
 
-def draw_front(report: Report, directory: Path) -> Path | None:
-    """The front of a run, as PNG; None if nothing was scored on two benchmarks."""
+def draw_front(report: Report, directory: Path, *, vector: bool = True) -> Path | None:
+    """The front alone, as PNG and, unless `vector` is false, as PDF.
+
+    None if nothing was scored on two benchmarks.
+    """
     planes = front(report)
-    if not planes:
-        return None
-    paint = lambda figure: draw_planes(figure, planes)  # noqa: E731
-    return save(FRONT, paint, directory / FOLDER, vector=False)
+
+    def paint(figure: Figure) -> None:
+        draw_planes(figure, planes)
+
+    return save(FRONT, paint, directory / FOLDER, vector=vector) if planes else None
 
 
 def captions(report: Report, axes: Pair | None = None, x: str = OMEGA) -> dict[str, str]:

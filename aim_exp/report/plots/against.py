@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aim_exp.report.plots.canvas import (
@@ -16,7 +16,7 @@ from aim_exp.report.plots.canvas import (
     panels,
 )
 from aim_exp.report.plots.series import Axis, Series, Sweep, looks_of
-from aim_exp.report.plots.style import HOLLOW
+from aim_exp.report.plots.style import HOLLOW, Look
 from aim_exp.report.rows import GAIN, Estimate, Group, Row
 
 if TYPE_CHECKING:
@@ -83,27 +83,36 @@ def _draw_group(plot: Plot, series: Sequence[Series], quantity: str) -> None:
         if known:
             xs, ys = zip(*((x, _mean(row, quantity)) for x, row in known), strict=True)
             plot.plot(xs, ys, **each.look.line)
-        for x, row in known:
-            _draw_row(plot, x, row, each, quantity)
         if each.plain and quantity in each.plain.estimates and each.plain.key not in plains:
             plains.add(each.plain.key)  # what several series share is drawn once
             mean = _mean(each.plain, quantity)
             plot.axhline(mean, color=each.look.colour, linestyle="--", linewidth=0.8, alpha=0.8)
             if each.plain_place is not None:
-                _draw_row(plot, each.plain_place, each.plain, each, quantity)
+                known.append((each.plain_place, each.plain))
+        for relaxed in (True, False):
+            _draw_points(plot, [p for p in known if p[1].relaxed == relaxed], each.look, quantity)
 
 
-def _draw_row(plot: Plot, x: float, row: Row, series: Series, quantity: str) -> None:
-    """A point with its bar, and a dot for each draw."""
-    estimate = row.estimates[quantity]
-    style: Mapping = {} if row.relaxed else HOLLOW
-    bar = None if estimate.stderr is None else shown(quantity, estimate.stderr)
-    plot.errorbar(x, _mean(row, quantity), bar, linestyle="", **BARS,
-                  **{**series.look.point, **style})  # fmt: skip
-    if len(estimate.values) > 1:
-        ys = [shown(quantity, value) for value in estimate.values]
-        plot.plot([x] * len(ys), ys, ".", color=series.look.colour, alpha=0.45, markersize=3,
-                  zorder=1)  # fmt: skip
+def _draw_points(
+    plot: Plot, points: Sequence[tuple[float, Row]], look: Look, quantity: str
+) -> None:
+    """Points with their bars, and a dot for each draw; all are relaxed, or none is."""
+    if not points:
+        return
+    style = look.point | ({} if points[0][1].relaxed else HOLLOW)
+    errors = [shown(quantity, row.estimates[quantity].stderr or 0.0) for _, row in points]
+    plot.errorbar(
+        [x for x, _ in points], [_mean(row, quantity) for _, row in points],
+        errors if any(errors) else None, linestyle="", **BARS, **style,
+    )  # fmt: skip
+    draws = [
+        (x, shown(quantity, value))
+        for x, row in points
+        if len(values := row.estimates[quantity].values) > 1
+        for value in values
+    ]
+    plot.plot([x for x, _ in draws], [y for _, y in draws], ".", color=look.colour, alpha=0.45,
+              markersize=3, zorder=1)  # fmt: skip
 
 
 def _mean(row: Row, quantity: str) -> float:

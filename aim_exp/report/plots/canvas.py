@@ -73,7 +73,7 @@ def panels(figure: Figure, titles: Sequence[str]) -> list[Plot]:
 def legend_below(figure: Figure, *, last: Sequence[str] = (), title: str = "") -> None:
     """Below the plots, where it hides nothing; the figure grows by what more than two rows take.
 
-    What has one name stands there once. Entries named in `last` come last and in its order, `title` first.
+    What has one name stands there once. `title` comes first, the entries of `last` last, as there.
     """
     entries = {
         name: handle

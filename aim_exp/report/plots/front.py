@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING
@@ -69,6 +70,11 @@ class Plane:
     def shown(self, rows: Sequence[Row]) -> list[Row]:
         """Those that are scored on both."""
         return [row for row in rows if set(self.axes) <= row.estimates.keys()]
+
+    @cached_property
+    def best(self) -> frozenset[str]:
+        """Keys of the front."""
+        return frozenset(row.key for row in self.front)
 
     @property
     def stairs(self) -> list[Place]:
@@ -192,8 +198,9 @@ def _draw_members(plot: Plot, plane: Plane) -> None:
 
 
 def _draw_draws(plot: Plot, plane: Plane, row: Row, colour: str) -> None:
-    for place in plane.draws(row):
-        plot.plot(*place, ".", color=colour, alpha=0.45, markersize=3, zorder=1)
+    if places := plane.draws(row):
+        xs, ys = zip(*places, strict=True)
+        plot.plot(xs, ys, ".", color=colour, alpha=0.45, markersize=3, zorder=1)
 
 
 def _draw_line(plot: Plot, plane: Plane) -> list[Place]:
@@ -206,19 +213,23 @@ def _draw_line(plot: Plot, plane: Plane) -> list[Place]:
 
 def _draw_merges(plot: Plot, plane: Plane) -> None:
     """Relaxed ones filled, plain ones hollow, and a thin line from the one through the others."""
-    drawn = set()
+    seen: set[str] = set()
     for each in plane.series:
         rows = plane.shown(each.path)
         xs, ys = zip(*map(plane.place, rows), strict=True) if rows else ((), ())
         plot.plot(xs, ys, color=each.look.colour, linewidth=0.6, alpha=0.5, zorder=3)
+        alike: dict[tuple[bool, float], list[Row]] = {}
         for row in rows:
-            if row.key in drawn:  # a plain merge that several series begin with
-                continue
-            drawn.add(row.key)
-            _draw_draws(plot, plane, row, each.look.colour)
-            style = each.look.point | ({} if row.relaxed else HOLLOW)
-            plot.plot(*plane.place(row), **style, alpha=_strength(plane, row), zorder=5)
+            if row.key not in seen:  # several series may begin with one plain merge
+                seen.add(row.key)
+                alike.setdefault((row.relaxed, _strength(plane, row)), []).append(row)
+        for (relaxed, strength), members in alike.items():
+            style = each.look.point | ({} if relaxed else HOLLOW)
+            xs, ys = zip(*map(plane.place, members), strict=True)
+            plot.plot(xs, ys, linestyle="", **style, alpha=strength, zorder=5)
+            for row in members:
+                _draw_draws(plot, plane, row, each.look.colour)
 
 
 def _strength(plane: Plane, row: Row) -> float:
-    return 1.0 if row.key in {each.key for each in plane.front} else FADED
+    return 1.0 if row.key in plane.best else FADED

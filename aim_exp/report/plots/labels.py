@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aim_exp.report.plots.style import GREY
 
 if TYPE_CHECKING:
@@ -60,13 +63,15 @@ def place_labels(
 
 
 def _best_offset(plot: Axes, place: Place, text: str, taken: Sequence[Bbox]) -> Offset:
+    boxes = np.array([box.extents for box in taken])
+
     def cost(offset: Offset) -> float:
         note = _note(plot, place, text, offset)
         box = note.get_window_extent()
         note.remove()
         trail = [] if offset in BESIDE else _trail(plot, place, offset)
-        covered = sum(_overlap(part, other) for part in (box, *trail) for other in taken)
-        outside = box.width * box.height - _overlap(box, plot.bbox)
+        covered = sum(_overlap(part, boxes) for part in (box, *trail))
+        outside = box.width * box.height - _overlap(box, np.array([plot.bbox.extents]))
         return covered + OUTSIDE * outside + FAR * math.hypot(*offset[:2])
 
     farther = [_farther(offset, times) for times in FARTHER for offset in BESIDE]
@@ -107,7 +112,9 @@ def _box_around(first: Place, second: Place, room: float) -> Bbox:
     return Bbox.from_extents(x0 - room, y0 - room, x1 + room, y1 + room)
 
 
-def _overlap(first: BboxBase, second: BboxBase) -> float:
-    width = min(first.x1, second.x1) - max(first.x0, second.x0)
-    height = min(first.y1, second.y1) - max(first.y0, second.y0)
-    return max(width, 0.0) * max(height, 0.0)
+def _overlap(box: BboxBase, others: NDArray[np.float64]) -> float:
+    """The sum of what `box` has in common with each of `others`: [n, 4], as `Bbox.extents`."""
+    x0, y0, x1, y1 = others.T
+    width = np.minimum(box.x1, x1) - np.maximum(box.x0, x0)
+    height = np.minimum(box.y1, y1) - np.maximum(box.y0, y0)
+    return float((width.clip(0) * height.clip(0)).sum())

@@ -45,7 +45,7 @@ def _kind(column: Column) -> Literal["number", "star", "word"]:
 
 
 def _row(table: Table, row: Row) -> str:
-    key = f' data-row="{row.key[:KEY]}"' if row.key else ""
+    key = f' data-row="{escape(row.key[:KEY])}"' if row.key else ""
     cells = [
         _cell(cell, column, row, first=number == 0)
         for number, (cell, column) in enumerate(zip(row.cells, table.columns, strict=True))

@@ -104,8 +104,10 @@ def effect_table(report: Report, group: Group) -> Table:
         members(group.references),
     )
     marked = (replace(table, sections=(each,)).with_best().sections for each in table.sections)
-    legend = tuple(_caption(group, table))
-    return replace(table, sections=tuple(chain(*marked)), legend=legend)
+    shown = replace(table, sections=tuple(chain(*marked)), legend=tuple(_caption(group, table)))
+    first = len(table.columns) - len(form.quantities)
+    ends = [first, first + 1]  # average and gain stand last, as in the paper
+    return shown.only([i for i in range(len(table.columns)) if i not in ends] + ends)
 
 
 @dataclass(frozen=True)
