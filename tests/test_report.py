@@ -55,8 +55,8 @@ def test_page_tells_the_whole_story(sweep):
     titles = re.findall(r"^## (.*)", page, re.MULTILINE)
     assert titles == [
         "Leaderboard", "Population", "Against the plain merge", "Against base",
-        "Chosen honestly", "Figures", "Tables for papers", "Failed", "How far to trust it", "How to repeat each",
-        "Where this is from",
+        "Chosen honestly", "Figures", "Tables for papers", "Failed", "How far to trust it",
+        "How to repeat each", "Where this is from",
     ]  # fmt: skip
     board = page.split("## Leaderboard")[1].split("##")[0]
     assert re.findall(r"^\| (\d)", board, re.MULTILINE) == ["2", "0", "1", "4", "3"]

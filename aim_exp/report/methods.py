@@ -95,7 +95,7 @@ def _population(name: str, records: list[RunRecord]) -> dict[str, Any]:
         folders = {"base": record.population.base, **record.population.experts}
         identities = {model.name: model.identity for model in record.members}
         for model, folder in folders.items():
-            models.setdefault(model, _model(model, folder, identities.get(model, "")))
+            models.setdefault(model, _model(model, folder, identities.get(model) or ""))
     return {
         "name": name,
         "seeds": _distinct(record.draws.get("population.seed") for record in records),

@@ -89,7 +89,7 @@ def _models(report: Report) -> Iterator[str]:
         settings = canonical_json([record.population.name, record.config.get("population")])
         for model in (*record.members, *record.references):
             of = identities.setdefault(settings, {}).setdefault(model.name, set())
-            of.add(model.identity)
+            of.add(model.identity or "")
     for models in identities.values():
         if differing := [name for name, kinds in models.items() if len(kinds) > 1]:
             yield f"not the same weights everywhere for {', '.join(differing)}"
@@ -122,7 +122,7 @@ def _equal(report: Report) -> Iterator[str]:
             is_merge = model.role == MERGED
             title = f"{job.title} ({job_label(report, job)})" if is_merge else model.name
             of = names.setdefault(_scores(record, model), {})
-            of.setdefault(model.keys.get("weights", model.identity), title)
+            of.setdefault(model.keys.get("weights", ""), title)
     alike = [list(models.values()) for models in names.values() if len(models) > 1]
     if alike:
         sets = [named(titles, SHOWN) for titles in alike]

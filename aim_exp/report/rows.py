@@ -363,5 +363,5 @@ def _protocol_of_pool(pool: Pool) -> dict[str, str]:
         about[f"{name}.reference_point"] = benchmark.reference_point
     about |= {f"{n}.metric": s.metric for m in record.models for n, s in m.scores.items()}
     about |= {f"specialty.{name}": list(own) for name, own in record.population.specialty.items()}
-    about |= {f"{model.name}.identity": model.identity[:8] for model in record.members}
+    about |= {f"{model.name}.identity": (model.identity or "")[:8] for model in record.members}
     return {**_settings_of_pool(pool), **_texts(about)}

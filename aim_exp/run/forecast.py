@@ -23,8 +23,8 @@ class Work:
 
     heading: str
     what: str
-    key: str | None
-    """None: the work of this run alone."""
+    key: str
+    """Empty: the work of this run alone."""
     parts: int
     to_do: int
 
