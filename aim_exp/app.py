@@ -190,7 +190,7 @@ def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
     if run.recipe.suite.benchmarks:
         from aim_exp.evaluate.check import check_suite
 
-        problems = check_suite(run.recipe.suite)
+        problems = check_suite(run.recipe.suite, download=() if config.plan else run.unscored)
         if problems:
             raise ConfigError(problems)
     return run

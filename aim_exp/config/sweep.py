@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.config.build import check
 from aim_exp.errors import AimError
+from aim_exp.types import Suite
 
 Job = Sequence[str]
 """The overrides of a job."""
@@ -73,18 +74,18 @@ def _key(override: str) -> str:
 def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     """What is wrong with the jobs' values: each problem once, with the first job that has it.
 
-    Nothing is run or downloaded. What only a job's own turn can tell (a device, a package that
-    a task needs) is left to it. Keys and types are left to Hydra, which refuses the whole sweep
-    for them: then there is nothing to tell.
+    Nothing is run or downloaded; a suite of several jobs is tried out once. What only a job's own
+    turn can tell (a device, data from the hub) is left to it. Keys and types are left to Hydra,
+    which refuses the whole sweep for them: then there is nothing to tell.
     """
-    composer = _Composer(config)
+    composer, suites = _Composer(config), _Suites()
     found: dict[str, list[Job]] = {}
     for job in jobs:
         try:
             composed = composer.job(job)
         except (HydraException, OmegaConfBaseException):
             return []
-        for problem in _job_problems(*composed):
+        for problem in _job_problems(*composed, suites):
             found.setdefault(problem, []).append(job)
     shared = set.intersection(*map(set, jobs))
     return [f"{problem} ({_where(bad, jobs, shared)})" for problem, bad in found.items()]
@@ -97,14 +98,32 @@ def _where(bad: Sequence[Job], jobs: Sequence[Job], shared: Container[str]) -> s
     return f"with {first}" if len(bad) == 1 else f"in {len(bad)} of {len(jobs)} jobs, first {first}"
 
 
-def _job_problems(config: DictConfig, choices: Mapping[str, str]) -> Sequence[str]:
+def _job_problems(config: DictConfig, choices: Mapping[str, str], suites: _Suites) -> Sequence[str]:
     try:
-        check(config, choices)
+        return suites.problems(check(config, choices).suite)
     except AimError as error:
         return str(error).splitlines()
     except OmegaConfBaseException:
         return []  # it names what Hydra sets when the job starts, as ${hydra:job.num}
-    return []
+
+
+class _Suites:
+    """What is wrong with the suites so far, each found out once."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[Suite, Sequence[str]]] = []
+
+    def problems(self, suite: Suite) -> Sequence[str]:
+        """The suite's, where anything is scored."""
+        if not suite.benchmarks:
+            return ()
+        for seen, problems in self._seen:
+            if seen == suite:
+                return problems
+        from aim_exp.evaluate.check import check_suite
+
+        self._seen.append((suite, check_suite(suite)))
+        return self._seen[-1][1]
 
 
 class _Composer:
