@@ -1,4 +1,4 @@
-"""The entry point: Hydra's main, one job at a time, and what is said at the end."""
+"""The entry point: Hydra's main, one job, and the end of a sweep."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.checkpoint.hub import forget_refusals
-from aim_exp.cli.callbacks import SweepReport
+from aim_exp.cli.callbacks import Launch
 from aim_exp.cli.commands import after_run, after_sweep, run_command, sweep_command
 from aim_exp.cli.explain import explain, first_lines
 from aim_exp.cli.help import help_page
-from aim_exp.cli.plan_printer import PlanPrinter
-from aim_exp.config.plugins import copy_sources
+from aim_exp.cli.plan_printer import PLANS
+from aim_exp.config.outside import copy_config_files, copy_sources, outside_config_files
+from aim_exp.config.recorded import recorded, without_user_info
 from aim_exp.config.schema import CONFIG_FOLDER, register
+from aim_exp.config.sweep import run_name
 from aim_exp.console import begin_job, error_console, print_error
 from aim_exp.errors import ConfigError
-from aim_exp.store.records import CODE_FOLDER, RunRecord
+from aim_exp.run.recording import completed_record, initial_record, planned_record
+from aim_exp.store.records import SHARED_FOLDER, RunRecord, read_record
+from aim_exp.store.sweeps import STOP_FILE, read_sweep
 from aim_exp.tracking import protocol as tracking
 
 if TYPE_CHECKING:
@@ -44,15 +49,45 @@ SMALL_MACHINE = 4
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Process:
-    """What the jobs of this process leave behind for its end."""
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that one run needs, in whatever process it is carried out."""
 
-    failed: bool = False
-    plans: PlanPrinter = field(default_factory=PlanPrinter)
+    config: DictConfig
+    choices: Mapping[str, str]
+    overrides: tuple[str, ...]
+    command: str
+    """What repeats it by itself."""
+    name: str
+    """For people: `ties omega=0.4`."""
+    directory: Path
+    sweep: Path | None = None
+    number: int | None = None
+    """In its sweep, from 0."""
+    config_files: tuple[Path, ...] = ()
+    """Of the chosen options, those that are not the package's."""
+
+    @property
+    def shared(self) -> Path:
+        """Where what it has in common with other jobs of its sweep is kept."""
+        return (self.sweep or self.directory) / SHARED_FOLDER
+
+    @property
+    def ordinal(self) -> str:
+        """Which job of its sweep this is: `2 of 6: `, where the number of jobs is known."""
+        if self.sweep is None or self.number is None:
+            return ""
+        listing = read_sweep(self.sweep)
+        of = f" of {len(listing.jobs)}" if listing and listing.jobs else ""
+        return f"{self.number + 1}{of}: "
 
 
-_process = _Process()
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `completed`, `failed`, or `not run` where its sweep was stopped before."""
+
+    status: str
+    error: str | None = None
 
 
 def main() -> None:
@@ -64,41 +99,220 @@ def main() -> None:
     _put_multirun_first(sys.argv)
     register()
     try:
-        if "plan=true" in sys.argv:
-            _plan_all()
-        else:
-            _run_all()
+        failed = _plan() if "plan=true" in map(str.lower, sys.argv) else _launch()
     except KeyboardInterrupt:
         print_error(
             error_console, "interrupted; what is done is kept: the same command goes on from there"
         )
         sys.exit(INTERRUPTED)
-    sys.exit(int(_process.failed))
+    sys.exit(int(failed))
 
 
-def _plan_all() -> None:
+def job(config: DictConfig) -> Outcome:
+    """What Hydra calls for each job, in this process or in a launcher's workers."""
+    settings = HydraConfig.get()
+    sweep = Path(settings.sweep.dir) if settings.mode == RunMode.MULTIRUN else None
+    choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
+    return run_job(
+        Job(
+            config=config,
+            choices=choices,
+            overrides=tuple(settings.overrides.task),
+            command=run_command(),
+            name=run_name(choices["method"], config.omega, config, settings),
+            directory=Path(settings.runtime.output_dir),
+            sweep=sweep,
+            number=settings.job.num if sweep else None,
+            config_files=outside_config_files(settings.runtime.config_sources, choices),
+        )
+    )
+
+
+def run_job(job: Job) -> Outcome:
+    """One run. A failure is recorded and told, not raised: a sweep goes on."""
+    _prepare_process(job.config.threads)
+    forget_refusals()  # of the hub, in earlier jobs
+    if job.sweep and (job.sweep / STOP_FILE).exists():
+        return Outcome("not run")
+    try:
+        if job.config.plan:
+            PLANS.show(job.name, checked(job))
+        else:
+            _carry_out(job)
+    except Exception as error:
+        if job.config.debug:
+            traceback.print_exc()
+        log.exception("failed")
+        words = explain(error)
+        shown = PLANS.news(words) if job.config.plan else words
+        print_error(error_console, shown, of="" if job.config.plan else job.ordinal)
+        if job.config.fail_fast and job.sweep:
+            (job.sweep / STOP_FILE).write_text(f"{job.name}: {words}\n")
+        return Outcome("failed", words)
+    return Outcome("completed")
+
+
+def run_experiment(*overrides: str) -> RunRecord:
+    """One run from Python, as `python run.py OVERRIDES`; its record, whose run may have failed.
+
+    Raises hydra's errors where the overrides cannot be composed.
+    """
+    register()
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = hydra.compose("config", [*overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    directory = Path(config.hydra.run.dir).absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = HydraConfig.get()
+    choices = {group: str(choice) for group, choice in settings.runtime.choices.items()}
+    plain = DictConfig({key: config[key] for key in config if key != "hydra"}, flags=None)
+    run_job(
+        Job(
+            config=plain,
+            choices=choices,
+            overrides=overrides,
+            command=run_command(),
+            name=run_name(choices["method"], config.omega, config, settings),
+            directory=directory,
+        )
+    )
+    return read_record(directory)
+
+
+@dataclass
+class _Life:
+    """A job between its start and its end."""
+
+    record: RunRecord
+    run: Run | None = None
+    tracked: tracking.RunInfo | None = None
+
+
+@contextmanager
+def _recorded(job: Job) -> Iterator[_Life]:
+    """The life of a job: its record says `running` first, and how it ended, whatever happens."""
+    command = without_user_info(job.command)
+    overrides = tuple(map(without_user_info, job.overrides))
+    life = _Life(initial_record(recorded(job.config), job.choices, overrides, command))
+    life.record.write(job.directory)
+    try:
+        yield life
+    except BaseException as error:
+        life.record = replace(life.record, status="failed", error=explain(error))
+        life.record.write(job.directory)
+        if life.run and life.tracked:
+            from aim_exp.tracking.tracked import job_outcome
+
+            tracking.finish(life.run.tracker, job_outcome(life.record, job.directory))
+        raise
+    life.record.write(job.directory)
+
+
+def _carry_out(job: Job) -> None:
+    """Check, run, record, and tell. What is heavy is imported when the checks are through."""
+    with _recorded(job) as life:
+        run = life.run = checked(job)
+        life.record = planned_record(life.record, run)
+        begin_job(job.ordinal + job.name)
+        from aim_exp.tracking.tracked import job_info
+
+        life.tracked = job_info(run, job.name, job.directory, job.sweep)
+        tracking.start(run.tracker, life.tracked)
+        copy_sources(run.coded, job.shared / "code")
+        copy_config_files(job.config_files, job.shared / "config")
+        from aim_exp.run.pipeline import Pipeline
+
+        results = Pipeline(run, job.directory).execute()
+        life.record = completed_record(life.record, run, results, job.directory, job.shared)
+    _tell(job, run, life.record)
+
+
+def checked(job: Job) -> Run:
+    """The run, after every check that needs no model. Raises ConfigError listing all problems."""
+    from aim_exp.config.build import build
+    from aim_exp.run.checks import configuration_problems
+
+    run = build(job.config, job.choices)
+    if problems := configuration_problems(run):
+        raise ConfigError(problems)
+    return run
+
+
+def _tell(job: Job, run: Run, record: RunRecord) -> None:
+    """Model card, figure, tracker, terminal: the result is safe already."""
+    from aim_exp import report
+    from aim_exp.run.pipeline import MODEL_FOLDER
+    from aim_exp.tracking.tracked import job_outcome
+
+    model = job.directory / MODEL_FOLDER if run.save_model and run.plan.merged else None
+    if model:
+        from aim_exp.run.model_card import describe_model
+
+        describe_model(model, run, record)
+    # A sweep's own figures go into a paper; a job's is a glance, drawn a hundred times.
+    figure = report.draw_run(record, job.directory, vector=job.sweep is None)
+    outcome = job_outcome(record, job.directory, sweep=job.sweep, figure=figure, model=model)
+    tracking.finish(run.tracker, outcome)
+    if job.sweep:
+        report.show_job(record)
+    else:
+        report.show_run(record, job.directory, next_command=after_run(run))
+
+
+def _plan() -> bool:
     """Plans need no folder; what Hydra writes must not meet the results of a run."""
     with TemporaryDirectory() as folder:
         sys.argv += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
-        _run_all()
+        failed = _hydra()
+    PLANS.sum_up()
+    return failed or PLANS.failed
 
 
-def _run_all() -> None:
-    """The run, or all jobs of the sweep and its end, however it came to that."""
+def _launch() -> bool:
+    """The run, or all jobs of a sweep and its end, however it came to that. Did any fail?"""
+    failed = False
     try:
-        _job()
-    except Exception as error:  # Hydra's, or the sweep's end: a job has told its own
+        failed = _hydra()
+    finally:
+        if Launch.sweep:
+            failed |= _end_sweep(Launch.sweep)
+    if Launch.sweep is None and Launch.directory is not None and not failed:
+        failed = read_record(Launch.directory).status != "completed"
+    return failed
+
+
+def _hydra() -> bool:
+    """Compose and launch; whether that failed: a job tells its own failure."""
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(job)()
+    except Exception as error:
         if "debug=true" in sys.argv:
             raise
         known = isinstance(error, (HydraException, OmegaConfBaseException))
         print_error(error_console, first_lines(error) if known else explain(error))
-        _process.failed = True
-    except _SweepEnded:
-        pass
-    finally:
-        _process.plans.sum_up()
-        if SweepReport.directory:
-            _process.failed |= _end_sweep(SweepReport.directory)
+        return True
+    return False
+
+
+def _end_sweep(directory: Path) -> bool:
+    """The sweep's report, table and failures; whether any job failed, or there was none."""
+    from aim_exp import report
+
+    runs = report.finish(directory)
+    if runs.jobs:
+        report.show_sweep(runs, directory, next_command=after_sweep(directory, runs))
+        _track_sweep(directory)
+    return not runs.jobs or any(job.status != "completed" for job in runs.jobs)
+
+
+def _track_sweep(directory: Path) -> None:
+    """Its report as a run beside its jobs'."""
+    from aim_exp.config.build import build_tracker
+    from aim_exp.tracking.tracked import sweep_info, sweep_outcome
+
+    if Launch.config is not None and (tracker := build_tracker(Launch.config)):
+        tracking.start(tracker, sweep_info(directory, sweep_command()))
+        tracking.finish(tracker, sweep_outcome(directory))
 
 
 def _put_multirun_first(arguments: list[str]) -> None:
@@ -106,145 +320,6 @@ def _put_multirun_first(arguments: list[str]) -> None:
     for flag in {"-m", "--multirun"} & set(arguments[2:]):
         arguments.remove(flag)
         arguments.insert(1, flag)
-
-
-class _SweepEnded(BaseException):
-    """`fail_fast`: the one kind of thing that a launcher does not catch."""
-
-
-@hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")
-def _job(config: DictConfig) -> None:
-    """One run of the configuration.
-
-    A failure is recorded and told, not raised: a sweep goes on, and Hydra adds no words.
-    """
-    told = HydraConfig.get()
-    choices = {group: str(choice) for group, choice in told.runtime.choices.items()}
-    directory = Path(told.runtime.output_dir)
-    sweep = Path(told.sweep.dir) if told.mode == RunMode.MULTIRUN else None
-    _prepare_process(config.threads)
-    forget_refusals()  # of the hub, in earlier jobs
-    try:
-        if config.plan:
-            run = _checked(config, choices)
-            _process.plans.show(_name(run, config), run)
-        else:
-            _carry_out(config, choices, directory, sweep)
-    except Exception as error:
-        if config.debug:
-            traceback.print_exc()
-        log.exception("failed")
-        words = explain(error)
-        if config.plan:
-            print_error(error_console, _process.plans.news(words))
-        else:
-            print_error(error_console, words, of=_ordinal() if sweep else "")
-        _process.failed = True
-        if config.fail_fast and sweep:
-            raise _SweepEnded from error
-
-
-def _carry_out(
-    config: DictConfig, choices: Mapping[str, str], directory: Path, sweep: Path | None
-) -> None:
-    """Check, run, record, and tell. What is heavy is imported when the checks are through."""
-    from aim_exp.run.recording import completed_record, failed_record
-
-    run: Run | None = None
-    try:
-        run = _checked(config, choices)
-        begin_job(_ordinal() + _name(run, config) if sweep else _name(run, config))
-        from aim_exp.tracking.tracked import job_info, job_outcome
-
-        tracked = job_info(run, _name(run, config), directory, sweep)
-        tracking.start(run.tracker, tracked)
-        copy_sources(run.coded, directory / CODE_FOLDER)
-        from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
-
-        record = completed_record(run, Pipeline(run, directory).execute(), run_command())
-    except BaseException as error:
-        settings = cast("dict[str, Any]", OmegaConf.to_container(config))
-        record = failed_record(run, settings, choices, explain(error), run_command())
-        record.write(directory)
-        if run:
-            from aim_exp.tracking.tracked import job_outcome
-
-            tracking.finish(run.tracker, job_outcome(record, directory))
-        raise
-    record.write(directory)
-    model = directory / MODEL_FOLDER if run.save_model and run.plan.merged else None
-    if model:
-        from aim_exp.run.model_card import describe_model
-
-        describe_model(model, run, record)
-    _tell(run, tracked, record, directory, sweep, model)
-
-
-def _checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
-    """The run, after every check that needs no model."""
-    from aim_exp.config.build import build
-
-    run = build(config, choices)
-    if problem := _device_problem(run.device):
-        raise ConfigError([problem])
-    if run.recipe.suite.benchmarks:
-        from aim_exp.evaluate.check import check_suite
-
-        problems = check_suite(run.recipe.suite, download=() if config.plan else run.unscored)
-        if problems:
-            raise ConfigError(problems)
-    return run
-
-
-def _tell(
-    run: Run,
-    tracked: tracking.RunInfo,
-    record: RunRecord,
-    directory: Path,
-    sweep: Path | None,
-    model: Path | None,
-) -> None:
-    """Figure, tracker, terminal: the result is safe already."""
-    from aim_exp import report
-    from aim_exp.store.records import find_records
-    from aim_exp.tracking.tracked import job_outcome
-
-    # A sweep's own figures go into a paper; a job's is a glance, drawn a hundred times.
-    figure = report.draw_run(record, directory, vector=sweep is None)
-    others = find_records(sweep) if sweep and record.omega is not None else ()
-    outcome = job_outcome(record, directory, sweep=others, figure=figure, model=model)
-    tracking.finish(run.tracker, outcome)
-    if sweep:
-        report.show_job(record)
-    else:
-        report.show_run(record, directory, next_command=after_run(run))
-
-
-def _end_sweep(directory: Path) -> bool:
-    """The sweep's report, table and failures; whether any job failed, or there was none."""
-    from aim_exp import report
-    from aim_exp.store.records import find_records
-
-    records = [record for _, record in find_records(directory)]
-    if records:
-        report.refresh(directory, planned=SweepReport.jobs)
-        hint = after_sweep(directory, records)
-        report.show_sweep(directory, planned=SweepReport.jobs, next_command=hint)
-        _track_sweep(directory)
-    return SweepReport.jobs == 0 or any(record.status == "failed" for record in records)
-
-
-def _track_sweep(directory: Path) -> None:
-    """Its report as a run beside its jobs'; not of a plan."""
-    from aim_exp.config.build import build_tracker
-    from aim_exp.tracking.tracked import sweep_info, sweep_outcome
-
-    config = SweepReport.config
-    if config is None or config.plan:
-        return
-    if tracker := build_tracker(config):
-        tracking.start(tracker, sweep_info(directory, sweep_command()))
-        tracking.finish(tracker, sweep_outcome(directory))
 
 
 def _prepare_process(threads: int | None) -> None:
@@ -255,29 +330,3 @@ def _prepare_process(threads: int | None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
-
-
-def _name(run: Run, config: DictConfig) -> str:
-    from aim_exp.config.sweep import run_name
-
-    return run_name(run.choices["method"], run.recipe.omega, config, HydraConfig.get())
-
-
-def _ordinal() -> str:
-    """Which job of its sweep this is: `2 of 6: `, where the number of jobs is known."""
-    number, jobs = HydraConfig.get().job.num + 1, SweepReport.jobs
-    return f"{number} of {jobs}: " if jobs else f"{number}: "
-
-
-def _device_problem(device: str) -> str | None:
-    """Whether the device is there; the processor always is."""
-    if device in ("auto", "cpu"):
-        return None
-    import torch
-
-    kind, _, index = device.partition(":")
-    if kind == "mps":
-        there = torch.backends.mps.is_available()
-    else:
-        there = int(index or 0) < torch.cuda.device_count()
-    return None if there else f"device={device}: torch {torch.__version__} sees none; use auto"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +12,18 @@ from typing import Any, Literal
 class ModelRef:
     """A model on disk, in the Hugging Face layout.
 
-    `identity` names its content (weights, config, tokenizer), whatever the path.
+    `identity` names its content (weights, config, tokenizer), whatever the path; None where no
+    key of the run needs it: a folder is digested only then.
     `path` may not exist yet where the store will make it (the embedded population).
     """
 
     name: str
     path: Path
-    identity: str
+    identity: str | None
     origin: Path | None = None
     """Where the weights come in pickled files only: their folder; `path` is made from it."""
+    undrawn: str | None = None
+    """Its identity but for the population's seed; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,20 @@ class Population:
 
     A model that is not named here takes its own tokenizer's.
     """
+    seed: int | None = None
+    """Of its training; None where the models are given."""
+
+    @property
+    def undrawn(self) -> Population:
+        """What all draws of it, by other seeds, have in common."""
+
+        def undrawn(models: tuple[ModelRef, ...]) -> tuple[ModelRef, ...]:
+            return tuple(
+                replace(model, identity=model.undrawn or model.identity) for model in models
+            )
+
+        base, experts = undrawn((self.base,))[0], undrawn(self.experts)
+        return replace(self, base=base, experts=experts, seed=None)
 
     @property
     def merged_experts(self) -> tuple[ModelRef, ...]:
@@ -69,6 +86,15 @@ class Population:
     def model(self, name: str) -> ModelRef:
         """The one of `models` that is called `name`."""
         return next(model for model in self.models if model.name == name)
+
+    def each(self, change: Callable[[ModelRef], ModelRef]) -> Population:
+        """The same population of other models: base, experts and references, each by `change`."""
+        return replace(
+            self,
+            base=change(self.base),
+            experts=tuple(map(change, self.experts)),
+            references=tuple(map(change, self.references)),
+        )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def keys(run: Run) -> dict[str, object]:
     plan = run.plan
     assert plan.merged
     return {
-        "population": plan.population and plan.population.key,
+        "population": plan.stages[0].key,
         "saliency": plan.saliency and plan.saliency.key,
         "members": [model.responses.key for model in plan.members],
         "merged": plan.merged.responses.key,

@@ -30,7 +30,7 @@ def test_an_oracle_scores_one(benchmark: Benchmark) -> None:
     evaluated = evaluate_task(Oracle(), TINY, benchmark)
     result = headline(benchmark, evaluated.scores)
     assert result.score.value == 1.0
-    assert result.score.n == len(evaluated.samples) >= 100
+    assert result.score.n == len(evaluated.items) >= 100
 
 
 def test_there_are_six_built_in_tasks() -> None:

@@ -20,6 +20,7 @@ from families import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
 from aim_exp.aim.pull import Relaxation
@@ -75,7 +76,7 @@ def test_merge_relax_save_reload(saved: tuple[str, Path]) -> None:
     assert counts["relaxed_parameters"] == sum(out[name].numel() for name in wanted)
 
     # It loads, whole, and the live model that got the same weights answers the same.
-    fresh, loading = auto_class(folder / "out").from_pretrained(
+    fresh, loading = auto_class(AutoConfig.from_pretrained(folder / "out")).from_pretrained(
         folder / "out", dtype="auto", output_loading_info=True
     )
     assert not any(loading[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))

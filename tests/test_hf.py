@@ -27,7 +27,7 @@ def test_new_weights_give_new_responses(tokenizer, tmp_path: Path) -> None:
         SHORT, SHORT.benchmarks, tmp_path / "fresh"
     )
     assert second == fresh
-    assert second["tiny_ifeval"].samples != first["tiny_ifeval"].samples
+    assert second["tiny_ifeval"].items != first["tiny_ifeval"].items
 
 
 def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None:
@@ -38,14 +38,15 @@ def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None
         for size in (1, 64)
     )
     for name in (f"tiny_{kind}" for kind in KINDS):
-        samples = (map(json.loads, found[name].samples) for found in (single, batched))
+        samples = (map(json.loads, found[name].items) for found in (single, batched))
         for one, many in zip(*samples, strict=True):
             assert one["metrics"] == many["metrics"]
             if name != "tiny_mmlu":
-                assert one["responses"] == many["responses"]
+                assert one["text"] == many["text"]
             else:
                 likelihoods = [
-                    [response[0][0] for response in sample["responses"]] for sample in (one, many)
+                    [choice["loglikelihood"] for choice in sample["choices"]]
+                    for sample in (one, many)
                 ]
                 assert likelihoods[0] == pytest.approx(likelihoods[1], rel=1e-4)
 

@@ -24,7 +24,7 @@ def test_a_part_of_mmlu_is_scored_and_said(data_dir: Path) -> None:
     paper = suite_of("paper", data_dir)
     mmlu_ = next(benchmark for benchmark in paper.benchmarks if benchmark.name == "mmlu")
     evaluated = evaluate_task(Scripted(gold), paper, mmlu_)
-    samples = map(json.loads, evaluated.samples)
+    samples = map(json.loads, evaluated.items)
     assert {sample["task"] for sample in samples} == {f"mmlu_{s}" for s in SUBJECTS}
     assert evaluated.scores.warnings == [
         "benchmark mmlu: scored on 3 of its 57 tasks; benchmarks.data_dir has no folder for "

@@ -15,7 +15,6 @@ from aim_exp import merge
 from aim_exp.aim.pull import Relaxation
 from aim_exp.aim.relaxation import AimSettings
 from aim_exp.aim.saliency import Saliency
-from aim_exp.checkpoint import uploads
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
 from aim_exp.merge import (
@@ -34,6 +33,7 @@ from aim_exp.merge.masks import keep_bytes, keep_mask
 from aim_exp.merge.method import WeightedMethod
 from aim_exp.merge.stream import stream_merge
 from aim_exp.merge.task_vectors import RandomDrop
+from aim_exp.tensors import uploads
 from aim_exp.tensors.blocks import row_blocks
 from aim_exp.tensors.inputs import all_finite
 from aim_exp.tensors.scratch import Scratch

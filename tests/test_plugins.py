@@ -12,7 +12,7 @@ import pytest
 from built_runs import STAGES, built, keys
 
 from aim_exp.cli.explain import explain
-from aim_exp.config.plugins import copy_sources
+from aim_exp.config.outside import copy_sources
 from aim_exp.errors import ConfigError
 
 METHOD = """

@@ -1,5 +1,6 @@
 """Scores: the metric that is a benchmark's headline, and results written and read back."""
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -88,9 +89,11 @@ def test_results_survive_writing(tokenizer, tmp_path: Path) -> None:
     write_result(tmp_path, evaluated)
     assert read_scores(tmp_path) == evaluated.scores
     assert read_result(tmp_path, MMLU) == headline(MMLU, evaluated.scores)
-    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").open()]
-    assert samples == list(map(json.loads, evaluated.samples))
+    with gzip.open(tmp_path / "items.jsonl.gz", "rt", encoding="utf-8") as lines:
+        samples = [json.loads(line) for line in lines]
+    assert samples == list(map(json.loads, evaluated.items))
     assert [sample["doc_id"] for sample in samples] == list(range(8))
+    assert all(len(sample["choices"]) == 4 and sample["prompt"] for sample in samples)
     mean = sum(sample["metrics"]["acc"] for sample in samples) / 8
     assert mean == evaluated.scores.metrics["acc,none"]
 

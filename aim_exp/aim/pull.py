@@ -41,9 +41,9 @@ class KindReport:
         }
         if self.channels:
             found["mean_r"] = self.sum_r / self.channels
-            found[f"share_below_{RELAXED_BELOW}"] = self.channels_below / self.channels
+            found["share_below"] = self.channels_below / self.channels
         if self.norm_before:
-            found["delta_kept"] = math.sqrt(self.norm_after / self.norm_before)
+            found["norm"] = math.sqrt(self.norm_after / self.norm_before)
         return found
 
     def add(self, other: KindReport) -> None:

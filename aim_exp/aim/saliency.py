@@ -6,7 +6,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import ReferenceType, ref
@@ -75,6 +75,16 @@ class Saliency:
             shared = (embedding, head)
             tied |= {name: head for name, place in places.items() if place.parameter in shared}
         return Saliency(channels, axes, self.tokens, tied, unseen)
+
+    def untied(self, head: str) -> Saliency:
+        """For a merge with a head of its own, called `head`, where the measured model has none."""
+        (measured,) = set(self.tied.values())
+        return replace(
+            self,
+            channels={**self.channels, head: self.channels[measured]},
+            axes={**self.axes, head: self.axes[measured]},
+            tied={},
+        )
 
     def save(self, folder: Path) -> None:
         """Write one safetensors file, all but the channels in its metadata."""

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.checkpoint.vocabulary import tokenizer_files
+from aim_exp.checkpoint.files import GENERATION_CONFIG, tokenizer_files
+from aim_exp.checkpoint.reader import TIED, Checkpoint
 
-GENERATION_CONFIG = "generation_config.json"
 NOTES = {"_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype",
-         "use_cache", "_from_model_config"}  # fmt: skip
-"""Settings that change no number: where a model came from, and what the run decides itself."""
+         "use_cache", "_from_model_config", TIED}  # fmt: skip
+"""Settings that change no number: where a model came from, and what the run decides itself.
+
+Whether the output head is the embedding again is what the tensors say.
+"""
 OF_TOKENS = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"}
 """Settings that go with the vocabulary, which a merge settles by a rule of its own."""
 

@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from aim_exp.checkpoint.reader import INDEX_FILE, RECOMPUTED, SINGLE_FILE
+from aim_exp.checkpoint.files import INDEX_FILE, SINGLE_FILE, copy_companions
+from aim_exp.checkpoint.reader import RECOMPUTED
 from aim_exp.errors import CheckpointError
 
 PICKLED = "pytorch_model*.bin"
@@ -27,8 +28,8 @@ def converted_folder(identity: str, memo: Path) -> Path:
     return memo.parent / "converted" / re.sub(r"\W+", "-", identity)
 
 
-def convert(source: Path, target: Path, companions: Sequence[str]) -> None:
-    """Write the weights of `source` as safetensors into `target`, with its `companions`.
+def convert(source: Path, target: Path) -> None:
+    """Write the weights of `source` as safetensors into `target`, with its companions.
 
     One file in memory at a time; `target` appears when it is whole. Raises CheckpointError for
     a file that holds anything but tensors.
@@ -60,9 +61,7 @@ def convert(source: Path, target: Path, companions: Sequence[str]) -> None:
             places |= dict.fromkeys(tensors, name)
         if len(files) > 1:
             (partial / INDEX_FILE).write_text(json.dumps({"weight_map": places}))
-        for pattern in companions:
-            for path in source.glob(pattern):
-                shutil.copyfile(path, partial / path.name)
+        copy_companions(source, partial)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -15,7 +15,8 @@ from typing import Any
 
 from aim_exp.checkpoint.convert import PICKLED, convert, converted_folder, pickled_files
 from aim_exp.checkpoint.digests import file_digest
-from aim_exp.checkpoint.reader import CONFIG_FILE, SINGLE_FILE, TORCH_NAMES, Checkpoint
+from aim_exp.checkpoint.files import COMPANIONS, CONFIG_FILE, SINGLE_FILE
+from aim_exp.checkpoint.reader import TORCH_NAMES, Checkpoint
 from aim_exp.errors import AimError, CheckpointError
 from aim_exp.types import ModelRef
 
@@ -23,9 +24,6 @@ HUB = "hub:"
 """How the identity of a hub model begins; its id and commit follow."""
 WEIGHTS = ("*.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = (PICKLED, "pytorch_model.bin.index.json")
-COMPANIONS = ("config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
-              "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "*.model",
-              "*processor_config.json")  # fmt: skip
 CARD = "README.md"
 """A model's card, which names its licence."""
 
@@ -73,7 +71,7 @@ def download(model: ModelRef) -> None:
             patterns = [*_weights(model), *COMPANIONS, CARD]
             snapshot_download(hub_id, revision=commit, allow_patterns=patterns)
     if model.origin and not model.path.is_dir():
-        convert(model.origin, model.path, COMPANIONS)
+        convert(model.origin, model.path)
 
 
 def bytes_to_download(model: ModelRef) -> int:
@@ -143,8 +141,10 @@ class HubFile:
         return Path(path)
 
     def digest(self, memo: Path) -> str:
-        """The sha256 of the file, in hex; the hub tells it without a download."""
-        return file_digest(self.local, memo) if self.local else str(self._facts().sha256)
+        """The sha256 of the file, which the hub tells without a download."""
+        if self.local:
+            return file_digest(self.local, memo, "sha256")
+        return f"sha256:{self._facts().sha256}"
 
     def bytes_to_download(self) -> int:
         """Its size, if it is not on disk."""
@@ -168,10 +168,11 @@ class HubFile:
 
 
 def _is_on_hub(model: ModelRef) -> bool:
-    return model.identity.startswith(HUB)
+    return model.identity is not None and model.identity.startswith(HUB)
 
 
 def _id_and_commit(model: ModelRef) -> tuple[str, str]:
+    assert model.identity
     hub_id, commit = model.identity.removeprefix(HUB).split("@")
     return hub_id, commit
 

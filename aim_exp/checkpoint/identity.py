@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from aim_exp.checkpoint.convert import PICKLED, converted_folder, pickled_files
-from aim_exp.checkpoint.digests import file_digest
-from aim_exp.checkpoint.hub import COMPANIONS, WEIGHTS, hub_model
+from aim_exp.checkpoint.convert import converted_folder, pickled_files
+from aim_exp.checkpoint.digests import file_digest, text_digest
+from aim_exp.checkpoint.files import INDEX_FILE, companion_files, weight_files
+from aim_exp.checkpoint.hub import hub_model
 from aim_exp.errors import CheckpointError
 from aim_exp.types import ModelRef
 
@@ -21,12 +22,13 @@ _HUB_ID = re.compile(r"^(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+
 def resolve_model(name: str, source: str, key: str, memo: Path) -> ModelRef:
     """The model called `source`: a local folder, or a hub id with an optional `@revision`.
 
-    `key` is the configuration key that named it, for errors; digests of local files are
-    remembered under `memo` by path, size and time. Raises CheckpointError.
+    `key` is the configuration key that named it, for errors. A local folder has no identity yet
+    (`identified`), unless its weights are pickled: it names what is made of them. Raises
+    CheckpointError.
     """
     folder = Path(os.path.expandvars(source)).expanduser()
     if folder.is_dir():
-        return _local_model(name, folder.resolve(), key, memo)
+        return _local_model(name, folder.resolve(), memo)
     match = _HUB_ID.match(source)
     if not match:
         raise CheckpointError(
@@ -35,18 +37,34 @@ def resolve_model(name: str, source: str, key: str, memo: Path) -> ModelRef:
     return hub_model(name, source, match["id"], match["revision"], key, memo)
 
 
-def _local_model(name: str, folder: Path, key: str, memo: Path) -> ModelRef:
-    pickled = pickled_files(folder)
-    identity = _folder_digest(folder, [PICKLED] if pickled else WEIGHTS, key, memo)
+def identified(model: ModelRef, memo: Path) -> ModelRef:
+    """The model with its identity: the digest of all that is read of its folder.
+
+    Digests of files are remembered under `memo`. Raises CheckpointError.
+    """
+    if model.identity is not None:
+        return model
+    return replace(model, identity=_folder_digest(model.name, model.path, memo))
+
+
+def _local_model(name: str, folder: Path, memo: Path) -> ModelRef:
+    pickled = {path.name: path for path in pickled_files(folder)}
     if not pickled:
-        return ModelRef(name, folder, identity)
+        return ModelRef(name, folder, None)
+    identity = _digest(name, pickled | companion_files(folder), memo)
     return ModelRef(name, converted_folder(identity, memo), identity, origin=folder)
 
 
-def _folder_digest(folder: Path, weights: Sequence[str], key: str, memo: Path) -> str:
-    files = sorted({path for pattern in (*weights, *COMPANIONS) for path in folder.glob(pattern)})
+def _folder_digest(name: str, folder: Path, memo: Path) -> str:
+    """Of the weights that are read, the index that says from where, and the companions."""
+    weights = [*weight_files(folder, name), INDEX_FILE]
+    files = {file: folder / file for file in weights if (folder / file).is_file()}
+    return _digest(name, files | companion_files(folder), memo)
+
+
+def _digest(name: str, files: Mapping[str, Path], memo: Path) -> str:
     try:
-        digests = [[path.name, file_digest(path, memo)] for path in files if path.is_file()]
+        digests = [[file, file_digest(files[file], memo)] for file in sorted(files)]
     except OSError as error:
-        raise CheckpointError(f"{key}={folder}: cannot be read ({error})") from error
-    return "sha256:" + hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+        raise CheckpointError(f"{name}: cannot be read ({error})") from error
+    return text_digest(json.dumps(digests))

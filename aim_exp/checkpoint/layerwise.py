@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from aim_exp.checkpoint.modules import (
     Place,
     auto_class,
     checkpoint_places,
     decoder_layers,
+    model_config,
     tied_head,
 )
 from aim_exp.checkpoint.reader import Checkpoint
@@ -34,10 +35,10 @@ class LayerwiseModel:
 
     def __init__(self, checkpoint: Checkpoint, dtype: str, device: str) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder)
-        config = AutoConfig.from_pretrained(checkpoint.folder)
+        config = model_config(checkpoint)
         # Buffers are made: those of the rotary embedding are in no checkpoint.
         with init_empty_weights(include_buffers=False):
-            model = auto_class(checkpoint.folder).from_config(config, dtype=getattr(torch, dtype))
+            model = auto_class(config).from_config(config, dtype=getattr(torch, dtype))
         model.tie_weights()  # each of two tied parameters lost its memory by itself
         self.model: Any = model.eval().requires_grad_(False)
         self.tied: Mapping[str, str] = tied_head(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from aim_exp.checkpoint.modules import auto_class, checkpoint_places
+from aim_exp.checkpoint.modules import checkpoint_places, loaded_model, share_head
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import CheckpointError
 
@@ -33,10 +34,8 @@ class LiveModel:
         self, folder: Path, dtype: str, device: str, vocabulary: Path | None = None
     ) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary or folder)
-        loaded: Any = auto_class(folder).from_pretrained(
-            folder, dtype=getattr(torch, dtype), output_loading_info=True
-        )
-        model, loading = loaded
+        checkpoint = Checkpoint(folder, str(folder))
+        model, loading = loaded_model(checkpoint, getattr(torch, dtype))
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if loading[kind]:
                 names = ", ".join(sorted(map(str, loading[kind]))[:3])
@@ -46,7 +45,15 @@ class LiveModel:
             model.resize_token_embeddings(rows, mean_resizing=False)
         self.model: Any = model.to(device).eval().requires_grad_(False)
         self.holds: str | None = None
-        self.places = checkpoint_places(self.model, Checkpoint(folder, str(folder)).tensors)
+        self.expect(checkpoint.tensors)
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Make ready for a checkpoint with tensors of these names.
+
+        Where no name is the output head's, the head is the embedding; else it is its own tensor.
+        """
+        self.places = checkpoint_places(self.model, names)
+        share_head(self.model, {place.parameter for place in self.places.values()})
         state = self.model.state_dict()
         self._tensors = {name: p.view(state[p.parameter]) for name, p in self.places.items()}
 

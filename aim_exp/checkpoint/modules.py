@@ -8,14 +8,20 @@ transformers 5, is the only one that uses its private interface.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationConfig,
+)
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     Concatenate,
@@ -25,7 +31,11 @@ from transformers.core_model_loading import (
     apply_renamings,
     rename_source_key,
 )
+from transformers.models.auto.auto_factory import _get_model_class
+from transformers.utils.loading_report import LoadStateDictInfo
 
+from aim_exp.checkpoint.files import CONFIG_FILE, GENERATION_CONFIG
+from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.errors import CheckpointError
 
 GATE_UP, DOWN = "gate_up_proj", "down_proj"
@@ -52,11 +62,110 @@ class Place:
         return parameter[self.expert].chunk(self.parts)[self.part]
 
 
-def auto_class(folder: Path) -> Any:
-    """The Auto class that builds the whole model in `folder`, of text or of images and text."""
-    config = type(AutoConfig.from_pretrained(folder))
-    is_text = config in AutoModelForCausalLM._model_mapping
+@dataclass(frozen=True)
+class Layout:
+    """How a checkpoint's tensors fill a model.
+
+    `places` are those of its weights; `ignored` the tensors that are none: buffers that the model
+    makes itself, and what transformers passes over. `stray` tensors have no place, `absent`
+    parameters no tensor.
+    """
+
+    places: Mapping[str, Place]
+    ignored: frozenset[str]
+    stray: Sequence[str]
+    absent: Sequence[str]
+
+
+def model_config(checkpoint: Checkpoint) -> Any:
+    """transformers' configuration of a checkpoint, with a head of its own where it has one."""
+    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    if checkpoint.head:
+        _set_tied(config, tied=False)
+    return config
+
+
+def auto_class(config: Any) -> Any:
+    """The Auto class that builds the whole model, of text or of images and text."""
+    is_text = type(config) in AutoModelForCausalLM._model_mapping
     return AutoModelForCausalLM if is_text else AutoModelForImageTextToText
+
+
+def loaded_model(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Any, Mapping[str, Any]]:
+    """The checkpoint's model, and what transformers says of its loading.
+
+    Of the weights it sees what we read, so that an index, a prefix or an adapter beside them means
+    the same to both.
+    """
+    config, folder = model_config(checkpoint), checkpoint.folder
+    has_own = (folder / GENERATION_CONFIG).is_file()
+    generation = GenerationConfig.from_pretrained(
+        folder,
+        config_file_name=GENERATION_CONFIG if has_own else CONFIG_FILE,
+        _from_model_config=not has_own,
+    )
+    model_class = _get_model_class(config, auto_class(config)._model_mapping)
+    return model_class.from_pretrained(
+        None,
+        config=config,
+        state_dict=checkpoint.unread(),
+        dtype=dtype,
+        generation_config=generation,
+        output_loading_info=True,
+    )
+
+
+def layout(checkpoint: Checkpoint) -> Layout:
+    """How the checkpoint's tensors fill its model, which is built without memory, once.
+
+    Raises CheckpointError for an architecture that transformers does not know by itself.
+    """
+    try:
+        config = model_config(checkpoint)
+        key = (config.to_json_string(use_diff=False), *checkpoint.tensors)
+        if key not in _layouts:
+            with torch.device("meta"):
+                model = auto_class(config).from_config(config)
+            _layouts[key] = _layout(model, checkpoint.tensors)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"{checkpoint.label}: transformers cannot build this architecture ({reason})"
+        ) from error
+    return _layouts[key]
+
+
+_layouts: dict[tuple[str, ...], Layout] = {}
+
+
+def _layout(model: Any, names: Iterable[str]) -> Layout:
+    places = checkpoint_places(model, names)
+    filled = Counter(place.parameter for place in places.values())
+    wanted = {place.parameter: place.parts for place in places.values() if place.expert is not None}
+    state, rest = model.state_dict(), set(names) - set(places)
+    found = LoadStateDictInfo(
+        missing_keys={
+            name
+            for name, tensor in state.items()
+            if filled[name] < (wanted[name] * len(tensor) if name in wanted else 1)
+        },
+        unexpected_keys=rest.copy(),
+        mismatched_keys=set(),
+        error_msgs=[],
+        conversion_errors={},
+        skipped_pp_keys=set(),
+    )
+    model._adjust_missing_and_unexpected_keys(found)
+    for pair in model.all_tied_weights_keys.items():  # one of two will do
+        if not found.missing_keys.issuperset(pair):
+            found.missing_keys.difference_update(pair)
+    made = {f".{name}" for name, _ in model.named_buffers()} - {f".{name}" for name in state}
+    stray = {
+        name
+        for name in found.unexpected_keys
+        if not any(buffer.endswith(f".{name}") for buffer in made)
+    }
+    return Layout(places, frozenset(rest - stray), sorted(stray), sorted(found.missing_keys))
 
 
 def checkpoint_places(model: Any, names: Iterable[str]) -> dict[str, Place]:
@@ -109,6 +218,24 @@ def tied_head(model: Any) -> Mapping[str, str]:
     if head is None or embedding.weight is not head.weight:
         return {}
     return {f"{module_name(model, embedding)}.weight": f"{module_name(model, head)}.weight"}
+
+
+def share_head(model: Any, filled: Collection[str]) -> None:
+    """Let the output head be the embedding, unless its parameter is one of `filled`."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is None:
+        return
+    tied, is_tied = f"{module_name(model, head)}.weight" not in filled, bool(tied_head(model))
+    if tied and not is_tied:
+        head.weight = embedding.weight
+    elif is_tied and not tied:
+        head.weight = nn.Parameter(embedding.weight.detach().clone(), requires_grad=False)
+    _set_tied(model.config, tied=tied)
+
+
+def _set_tied(config: Any, *, tied: bool) -> None:
+    for part in (config, config.get_text_config()):
+        setattr(part, TIED, tied)
 
 
 def decoder_layers(model: Any) -> nn.ModuleList:

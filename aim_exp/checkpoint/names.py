@@ -1,6 +1,17 @@
-"""What a tensor's name says: which kind of module it belongs to, and which layer."""
+"""What a tensor's name says: which kind of module it belongs to, which layer, what wrapped it."""
 
 from __future__ import annotations
+
+INPUT_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight",
+                    "word_embeddings.weight")  # fmt: skip
+HEADS = ("lm_head.weight", "embed_out.weight")
+EMBEDDINGS = (*INPUT_EMBEDDINGS, *HEADS, "lm_head.bias")
+"""How the names of tensors with a row for each token end."""
+WRAPPERS = {"_orig_mod": "torch.compile", "_fsdp_wrapped_module": "FSDP",
+            "_checkpoint_wrapped_module": "activation checkpointing"}  # fmt: skip
+"""What training puts round modules, by the part of a name that it leaves behind."""
+OUTERMOST = "module"
+"""What DataParallel and DeepSpeed leave, before a name only."""
 
 
 def kind_of(name: str) -> str:
@@ -12,3 +23,11 @@ def kind_of(name: str) -> str:
 def layer_of(name: str) -> int | None:
     """The layer's number, the first one in the name; None for what is in no layer."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def unwrapped(name: str) -> str:
+    """The name without what wrappers have put into it: `_orig_mod.model.x` is `model.x`."""
+    parts = [part for part in name.split(".") if part not in WRAPPERS]
+    while parts[:1] == [OUTERMOST]:
+        del parts[0]
+    return ".".join(parts)

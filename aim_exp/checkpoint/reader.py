@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
+from aim_exp.checkpoint.files import CONFIG_FILE, read_json, weight_files
+from aim_exp.checkpoint.names import HEADS, INPUT_EMBEDDINGS, unwrapped
 from aim_exp.errors import CheckpointError
+from aim_exp.tensors.blocks import row_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-CONFIG_FILE = "config.json"
-RECOMPUTED = "rotary_emb.inv_freq"
-"""A buffer that old versions of transformers saved and new ones compute: no weight."""
-HEAD = "lm_head.weight"
+RECOMPUTED = ("rotary_emb.inv_freq", ".attn.masked_bias")
+"""Buffers that old versions of transformers saved and new ones compute: no weights."""
+TIED = "tie_word_embeddings"
+"""The setting by which the output head is the embedding again."""
 TORCH_NAMES = {
     "F64": "float64",
     "F32": "float32",
@@ -41,11 +41,12 @@ TORCH_NAMES = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says of a tensor; `dtype` in torch's words; `file` holds it."""
+    """What a header says of a tensor; `dtype` in torch's words; `file` holds it as `stored`."""
 
     shape: tuple[int, ...]
     dtype: str
     file: Path
+    stored: str
 
     @property
     def is_floating(self) -> bool:
@@ -57,7 +58,8 @@ class Checkpoint:
     """A model folder in the Hugging Face layout: one safetensors file or a sharded index.
 
     Tensors are views on the memory-mapped files, so a tensor costs memory only where it is
-    touched. Raises CheckpointError, naming `label` and the file, for what cannot be read.
+    touched. Names are those of the model: what training has wrapped round it comes off. Raises
+    CheckpointError, naming `label` and the file, for what cannot be read.
     """
 
     def __init__(self, folder: Path, label: str) -> None:
@@ -65,32 +67,70 @@ class Checkpoint:
         self.label = label
 
     @cached_property
-    def tensors(self) -> dict[str, TensorInfo]:
-        """Every tensor's header by name, sorted by file and place, as they are best read."""
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor's header by name, sorted by file and place, as they are best read.
+
+        An output head that only repeats the embedding is none; one that differs is a tensor of its
+        own, whatever the configuration says.
+        """
         found: dict[str, TensorInfo] = {}
-        for file in self._files():
-            with _opened(self.label, file, "np") as content:
-                for name in content.offset_keys():
-                    if name.endswith(RECOMPUTED) or self._is_copy(name):
-                        continue
-                    part = content.get_slice(name)
-                    dtype = TORCH_NAMES.get(part.get_dtype())
-                    if dtype is None:
-                        raise CheckpointError(
-                            f"{self.label}: {file}: tensor {name} has dtype {part.get_dtype()}, "
-                            "which is not supported; convert it to bfloat16 first"
-                        )
-                    found[name] = TensorInfo(tuple(part.get_shape()), dtype, file)
+        for file, listed in weight_files(self.folder, self.label).items():
+            for stored, info in self._headers(self.folder / file, listed):
+                name = unwrapped(stored)
+                if name in found:
+                    raise CheckpointError(
+                        f"{self.label}: {info.file}: {stored} is {name} again; keep one of them"
+                    )
+                found[name] = info
+        head, embedding = _ending(found, HEADS), _ending(found, INPUT_EMBEDDINGS)
+        if head and embedding and self._ties(found[embedding], found[head]):
+            del found[head]
         return found
 
-    def _is_copy(self, name: str) -> bool:
-        """Whether a tensor is the embedding again: some files of tied models hold the head too."""
-        return name.endswith(HEAD) and self.text_config.get("tie_word_embeddings") is True
+    def _headers(
+        self, file: Path, listed: frozenset[str] | None
+    ) -> Iterator[tuple[str, TensorInfo]]:
+        """By the name stored, what a file holds of weights; of `listed` where an index says so."""
+        with _opened(self.label, file, "np") as content:
+            names = content.offset_keys()
+            if absent := sorted((listed or set()) - set(names)):
+                raise CheckpointError(
+                    f"{self.label}: {file} lacks {absent[0]}, which the index places there; "
+                    "download it again"
+                )
+            for name in names:
+                if name.endswith(RECOMPUTED) or (listed is not None and name not in listed):
+                    continue
+                part = content.get_slice(name)
+                dtype = TORCH_NAMES.get(part.get_dtype())
+                if dtype is None:
+                    raise CheckpointError(
+                        f"{self.label}: {file}: tensor {name} has dtype {part.get_dtype()}, "
+                        "which is not supported; convert it to bfloat16 first"
+                    )
+                yield name, TensorInfo(tuple(part.get_shape()), dtype, file, name)
+
+    def _ties(self, embedding: TensorInfo, head: TensorInfo) -> bool:
+        """Whether a stored head is the embedding: equal to it, in a model that shares the two."""
+        said = self.config.get(TIED)
+        if said is False or not _equal(embedding, head, _stamp(embedding), _stamp(head)):
+            return False
+        return said is True or _tied_by_class(self.folder)
+
+    @property
+    def head(self) -> str | None:
+        """The output head's name, where it is a tensor of its own."""
+        return _ending(self.tensors, HEADS)
+
+    @property
+    def embedding(self) -> str | None:
+        """The input embedding's name."""
+        return _ending(self.tensors, INPUT_EMBEDDINGS)
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Mapping[str, Any]:
         """`config.json`."""
-        return _read_json(self.label, self.folder / CONFIG_FILE)
+        return read_json(self.folder / CONFIG_FILE, self.label)
 
     @property
     def text_config(self) -> Mapping[str, Any]:
@@ -116,36 +156,71 @@ class Checkpoint:
     def tensor(self, name: str) -> Tensor:
         """The tensor as stored, a view on the file with at least one axis."""
         info = self.tensors[name]
-        if info.file not in self._handles:
-            handle = safe_open(info.file, framework="pt")
-            self._handles[info.file] = handle
-        tensor = self._handles[info.file].get_tensor(name)
+        tensor = self._handle(info.file).get_tensor(info.stored)
         return tensor if tensor.ndim else tensor.reshape(1)
+
+    def unread(self) -> dict[str, Any]:
+        """Every tensor by name, as safetensors' slices: transformers reads them one by one."""
+        return {
+            name: self._handle(info.file).get_slice(info.stored)
+            for name, info in self.tensors.items()
+        }
+
+    def _handle(self, file: Path) -> Any:
+        if file not in self._handles:
+            self._handles[file] = safe_open(file, framework="pt")
+        return self._handles[file]
 
     @cached_property
     def _handles(self) -> dict[Path, Any]:
         return {}
 
-    def _files(self) -> Sequence[Path]:
-        single, index = self.folder / SINGLE_FILE, self.folder / INDEX_FILE
-        if single.is_file():
-            return [single]
-        if index.is_file():
-            names = _read_json(self.label, index).get("weight_map", {})
-            files = [self.folder / name for name in sorted(set(names.values()))]
-            missing = [file.name for file in files if not file.is_file()]
-            if missing:
-                raise CheckpointError(
-                    f"{self.label}: {self.folder} lacks {', '.join(missing)}, which its index "
-                    "lists; download it again"
-                )
-            return files
-        if not self.folder.is_dir():
-            raise CheckpointError(f"{self.label}: {self.folder} is not a folder")
-        raise CheckpointError(
-            f"{self.label}: {self.folder} holds no {SINGLE_FILE} or {INDEX_FILE}; "
-            "convert other formats to safetensors first"
-        )
+
+class RenamedCheckpoint(Checkpoint):
+    """Tensors of another checkpoint under other names: `sources` maps each to that one's.
+
+    One tensor may have several names, and one without a name is left out.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, sources: Mapping[str, str]) -> None:
+        super().__init__(checkpoint.folder, checkpoint.label)
+        self._tensors = {name: checkpoint.tensors[own] for name, own in sources.items()}
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """The headers, in the order of the names given."""
+        return self._tensors
+
+
+def _ending(names: Mapping[str, Any], ends: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name.endswith(ends)), None)
+
+
+def _stamp(info: TensorInfo) -> tuple[int, int]:
+    status = info.file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _equal(first: TensorInfo, second: TensorInfo, *stamps: tuple[int, int]) -> bool:
+    """Whether two tensors hold the same values, whatever their dtypes; read up to a difference."""
+    del stamps  # files that change are read again
+    if first.shape != second.shape:
+        return False
+    with safe_open(first.file, "pt") as one, safe_open(second.file, "pt") as other:
+        x, y = one.get_slice(first.stored), other.get_slice(second.stored)
+        return all(bool((x[rows] == y[rows]).all()) for rows in row_blocks(first.shape))
+
+
+def _tied_by_class(folder: Path) -> bool:
+    """Whether models of this class share embedding and head unless told otherwise."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError):  # an architecture that transformers does not know
+        return False
+    return bool(getattr(config, TIED, False))
 
 
 @contextmanager
@@ -158,13 +233,3 @@ def _opened(label: str, file: Path, framework: str) -> Iterator[Any]:
     except (SafetensorError, OSError) as error:
         message = f"{label}: {file} is not a readable safetensors file ({error})"
         raise CheckpointError(message) from error
-
-
-def _read_json(label: str, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{label}: {path} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{label}: {path} is not a JSON object")
-    return content

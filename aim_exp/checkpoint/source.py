@@ -31,9 +31,11 @@ class WeightSource:
     def live(self) -> LiveModel:
         """In memory: the process's live model, filled unless it holds these weights."""
         home = self.home
+        assert home.identity  # what is scored or measured has one
         live = live_model(home.path, home.identity, self.dtype, self.device, self.vocabulary)
         if live.holds != self.key:
             live.holds = None
+            live.expect(self.layout.tensors)
             self.load(live)
             live.holds = self.key
         return live

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from aim_exp.checkpoint.files import TOKENIZER_CONFIG
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.vocabulary import load_tokenizer
 from aim_exp.errors import AimError, CheckpointError
 from aim_exp.types import ModelRef
 
 TEMPLATE_FILE = "chat_template.jinja"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 def chat_template(model: ModelRef, wanted: bool | str) -> str:

@@ -10,26 +10,27 @@ vocabularies are known to differ.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.checkpoint.reader import CONFIG_FILE, INDEX_FILE, Checkpoint, TensorInfo
+from aim_exp.checkpoint.files import (
+    CONFIG_FILE,
+    TOKENIZER_FILES,
+    copy_companions,
+    matching,
+    tokenizer_files,
+)
+from aim_exp.checkpoint.names import EMBEDDINGS
+from aim_exp.checkpoint.reader import Checkpoint, TensorInfo
 from aim_exp.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 RULES = ("union", "base")
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight",
-              "lm_head.weight", "lm_head.bias", "embed_out.weight")  # fmt: skip
-"""How the names of tensors with a row for each token end."""
-TOKENIZER_FILES = ("tokenizer*", "added_tokens.json", "special_tokens_map.json", "vocab.*",
-                   "merges.txt", "*.model", "*.tiktoken", "chat_template*")  # fmt: skip
-SMALL_FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken")
 MEAN = -1
 """In a list of rows: the mean of all rows."""
 
@@ -162,15 +163,13 @@ def align(
 def write_companions(
     rule: str, base: Checkpoint, experts: Sequence[Checkpoint], folder: Path
 ) -> None:
-    """Make `folder`: base's small files, with the rows and the tokens that `rule` gives a merge.
+    """Make `folder`: base's companions, with the rows and the tokens that `rule` gives a merge.
 
     Raises CheckpointError where base's tokenizer cannot take the experts' tokens in.
     """
     found = vocabulary(rule, base, experts)
     folder.mkdir()
-    for path in sorted(p for pattern in SMALL_FILES for p in base.folder.glob(pattern)):
-        if path.name != INDEX_FILE:
-            shutil.copyfile(path, folder / path.name)
+    copy_companions(base.folder, folder)
     config = _resized(base.config, embedding_rows(base), len(found.rows[0]))
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     if found.added:
@@ -233,14 +232,6 @@ def load_tokenizer(model: Checkpoint) -> Any:
         ) from error
 
 
-def _paths(folder: Path) -> list[Path]:
-    return sorted({path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
-
-
 def _stamps(folder: Path) -> list[object]:
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in _paths(folder)]
-
-
-def tokenizer_files(folder: Path) -> dict[str, bytes]:
-    """The contents of the files that make a tokenizer, by name."""
-    return {path.name: path.read_bytes() for path in _paths(folder)}
+    stats = ((name, path.stat()) for name, path in matching(folder, TOKENIZER_FILES).items())
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

@@ -7,24 +7,18 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aim_exp.checkpoint.reader import (
-    CONFIG_FILE,
-    INDEX_FILE,
-    SINGLE_FILE,
-    TORCH_NAMES,
-    Checkpoint,
-)
+from aim_exp.checkpoint.files import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, copy_companions
+from aim_exp.checkpoint.reader import TIED, TORCH_NAMES, Checkpoint
 
 SHARD_BYTES = 5 * 10**9
 """Aim of a file's size, the hub's custom."""
 
 _SAFETENSORS_NAMES = {torch_name: name for name, torch_name in TORCH_NAMES.items()}
-_COMPANIONS = ("*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken")
-_NOT_COMPANIONS = {CONFIG_FILE, INDEX_FILE}
 
 
 class CheckpointWriter:
@@ -121,16 +115,14 @@ class CheckpointWriter:
 
     def _write_companions(self) -> None:
         """Config, tokenizer and generation files as they are in base; the index if sharded."""
-        for pattern in _COMPANIONS:
-            for path in sorted(self._base.folder.glob(pattern)):
-                if path.name not in _NOT_COMPANIONS:
-                    shutil.copyfile(path, self._partial / path.name)
+        copy_companions(self._base.folder, self._partial)
         config = dict(self._base.config)
         if self._dtype:
             config["dtype" if "dtype" in config else "torch_dtype"] = self._dtype
+        if self._base.head and config.get(TIED) is not False:
+            config = untied(config)
+        if config != self._base.config:
             _write_json(self._partial / CONFIG_FILE, config)
-        else:
-            shutil.copyfile(self._base.folder / CONFIG_FILE, self._partial / CONFIG_FILE)
         if len(self._shards) > 1:
             places = {
                 name: file
@@ -140,6 +132,13 @@ class CheckpointWriter:
             total = sum(sum(shard.values()) for shard in self._shards)
             index = {"metadata": {"total_size": total}, "weight_map": places}
             _write_json(self._partial / INDEX_FILE, index)
+
+
+def untied(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a model whose output head is a tensor of its own."""
+    nested = config.get("text_config")
+    texts = {"text_config": {**nested, TIED: False}} if isinstance(nested, Mapping) else {}
+    return {**config, **texts, TIED: False}
 
 
 def _write_json(path: Path, content: object) -> None:

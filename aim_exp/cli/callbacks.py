@@ -1,7 +1,9 @@
-"""Hydra callbacks: a sweep is checked before it starts, its report up to date while it runs."""
+"""Hydra callbacks: a sweep is listed and checked before it starts, its report kept up to date."""
 
 from __future__ import annotations
 
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,46 +12,77 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from aim_exp.console import error_console, print_warning
+from aim_exp.cli.commands import sweep_command
+from aim_exp.config.recorded import without_user_info
+from aim_exp.config.sweep import constant_keys, job_folders, sweep_jobs, sweep_problems
+from aim_exp.console import error_console, print_error, print_warning
+from aim_exp.store.records import FILE_NAME
+from aim_exp.store.sweeps import STOP_FILE, Sweep, SweepJob, read_sweep
 
 
-class SweepReport(Callback):
-    """Refresh the report as jobs end, at most every 30 s; the entry point does at the end."""
+class Launch(Callback):
+    """What this process was asked for; its end belongs to the entry point.
+
+    Workers of a launcher have callbacks of their own, which refresh the report as jobs end.
+    """
 
     directory: ClassVar[Path | None] = None
-    """The sweep that this process started; its end belongs to the entry point."""
+    """Of the run, or of the sweep."""
+    sweep: ClassVar[Path | None] = None
+    """Of the sweep, where it is one, and no plan."""
     config: ClassVar[DictConfig | None] = None
-    """What all its jobs share; what is swept has its default."""
-    jobs: ClassVar[int | None] = None
-    """How many jobs it has; None where its sweeper finds that out as it goes."""
+    """What all jobs of the sweep share; what is swept has its default."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember where the run goes."""
+        Launch.directory = Path(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Remember what the sweep is, and tell which of its jobs will fail."""
-        from aim_exp.config.sweep import constant_keys, sweep_jobs, sweep_problems
-
-        SweepReport.directory = Path(config.hydra.sweep.dir)
-        SweepReport.config = config
+        """List the jobs, tell which of them will fail, and refuse the folder of another sweep."""
         jobs = sweep_jobs(config)
-        if jobs is None:
+        if jobs is not None:
+            if not jobs:
+                print_error(error_console, "the sweep has no job: glob(...) matches no option")
+                sys.exit(1)
+            # The jobs take these over, in whatever process they run: their names leave them out.
+            names = "hydra.job.config.override_dirname.exclude_keys"
+            config.hydra.overrides.hydra.append(f"{names}={constant_keys(jobs)}")
+        if config.plan:
             return
-        SweepReport.jobs = len(jobs)
-        if not jobs:
-            print_warning(error_console, "the sweep has no job: glob(...) matches no option")
-            return
-        # The jobs take these over, in whatever process they run: their names leave the keys out.
-        names = "hydra.job.config.override_dirname.exclude_keys"
-        config.hydra.overrides.hydra.append(f"{names}={constant_keys(jobs)}")
-        problems = [] if config.plan else sweep_problems(config, jobs)  # a plan tells them itself
+        directory = Path(config.hydra.sweep.dir)
+        _list_jobs(directory, config, jobs or [])
+        Launch.sweep, Launch.directory, Launch.config = directory, directory, config
+        problems = sweep_problems(config, jobs) if jobs else []
         for problem in problems:
             print_warning(error_console, problem)
         if problems:
             print_warning(error_console, "those jobs fail in their turn; the others run")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Refresh; several workers may do so at once."""
+        """Refresh the report, at most every 30 s; several workers may do so at once."""
         if config.hydra.mode == RunMode.MULTIRUN and not config.plan:
             from aim_exp.report import due, refresh
 
             directory = Path(config.hydra.sweep.dir)
             if due(directory):
                 refresh(directory)
+
+
+def _list_jobs(directory: Path, config: DictConfig, jobs: list[Any]) -> None:
+    """Write `sweep.json`; exit 1, in a line, where another sweep lies there."""
+    folders = job_folders(config, jobs)
+    listed = tuple(
+        SweepJob(folder, tuple(map(without_user_info, job)))
+        for folder, job in zip(folders, jobs, strict=True)
+    )
+    earlier = read_sweep(directory)
+    if (earlier and earlier.jobs != listed) or (not earlier and any(directory.rglob(FILE_NAME))):
+        print_error(
+            error_console,
+            f"hydra.sweep.dir={directory}: holds the runs of another sweep; name another folder, "
+            "or give that sweep's own command to go on with it",
+        )
+        sys.exit(1)
+    (directory / STOP_FILE).unlink(missing_ok=True)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    Sweep(now, without_user_info(sweep_command()), listed).write(directory)

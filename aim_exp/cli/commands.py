@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
-from aim_exp.cli.callbacks import SweepReport
-from aim_exp.store.records import RunRecord
 
 if TYPE_CHECKING:
+    from aim_exp.report.load import Runs
     from aim_exp.run.run import Run
 
 NEXT_COMMAND = "python run.py -m method=ties,dare_ties,task_arithmetic omega=null,0.4"
@@ -44,26 +40,21 @@ def after_run(run: Run) -> str | None:
     return shlex.join(["python", "run.py", "-m", *own, "omega=null,0.2,0.4,0.6"])
 
 
-def after_sweep(directory: Path, records: Sequence[RunRecord]) -> str | None:
+def after_sweep(directory: Path, runs: Runs) -> str | None:
     """The plain merges, if there are none, else the tests against them; not after a failure."""
-    if any(record.status == "failed" or not record.scores for record in records):
+    records = [job.record for job in runs.jobs]
+    if any(r is None or r.status != "completed" or not r.models[-1].scores for r in records):
         return None
-    if len(records) < (SweepReport.jobs or 0):  # it was interrupted between two jobs
-        return None
-    if all(record.omega is not None for record in records):
-        asked = [a for a in sys.argv[1:] if not a.startswith(("hydra.sweep.dir=", *AIMS))]
-        return shlex.join(["python", "run.py", *asked, *_swept_by_file(), "omega=null"])
+    if all(record and record.omega is not None for record in records):
+        plain = [a for a in sys.argv[1:] if not a.startswith(("hydra.sweep.dir=", *AIMS))]
+        swept = _first_values(runs)
+        return shlex.join(["python", "run.py", *plain, *swept, "omega=null"])
     return shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
 
 
-def _swept_by_file() -> list[str]:
-    """The first value of what an experiment's file sweeps of AIM: to plain merges all are one."""
-    config = SweepReport.config
-    swept = (config.hydra.sweeper.params or {}) if config else {}
-    texts = [f"{key}={values}" for key, values in swept.items() if f"{key}=".startswith(AIMS)]
-    overrides = OverridesParser.create().parse_overrides(texts)
-    return [
-        f"{each.key_or_group}={next(iter(each.sweep_string_iterator()))}"
-        for each in overrides
-        if each.is_sweep_override() and each.key_or_group != "omega"
-    ]
+def _first_values(runs: Runs) -> list[str]:
+    """The first job's settings of AIM that an experiment's file sweeps: all are one when plain."""
+    typed = {argument.partition("=")[0] for argument in sys.argv[1:]}
+    first = runs.jobs[0].overrides
+    own = [o for o in first if o.startswith(AIMS) and not o.startswith("omega=")]
+    return [override for override in own if override.partition("=")[0] not in typed]

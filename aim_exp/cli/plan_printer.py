@@ -19,25 +19,35 @@ class PlanPrinter:
 
     def __init__(self) -> None:
         self._jobs: list[list[Work]] = []
-        self._told: set[str] = set()
+        self._lines: set[str] = set()
+        self.failed = False
+        """Whether any job is refused."""
 
     def show(self, name: str, run: Run) -> None:
         """Print what the run called `name` would do and what is cached, and what that takes."""
-        from aim_exp.run.forecast import needs, told, work
+        from aim_exp.run.checks import unchecked
+        from aim_exp.run.forecast import in_words, needs, work
 
         console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
-        known = {item.key for job in self._jobs for item in job}
+        known = {item.key for job in self._jobs for item in job if item.key}
         self._jobs.append(work(run))
         for item in self._jobs[-1]:
             if item.key not in known:
                 state = "to do " if item.to_do == item.parts else f"{item.to_do} to do"
                 state = "cached" if not item.to_do else state
                 console.print(f"  {state:<7} {item.what}  [dim]{item.key[:12]}[/]", soft_wrap=True)
-        for line in self._new(told(needs(run))):
+        lines = in_words(needs(run))
+        if models := unchecked(run):
+            lines.append(
+                f"unchecked names, shapes, vocabularies, chat templates and longest prompts of "
+                f"{', '.join(models)}: not on disk yet"
+            )
+        for line in self._new(lines):
             console.print(f"  [dim]{line}[/]", soft_wrap=True)
 
     def news(self, error: str) -> str:
-        """The lines of an error that no earlier job has given."""
+        """The lines of a refusal that no earlier job has given."""
+        self.failed = True
         return "\n".join(self._new(error.splitlines()))
 
     def sum_up(self) -> None:
@@ -52,11 +62,15 @@ class PlanPrinter:
             table.add_column(heading, justify="right")
         for row in shared(self._jobs):
             counts = (row.needed, row.distinct, row.distinct - row.to_do, row.to_do)
-            table.add_row(row.kind, *map(str, counts))
+            table.add_row(row.heading, *map(str, counts))
         console.print()
         print_whole(console, table)
 
     def _new(self, lines: list[str]) -> list[str]:
-        new = [line for line in dict.fromkeys(lines) if line not in self._told]
-        self._told.update(new)
+        new = [line for line in dict.fromkeys(lines) if line not in self._lines]
+        self._lines.update(new)
         return new
+
+
+PLANS = PlanPrinter()
+"""Of this process."""

@@ -18,12 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.relaxation import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
-from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.hub import HUB, download
-from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.checkpoint.identity import identified, resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.checkpoint.templates import template_problems
 from aim_exp.config.plugins import not_built, source_digest
+from aim_exp.config.recorded import recorded
 from aim_exp.config.schema import known_benchmarks
 from aim_exp.config.schema_errors import unknown_keys
 from aim_exp.errors import AimError, ConfigError, did_you_mean, number_problem
@@ -32,6 +31,7 @@ from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
 from aim_exp.merge import Given, MergeMethod
 from aim_exp.population.sources import GivenPopulation, PopulationSource
+from aim_exp.run.checks import header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
 from aim_exp.run.run import GIVEN_KEY, Run
 from aim_exp.store.entries import Store
@@ -66,15 +66,20 @@ class Parts:
     code: Mapping[str, str]
 
 
-def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
+Memo = dict[Any, Any]
+"""What jobs of a sweep have in common, made once for all of them."""
+
+
+def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = None) -> Parts:
     """The parts of the run that `config` describes; `choices` are the options chosen, by group.
 
     Raises ConfigError that lists everything wrong, each `key=value: why; fix`.
     """
+    memo = {} if memo is None else memo
     if unknown := unknown_keys(config):  # nothing can be built with them
         raise ConfigError(unknown)
     problems = _missing(config) + _top_level(config)
-    parts, failure = _parts(config, problems)
+    parts, failure = _parts(config, problems, memo)
     source: PopulationSource | None = parts["population"]
     method: MergeMethod | None = parts["method"]
     merges = method is not None and method.merges
@@ -98,11 +103,11 @@ def check(config: DictConfig, choices: Mapping[str, str]) -> Parts:
     if source and not _own_problems(source):
         population = _collect(problems, lambda: source.resolve(store))
     if isinstance(method, Given):
-        memo = store.root / "digests"
-        path = method.path
-        given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, memo))
+        path, digests = method.path, store.root / "digests"
+        given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, digests))
     if population:
-        problems += _fit(population, given, config.vocabulary)
+        models = (population, given)
+        problems += _once(memo, models, lambda: misfits(*models, config.vocabulary))
     if problems:
         raise ConfigError(problems) from failure
 
@@ -132,7 +137,11 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         _fetch(population, given)
     own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
-    texts = parts.calibration.spec(parts.store.root / "digests") if parts.reads_texts else {}
+    memo = parts.store.root / "digests"
+    texts = parts.calibration.spec(memo) if parts.reads_texts else {}
+    if suite.benchmarks or parts.reads_texts or merged & own_tokens:  # then there are keys
+        population = population.each(lambda model: identified(model, memo))
+        given = given and identified(given, memo)
     recipe = Recipe(
         population=population,
         method=parts.method,
@@ -162,9 +171,9 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         device=config.device,
         target_dtype=config.dtype,
         save_model=config.save_model,
-        settings=cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
+        settings=recorded(config),
     )
-    if problems := template_problems(run.template_sources, run.template):
+    if problems := header_problems(run):
         raise ConfigError(problems)
     return run
 
@@ -198,17 +207,34 @@ def _top_level(config: DictConfig) -> list[str]:
     return found
 
 
-def _parts(config: DictConfig, problems: list[str]) -> tuple[dict[str, Any], BaseException | None]:
+def _parts(
+    config: DictConfig, problems: list[str], memo: Memo
+) -> tuple[dict[str, Any], BaseException | None]:
     """The part of each group, None where it cannot be built, and what the last such error was."""
     parts: dict[str, Any] = {}
     reason = None
     for group in GROUPS:
         try:
-            parts[group] = _instantiate(config, group)
+            parts[group] = _part(config, group, memo)
         except ConfigError as error:
             parts[group], reason = None, error.__cause__
             problems += error.problems
     return parts, reason
+
+
+def _part(config: DictConfig, group: str, memo: Memo) -> Any:
+    """The same for equal settings; but for trackers, which have a run of their own."""
+    if group == "tracker":
+        return _instantiate(config, group)
+    settings = repr(OmegaConf.to_container(config[group], resolve=True))
+    return _once(memo, (group, settings), lambda: _instantiate(config, group))
+
+
+def _once(memo: Memo, key: Any, make: Callable[[], Any]) -> Any:
+    key = repr(key)
+    if key not in memo:
+        memo[key] = make()
+    return memo[key]
 
 
 def _instantiate(config: DictConfig, group: str) -> Any:
@@ -259,26 +285,10 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
     return None
 
 
-def _fit(population: Population, given: ModelRef | None, rule: str) -> list[str]:
-    """Whether the models on disk belong together; those still to be made or fetched, later."""
-    models = _experts(population, given)
-    if not all(model.path.is_dir() for model in (population.base, *models)):
-        return []
-    base = Checkpoint(population.base.path, "base")
-    others = [
-        Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
-    ]
-    return fit_problems(base, others, rule)
-
-
-def _experts(population: Population, given: ModelRef | None) -> list[ModelRef]:
-    return [*population.experts, *([given] if given else [])]
-
-
 def _fetch(population: Population, given: ModelRef | None) -> None:
     """Have the given models on disk: headers and companions decide what a run depends on."""
-    for model in (population.base, *_experts(population, given)):
-        if model.origin or model.identity.startswith(HUB):
+    for model in (population.base, *to_merge(population, given)):
+        if model.origin or (model.identity or "").startswith(HUB):
             download(model)
 
 
@@ -291,5 +301,5 @@ def _unlike_base(
     if not population.base.path.is_dir():
         return frozenset()
     base = Checkpoint(population.base.path, "base")
-    on_disk = [model for model in _experts(population, given) if model.path.is_dir()]
+    on_disk = [model for model in to_merge(population, given) if model.path.is_dir()]
     return frozenset(m.name for m in on_disk if unlike(base, Checkpoint(m.path, m.name)))

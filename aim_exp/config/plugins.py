@@ -12,7 +12,6 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from sysconfig import get_paths
@@ -36,11 +35,11 @@ def source_digest(part: object, key: str) -> str | None:
     AimError naming the configuration's `key` where code is in no file, as in a notebook: nothing
     would tell its results from those of an earlier version.
     """
-    outside = _outside(part)
+    outside = outside_modules(part)
     if not outside:
         return None
     try:
-        digests = [hashlib.sha256(_source(sys.modules[name])).hexdigest() for name in outside]
+        digests = [hashlib.sha256(source(sys.modules[name])).hexdigest() for name in outside]
     except (KeyError, TypeError, OSError) as error:
         name = f"{type(part).__module__}.{type(part).__qualname__}"
         raise AimError(
@@ -48,16 +47,6 @@ def source_digest(part: object, key: str) -> str | None:
             "of an earlier version; put it into a module"
         ) from error
     return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def copy_sources(parts: Iterable[object], folder: Path) -> None:
-    """Write what the digests are of, by the modules' names, into `folder`, if there is any."""
-    for name in {name: None for part in parts for name in _outside(part)}:
-        module = sys.modules[name]
-        inside = "__init__" if hasattr(module, "__path__") else ""
-        path = folder.joinpath(*name.split("."), inside).with_suffix(".py")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_source(module))
 
 
 def told_with_place(error: BaseException, words: str | None = None) -> str:
@@ -100,13 +89,13 @@ def _short(file: str) -> str:
     return file if relative.startswith("..") else relative
 
 
-def _outside(part: object) -> list[str]:
+def outside_modules(part: object) -> list[str]:
     """The modules of its class and its bases that are not this package's."""
     names = {base.__module__ for base in type(part).__mro__}
     return sorted(name for name in names if name.partition(".")[0] not in KNOWN)
 
 
 @cache
-def _source(module: ModuleType) -> bytes:
+def source(module: ModuleType) -> bytes:
     """Read once: what a process runs is the code that it imported."""
     return Path(inspect.getfile(module)).read_bytes()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from aim_exp.config.build import check
+from aim_exp.config.build import Memo, check
 from aim_exp.errors import AimError
 from aim_exp.types import Suite
 
@@ -50,19 +50,36 @@ def constant_keys(jobs: Sequence[Job]) -> list[str]:
     return [_key(override) for override in jobs[0] if override in shared]
 
 
-def run_name(method: str, omega: float | None, config: DictConfig, told: HydraConf) -> str:
+def job_folders(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
+    """The folder of each job below the sweep's directory: its number, unless asked otherwise."""
+    subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index]
+    if subdir == "${hydra.job.num}":
+        return [str(number) for number in range(len(jobs))]
+    loader = GlobalHydra.instance().config_loader()
+    folders = []
+    for number, job in enumerate(jobs):
+        composed = loader.load_sweep_config(config, [*job])
+        with open_dict(composed):
+            composed.hydra.job.num, composed.hydra.job.id = number, f"job_id_{number}"
+        HydraConfig.instance().set_config(composed)
+        folders.append(str(composed.hydra.sweep.subdir))
+    HydraConfig.instance().set_config(config)
+    return folders
+
+
+def run_name(method: str, omega: float | None, config: DictConfig, settings: HydraConf) -> str:
     """What a person calls a run: method, omega, and what else was set for it.
 
-    Of a sweep's jobs, what varies among them. `told` is Hydra's own configuration: what it leaves
-    out of `override_dirname` is set in `conf/config.yaml`, and for a sweep by `SweepReport`.
+    Of a sweep's jobs, what varies among them. `settings` is Hydra's own configuration: what it
+    leaves out of `override_dirname` is set in `conf/config.yaml`, and for a sweep by `Launch`.
     """
-    left_out = {"method", "omega", *told.job.config.override_dirname.exclude_keys}
+    left_out = {"method", "omega", *settings.job.config.override_dirname.exclude_keys}
 
     def resolved(override: str) -> str:
         key, value = _key(override), override.partition("=")[2]
         return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
 
-    others = [resolved(each) for each in told.overrides.task if _key(each) not in left_out]
+    others = [resolved(each) for each in settings.overrides.task if _key(each) not in left_out]
     return " ".join([method, "omega=null" if omega is None else f"omega={omega:g}", *others])
 
 
@@ -78,17 +95,18 @@ def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     turn can tell (a device, data from the hub) is left to it. Keys and types are left to Hydra,
     which refuses the whole sweep for them: then there is nothing to tell.
     """
-    composer, suites = _Composer(config), _Suites()
-    found: dict[str, list[Job]] = {}
+    composer = _Composer(config)
+    by_problem: dict[str, list[Job]] = {}
+    memo: Memo = {}
     for job in jobs:
         try:
             composed = composer.job(job)
         except (HydraException, OmegaConfBaseException):
             return []
-        for problem in _job_problems(*composed, suites):
-            found.setdefault(problem, []).append(job)
+        for problem in _job_problems(*composed, memo):
+            by_problem.setdefault(problem, []).append(job)
     shared = set.intersection(*map(set, jobs))
-    return [f"{problem} ({_where(bad, jobs, shared)})" for problem, bad in found.items()]
+    return [f"{problem} ({_where(bad, jobs, shared)})" for problem, bad in by_problem.items()]
 
 
 def _where(bad: Sequence[Job], jobs: Sequence[Job], shared: Container[str]) -> str:
@@ -98,32 +116,30 @@ def _where(bad: Sequence[Job], jobs: Sequence[Job], shared: Container[str]) -> s
     return f"with {first}" if len(bad) == 1 else f"in {len(bad)} of {len(jobs)} jobs, first {first}"
 
 
-def _job_problems(config: DictConfig, choices: Mapping[str, str], suites: _Suites) -> Sequence[str]:
+def _job_problems(config: DictConfig, choices: Mapping[str, str], memo: Memo) -> Sequence[str]:
     try:
-        return suites.problems(check(config, choices).suite)
+        return _suite_problems(check(config, choices, memo).suite, memo)
     except AimError as error:
         return str(error).splitlines()
     except OmegaConfBaseException:
         return []  # it names what Hydra sets when the job starts, as ${hydra:job.num}
 
 
-class _Suites:
-    """What is wrong with the suites so far, each found out once."""
+def _suite_problems(suite: Suite, memo: Memo) -> Sequence[str]:
+    if not suite.benchmarks:
+        return ()
+    from aim_exp.evaluate.check import check_suite
 
-    def __init__(self) -> None:
-        self._seen: list[tuple[Suite, Sequence[str]]] = []
+    key = repr(suite)
+    if key not in memo:
+        memo[key] = check_suite(suite)
+    return memo[key]
 
-    def problems(self, suite: Suite) -> Sequence[str]:
-        """The suite's, where anything is scored."""
-        if not suite.benchmarks:
-            return ()
-        for seen, problems in self._seen:
-            if seen == suite:
-                return problems
-        from aim_exp.evaluate.check import check_suite
 
-        self._seen.append((suite, check_suite(suite)))
-        return self._seen[-1][1]
+def _as_written(config: DictConfig, key: str) -> Any:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    return dict(node.items_ex(resolve=False))[name]
 
 
 class _Composer:
@@ -135,19 +151,30 @@ class _Composer:
         self._loader = GlobalHydra.instance().config_loader()
         self._parser = OverridesParser.create(self._loader)
         self._composed: dict[tuple[str, ...], Composed] = {}
+        self._before: list[tuple[DictConfig, str, Any]] = []
+        """What the last job's values took the place of, by key."""
 
     def job(self, job: Job) -> Composed:
-        """The job as Hydra composes it."""
+        """The job as Hydra composes it, good until the next one is asked for."""
         overrides = self._parser.parse_overrides([*job])
         values = [override for override in overrides if self._sets_a_value(override)]
         config, choices = self._compose(o.input_line or "" for o in overrides if o not in values)
-        config = copy.deepcopy(config)
+        self._reset()
         try:
             for value in values:
-                OmegaConf.update(config, value.key_or_group, value.value())
-        except OmegaConfBaseException:
+                key = value.key_or_group
+                self._before.append((config, key, _as_written(config, key)))
+                OmegaConf.update(config, key, value.value())
+        except (OmegaConfBaseException, KeyError, TypeError):
+            self._reset()
             return self._compose(job)  # Hydra says what is wrong
         return config, choices
+
+    def _reset(self) -> None:
+        """Undo the last job's values: to copy a configuration takes longer than to check it."""
+        for config, key, value in reversed(self._before):
+            OmegaConf.update(config, key, value, merge=False)
+        self._before.clear()
 
     def _compose(self, overrides: Iterable[str]) -> Composed:
         key = tuple(overrides)

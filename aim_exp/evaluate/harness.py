@@ -143,7 +143,7 @@ def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) ->
         )
     scores = _scores(loaded, results)
     warnings = _warnings(benchmark, loaded, ties=TIES.count - ties, n=scores.n)
-    return Evaluated(replace(scores, warnings=warnings), list(_samples(results)))
+    return Evaluated(replace(scores, warnings=warnings), list(_items(results)))
 
 
 def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) -> list[str]:
@@ -205,16 +205,34 @@ def _shots(loaded: LoadedTask) -> int | None:
     return shots.pop() if len(shots) == 1 else None
 
 
-def _samples(results: Any) -> Iterator[str]:
+def _items(results: Any) -> Iterator[str]:
     for task, samples in results["samples"].items():
         for sample in samples:
-            kept = {
+            item = {
                 "task": task,
                 "doc_id": sample["doc_id"],
                 "filter": sample["filter"],
+                "prompt": sample["arguments"][0][0],
                 "target": sample["target"],
-                "responses": sample["resps"],
+                **_answer(sample["arguments"], sample["resps"]),
                 "filtered": sample["filtered_resps"],
                 "metrics": {name: sample[name] for name in sample["metrics"]},
             }
-            yield json.dumps(kept, default=handle_non_serializable, ensure_ascii=False)
+            yield json.dumps(item, default=handle_non_serializable, ensure_ascii=False)
+
+
+def _answer(requests: Sequence[Any], responses: Sequence[Any]) -> dict[str, Any]:
+    """Choices with their log-likelihoods, or what was generated; a request has its repeats."""
+    first = responses[0][0]
+    if isinstance(first, str):
+        texts = [text for repeats in responses for text in repeats]
+        return {"choices": None, "text": texts[0] if len(texts) == 1 else texts}
+    if not isinstance(first, Sequence):  # the log-likelihood of the whole prompt
+        return {"choices": [{"text": "", "loglikelihood": float(first)}], "text": None}
+    return {
+        "choices": [
+            {"text": request[1], "loglikelihood": float(value), "greedy": bool(greedy)}
+            for request, ((value, greedy), *_) in zip(requests, responses, strict=True)
+        ],
+        "text": None,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,26 +13,30 @@ from aim_exp.evaluate.metrics import Scores, headline
 from aim_exp.types import Benchmark, BenchmarkResult
 
 SCORES_FILE = "scores.json"
-SAMPLES_FILE = "samples.jsonl"
+ITEMS_FILE = "items.jsonl.gz"
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """A model on one benchmark: its scores and, per item and filter, what it answered.
 
-    A sample is JSON, in one line: `task`, `doc_id`, `filter`, `target`, `responses`,
-    `filtered`, and each metric's value under its name in `metrics`.
+    An item is JSON, in one line: `task`, `doc_id`, `filter`; `prompt` as it was asked, `target`;
+    `choices`, each with `text`, `loglikelihood` and whether it is what the model would write
+    (`greedy`), or None; `text`, what the model wrote (a list where it was asked several times),
+    or None; `filtered`, what the filter made of the answer; and each metric's value under its
+    name in `metrics`.
     """
 
     scores: Scores
-    samples: Sequence[str]
+    items: Sequence[str]
 
 
 def write_result(folder: Path, evaluated: Evaluated) -> None:
-    """Write `scores.json` and `samples.jsonl` (one line per item and filter) into `folder`."""
+    """Write `scores.json` and `items.jsonl.gz` (one line per item and filter) into `folder`."""
     (folder / SCORES_FILE).write_text(json.dumps(asdict(evaluated.scores), indent=1) + "\n")
-    lines = "".join(sample + "\n" for sample in evaluated.samples)
-    (folder / SAMPLES_FILE).write_text(lines, encoding="utf-8")
+    lines = "".join(item + "\n" for item in evaluated.items)
+    # No time in it: the same items are the same bytes.
+    (folder / ITEMS_FILE).write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
 def read_scores(folder: Path) -> Scores:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aim_exp.checkpoint.hub import download, stored_dtype
@@ -48,7 +48,7 @@ class PopulationSource(ABC):
 
     @abstractmethod
     def resolve(self, store: Store) -> Population:
-        """The population with each model's identity. Raises ConfigError listing all problems."""
+        """The population; folders without identity. Raises ConfigError listing all problems."""
 
     @abstractmethod
     def recipe(self) -> StageSpec | None:
@@ -128,9 +128,11 @@ class EmbeddedPopulation(PopulationSource):
         """Needs no training: the models' identity is their recipe."""
         recipe = self.recipe()
         folder = store.path(recipe)
+        undrawn = f"{recipe.stage}:{replace(self, seed=0).recipe().key} by seed"
 
         def model(name: str) -> ModelRef:
-            return ModelRef(name, folder / name, f"{recipe.stage}:{recipe.key}/{name}")
+            identity = f"{recipe.stage}:{recipe.key}/{name}"
+            return ModelRef(name, folder / name, identity, undrawn=f"{undrawn}/{name}")
 
         references, found = _resolve_table("population.references", self.references or {}, store)
         if found:
@@ -143,6 +145,7 @@ class EmbeddedPopulation(PopulationSource):
             references=references,
             specialty=training.SPECIALTY,
             chat_template=self.templates,
+            seed=self.seed,
         )
 
     def ensure(self, store: Store, population: Population) -> None:
@@ -214,7 +217,7 @@ class GivenPopulation(PopulationSource):
         ]
 
     def resolve(self, store: Store) -> Population:
-        """Digests local folders and asks the hub for commits; checks that the models fit."""
+        """Looks for local folders and asks the hub for commits."""
         base, problems = _resolve_table("population", {BASE: self.base}, store)
         experts, more = _resolve_table("population.experts", self.experts or {}, store)
         references, most = _resolve_table("population.references", self.references or {}, store)

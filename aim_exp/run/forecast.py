@@ -6,47 +6,34 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from aim_exp.checkpoint.hub import bytes_to_download, dataset_refusal, parameter_counts
-from aim_exp.run.plan import ModelPlan
 from aim_exp.run.run import Run
-from aim_exp.store.entries import Store
-from aim_exp.store.keys import StageSpec
 from aim_exp.store.records import find_records
 
 GIB = 2**30
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-class Kind(StrEnum):
-    """Work that a sweep's jobs share, or do once each."""
-
-    TRAINING = "population trained"
-    CALIBRATION = "base's activations measured"
-    MEMBER = "base, experts, references scored"
-    MERGE = "merged and scored"
-    MERGE_ONLY = "merged, not scored"
-
-
 @dataclass(frozen=True)
 class Work:
-    """One stage or one model's benchmarks: how many parts there are, and how many to do."""
+    """A stage of a plan: how many entries of the store it has, and how many are to be made."""
 
-    kind: Kind
+    heading: str
     what: str
-    key: str
+    key: str | None
+    """None: the work of this run alone."""
     parts: int
     to_do: int
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Work of one kind in all jobs together: times needed, of these distinct, of these to do."""
+    """Work of one heading in all jobs: times needed, of these distinct, of these to do."""
 
-    kind: Kind
+    heading: str
     needed: int
     distinct: int
     to_do: int
@@ -74,36 +61,32 @@ class Needs:
 
 
 def work(run: Run) -> list[Work]:
-    """The stages of the run in their order."""
-    plan = run.plan
-    found = []
-    if plan.population:
-        found.append(
-            _stage_work(run.store, Kind.TRAINING, "the population's training", plan.population)
+    """The stages of the run that leave something in the store, in their order."""
+    return [
+        Work(
+            stage.heading,
+            stage.what,
+            stage.key,
+            parts=len(stage.entries) or 1,
+            to_do=sum(not run.store.has(entry) for entry in stage.entries) or not stage.entries,
         )
-    if plan.saliency:
-        found.append(_stage_work(run.store, Kind.CALIBRATION, "base's activations", plan.saliency))
-    if run.recipe.suite.benchmarks:
-        found += [_scoring(run.store, Kind.MEMBER, model) for model in plan.members]
-        found += [_scoring(run.store, Kind.MERGE, plan.merged)] if plan.merged else []
-    elif plan.merged:
-        found.append(_stage_work(run.store, Kind.MERGE_ONLY, "the merge", plan.merged.weights))
-    return found
+        for stage in run.plan.stages
+        if stage.entries or not stage.shared
+    ]
 
 
 def shared(jobs: Sequence[Sequence[Work]]) -> list[Shared]:
-    """The work of all jobs by kind: the same key is the same work, done once."""
+    """The work of all jobs by heading: the same key is the same work, done once."""
     needed = [item for items in jobs for item in items]
-    distinct = {item.key: item for item in needed}.values()
+    distinct = {item.key or id(item): item for item in needed}.values()
     return [
         Shared(
-            kind,
-            needed=sum(item.kind == kind for item in needed),
-            distinct=sum(item.kind == kind for item in distinct),
-            to_do=sum(item.kind == kind and item.to_do > 0 for item in distinct),
+            heading,
+            needed=sum(item.heading == heading for item in needed),
+            distinct=sum(item.heading == heading for item in distinct),
+            to_do=sum(item.heading == heading and item.to_do > 0 for item in distinct),
         )
-        for kind in Kind
-        if any(item.kind == kind for item in needed)
+        for heading in dict.fromkeys(item.heading for item in needed)
     ]
 
 
@@ -114,7 +97,7 @@ def needs(run: Run) -> Needs:
     if run.plan.saliency and not run.store.has(run.plan.saliency):
         download += run.calibration.bytes_to_download()
     weights = _weights(run)
-    copies = int(run.save_model and run.plan.merged is not None)
+    copies = int(run.save_model and run.recipe.method.merges)
     copies += int(run.evaluator.needs_checkpoint and bool(run.recipe.suite.benchmarks))
     copies += sum(model.origin is not None and not model.path.is_dir() for model in models)
     return Needs(
@@ -134,17 +117,6 @@ def _refused(run: Run) -> tuple[str, ...]:
     return tuple(filter(None, map(dataset_refusal, hub_datasets(run.recipe.suite))))
 
 
-def _stage_work(store: Store, kind: Kind, what: str, stage: StageSpec) -> Work:
-    return Work(kind, what, stage.key, 1, int(not store.has(stage)))
-
-
-def _scoring(store: Store, kind: Kind, model: ModelPlan) -> Work:
-    scores = model.scores.values()
-    to_do = sum(not store.has(stage) for stage in scores)
-    what = f"scores of {model.name}, {len(scores)} benchmark{'s' * (len(scores) > 1)}"
-    return Work(kind, what, model.responses.key, len(scores), to_do)
-
-
 def _weights(run: Run) -> int | None:
     """Bytes of base in the run's dtype; None where it is still to be trained or converted."""
     counts = parameter_counts(run.recipe.population.base)
@@ -159,8 +131,8 @@ def _seconds_per_model(run: Run) -> float | None:
     folders = [path for path in outputs.iterdir() if path.is_dir() and path != run.store.root]
     taken = [
         seconds
-        for _, record in find_records(*folders)
-        if (record.population.get("name"), record.suite)
+        for _, record in find_records(*folders)[0]
+        if (record.population.name, record.choices.get("benchmarks"))
         == (run.recipe.population.name, run.recipe.suite.name)
         for stage, seconds in record.timings.items()
         if stage.startswith("score ")
@@ -172,25 +144,25 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def told(found: Needs) -> list[str]:
+def in_words(needs: Needs) -> list[str]:
     """The needs in words; a shortage is marked."""
     lines = [
         f"hub       does not give {refused}; if it is not in the cache of the datasets library, "
         "set benchmarks.data_dir"
-        for refused in found.refused
+        for refused in needs.refused
     ]
-    if found.download:
-        lines.append(f"download  {_gib(found.download)}")
-    if found.disk:
-        short = "  NOT ENOUGH" if found.disk > found.free_disk else ""
-        lines.append(f"disk      {_gib(found.disk)} of {_gib(found.free_disk)} free{short}")
-    if found.weights:
+    if needs.download:
+        lines.append(f"download  {_gib(needs.download)}")
+    if needs.disk:
+        short = "  NOT ENOUGH" if needs.disk > needs.free_disk else ""
+        lines.append(f"disk      {_gib(needs.disk)} of {_gib(needs.free_disk)} free{short}")
+    if needs.weights:
         lines.append(
-            f"memory    {_gib(found.weights)} for one model's weights; this machine has "
-            f"{_gib(found.memory)}"
+            f"memory    {_gib(needs.weights)} for one model's weights; this machine has "
+            f"{_gib(needs.memory)}"
         )
-    if found.seconds is not None:
-        lines.append(f"scoring   about {_duration(found.seconds)} a model, going by earlier runs")
+    if needs.seconds is not None:
+        lines.append(f"scoring   about {_duration(needs.seconds)} a model, going by earlier runs")
     return lines
 
 

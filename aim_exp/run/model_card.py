@@ -12,9 +12,8 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from aim_exp.checkpoint.hub import CARD, HUB
-from aim_exp.run.plan import MERGED
 from aim_exp.run.run import Run
-from aim_exp.store.records import RunRecord
+from aim_exp.store.records import RunRecord, ScoreRecord
 from aim_exp.types import ModelRef
 
 RECIPE_FILE = "aim_exp.yaml"
@@ -31,13 +30,16 @@ def describe_model(folder: Path, run: Run, record: RunRecord) -> None:
 
 def _recipe(run: Run, record: RunRecord) -> str:
     """What `build` makes the same run from (`config`, `choices`), and what the run met."""
-    assert run.plan.merged
+    merged = run.plan.merged
     content = {
         "command": record.command,
         "choices": dict(run.choices),
         "config": _pinned(run),
         "models": {model.name: model.identity for model in _sources(run)},
-        "keys": {"weights": run.plan.merged.weights.key, "saliency": record.keys["saliency"]},
+        "keys": {
+            "weights": merged and merged.weights.key,
+            "saliency": run.plan.saliency and run.plan.saliency.key,
+        },
         "versions": dict(record.versions),
         "git_commit": record.provenance["git_commit"],
     }
@@ -55,7 +57,7 @@ def _pinned(run: Run) -> dict[str, Any]:
     if run.recipe.given:
         places.append((config["method"], "path", run.recipe.given))
     for place, key, model in places:
-        if _hub_id(model):
+        if model.identity and _hub_id(model):
             place[key] = model.identity.removeprefix(HUB)
     return config
 
@@ -78,15 +80,16 @@ def _body(run: Run, record: RunRecord) -> Iterator[str]:
     yield "\n".join(f"- {model.name}: {_source(model)}" for model in _sources(run))
     yield "## Method"
     yield "\n".join(f"- {line}" for line in _settings(record))
-    if record.scores:
+    if record.merged and record.merged.scores:
         yield "## Scores"
         yield (
             f"Percent ± standard error, by lm-eval {record.versions['lm-eval']}, suite "
-            f"`{record.suite}`."
+            f"`{record.choices['benchmarks']}`."
         )
         yield "\n".join(_score_table(record))
-    if record.hypervolume_gain is not None:
-        yield f"Hypervolume gain over base and the merged experts: {record.hypervolume_gain:.3f}."
+    gain = record.standing.hypervolume_gain
+    if gain is not None:
+        yield f"Hypervolume gain over base and the merged experts: {gain:.3f}."
     yield "## How to repeat"
     yield f"```bash\n{record.command}\n```"
     yield (
@@ -96,33 +99,35 @@ def _body(run: Run, record: RunRecord) -> Iterator[str]:
 
 
 def _settings(record: RunRecord) -> Iterator[str]:
-    yield f"method: {record.method}{_listed(record.method_settings)}"
+    config = record.config
+    yield f"method: {record.method}{_listed(config['method'])}"
     if record.omega is None:
         yield "AIM: none; this is the plain merge"
     else:
-        yield f"AIM: {PAPER}, omega {record.omega:g}{_listed(record.aim)}"
-        settings = {key: value for key, value in record.calibration.items() if key != "name"}
-        yield f"calibration: {record.calibration['name']}{_listed(settings)}"
-    yield f"seed: {record.seed}"
+        yield f"AIM: {PAPER}, omega {record.omega:g}{_listed(config['aim'])}"
+        yield f"calibration: {record.choices['calibration']}{_listed(config['calibration'])}"
+        counts = (
+            f"{count} {name.removeprefix('n_')}" for name, count in record.calibration.items()
+        )
+        yield f"read for calibration: {', '.join(counts)}"
+    yield f"seed: {config['seed']}"
     yield f"dtype: {record.dtype}"
 
 
 def _score_table(record: RunRecord) -> Iterator[str]:
     """Benchmarks by models, in the syntax of Markdown."""
-    assert record.scores
-    assert record.stderr
-    models = {**(record.population_scores or {}), MERGED: record.scores}
-    errors = {**(record.population_stderr or {}), MERGED: record.stderr}
-    yield f"| benchmark | task | {' | '.join(models)} |"
+    models = [model for model in record.models if model.role != "reference"]
+    yield f"| benchmark | task | {' | '.join(model.name for model in models)} |"
     yield "|---|---" + "|---:" * len(models) + "|"
-    for benchmark in record.scores:
-        cells = [_cell(models[model][benchmark], errors[model][benchmark]) for model in models]
-        task = record.benchmarks[benchmark]["task"]
-        yield f"| {benchmark} | {task} | {' | '.join(cells)} |"
+    for benchmark, about in record.benchmarks.items():
+        cells = [_cell(model.scores[benchmark]) for model in models]
+        yield f"| {benchmark} | {about.task} | {' | '.join(cells)} |"
 
 
-def _cell(score: float, stderr: float | None) -> str:
-    return f"{100 * score:.1f}" + ("" if stderr is None else f" ± {100 * stderr:.1f}")
+def _cell(score: ScoreRecord) -> str:
+    return f"{100 * score.value:.1f}" + (
+        "" if score.stderr is None else f" ± {100 * score.stderr:.1f}"
+    )
 
 
 def _sources(run: Run) -> list[ModelRef]:
@@ -133,13 +138,15 @@ def _sources(run: Run) -> list[ModelRef]:
 
 
 def _hub_id(model: ModelRef) -> str | None:
-    if not model.identity.startswith(HUB):
+    if model.identity is None or not model.identity.startswith(HUB):
         return None
     return model.identity.removeprefix(HUB).partition("@")[0]
 
 
 def _source(model: ModelRef) -> str:
     hub_id = _hub_id(model)
+    if model.identity is None:
+        return "local, not digested"
     if hub_id is None:
         return f"local, `{model.identity}`"
     commit = model.identity.partition("@")[2]
@@ -156,4 +163,5 @@ def _license(base: ModelRef) -> dict[str, Any]:
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
-    return "".join(f", {name} {value}" for name, value in settings.items() if value is not None)
+    known = {name: value for name, value in settings.items() if name != "_target_"}
+    return "".join(f", {name} {value}" for name, value in known.items() if value is not None)

@@ -1,4 +1,4 @@
-"""The run loop: population, scores of its members, saliency, merge, scores of the merge.
+"""The run loop: the stages of the plan, one after the other.
 
 Every stage is asked of the store first, so a run does only what no run has done before it;
 a run that was cut off goes on where it was when its command is given again.
@@ -13,27 +13,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from aim_exp.aim.pull import Relaxation
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
 from aim_exp.checkpoint.companions import config_warnings
-from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
+from aim_exp.checkpoint.fit import dtype_warnings
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
-from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
+from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
-from aim_exp.checkpoint.templates import chat_template, template_problems, write_chat_template
+from aim_exp.checkpoint.templates import chat_template, write_chat_template
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import console, print_warning, progress
-from aim_exp.errors import ConfigError
+from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
+from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, Run
-from aim_exp.run.scoring import Scores, score
+from aim_exp.run.scoring import Scored, score
 from aim_exp.tensors.sink import Discard, Load, Sink
 from aim_exp.types import ModelRef
 
@@ -46,20 +49,19 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass
 class Results:
-    """What a run has found."""
+    """What a run measured."""
 
-    members: dict[str, Scores] = field(default_factory=dict)
-    """By model (base, experts, references) and benchmark; empty where nothing is scored."""
-    merged: Scores | None = None
-    items: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By model and benchmark, the file of per-item results."""
-    relaxation: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By kind of module, what AIM changed."""
+    scores: dict[str, Scored] = field(default_factory=dict)
+    """By model (base, experts, references, merged); empty where nothing is scored."""
+    relaxation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By kind of module, the fields of its `Dose`."""
     calibration: dict[str, int] = field(default_factory=dict)
     """How many texts, blocks and tokens were used."""
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds, by stage; `total` last."""
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By stage, when it began and ended: seconds after the run's start."""
     device: str = ""
 
 
@@ -69,30 +71,40 @@ class Pipeline:
     def __init__(self, run: Run, directory: Path) -> None:
         self.run = run
         self.directory = directory
-        self.found = Results()
+        self.results = Results(device=self.device)
 
     def execute(self) -> Results:
         """All stages. A saved model goes to `model/` in the directory. Raises AimError."""
-        run, population = self.run, self.run.recipe.population
-        self.found.device = self.device
-        for warning in suite_warnings(run.recipe.suite):
-            self.found.warnings.append(warning)
+        start = time.monotonic()
+        for warning in suite_warnings(self.run.recipe.suite):
+            self.results.warnings.append(warning)
             print_warning(console, warning)
         with self._timed("total"):
-            with self._timed("population"):
-                run.source.ensure(run.store, population)
-                if run.recipe.given:
-                    download(run.recipe.given)
-            self._check_fit()
-            if run.recipe.suite.benchmarks:
-                # A reference is another model in memory: first, to make room again.
-                for model in (*population.references, population.base, *population.experts):
-                    self._score_member(model)
-            if run.plan.saliency:
-                self._calibrate()
-            if run.plan.merged:
-                self._merge(run.plan.merged)
-        return self.found
+            for stage in self.run.plan.stages:
+                began = time.monotonic() - start
+                with self._timed(stage.name):
+                    stage.carry_out(self)
+                span = (round(began, 3), round(time.monotonic() - start, 3))
+                self.results.spans[stage.name] = span
+        return self.results
+
+    def ensure_population(self) -> None:
+        """Every model on disk, and all of them fit together."""
+        run = self.run
+        new = unchecked(run)
+        run.source.ensure(run.store, run.recipe.population)
+        if run.recipe.given:
+            download(run.recipe.given)
+        if new:
+            models = (run.recipe.population, run.recipe.given)
+            problems = misfits(*models, run.settings["vocabulary"]) + header_problems(run)
+            if problems:
+                raise ConfigError(problems)
+        self._check_names()
+        self.results.warnings += dtype_warnings(self.base, self.experts)
+        self.results.warnings += config_warnings(self.base, self.experts)
+        others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
+        self.results.warnings += wrapper_warnings([self.base, *others, *self.experts])
 
     @cached_property
     def device(self) -> str:
@@ -128,50 +140,43 @@ class Pipeline:
 
     @cached_property
     def merging(self) -> tuple[Checkpoint, Sequence[Checkpoint]]:
-        """Base and the experts, with one vocabulary."""
+        """Base and the experts, with the same tensors and one vocabulary."""
+        base, experts = matched(self.base, self.experts)
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
-            return self.base, self.experts
-        return align(rule, self.base, self.experts, self.vocabulary)
+            return base, experts
+        return align(rule, base, experts, self.vocabulary)
 
-    def _check_fit(self) -> None:
-        run = self.run
-        others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
-        rule = run.settings["vocabulary"]
-        problems = fit_problems(self.base, [*others, *self.experts], rule)
-        problems += template_problems(run.template_sources, run.template)
-        block_size = run.calibration.block_size
-        longest = self.base.text_config.get("max_position_embeddings")
-        if run.plan.saliency and longest is not None and block_size > longest:
-            problems.append(
-                f"calibration.block_size={block_size}: base takes at most {longest} tokens; "
-                f"set calibration.block_size={longest}"
-            )
-        if problems:
-            raise ConfigError(problems)
-        self.found.warnings += dtype_warnings(self.base, self.experts)
-        self.found.warnings += config_warnings(self.base, self.experts)
+    def _check_names(self) -> None:
+        """Of base, whose names are those of the merge: every tensor has its parameter."""
+        try:
+            problem = name_problem(self.base)
+        except CheckpointError as error:
+            self.results.warnings.append(f"{error}: whether its tensors are all is not known")
+            return
+        if problem:
+            raise ConfigError([problem])
 
-    def _score_member(self, model: ModelRef) -> None:
-        plan = self.run.plan.member(model.name)
-        home, load = self.run.recipe.home(model), _loader(Checkpoint(model.path, model.name))
-        with self._timed(f"score {model.name}"):
-            self.found.members[model.name] = self._scores(plan, home, load)
+    def score_member(self, plan: ModelPlan) -> None:
+        """Base, an expert or a reference on every benchmark."""
+        model = self.run.recipe.population.model(plan.name)
+        home, layout = self.run.recipe.home(model), Checkpoint(model.path, model.name)
+        self._score(plan, self._weights(plan, home, layout, _loader(layout)))
 
-    def _calibrate(self) -> None:
+    def calibrate(self) -> None:
+        """Base's saliency, in the store."""
         run = self.run
         assert run.plan.saliency
-        with self._timed("calibrate"):
-            folder = run.store.get_or_make(run.plan.saliency, self._measure)
-        self.found.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
-        used, wanted = self.found.calibration["n_texts"], run.calibration.n_samples
+        folder = run.store.get_or_make(run.plan.saliency, self._measure)
+        self.results.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
+        used, wanted = self.results.calibration["n_texts"], run.calibration.n_samples
         if used < wanted:
-            self.found.warnings.append(
+            self.results.warnings.append(
                 f"calibration.n_samples={wanted}: only {used} texts were usable"
             )
         unseen = Saliency.load(folder).unseen
         if unseen:
-            self.found.warnings.append(
+            self.results.warnings.append(
                 f"calibration: no token reached {len(unseen)} tensors of experts, which keep "
                 f"their merged values: {unseen[0]}, ..."
             )
@@ -184,7 +189,7 @@ class Pipeline:
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
         else:
             plan, load = self.run.plan.member(base.name), _loader(self.base)
-            model = self._weights(plan, base, load).live()
+            model = self._weights(plan, base, self.base, load).live()
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
         with progress("Measuring activations", len(blocks.ids) * steps) as advance:
@@ -197,40 +202,54 @@ class Pipeline:
         }
         (folder / CALIBRATION_FILE).write_text(json.dumps(counts))
 
-    def _merge(self, plan: ModelPlan) -> None:
+    def merge(self) -> None:
+        """The merged model: kept if asked, scored, and what was relaxed."""
+        plan = self.run.plan.merged
         load: Load = self._stream_merge
+        layout = self.merging[0]
+        if layout.head and not self.base.head:
+            own = [expert.label for expert in self.experts if expert.head]
+            self.results.warnings.append(
+                f"{', '.join(own)}: an output head unlike the embedding; the merge has a head of "
+                f"its own too ({TIED}=false), and base's counterpart is its embedding"
+            )
         if self.vocabulary:
-            rows, before = embedding_rows(self.merging[0]), embedding_rows(self.base)
-            self.found.warnings.append(
+            rows, before = embedding_rows(layout), embedding_rows(self.base)
+            self.results.warnings.append(
                 f"vocabulary={self.run.recipe.vocabulary}: the models' vocabularies differ; the "
                 f"merged model has {rows} tokens' rows, base {before}"
             )
         if self.run.save_model:
             target = self.directory / MODEL_FOLDER
-            with CheckpointWriter(target, self.merging[0], self.run.target_dtype) as writer:
+            with CheckpointWriter(target, layout, self.run.target_dtype) as writer:
                 self._stream_merge(writer)
             if source := self.run.saved_template:
                 write_chat_template(target, chat_template(source, self.run.template))
             load = _loader(Checkpoint(target, MERGED))
+        if plan is None:  # without keys nothing is remembered
+            if not self.run.save_model:
+                self._stream_merge(Discard())
+            return
         if self.run.recipe.suite.benchmarks:
-            with self._timed("score merged"):
-                home = self.run.recipe.population.base
-                self.found.merged = self._scores(plan, home, load)
+            home = self.run.recipe.population.base
+            self._score(plan, self._weights(plan, home, layout, load))
         if not self.run.store.has(plan.weights):
             self._stream_merge(Discard())
         summary = self.run.store.path(plan.weights) / RELAXATION_FILE
-        self.found.relaxation = json.loads(summary.read_text())
+        self.results.relaxation = json.loads(summary.read_text())
 
     def _stream_merge(self, sink: Sink) -> None:
         """Merge into `sink`, and keep what AIM changed in the store."""
         run, recipe = self.run, self.run.recipe
-        assert run.plan.merged
         relax = None
         if run.plan.saliency and recipe.omega is not None:
             saliency = Saliency.load(run.store.path(run.plan.saliency))
+            head = self.merging[0].head
+            if head and not self.base.head:
+                saliency = saliency.untied(head)
             relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
         began = time.monotonic()
-        with self._timed("merge"), progress("Merging", n_elements(self.merging[0])) as advance:
+        with self._timed("stream"), progress("Merging", n_elements(self.merging[0])) as advance:
             report = stream_merge(
                 *self.merging,
                 recipe.method,
@@ -241,29 +260,31 @@ class Pipeline:
                 device=self.device if self.device.startswith("cuda") else None,
                 advance=advance,
             )
-        text = json.dumps(report.summary() if relax else {})
-        run.store.get_or_make(
-            run.plan.merged.weights,
-            lambda folder: _write(folder / RELAXATION_FILE, text),
-            since=began,
-        )
+        self.results.relaxation = report.summary() if relax else {}
+        text = json.dumps(self.results.relaxation)
+        if run.plan.merged:
+            run.store.get_or_make(
+                run.plan.merged.weights,
+                lambda folder: _write(folder / RELAXATION_FILE, text),
+                since=began,
+            )
 
-    def _scores(self, plan: ModelPlan, home: ModelRef, load: Load) -> Scores:
-        """A model's results, in the record too; `load` fills a model like `home`."""
-        scored = score(self.run, plan, self._weights(plan, home, load), self.directory)
-        self.found.items[plan.name] = {name: str(path) for name, path in scored.items.items()}
+    def _score(self, plan: ModelPlan, weights: WeightSource) -> None:
+        """A model's results."""
+        scored = score(self.run, plan, weights, self.directory)
+        self.results.scores[plan.name] = scored
         for name, result in scored.results.items():
-            self.found.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
-        return scored.results
+            self.results.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
 
-    def _weights(self, plan: ModelPlan, home: ModelRef, load: Load) -> WeightSource:
+    def _weights(
+        self, plan: ModelPlan, home: ModelRef, layout: Checkpoint, load: Load
+    ) -> WeightSource:
         """What makes the model of `plan`: `home`'s architecture, filled by `load`."""
-        merged = plan.name == MERGED
         return WeightSource(
             key=plan.weights.key,
             home=home,
-            layout=self.merging[0] if merged else Checkpoint(home.path, plan.name),
-            vocabulary=self.vocabulary if merged else None,
+            layout=layout,
+            vocabulary=self.vocabulary if plan.name == MERGED else None,
             load=load,
             dtype=self.run.recipe.dtype,
             device=self.device,
@@ -274,7 +295,7 @@ class Pipeline:
         start = time.monotonic()
         yield
         elapsed = time.monotonic() - start
-        self.found.timings[stage] = round(self.found.timings.get(stage, 0.0) + elapsed, 3)
+        self.results.timings[stage] = round(self.results.timings.get(stage, 0.0) + elapsed, 3)
 
 
 def _loader(checkpoint: Checkpoint) -> Load:

@@ -1,4 +1,4 @@
-"""From a run to the specs of its stages. Pure: nothing is read, trained or computed here.
+"""From a run to the graph of its stages. Pure: nothing is read, trained or computed here.
 
 This is where it is decided what a result depends on: too few ingredients in a key give
 silently wrong numbers, too many lose the sharing between jobs.
@@ -6,19 +6,24 @@ silently wrong numbers, too many lose the sharing between jobs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from aim_exp.aim.relaxation import AimSettings
 from aim_exp.merge.method import MergeMethod
 from aim_exp.store.keys import StageSpec
 from aim_exp.types import ModelRef, Population, Suite
 
-STAGE_VERSIONS = {"saliency": 3, "vocabulary": 1, "weights": 1, "responses": 1, "scores": 2}
+if TYPE_CHECKING:
+    from aim_exp.run.pipeline import Pipeline
+
+STAGE_VERSIONS = {"saliency": 4, "vocabulary": 2, "weights": 2, "responses": 2, "scores": 2}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
+DRAWS = (("population.seed",), ("calibration.seed", "seed"), ("repeat",))
+"""The keys whose values may be draws of the same, not choices: from the outermost level in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,25 @@ class Recipe:
         """Whether the merged model depends on the seed: by its masks, or AIM's shuffled control."""
         return self.method.stochastic or (self.relaxes and self.aim.stochastic)
 
+    @property
+    def draws(self) -> dict[str, int]:
+        """The values of the keys in `DRAWS` that the merged model and its scores depend on."""
+        values = {
+            "population.seed": self.population.seed,
+            "calibration.seed": self.calibration.get("seed") if self.relaxes else None,
+            "seed": self.seed if self.stochastic else None,
+            "repeat": self.repeat if self.suite.benchmarks else None,
+        }
+        return {key: values[key] for level in DRAWS for key in level if values[key] is not None}
+
+    @property
+    def undrawn(self) -> Recipe:
+        """The same for all draws: what of two recipes is equal where they only draw anew."""
+        texts = {key: value for key, value in self.calibration.items() if key != "seed"}
+        return replace(
+            self, population=self.population.undrawn, calibration=texts, seed=0, repeat=0
+        )
+
     def home(self, model: ModelRef) -> ModelRef:
         """Whose architecture and tokenizer a member is scored with: base's, or its own."""
         # A reference may be of any architecture.
@@ -80,30 +104,64 @@ class Recipe:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A node of the graph: work that is done as a whole, and what must be done before it.
+
+    Whoever walks the graph (the loop, the record, a plan's printer, launches) knows no stage by
+    its name: another kind of work is another node.
+    """
+
+    name: str
+    """Unique in a plan, for records: `score code`."""
+    what: str
+    """For people: `scores of code, 6 benchmarks`."""
+    heading: str
+    """What a sweep counts it under."""
+    key: str
+    """Equal for the same work of other jobs."""
+    entries: tuple[StageSpec, ...]
+    """Of the store, all there when the work is done; none where it leaves nothing."""
+    carry_out: Callable[[Pipeline], None]
+    """Does it, or takes what is there already, into the pipeline's results."""
+    needs: tuple[Stage, ...] = ()
+    shared: bool = True
+    """Whether other jobs may need it too."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelPlan:
     """A model to score: what its weights are, its responses and, per benchmark, its scores.
 
     Weights are made where they are needed and not kept; the store remembers under their key
-    what AIM changed.
+    what AIM changed. `undrawn` is the same for all draws.
     """
 
     name: str
     weights: StageSpec
     responses: StageSpec
     scores: Mapping[str, StageSpec]
+    undrawn: ModelPlan | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The stages of a run. `members` are base, experts and references, in this order."""
+    """The stages of a run, each behind those it needs, and what they are about.
 
-    population: StageSpec | None
+    `members` are base, experts and references, in this order.
+    """
+
+    stages: tuple[Stage, ...]
     saliency: StageSpec | None
     members: tuple[ModelPlan, ...]
     merged: ModelPlan | None
     vocabulary: StageSpec | None = None
     """The merge's tokenizer and configuration, where they are not base's."""
+
+    @property
+    def models(self) -> tuple[ModelPlan, ...]:
+        """The members, and the merged model last."""
+        return (*self.members, *([self.merged] if self.merged else []))
 
     def member(self, name: str) -> ModelPlan:
         """The plan of base, an expert or a reference."""
@@ -111,15 +169,99 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
-    """The stages of `recipe`; `population_stage` makes the models where they are not given."""
+    """The stages of `recipe`; `population_stage` makes the models where they are not given.
+
+    A run without them, which neither scores nor measures, has models without identity.
+    """
     saliency = _saliency(recipe) if recipe.relaxes else None
+    undrawn = {model.name: model for model in _models(recipe.undrawn)}
+    models = [replace(model, undrawn=undrawn[model.name]) for model in _models(recipe)]
+    merged = models.pop() if models and recipe.method.merges else None
+    vocabulary = _vocabulary(recipe) if recipe.vocabulary and merged else None
     return Plan(
-        population=population_stage,
+        stages=_graph(recipe, population_stage, saliency, vocabulary, models, merged),
         saliency=saliency,
-        members=tuple(_member(recipe, model) for model in recipe.population.models),
-        merged=_merged(recipe, saliency) if recipe.method.merges else None,
-        vocabulary=_vocabulary(recipe) if recipe.vocabulary and recipe.method.merges else None,
+        members=tuple(models),
+        merged=merged,
+        vocabulary=vocabulary,
     )
+
+
+def _graph(
+    recipe: Recipe,
+    population_stage: StageSpec | None,
+    saliency: StageSpec | None,
+    vocabulary: StageSpec | None,
+    members: Sequence[ModelPlan],
+    merged: ModelPlan | None,
+) -> tuple[Stage, ...]:
+    population = Stage(
+        name="population",
+        what="the population's training",
+        heading="population trained",
+        key=population_stage.key if population_stage else "",
+        entries=(population_stage,) if population_stage else (),
+        carry_out=lambda pipeline: pipeline.ensure_population(),
+    )
+    stages = [population]
+    if recipe.suite.benchmarks:
+        # A reference is another model in memory: first, to make room again.
+        references = {model.name for model in recipe.population.references}
+        for member in sorted(members, key=lambda member: member.name not in references):
+            stages.append(_scoring(member, population))
+    needs = [population]
+    if saliency:
+        calibration = Stage(
+            name="calibrate",
+            what="base's activations",
+            heading="base's activations measured",
+            key=saliency.key,
+            entries=(saliency,),
+            carry_out=lambda pipeline: pipeline.calibrate(),
+            needs=(population,),
+        )
+        stages.append(calibration)
+        needs.append(calibration)
+    if recipe.method.merges:
+        scored = bool(recipe.suite.benchmarks)
+        made = (*merged.scores.values(), merged.weights) if merged else ()
+        stages.append(
+            Stage(
+                name="merge",
+                what=_scores_of(merged) if merged and scored else "the merge",
+                heading="merged and scored" if scored else "merged, not scored",
+                key=merged.responses.key if merged else "",
+                entries=(*made, *([vocabulary] if vocabulary else [])),
+                carry_out=lambda pipeline: pipeline.merge(),
+                needs=tuple(needs),
+                shared=False,
+            )
+        )
+    return tuple(stages)
+
+
+def _scoring(member: ModelPlan, population: Stage) -> Stage:
+    return Stage(
+        name=f"score {member.name}",
+        what=_scores_of(member),
+        heading="base, experts, references scored",
+        key=member.responses.key,
+        entries=tuple(member.scores.values()),
+        carry_out=lambda pipeline: pipeline.score_member(member),
+        needs=(population,),
+    )
+
+
+def _scores_of(model: ModelPlan) -> str:
+    count = len(model.scores)
+    return f"scores of {model.name}, {count} benchmark{'s' * (count > 1)}"
+
+
+def _models(recipe: Recipe) -> list[ModelPlan]:
+    if recipe.population.base.identity is None:
+        return []
+    members = [_member(recipe, model) for model in recipe.population.models]
+    return members + ([_merged(recipe)] if recipe.method.merges else [])
 
 
 def _saliency(recipe: Recipe) -> StageSpec:
@@ -137,8 +279,9 @@ def _member(recipe: Recipe, model: ModelRef) -> ModelPlan:
     return _model(recipe, model.name, {"model": model.identity}, recipe.home(model))
 
 
-def _merged(recipe: Recipe, saliency: StageSpec | None) -> ModelPlan:
+def _merged(recipe: Recipe) -> ModelPlan:
     base, aim = recipe.population.base, recipe.aim
+    saliency = _saliency(recipe) if recipe.relaxes else None
     weights: dict[str, Any] = {}
     if recipe.given:
         weights["model"] = recipe.given.identity
@@ -194,7 +337,7 @@ def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: Mod
         )
         for benchmark in recipe.suite.benchmarks
     }
-    return ModelPlan(name, made, responses, scores)
+    return ModelPlan(name=name, weights=made, responses=responses, scores=scores)
 
 
 def _code(recipe: Recipe, group: str) -> dict[str, str]:

@@ -1,215 +1,272 @@
-"""From a run and what it found to its record."""
+"""From a run and its results to its record, and to the files that the record names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.run.plan import Recipe
+from aim_exp.run.plan import MERGED, ModelPlan, Recipe
 from aim_exp.run.run import Run
-from aim_exp.run.standing import compare, unexpected
+from aim_exp.run.standing import standing, unexpected
 from aim_exp.store.provenance import provenance, versions
-from aim_exp.store.records import CODE_DIGITS, RunRecord
-from aim_exp.types import BenchmarkResult
+from aim_exp.store.records import (
+    BenchmarkRecord,
+    Dose,
+    ModelRecord,
+    PopulationRecord,
+    Role,
+    RunRecord,
+    ScoreRecord,
+    StageRecord,
+    Standing,
+)
 
 if TYPE_CHECKING:  # a refused configuration is recorded without what a run imports
     from aim_exp.run.pipeline import Results
+    from aim_exp.run.scoring import Scored
+
+KEY_DIGITS = 24
+"""Of a content key, in the names of files that are shared."""
 
 
-def completed_record(run: Run, found: Results, command: str) -> RunRecord:
-    """The record of a run that went through."""
-    record = _configured(run, command)
-    record.device = found.device
-    record.calibration = {**record.calibration, **found.calibration}
-    record.relaxation = found.relaxation
-    record.items = found.items
-    if run.plan.saliency:
-        record.saliency = str(run.store.path(run.plan.saliency))
-    record.warnings = [*found.warnings, *_toy_settings(run)]
-    record.timings = found.timings
-    record.products = _products(run)
-    if found.members:
-        _add_scores(record, run.recipe, found)
-        record.warnings = [*record.warnings, *_unexpected(run.recipe, found)]
-    return record
-
-
-def failed_record(
-    run: Run | None,
-    settings: Mapping[str, Any],
-    choices: Mapping[str, str],
-    error: str,
-    command: str,
+def initial_record(
+    config: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str], command: str
 ) -> RunRecord:
-    """The record of a run that failed; `run` is None where the configuration was refused."""
-    record = _configured(run, command) if run else _refused(settings, choices, command)
-    record.status = "failed"
-    record.error = error
-    return record
-
-
-def _configured(run: Run, command: str) -> RunRecord:
-    recipe = run.recipe
-    population = recipe.population
-    record = _refused(run.settings, run.choices, command)
-    record.dtype = recipe.dtype
-    record.stochastic = recipe.stochastic
-    record.population = {
-        "name": population.name,
-        "base": str(population.base.path),
-        "experts": {model.name: str(model.path) for model in population.experts},
-        "merged": list(population.merged),
-        "references": {model.name: str(model.path) for model in population.references},
-        "models": {model.name: model.identity for model in population.models},
-        "chat_template": dict(population.chat_template) or None,
-        "seed": run.settings["population"].get("seed"),
-    }
-    record.code = dict(recipe.code)
-    record.benchmarks = {
-        b.name: {
-            "task": b.task,
-            "reference_point": b.reference_point,
-            "protocol": dict(recipe.tasks[b.name]),
-        }
-        for b in recipe.suite.benchmarks
-    }
-    record.method_settings = {**record.method_settings, **_code(recipe, "method")}
-    record.calibration = {**record.calibration, **_code(recipe, "calibration")}
-    plan = run.plan
-    models = (*plan.members, *([plan.merged] if plan.merged else []))
-    record.keys = {
-        "population": plan.population and plan.population.key,
-        "saliency": plan.saliency and plan.saliency.key,
-        "weights": {model.name: model.weights.key for model in models},
-        "responses": {model.name: model.responses.key for model in models},
-    }
-    return record
-
-
-def _code(recipe: Recipe, group: str) -> dict[str, str]:
-    """What tells versions of a part that is not this package's: a setting among the others."""
-    return {"code": recipe.code[group][:CODE_DIGITS]} if group in recipe.code else {}
-
-
-def _refused(settings: Mapping[str, Any], choices: Mapping[str, str], command: str) -> RunRecord:
-    """What a configuration says by itself, right or wrong."""
-    population = settings["population"]
+    """What a configuration says by itself, right or wrong, before anything is done."""
+    population = config.get("population") or {}
+    experts = population.get("experts") or {}
     return RunRecord(
+        status="running",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
-        method=choices["method"],
-        method_settings=_without_target(settings["method"]),
-        omega=_finite(settings["omega"]),
-        aim=_without_target(settings["aim"]),
-        calibration={"name": choices["calibration"], **_without_target(settings["calibration"])},
-        population={
-            "name": choices["population"],
-            "base": population.get("base"),
-            "experts": population.get("experts"),
-            "merged": population.get("merge"),
-        },
-        seed=settings["seed"],
-        dtype=settings["dtype"] or "",
-        device=settings["device"],
-        batch_size=settings["evaluator"].get("batch_size"),
-        suite=choices["benchmarks"],
+        config=config,
+        choices=choices,
+        overrides=tuple(overrides),
+        population=PopulationRecord(
+            name=choices.get("population", ""),
+            base=_text(population.get("base")),
+            experts={str(name): str(path) for name, path in experts.items()}
+            if isinstance(experts, Mapping)
+            else {},
+            merged=(),
+        ),
         versions=versions(),
         provenance=provenance(),
     )
 
 
-def _add_scores(record: RunRecord, recipe: Recipe, found: Results) -> None:
+def planned_record(record: RunRecord, run: Run) -> RunRecord:
+    """`record` with what the checks made of the configuration."""
+    recipe = run.recipe
     population = recipe.population
-    members = [population.base.name, *(expert.name for expert in population.experts)]
-    record.population_scores = {name: _values(found.members[name]) for name in members}
-    record.population_stderr = {name: _errors(found.members[name]) for name in members}
-    record.reference_scores = {
-        model.name: _values(found.members[model.name]) for model in population.references
+    return replace(
+        record,
+        population=PopulationRecord(
+            name=population.name,
+            base=str(population.base.path),
+            experts={model.name: str(model.path) for model in population.experts},
+            merged=population.merged,
+            references={model.name: str(model.path) for model in population.references},
+            specialty=population.specialty,
+        ),
+        benchmarks={
+            b.name: BenchmarkRecord(
+                task=b.task, reference_point=b.reference_point, protocol=recipe.tasks[b.name]
+            )
+            for b in recipe.suite.benchmarks
+        },
+        models=tuple(_model(run, model) for model in run.plan.models) or _unidentified(run),
+        draws=recipe.draws,
+        relaxation=_relaxation(recipe),
+        dtype=recipe.dtype,
+        code=recipe.code,
+    )
+
+
+def completed_record(
+    record: RunRecord, run: Run, results: Results, directory: Path, shared: Path
+) -> RunRecord:
+    """The record of a run that went through; its files go to `directory` and `shared`.
+
+    `record` is the planned one.
+    """
+    recipe = run.recipe
+    models = tuple(
+        replace(model, scores=_scores(plan, results.scores[model.name], directory, shared))
+        if model.name in results.scores
+        else model
+        for model, plan in zip(record.models, run.plan.models, strict=False)
+    )
+    saliency = run.plan.saliency and _kept(
+        run.store.path(run.plan.saliency) / "saliency.safetensors",
+        shared / "saliency" / f"{run.plan.saliency.key[:KEY_DIGITS]}.safetensors",
+        directory,
+    )
+    dose = {kind: Dose(**values) for kind, values in results.relaxation.items()}
+    return replace(
+        record,
+        status="completed",
+        device=results.device,
+        models=models,
+        benchmarks={
+            name: replace(about, num_fewshot=_shots(results, name))
+            for name, about in record.benchmarks.items()
+        },
+        relaxed=any(each.relaxed_parameters for each in dose.values()),
+        dose=dose,
+        standing=_standing(recipe, results),
+        calibration=results.calibration,
+        saliency=saliency,
+        warnings=(*results.warnings, *_toy_settings(run), *_unexpected(recipe, results)),
+        timings=results.timings,
+        stages=tuple(_stages(run, results)),
+        provenance=provenance(),
+    )
+
+
+def _relaxation(recipe: Recipe) -> str | None:
+    if not recipe.relaxes:
+        return None
+    return "aim" if recipe.aim.scaling == "identity" else recipe.aim.scaling
+
+
+def _model(run: Run, plan: ModelPlan) -> ModelRecord:
+    population = run.recipe.population
+    experts = {model.name for model in population.experts}
+    assert plan.undrawn
+    keys = {
+        "weights": plan.weights.key,
+        "responses": plan.responses.key,
+        "undrawn": plan.undrawn.weights.key,
     }
-    record.reference_stderr = {
-        model.name: _errors(found.members[model.name]) for model in population.references
+    if plan.name == MERGED:
+        return ModelRecord(name=MERGED, role="merged", identity=plan.weights.key, keys=keys)
+    role: Role = "expert" if plan.name in experts else "reference"
+    return ModelRecord(
+        name=plan.name,
+        role="base" if plan.name == population.base.name else role,
+        identity=population.model(plan.name).identity,
+        keys=keys,
+    )
+
+
+def _unidentified(run: Run) -> tuple[ModelRecord, ...]:
+    """The models of a run without keys: it neither scores nor measures."""
+    population = run.recipe.population
+    experts = tuple(ModelRecord(name=each.name, role="expert") for each in population.experts)
+    merged = (ModelRecord(name=MERGED, role="merged"),) if run.recipe.method.merges else ()
+    return (ModelRecord(name=population.base.name, role="base"), *experts, *merged)
+
+
+def _scores(
+    plan: ModelPlan, scored: Scored, directory: Path, shared: Path
+) -> dict[str, ScoreRecord]:
+    assert plan.undrawn
+    scores = {}
+    for name, result in scored.results.items():
+        key = plan.scores[name].key
+        own = directory / "items" / f"{name}.jsonl.gz"
+        target = own if plan.name == MERGED else shared / "items" / f"{key[:KEY_DIGITS]}.jsonl.gz"
+        scores[name] = ScoreRecord(
+            key=key,
+            undrawn=plan.undrawn.scores[name].key,
+            value=result.score.value,
+            stderr=result.score.stderr,
+            n=result.score.n,
+            metric=result.metric,
+            metrics=result.metrics,
+            items=_kept(scored.items[name], target, directory),
+        )
+    return scores
+
+
+def _kept(file: Path, target: Path, directory: Path) -> str:
+    """Have `file`, of the store, at `target` too; the path there as seen from `directory`."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+        try:
+            os.link(file, partial)  # what is in the store is never changed
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(file, partial)
+        os.replace(partial, target)
+    return Path(os.path.relpath(target, directory)).as_posix()
+
+
+def _shots(results: Results, benchmark: str) -> int | None:
+    return next(iter(results.scores.values())).results[benchmark].num_fewshot
+
+
+def _standing(recipe: Recipe, results: Results) -> Standing:
+    if not results.scores:
+        return Standing()
+    population = recipe.population
+    values = {
+        name: {benchmark: result.score.value for benchmark, result in scored.results.items()}
+        for name, scored in results.scores.items()
     }
-    results = found.merged or found.members[population.base.name]
-    record.benchmarks = {
-        b.name: {
-            **record.benchmarks[b.name],
-            "metric": results[b.name].metric,
-            "num_fewshot": results[b.name].num_fewshot,
-        }
-        for b in recipe.suite.benchmarks
-    }
-    if found.merged:
-        record.scores = _values(found.merged)
-        record.stderr = _errors(found.merged)
-        record.n_items = {name: result.score.n for name, result in found.merged.items()}
-        record.metrics = {name: dict(result.metrics) for name, result in found.merged.items()}
-    comparison = compare(
-        record.scores,
-        record.population_scores,
+    return standing(
+        values.get(MERGED),
+        {model.name: values[model.name] for model in (population.base, *population.experts)},
         population.merged,
         population.specialty,
         {b.name: b.reference_point for b in recipe.suite.benchmarks},
     )
-    for name, value in asdict(comparison).items():
-        setattr(record, name, value)
 
 
-def _products(run: Run) -> dict[str, dict[str, Any] | None]:
-    """Training, calibration, merge and scores: what they took, whether here or in another run."""
-    plan, store = run.plan, run.store
-    models = (*plan.members, *([plan.merged] if plan.merged else []))
-    stages = [plan.population, plan.saliency, plan.merged and plan.merged.weights]
-    stages += [stage for model in models for stage in model.scores.values()]
-    return {
-        f"{stage.stage}/{stage.key}": (made := store.made(stage)) and asdict(made)
-        for stage in stages
-        if stage
-    }
+def _stages(run: Run, results: Results) -> list[StageRecord]:
+    """The graph as it was walked: what each stage took, whether here or in another run."""
+    records = []
+    for stage in run.plan.stages:
+        made = [each for entry in stage.entries if (each := run.store.made(entry))]
+        began, ended = results.spans.get(stage.name, (None, None))
+        records.append(
+            StageRecord(
+                name=stage.name,
+                needs=tuple(needed.name for needed in stage.needs),
+                keys=tuple(f"{entry.stage}/{entry.key}" for entry in stage.entries),
+                seconds=round(sum(each.seconds for each in made), 3) if made else None,
+                machine=made[-1].machine if made else None,
+                began=began,
+                ended=ended,
+            )
+        )
+    return records
 
 
 def _toy_settings(run: Run) -> list[str]:
     """What is made for the embedded population only, used with another one."""
     if run.choices["population"] == "tiny":
         return []
-    found = []
+    warnings = []
     if run.choices["benchmarks"] == "tiny":
-        found.append(
+        warnings.append(
             "benchmarks=tiny: these are toy tasks made for the embedded population, not the "
             "benchmarks that they are named after; set benchmarks=standard, paper or lm_eval"
         )
     if run.choices["calibration"] == "tiny" and run.plan.saliency:
-        found.append(
+        warnings.append(
             "calibration=tiny: these texts are the embedded population's; set calibration=text "
             "or pile_val"
         )
-    return found
+    return warnings
 
 
-def _unexpected(recipe: Recipe, found: Results) -> list[str]:
+def _unexpected(recipe: Recipe, results: Results) -> list[str]:
     expected = recipe.population.expected
     if expected is None or expected.suite != recipe.suite.name:
         return []
     scores = {
-        model: {name: result.score for name, result in results.items()}
-        for model, results in found.members.items()
+        model: {name: result.score for name, result in scored.results.items()}
+        for model, scored in results.scores.items()
     }
     return unexpected(expected.scores, scores)
 
 
-def _values(results: Mapping[str, BenchmarkResult]) -> dict[str, float]:
-    return {name: result.score.value for name, result in results.items()}
-
-
-def _errors(results: Mapping[str, BenchmarkResult]) -> dict[str, float | None]:
-    return {name: result.score.stderr for name, result in results.items()}
-
-
-def _without_target(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key != "_target_"}
-
-
-def _finite(value: float | None) -> float | None:
-    """JSON has no NaN; the error says what was given."""
-    return value if value is not None and value == value else None
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -12,7 +12,7 @@ from aim_exp.checkpoint.source import WeightSource
 from aim_exp.checkpoint.templates import chat_template
 from aim_exp.console import progress
 from aim_exp.evaluate.loading import n_items
-from aim_exp.evaluate.results import SAMPLES_FILE, read_result, write_result
+from aim_exp.evaluate.results import ITEMS_FILE, read_result, write_result
 from aim_exp.run.plan import ModelPlan
 from aim_exp.run.run import Run
 from aim_exp.types import Benchmark, BenchmarkResult, Suite
@@ -48,7 +48,7 @@ def score(run: Run, plan: ModelPlan, weights: WeightSource, directory: Path) -> 
     folders = {b: store.path(plan.scores[b.name]) for b in benchmarks}
     return Scored(
         results={b.name: read_result(folder, b) for b, folder in folders.items()},
-        items={b.name: folder / SAMPLES_FILE for b, folder in folders.items()},
+        items={b.name: folder / ITEMS_FILE for b, folder in folders.items()},
     )
 
 

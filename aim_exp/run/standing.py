@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean
 
@@ -14,6 +13,7 @@ from aim_exp.pareto import (
     hypervolume_gain,
     non_dominated,
 )
+from aim_exp.store.records import Standing
 from aim_exp.types import Score
 
 MOST_ERRORS = 3
@@ -22,28 +22,14 @@ Scores = Mapping[str, float]
 """By benchmark, in [0, 1]."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The fields of the record that are computed from scores; explained there."""
-
-    average: float | None = None
-    normalised_average: float | None = None
-    gain_over_best_member: float | None = None
-    on_front: list[str]
-    hypervolume: float | None = None
-    hypervolume_gain: float | None = None
-    hypervolume_gain_population: float | None = None
-    hypervolume_difference: float | None = None
-
-
-def compare(
+def standing(
     merged: Scores | None,
     members: Mapping[str, Scores],
     merged_experts: Sequence[str],
     specialty: Mapping[str, Sequence[str]],
     reference: Mapping[str, float],
-) -> Comparison:
-    """Compare `merged` (None: there is no merged model) with `members`, base and all experts.
+) -> Standing:
+    """Of `merged` (None: there is no merged model) among `members`, base and all experts.
 
     `merged_experts` are those that went into it; `specialty` maps an expert to its benchmarks;
     `reference` is the hypervolume's reference point. All have the same benchmarks; of more than
@@ -56,10 +42,10 @@ def compare(
     measurable = len(benchmarks) <= MOST_OBJECTIVES
     if merged is None:
         volume = hypervolume(population, corner) if measurable else None
-        return Comparison(on_front=_front(points), hypervolume=volume)
+        return Standing(on_front=_front(points), hypervolume=volume)
     point = [merged[b] for b in benchmarks]
     own = [points["base"], *(points[name] for name in merged_experts)]
-    return Comparison(
+    return Standing(
         average=fmean(point),
         normalised_average=_normalised_average(merged, members, specialty),
         gain_over_best_member=fmean(point) - max(map(fmean, population)),
@@ -82,9 +68,9 @@ def _volumes(
     }
 
 
-def _front(points: Mapping[str, Sequence[float]]) -> list[str]:
+def _front(points: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     kept = non_dominated(list(points.values()))
-    return [name for name, on_front in zip(points, kept, strict=True) if on_front]
+    return tuple(name for name, on_front in zip(points, kept, strict=True) if on_front)
 
 
 def _normalised_average(
@@ -98,7 +84,7 @@ def _normalised_average(
 
 
 def unexpected(
-    expected: Mapping[str, Scores], found: Mapping[str, Mapping[str, Score]]
+    expected: Mapping[str, Scores], measured: Mapping[str, Mapping[str, Score]]
 ) -> list[str]:
     """A line for each score too far from the expected one, by model and benchmark.
 
@@ -107,8 +93,8 @@ def unexpected(
     """
     lines = []
     for model, scores in expected.items():
-        for benchmark in (b for b in scores if b in found.get(model, {})):
-            p, score = scores[benchmark], found[model][benchmark]
+        for benchmark in (b for b in scores if b in measured.get(model, {})):
+            p, score = scores[benchmark], measured[model][benchmark]
             stderr = max(score.stderr or 0.0, sqrt(p * (1 - p) / score.n))
             if abs(score.value - p) > MOST_ERRORS * stderr:
                 lines.append(

@@ -68,7 +68,7 @@ def _code() -> Mapping[str, Any]:
     """Asked once: what a process runs is the code that it began with."""
     return {
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": bool(_git("status", "--porcelain")),
     }
 
 

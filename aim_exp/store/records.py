@@ -1,81 +1,131 @@
-"""The record of a run: `result.json`, typed, with every field explained here once."""
+"""The record of a run: `result.json`, typed, with every field explained here once.
+
+All that a report needs lies in the run's directory, and what the jobs of a sweep share in
+`shared/` of the sweep's directory: paths in a record are relative to its own directory.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aim_exp.errors import AimError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FILE_NAME = "result.json"
+SHARED_FOLDER = "shared"
+"""In a sweep's directory (of a single run, its own): what its jobs have in common, by key."""
 INTERRUPTED = "interrupted"
 """The error of a run that was ended by Ctrl-C."""
-FILE_NAME = "result.json"
-CODE_DIGITS = 12
-"""Of the digest of code, enough for people."""
-CODE_FOLDER = "code"
-"""In a run's directory, the files of its parts from outside the package."""
+MERGED = "merged"
+
+Role = Literal["base", "expert", "reference", "merged"]
+Status = Literal["running", "completed", "failed"]
 
 
-@dataclass(kw_only=True)
-class RunRecord:
-    """One run: what was merged, how, what it scored, and what it took.
+@dataclass(frozen=True, kw_only=True)
+class ScoreRecord:
+    """A model on one benchmark."""
 
-    Scores lie in [0, 1], times are in seconds; None (null) where nothing was scored.
-    """
+    key: str
+    """Of the responses and of all that makes scores of them."""
+    undrawn: str
+    """The same for all draws (seeds of population, calibration, masks, and `repeat`)."""
+    value: float
+    """The headline metric, in [0, 1], maximised."""
+    stderr: float | None
+    n: int
+    """Items."""
+    metric: str
+    """lm-eval's key of the headline."""
+    metrics: Mapping[str, float]
+    """Every metric by its key, as lm-eval gives it."""
+    items: str
+    """File of the items, gzipped JSON lines: `evaluate.results` says what is in a line."""
 
-    schema_version: int = SCHEMA_VERSION
-    status: str = "completed"
-    """`completed` or `failed`."""
-    error: str | None = None
-    """The message of a failed run."""
-    created: str = ""
-    """UTC, ISO 8601."""
-    command: str = ""
-    """What repeats this run."""
 
-    method: str = ""
-    """The choice in the group `method`."""
-    method_settings: Mapping[str, Any] = field(default_factory=dict)
-    omega: float | None = None
-    """AIM's omega as configured; null is the plain merge."""
-    aim: Mapping[str, Any] = field(default_factory=dict)
-    """statistic, scaling, exclude, tied_head."""
-    calibration: Mapping[str, Any] = field(default_factory=dict)
-    """The choice in the group, its settings, and the number of texts and tokens used."""
-    population: Mapping[str, Any] = field(default_factory=dict)
-    """name, base, experts, merged, references; `models` maps each name to its identity."""
-    seed: int = 0
-    stochastic: bool = False
-    """Whether the merged model depends on the seed."""
-    dtype: str = ""
-    device: str = ""
-    batch_size: int | str | None = None
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """A model that was merged, or scored beside the merge."""
 
-    suite: str = ""
-    """The choice in the group `benchmarks`."""
-    benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Per benchmark: task, metric, reference_point, num_fewshot (the examples in a prompt; null
-    where a group's tasks differ), and `protocol`: what else its score depends on (limit, template,
-    the digest of the items, lm-eval's version, ...)."""
-    scores: Mapping[str, float] | None = None
-    """The merged model's, by benchmark."""
-    stderr: Mapping[str, float | None] | None = None
-    n_items: Mapping[str, int] | None = None
-    metrics: Mapping[str, Mapping[str, float]] | None = None
-    """The merged model's every metric, by benchmark and lm-eval's key."""
-    population_scores: Mapping[str, Mapping[str, float]] | None = None
-    """base and each expert, by benchmark."""
-    population_stderr: Mapping[str, Mapping[str, float | None]] | None = None
-    reference_scores: Mapping[str, Mapping[str, float]] | None = None
-    """Models scored beside the population, never merged."""
-    reference_stderr: Mapping[str, Mapping[str, float | None]] | None = None
-    items: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Model -> benchmark -> the file with its per-item results (JSON lines, in the store)."""
+    name: str
+    role: Role
+    identity: str | None = None
+    """Of its files; of a merge, the key of its weights. Null where no key of the run needed it."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """`weights`, `responses`, and `undrawn`: of the weights, the same for all draws."""
+    scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
+    """By benchmark; empty where nothing was scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRecord:
+    """What a benchmark is here."""
+
+    task: str
+    reference_point: float
+    """Of the hypervolume, on this axis."""
+    protocol: Mapping[str, Any]
+    """What else its scores depend on: limit, template, digests of items, lm-eval's version, ..."""
+    num_fewshot: int | None = None
+    """Examples in a prompt; null where a group's tasks differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationRecord:
+    """The models of a run."""
+
+    name: str
+    base: str | None
+    """Its folder or hub id, as those of the others."""
+    experts: Mapping[str, str]
+    merged: tuple[str, ...]
+    """The experts that were merged, in order."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    specialty: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Expert -> the benchmarks it was trained for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dose:
+    """What a relaxation left of the plain merge's change, in one kind of module or in all."""
+
+    parameters: int
+    relaxed_parameters: int
+    mean_r: float | None = None
+    """Mean over channels of the share of the delta that stays."""
+    norm: float | None = None
+    """Norm of the delta after over before."""
+    outputs: float | None = None
+    """Share of the change of outputs, by base's second moments."""
+    share_below: float | None = None
+    """Of the channels: those with r below 0.9."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """A stage of the plan: what it made, whoever made it, and what it rests on."""
+
+    name: str
+    needs: tuple[str, ...]
+    keys: tuple[str, ...]
+    """`stage/key` of its entries in the store."""
+    seconds: float | None
+    """What it took when it was made, in whatever run that was; null where it is not known."""
+    machine: str | None
+    began: float | None = None
+    """In this run: seconds after its start, with `ended` a timeline; null where it was cached."""
+    ended: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where the merged model stands among base and experts. Scores and volumes of [0, 1]."""
 
     average: float | None = None
     """The plain mean of the merged model's scores."""
@@ -83,7 +133,7 @@ class RunRecord:
     """Mean over benchmarks of the score over that of the expert trained for it."""
     gain_over_best_member: float | None = None
     """`average` minus the best average of base and experts."""
-    on_front: list[str] | None = None
+    on_front: tuple[str, ...] | None = None
     """Those of base, experts and `merged` that none of the others dominates."""
     hypervolume: float | None = None
     """Of base, all experts and this model."""
@@ -94,63 +144,161 @@ class RunRecord:
     hypervolume_difference: float | None = None
     """The volume added to base and the merged experts, before the root."""
 
-    relaxation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Per kind of module and `all`: parameters, relaxed_parameters, mean_r,
-    share_below_0.9 (of the channels), delta_kept (norm after AIM over norm before)."""
 
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run: what was merged, how, what it scored, and what it took. Times are in seconds."""
+
+    status: Status
+    error: str | None = None
+    """The message of a failed run."""
+    created: str
+    """UTC, ISO 8601."""
+    command: str
+    """What repeats this run."""
+    config: Mapping[str, Any]
+    """The whole configuration, resolved; what comes from the environment is `***`."""
+    choices: Mapping[str, str]
+    """The option chosen in each group."""
+    overrides: tuple[str, ...] = ()
+    """As given."""
+
+    population: PopulationRecord
+    benchmarks: Mapping[str, BenchmarkRecord] = field(default_factory=dict)
+    models: tuple[ModelRecord, ...] = ()
+    """Base, experts, references, and the merged model last."""
+    draws: Mapping[str, int] = field(default_factory=dict)
+    """The seeds that the merged model depends on, by key: `population.seed`, `seed`, ..."""
+    relaxed: bool = False
+    """Whether a relaxation changed the merge at all."""
+    relaxation: str | None = None
+    """Its name: aim, uniform, shuffled, ..."""
+    dose: Mapping[str, Dose] = field(default_factory=dict)
+    """By kind of module, and `all`."""
+    standing: Standing = Standing()
+    calibration: Mapping[str, int] = field(default_factory=dict)
+    """How many texts, blocks and tokens were read."""
     saliency: str | None = None
-    """The folder of base's saliency (in the store), where AIM used it."""
+    """File of base's saliency (safetensors), where something was relaxed by it."""
 
-    warnings: list[str] = field(default_factory=list)
-    keys: Mapping[str, Any] = field(default_factory=dict)
-    """The content key of each stage."""
+    dtype: str = ""
+    device: str = ""
+    stages: tuple[StageRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
-    """By group, the digest of a part's code from outside the package, which is in `code/`."""
+    """By group, the digest of a part's code from outside the package, which is kept in `shared/`
+    with the configuration files from outside."""
     timings: Mapping[str, float] = field(default_factory=dict)
-    products: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    """What the results rest on, by `stage/key`: `seconds` and `machine` of when it was made, in
-    whatever run that was; null where it is not known. Of scores, without loading the model."""
     versions: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """git commit, platform, threads; cpu, cpus, memory_gib, gpu, gpus of the machine."""
 
+    @property
+    def method(self) -> str:
+        """The choice in the group `method`."""
+        return self.choices["method"]
+
+    @property
+    def omega(self) -> float | None:
+        """AIM's omega as configured; None is the plain merge."""
+        return self.config.get("omega")
+
+    @property
+    def merged(self) -> ModelRecord | None:
+        """The merged model, scored or not; None where nothing is merged."""
+        return next((model for model in self.models if model.role == MERGED), None)
+
+    @property
+    def members(self) -> tuple[ModelRecord, ...]:
+        """Base and experts."""
+        return tuple(model for model in self.models if model.role in ("base", "expert"))
+
+    @property
+    def references(self) -> tuple[ModelRecord, ...]:
+        """Models scored beside the population, never merged."""
+        return tuple(model for model in self.models if model.role == "reference")
+
     def write(self, directory: Path) -> Path:
         """Write `result.json` into `directory`, whole or not at all."""
         path = directory / FILE_NAME
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
+        partial = path.with_suffix(f".partial-{os.getpid()}")
+        content = {"schema_version": SCHEMA_VERSION, **asdict(self), **self._flat()}
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         os.replace(partial, path)
         return path
 
+    def _flat(self) -> dict[str, Any]:
+        """What scripts of others read, derived from the rest; never read back."""
+        merged, members = self.merged, [model for model in self.members if model.scores]
+        scores = merged.scores if merged and merged.scores else None
+        return {
+            "method": self.method,
+            "omega": self.omega,
+            "scores": scores and {name: score.value for name, score in scores.items()},
+            "stderr": scores and {name: score.stderr for name, score in scores.items()},
+            "population_scores": {
+                model.name: {name: score.value for name, score in model.scores.items()}
+                for model in members
+            }
+            or None,
+            **asdict(self.standing),
+        }
+
 
 def read_record(directory: Path) -> RunRecord:
-    """The record in `directory`; AimError if it is unreadable or of another schema version."""
+    """The record in `directory`. AimError, one line that says what is wrong and what helps."""
     path = directory / FILE_NAME
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise AimError(f"{path}: not a readable record ({error})") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise AimError(f"{FILE_NAME} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise AimError(f"{FILE_NAME} is not JSON") from error
+    if not isinstance(content, dict):
+        raise AimError(f"{FILE_NAME} is no table")
+    version = content.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise AimError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}")
-    known = {item.name for item in fields(RunRecord)}
-    return RunRecord(**{name: value for name, value in content.items() if name in known})
+        raise AimError(
+            f"{FILE_NAME} has schema version {version}, this code reads {SCHEMA_VERSION}; repeat "
+            "its command (its answers are cached)"
+        )
+    return _validated(content)
 
 
-def find_records(*directories: Path) -> list[tuple[Path, RunRecord]]:
+def _validated(content: Mapping[str, Any]) -> RunRecord:
+    from pydantic import ValidationError
+
+    try:
+        return _adapter().validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AimError(f"{FILE_NAME}: {where}: {first['msg']}") from error
+
+
+@cache
+def _adapter() -> Any:
+    """Types checked as declared above; what is derived (`_flat`) is passed over."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunRecord)
+
+
+def find_records(*directories: Path) -> tuple[list[tuple[Path, RunRecord]], list[str]]:
     """Every record in or below `directories`, with its folder, in the order of their paths.
 
-    Jobs of a sweep are numbered: `10` comes after `9`. Unreadable ones are left out.
+    Jobs of a sweep are numbered: `10` comes after `9`. Then the ones that cannot be read, a line
+    each: `sweep/3: result.json is not JSON`.
     """
-    found = [path.parent for top in directories for path in top.rglob(FILE_NAME)]
-    folders = {folder.resolve(): folder for folder in found}.values()  # each once
-    records = []
+    paths = [path.parent for top in directories for path in top.rglob(FILE_NAME)]
+    folders = {folder.resolve(): folder for folder in paths}.values()  # each once
+    records, problems = [], []
     for folder in sorted(folders, key=_natural_order):
         try:
             records.append((folder, read_record(folder)))
-        except AimError:
-            continue
-    return records
+        except AimError as error:
+            problems.append(f"{folder}: {error}")
+    return records, problems
 
 
 def _natural_order(path: Path) -> list[tuple[int, int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,13 @@ def recipe(seed: int) -> dict[str, Any]:
         "recipe": RECIPE_VERSION,
         "seed": seed,
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",  # the text differs
+        **_libraries(),
+    }
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    return {
         "torch": version("torch").partition("+")[0],
         "tokenizers": version("tokenizers"),
     }

@@ -1,0 +1,133 @@
+"""One set of tensors for the models of a merge: names, buffers, and output heads.
+
+Names are base's. Where those of another model differ, it is the place in transformers' model that
+says which tensor is which. Where one model has an output head of its own, all have: that of a
+model which shares the two is its embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aim_exp.checkpoint.names import WRAPPERS, unwrapped
+from aim_exp.checkpoint.reader import TIED, Checkpoint, RenamedCheckpoint
+from aim_exp.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from aim_exp.checkpoint.modules import Layout
+
+MOST_NAMED = 3
+
+
+def matched(base: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Checkpoint, list[Checkpoint]]:
+    """Base and the others with the same tensor names. Raises CheckpointError naming what differs.
+
+    Models whose names are equal, but for the head, are taken as they are: no code is imported.
+    """
+    names = _but_head(base)
+    if any(_but_head(other) != names for other in others):
+        base = _weights_only(base)
+        others = [_named_as(base, other) for other in others]
+    head = next((model.head for model in (base, *others) if model.head), None)
+    if head is None:
+        return base, list(others)
+    return _with_head(base, head), [_with_head(other, head) for other in others]
+
+
+def name_problem(checkpoint: Checkpoint) -> str | None:
+    """What tensor has no place in the checkpoint's model, or what parameter no tensor.
+
+    Raises CheckpointError where transformers cannot build the model.
+    """
+    from aim_exp.checkpoint.modules import layout
+
+    found = layout(checkpoint)
+    parts = [f"lacks {some(found.absent)}"] if found.absent else []
+    parts += [f"has {some(found.stray)}, which have no place in it"] if found.stray else []
+    if not parts:
+        return None
+    model = checkpoint.config.get("architectures") or checkpoint.config.get("model_type")
+    kind = ", ".join(model) if isinstance(model, list) else model
+    return f"{checkpoint.label}: as {kind} it {' and '.join(parts)}; mend {checkpoint.folder}"
+
+
+def head_problem(checkpoint: Checkpoint) -> str | None:
+    """A model that says it has an output head of its own, and stores none."""
+    if checkpoint.config.get(TIED) is not False or checkpoint.head or not checkpoint.embedding:
+        return None
+    return (
+        f"{checkpoint.label}: holds no output head, and its {TIED} is false; if it has none, say "
+        f"true in {checkpoint.folder}/config.json"
+    )
+
+
+def wrapper_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Which models' names hold what training has wrapped round them."""
+    found = []
+    for checkpoint in checkpoints:
+        stored = {info.stored for name, info in checkpoint.tensors.items() if info.stored != name}
+        if stored:
+            parts = {part for name in stored for part in name.split(".") if part in WRAPPERS}
+            words = ", ".join(sorted(parts)) or "module"
+            example = min(stored)
+            found.append(
+                f"{checkpoint.label}: {words} came off the names of {len(stored)} tensors "
+                f"({example} is {unwrapped(example)})"
+            )
+    return found
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    rest = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _but_head(checkpoint: Checkpoint) -> set[str]:
+    return set(checkpoint.tensors) - {checkpoint.head}
+
+
+def _weights_only(base: Checkpoint) -> Checkpoint:
+    """Base without the buffers that its files hold."""
+    found = _layout(base)
+    ignored = found.ignored if found else frozenset()
+    return RenamedCheckpoint(base, {n: n for n in base.tensors if n not in ignored})
+
+
+def _named_as(base: Checkpoint, other: Checkpoint) -> Checkpoint:
+    """The other model in base's names, by their places. Raises CheckpointError."""
+    own = {name: name for name in other.tensors}
+    there, here = _layout(base), _layout(other)
+    if there and here:
+        names = {place: name for name, place in there.places.items()}
+        own = {name: name for name in here.stray}
+        own |= {names.get(place, name): name for name, place in here.places.items()}
+    heads = {base.head, other.head}
+    missing = sorted(base.tensors.keys() - own.keys() - heads)
+    unknown = sorted(own.keys() - base.tensors.keys() - heads)
+    if missing or unknown:
+        parts = [f"lacks {some(missing)}"] if missing else []
+        parts += [f"has {some(unknown)} beyond base's"] if unknown else []
+        raise CheckpointError(f"{other.label}: {' and '.join(parts)}; the tensors must be base's")
+    order = [*base.tensors, *(own.keys() - base.tensors.keys())]
+    return RenamedCheckpoint(other, {name: own[name] for name in order if name in own})
+
+
+def _layout(checkpoint: Checkpoint) -> Layout | None:
+    """None where transformers cannot build the model: then it is the names alone that count."""
+    from aim_exp.checkpoint.modules import layout
+
+    try:
+        return layout(checkpoint)
+    except CheckpointError:
+        return None
+
+
+def _with_head(checkpoint: Checkpoint, head: str) -> Checkpoint:
+    """The model with an output head called `head`: its own, or its embedding."""
+    source = checkpoint.head or checkpoint.embedding
+    if checkpoint.head == head or source is None:
+        return checkpoint
+    rest = {name: name for name in checkpoint.tensors if name != checkpoint.head}
+    return RenamedCheckpoint(checkpoint, {**rest, head: source})

@@ -1,0 +1,75 @@
+"""What keeps a run from working, told before any work is done: a list for each thing at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aim_exp.checkpoint.fit import fit_problems
+from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.templates import template_problems
+from aim_exp.run.run import GIVEN_KEY, Run
+from aim_exp.types import ModelRef, Population
+
+
+def configuration_problems(run: Run) -> list[str]:
+    """From the configuration and this machine: the device, and what the tasks need."""
+    problems = _device_problems(run.device)
+    if run.recipe.suite.benchmarks:
+        from aim_exp.evaluate.check import check_suite
+
+        download = () if run.settings["plan"] else run.unscored
+        problems += check_suite(run.recipe.suite, download)
+    return problems
+
+
+def header_problems(run: Run) -> list[str]:
+    """From headers and companion files on disk, beside `misfits`: templates, longest prompts."""
+    problems = template_problems(run.template_sources, run.template)
+    base = run.recipe.population.base
+    if not base.path.is_dir():
+        return problems
+    block_size = run.calibration.block_size
+    longest = Checkpoint(base.path, "base").text_config.get("max_position_embeddings")
+    if run.plan.saliency and longest is not None and block_size > longest:
+        problems.append(
+            f"calibration.block_size={block_size}: base takes at most {longest} tokens; "
+            f"set calibration.block_size={longest}"
+        )
+    return problems
+
+
+def misfits(population: Population, given: ModelRef | None, vocabulary: str) -> list[str]:
+    """What keeps models from being merged with base, of those that are on disk."""
+    if not population.base.path.is_dir():
+        return []
+    models = [model for model in to_merge(population, given) if model.path.is_dir()]
+    others = [
+        Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
+    ]
+    return fit_problems(Checkpoint(population.base.path, "base"), others, vocabulary)
+
+
+def unchecked(run: Run) -> list[str]:
+    """The names of the models whose headers are not at hand: still to be trained or fetched."""
+    population = run.recipe.population
+    models = (population.base, *to_merge(population, run.recipe.given))
+    return [model.name for model in models if not model.path.is_dir()]
+
+
+def to_merge(population: Population, given: ModelRef | None) -> Sequence[ModelRef]:
+    """All experts, and the weights merged elsewhere."""
+    return [*population.experts, *([given] if given else [])]
+
+
+def _device_problems(device: str) -> list[str]:
+    """Whether the device is there; the processor always is."""
+    if device in ("auto", "cpu"):
+        return []
+    import torch
+
+    kind, _, index = device.partition(":")
+    if kind == "mps":
+        there = torch.backends.mps.is_available()
+    else:
+        there = int(index or 0) < torch.cuda.device_count()
+    return [] if there else [f"device={device}: torch {torch.__version__} sees none; use auto"]
