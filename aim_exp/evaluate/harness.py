@@ -83,7 +83,7 @@ class Harness:
         """
         self._use_template(suite)
         with ResponseLog(responses) as log, quiet_transformers():
-            lm = RememberingLM(self._lm, log, advance)
+            lm = RememberingLM(self._lm, log, advance, suite.stops)
             for benchmark in benchmarks:
                 yield benchmark, self._score(lm, suite, benchmark)
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from aim_exp.checkpoint.source import WeightSource
-from aim_exp.checkpoint.templates import chat_template
+from aim_exp.checkpoint.templates import chat_template, stop_tokens
 from aim_exp.console import progress
 from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.results import ITEMS_FILE, read_result, write_result
-from aim_exp.run.plan import ModelPlan
+from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import Run
 from aim_exp.types import Benchmark, BenchmarkResult, Suite
 
@@ -90,4 +90,7 @@ def _asked(run: Run, name: str) -> Suite:
     source = recipe.templates[name]
     if source is None:
         return replace(suite, chat_template=False, fewshot_as_multiturn=False)
-    return replace(suite, template=chat_template(source, run.template))
+    member = name != MERGED
+    home = recipe.home(recipe.population.model(name)) if member else recipe.population.base
+    more = [stop for stop in stop_tokens(source) if stop not in stop_tokens(home)]
+    return replace(suite, template=chat_template(source, run.template), stops=tuple(more))
