@@ -61,6 +61,8 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
     except Exception as error:  # lm-eval, its tasks and the hub raise every kind
         ours = isinstance(error, EvaluationError)
         reason = (str(error) if ours else f"{type(error).__name__}: {error}").splitlines()[0]
+        if isinstance(error, IndexError):
+            reason += "; an answer is none of its choices, which count from 0"
         offline = isinstance(error, ConnectionError)
         hint = "; without a network, set benchmarks.data_dir" if offline else ""
         if suite.data_dir is not None:

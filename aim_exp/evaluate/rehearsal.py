@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval.api.metrics import mean
+from lm_eval.api.metrics import bleu, chrf, mean, ter
 
 from aim_exp.errors import EvaluationError
 
 INSTALL = "pip install 'aim-exp[benchmarks]'"
+
+PERCENT = (bleu, chrf, ter)
+"""lm-eval's aggregations that end at 100, which a short answer does not show."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,8 @@ def _metrics(task: Any, item: Any, *, right: bool) -> Iterator[tuple[str, float]
 
 def _number(aggregate: Any, value: Any) -> float:
     """NaN where one item is too few."""
+    if aggregate in PERCENT:
+        return 100.0
     try:
         return float(aggregate([value]))
     except ImportError:
