@@ -64,7 +64,7 @@ def _ask(
 
     `folder` holds the model's responses.
     """
-    suite = _asked(run, plan.name)
+    suite = asked_suite(run, plan.name)
     total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
     with (
         run.evaluator.harness(weights, folder, directory / f"evaluator_{plan.name}.log") as harness,
@@ -81,7 +81,7 @@ def _ask(
             began = time.monotonic()
 
 
-def _asked(run: Run, name: str) -> Suite:
+def asked_suite(run: Run, name: str) -> Suite:
     """The suite as a model is asked it: with the chat template that it takes, or with none."""
     recipe = run.recipe
     suite = recipe.suite
