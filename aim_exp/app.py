@@ -249,14 +249,13 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
         from aim_exp.run.model_card import describe_model
 
         describe_model(model, run, record)
-    # A sweep's own figures go into a paper; a job's is a glance, drawn a hundred times.
-    figure = report.draw_run(record, job.directory, vector=job.sweep is None)
+    figure = report.draw_run(job.directory)
     outcome = job_outcome(record, job.directory, sweep=job.sweep, figure=figure, model=model)
     tracking.finish(run.tracker, outcome)
     if job.sweep:
         report.show_job(record)
     else:
-        report.show_run(record, job.directory, next_command=after_run(run))
+        report.show_run(job.directory, next_command=after_run(run))
 
 
 def _plan() -> bool:
@@ -298,7 +297,7 @@ def _end_sweep(directory: Path) -> bool:
     """The sweep's report, table and failures; whether any job failed, or there was none."""
     from aim_exp import report
 
-    runs = report.finish(directory)
+    runs = report.refresh(directory)
     if runs.jobs:
         report.show_sweep(runs, directory, next_command=after_sweep(directory, runs))
         _track_sweep(directory)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmark_rows import write_datasets
+from command_line import run_here
 from families import FAMILIES, save_family
 from records import failed, record, shifted, write_all
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -87,7 +88,17 @@ def llama_config(*, tied: bool = False) -> LlamaConfig:
 
 @pytest.fixture
 def cli(tmp_path: Path, tiny_cache: Path) -> Cli:
-    """`python run.py ...` in an empty folder, with the session's cache."""
+    """`python run.py ...` in an empty folder, with the session's cache, in this process."""
+
+    def run(*arguments: str, cache: Path = tiny_cache) -> subprocess.CompletedProcess[str]:
+        return run_here(*arguments, f"cache_dir={cache}", cwd=tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path: Path, tiny_cache: Path) -> Cli:
+    """The same in a process of its own, where that is what is tested."""
 
     def run(*arguments: str, cache: Path = tiny_cache) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -4,9 +4,11 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
-from aim_exp.report.compare.comparison import compare_runs
+from aim_exp.report.context import make_context
+from aim_exp.report.differences import differences
 from aim_exp.report.html import render
-from aim_exp.report.results import collect
+from aim_exp.report.load import load
+from aim_exp.report.rows import make_report
 
 
 class Page(HTMLParser):
@@ -51,6 +53,10 @@ class Page(HTMLParser):
         ]
 
 
-def page_of(directory: Path, axes: tuple[str, str] | None = None) -> Page:
-    results = collect(directory)
-    return Page(render(results, compare_runs(results), axes))
+def text_of(directory: Path, axes: tuple[str, str] | None = None, x: str = "omega") -> str:
+    report = make_report(load(directory))
+    return render(make_context(report, differences(report)), report, axes, x)
+
+
+def page_of(directory: Path, axes: tuple[str, str] | None = None, x: str = "omega") -> Page:
+    return Page(text_of(directory, axes, x))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from built_runs import built
 from conftest import Cli
+from run_records import items_of
 
 from aim_exp.checkpoint.companions import config_warnings, differ
 from aim_exp.checkpoint.reader import Checkpoint
@@ -59,7 +60,8 @@ def test_an_expert_is_scored_with_its_own_settings(cli: Cli, family: Path, tmp_p
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     answers = {
-        name: Path(files["tiny_mmlu"]).read_text() for name, files in record["items"].items()
+        model["name"]: items_of(tmp_path / "run", "tiny_mmlu", model["name"])
+        for model in record["models"]
     }
     assert answers["a"] == answers["same"] != answers["plain"]
     assert "a: rms_norm_eps is 0.1, base's is 1e-06; the merge has base's" in record["warnings"]

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers as hf
 from conftest import Cli
+from run_records import responses_of
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from aim_exp.checkpoint.reader import Checkpoint
@@ -248,8 +249,8 @@ def test_a_run(cli: Cli, tmp_path: Path) -> None:
     here, there = records.values()
     assert here["scores"] == there["scores"]
     assert here["population_scores"] == there["population_scores"]
-    for model, key in here["keys"]["responses"].items():
-        assert there["keys"]["responses"][model] != key
+    for model, key in responses_of(here).items():
+        assert responses_of(there)[model] != key
     logs = sorted(path.name for path in (tmp_path / "hf_process").glob("evaluator_*.log"))
     assert logs == [f"evaluator_{m}.log" for m in ("base", "code", "instruct", "math", "merged")]
 

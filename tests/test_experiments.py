@@ -11,6 +11,7 @@ from conftest import Cli
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from run_records import model_of
 
 from aim_exp.app import CONFIG_FOLDER
 
@@ -56,7 +57,9 @@ def test_it_runs_cut_down(name: str, cli: Cli, tmp_path: Path) -> None:
     with (tmp_path / "s" / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == jobs
     if name == "paper_table":
-        densities = {record["method"]: record["method_settings"].get("density") for record in found}
+        densities = {
+            record["method"]: record["config"]["method"].get("density") for record in found
+        }
         assert densities == {
             "authors/dare_linear": 1.0,
             "authors/dare_ties": 1.0,
@@ -66,7 +69,7 @@ def test_it_runs_cut_down(name: str, cli: Cli, tmp_path: Path) -> None:
         }
     if name == "noise_floor":  # on a CPU the same weights answer the same
         assert found[0]["scores"] == found[1]["scores"]
-        assert found[0]["keys"]["responses"] != found[1]["keys"]["responses"]
+        assert model_of(found[0])["keys"] != model_of(found[1])["keys"]
 
 
 def test_published_checkpoints_run_cut_down(

@@ -189,6 +189,6 @@ def test_a_run_from_weights_to_scores(
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert len(record["scores"]) == 6
-    counts = record["relaxation"]["all"]
+    counts = record["dose"]["all"]
     assert 0 < counts["relaxed_parameters"] < counts["parameters"]
     assert counts["parameters"] == sum(t.numel() for t in tensors(tmp_path / "base").values())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Cli
+from run_records import model_of
 from safetensors.torch import load_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -131,7 +132,7 @@ def test_a_merge_of_hub_models_is_that_of_the_same_folders(
     assert found.keys() == expected.keys()
     assert all(found[name].equal(expected[name]) for name in expected)
     record = json.loads((tmp_path / "there" / "result.json").read_text())
-    assert record["population"]["models"]["base"] == f"hub:org/base@{COMMIT}"
+    assert model_of(record, "base")["identity"] == f"hub:org/base@{COMMIT}"
     once = len(hub.fetched)
     assert cli(*there, "hydra.run.dir=again").returncode == 0
     assert len(hub.fetched) == once, "downloaded once"

@@ -11,15 +11,13 @@ from matplotlib.text import Text
 from PIL import Image
 from records import relaxed_sweep
 
-from aim_exp.report.figures import draw
-from aim_exp.report.figures.canvas import save
-from aim_exp.report.figures.relaxation import draw_kept, draw_saliency
-from aim_exp.report.figures.style import INPUTS, METHODS, WIDTH
-from aim_exp.report.relaxation import (
-    profiles,
-    spread,
-)
-from aim_exp.report.results import collect
+from aim_exp.report.load import load
+from aim_exp.report.plots import draw
+from aim_exp.report.plots.canvas import save
+from aim_exp.report.plots.dose import draw_dose, profiles
+from aim_exp.report.plots.saliency import draw_saliency, spread
+from aim_exp.report.plots.style import METHODS, MUTED, WIDTH
+from aim_exp.report.rows import make_report
 
 COLUMN = 3.3
 """Inches."""
@@ -28,11 +26,9 @@ COLUMN = 3.3
 def test_figures_fit_a_column_and_can_be_read(tmp_path: Path) -> None:
     """As printed: the width of a column, no text below 7 points, fonts inside, no pixels."""
     assert WIDTH == COLUMN
-    found = draw(collect(relaxed_sweep(tmp_path)), tmp_path)
-    assert [path.stem for path in found] == [
-        "pareto_front", "omega_average", "omega_gain", "delta_kept",
-    ]  # fmt: skip
-    for path in found:
+    drawn = draw(make_report(load(relaxed_sweep(tmp_path))), tmp_path)
+    assert list(drawn) == ["pareto_front", "omega_average", "omega_gain", "delta_kept"]
+    for path in (tmp_path / "figures" / f"{name}.png" for name in drawn):
         with Image.open(path) as image:
             assert image.width == round(200 * COLUMN)
         pdf = path.with_suffix(".pdf").read_bytes()
@@ -73,7 +69,7 @@ def test_texts_are_whole_and_large_enough(layers: int, tmp_path: Path) -> None:
         check(figure)
 
     def paint_kept(figure: Figure) -> None:
-        draw_kept(figure, profiles(collect(relaxed_sweep(tmp_path / "runs"))))
+        draw_dose(figure, profiles(make_report(load(relaxed_sweep(tmp_path / "runs")))))
         check(figure)
 
     save("saliency", paint_saliency, tmp_path)
@@ -92,7 +88,7 @@ def _shown(text: Text) -> bool:
 def test_colours_differ_for_the_colour_blind_too() -> None:
     """Deuteranopia and protanopia, simulated (Viénot, Brettel & Mollon 1999), and markers."""
     assert len({marker for _, marker in METHODS.values()}) == len(METHODS) == 7
-    palettes = ([colour for colour, _ in METHODS.values()], list(INPUTS))
+    palettes = ([colour for colour, _ in METHODS.values()], list(MUTED))
     blind = {
         "protan": np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
         "deutan": np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),

@@ -9,6 +9,7 @@ import torch
 from conftest import Cli
 from huggingface_hub import ModelCard
 from omegaconf import OmegaConf
+from run_records import responses_of
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -79,7 +80,7 @@ def test_a_saved_model_carries_its_card_and_its_recipe(cli: Cli, tmp_path: Path)
     run, recipe = rebuilt(tmp_path / "run" / "model")
     assert run.plan.merged
     assert run.plan.merged.weights.key == recipe["keys"]["weights"]
-    assert run.plan.merged.responses.key == record["keys"]["responses"]["merged"]
+    assert run.plan.merged.responses.key == responses_of(record)["merged"]
     assert recipe.versions.torch == torch.__version__
     assert list(recipe.models) == ["base", "code", "math"]
 

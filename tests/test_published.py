@@ -8,54 +8,61 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, Cli
+from records import failed, record, write_all
 from rich.console import Console
 
 from aim_exp.errors import AimError
 from aim_exp.population.sources import GivenPopulation
 from aim_exp.report.__main__ import main
-from aim_exp.report.paper import print_paper, print_published
-from aim_exp.report.published import BENCHMARKS, MEMBERS, key_of, pairs, published
-from aim_exp.report.results import collect
+from aim_exp.report.load import load
+from aim_exp.report.published import (
+    BENCHMARKS,
+    MEMBERS,
+    key_of,
+    other_populations,
+    pairs,
+    paper_table,
+    published,
+    published_table,
+)
+from aim_exp.report.rows import Report, make_report
+from aim_exp.report.tables.terminal import print_whole_table
 from aim_exp.run.standing import unexpected
 from aim_exp.store.records import RunRecord
 from aim_exp.types import Score
 
 PUBLISHED_RUNS = (ROOT / "conf" / "experiment" / "published_checkpoints.yaml").read_text()
+PAIR = "population.merge=[math,instruct]"
 
 
-def ours(
-    method: str = "ties",
-    merged: tuple[str, ...] = ("math", "instruct"),
-    omega: float | None = 0.4,
-    path: str | None = None,
-    suite: str = "paper",
-) -> RunRecord:
+def ours(*overrides: str) -> RunRecord:
     """A run with the paper's scores for the members, and 1 percent everywhere for the merge."""
-    members = {name: published()["", name, None].scores | {"extra": 0.5} for name in MEMBERS}
-    return RunRecord(
-        method=method,
-        method_settings={} if path is None else {"path": path},
-        omega=omega,
-        population={"name": "llama2_13b", "merged": list(merged)},
-        suite=suite,
-        scores=dict.fromkeys([*BENCHMARKS, "extra"], 0.01),
-        stderr={**dict.fromkeys([*BENCHMARKS, "extra"], 0.5), "gsm8k": 0.02, "mmlu": None},
-        population_scores=members,
-        population_stderr={name: dict.fromkeys(row, 0.01) for name, row in members.items()},
-    )
+    members = {name: [*published()["", name, None].scores.values()] for name in MEMBERS}
+    made = record(
+        "population=llama2_13b", "benchmarks=paper", *overrides,
+        members=members, scores=[0.01] * len(BENCHMARKS),
+    )  # fmt: skip
+    errors = {**dict.fromkeys(BENCHMARKS, 0.5), "gsm8k": 0.02, "mmlu": None}
+    merged = made.models[-1]
+    scores = {name: replace(score, stderr=errors[name]) for name, score in merged.scores.items()}
+    return replace(made, models=(*made.models[:-1], replace(merged, scores=scores)))
 
 
-def written(directory: Path, *records: RunRecord) -> Path:
-    for number, record in enumerate(records):
-        (directory / str(number)).mkdir(parents=True)
-        record.write(directory / str(number))
-    return directory
+def report_of(directory: Path, *records: RunRecord) -> Report:
+    return make_report(load(write_all(directory, *records)))
 
 
-def printed(show) -> str:
+def printed(table) -> str:
     console = Console(width=60, file=StringIO(), record=True, highlight=False)
-    show(console)
+    print_whole_table(console, table)
     return console.export_text()
+
+
+def test_the_suite_has_the_papers_order():
+    assert tuple(ours().benchmarks) == tuple(
+        yaml.safe_load((ROOT / "conf/benchmarks/paper.yaml").read_text())["tasks"]
+    )
+    assert set(ours().benchmarks) == set(BENCHMARKS)
 
 
 def test_the_papers_tables() -> None:
@@ -65,7 +72,7 @@ def test_the_papers_tables() -> None:
     plain, relaxed = (rows["task_arithmetic", "code+instruct", w] for w in (None, 0.4))
     assert relaxed.gain_as_published > plain.gain_as_published
     assert relaxed.gain_by_label < plain.gain_by_label
-    lines = printed(print_paper).splitlines()
+    lines = printed(paper_table()).splitlines()
     assert sum(" no " in line for line in lines) == sum(" yes " in line for line in lines) == 20
     (line,) = (line for line in lines if "29.27   36.00" in line)
     assert line.split() == "yes 29.27 36.00 54.18 8.30 46.20 32.00 0.280 0.238".split()
@@ -74,82 +81,81 @@ def test_the_papers_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "key"),
+    ("overrides", "key"),
     [
-        (ours(), ("ties", "instruct+math", 0.4)),
-        (ours("authors/dare_ties", ("code", "math"), None), ("dare_ties", "code+math", None)),
-        (
-            ours("checkpoint", MEMBERS[1:], None, "ahn1376/DARETaskArithmetic___Code-Math___AIM"),
-            ("dare_linear", "code+math", 0.4),
-        ),
-        (
-            ours("checkpoint", (), None, "/models/WIDEN___Code-Math-Instruction_Tuned@main"),
-            ("widen", "code+instruct+math", None),
-        ),
+        ([PAIR, "omega=0.4"], ("ties", "instruct+math", 0.4)),
+        (["population.merge=[code,math]", "omega=null", "method=dare_ties"],
+         ("dare_ties", "code+math", None)),
+        (["method=checkpoint", "method.path=ahn1376/DARETaskArithmetic___Code-Math___AIM",
+          "omega=null"], ("dare_linear", "code+math", 0.4)),
+        (["method=checkpoint", "method.path=/models/WIDEN___Code-Math-Instruction_Tuned@main",
+          "omega=null"], ("widen", "code+instruct+math", None)),
     ],
-)
-def test_where_a_run_stands(record: RunRecord, key: tuple[str, str, float | None]) -> None:
-    assert key_of(record) == key
+)  # fmt: skip
+def test_where_a_run_stands(overrides: list[str], key: tuple[str, str, float | None]) -> None:
+    assert key_of(ours(*overrides)) == key
     assert key in published()
 
 
 def test_every_published_checkpoint_is_found() -> None:
     names = [word.strip(",") for word in PUBLISHED_RUNS.split() if word.startswith("ahn1376/")]
     assert len(names) == 40
-    keys = {key_of(ours("checkpoint", (), None, name)) for name in names}
-    assert keys == {key for key in published() if key[0]}
+    runs = (ours("method=checkpoint", f"method.path={name}", "omega=null") for name in names)
+    assert {key_of(run) for run in runs} == {key for key in published() if key[0]}
 
 
 def test_a_merged_checkpoint_that_is_relaxed_again_is_not_in_the_table() -> None:
-    again = ours("checkpoint", MEMBERS[1:], 0.4, "ahn1376/Ties___Code-Math")
+    again = ours("method=checkpoint", "method.path=ahn1376/Ties___Code-Math", "omega=0.4")
     assert key_of(again) not in published()
 
 
 def test_controls_and_other_lambdas_are_not_in_the_table(tmp_path: Path) -> None:
-    control = replace(ours(), aim={"scaling": "shuffled"})
-    halved = replace(ours(), method_settings={"scale": 0.5})
-    plain = replace(ours(omega=None), aim={"scaling": "shuffled"}, method_settings={"weight": 1.0})
-    found = pairs(collect(written(tmp_path, control, halved, plain)))
+    control = ours(PAIR, "omega=0.4", "aim.scaling=shuffled")
+    halved = ours(PAIR, "omega=0.4", "method.scale=0.5")
+    plain = ours(PAIR, "omega=null", "aim.scaling=shuffled", "method.weight=1.0")
+    found = pairs(report_of(tmp_path, control, halved, plain))
     assert [pair.label.split()[0] for pair in found] == [*MEMBERS, "2"]
 
 
 def test_our_scores_beside_the_papers(tmp_path: Path) -> None:
-    results = collect(written(tmp_path, ours(), ours(omega=0.6), ours("slerp")))
-    found = pairs(results)
+    report = report_of(
+        tmp_path, ours(PAIR, "omega=0.4"), ours(PAIR, "omega=0.6"), ours(PAIR, "method=linear")
+    )
+    found = pairs(report)
     assert [pair.label.split()[0] for pair in found] == [*MEMBERS, "0"]
     base, merged = found[0], found[-1]
     assert all(base.difference(name) == 0 and base.within(name) for name in BENCHMARKS)
     assert merged.difference("gsm8k") == pytest.approx(0.01 - 0.461)
     assert [merged.within(name) for name in BENCHMARKS] == [True, True, None, True, False, True]
-    text = printed(lambda console: print_published(console, results))
+    text = printed(published_table(report))
     assert "-45.1*" in text
     assert "4 of 5" in text
-    assert "extra" not in text
-    assert "warning" not in text
+    assert other_populations(report) == []
 
 
 def test_another_protocol_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written(tmp_path, ours(), ours(suite="standard"))
-    assert main([str(tmp_path), "--published"]) == 1
+    write_all(tmp_path / "runs", ours(), record("benchmarks=standard", scores=[0.5] * 6))
+    assert main([str(tmp_path / "runs"), "--published"]) == 1
     told = capsys.readouterr()
     assert "1: benchmarks=standard is another protocol than the paper's" in told.err
     assert told.err.count("\n") == 1
-    assert not (tmp_path / "results.csv").exists()
+    assert not (tmp_path / "runs" / "results.csv").exists()
     with pytest.raises(AimError, match="none of these runs"):
-        pairs(collect(written(tmp_path / "failed", RunRecord(status="failed", error="no"))))
+        pairs(report_of(tmp_path / "failed", failed("no")))
 
 
-def test_another_population_is_told(tmp_path: Path) -> None:
-    record = ours()
-    record.population = {**record.population, "name": "mine"}
-    text = printed(lambda console: print_published(console, collect(written(tmp_path, record))))
-    assert "warning: the paper's population is llama2_13b, these runs also use mine" in text
+def test_another_population_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = ours()
+    write_all(tmp_path, replace(mine, population=replace(mine.population, name="mine")))
+    assert main([str(tmp_path), "--published"]) == 0
+    told = capsys.readouterr().out
+    assert "warning: the paper's population is llama2_13b; these runs use mine" in told
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--paper"]) == 0
     assert "code+instruct+math" in capsys.readouterr().out
-    assert main([str(written(tmp_path, ours())), "--published"]) == 0
+    assert main([str(write_all(tmp_path, ours())), "--published"]) == 0
     assert "difference" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         main([])

@@ -1,5 +1,6 @@
-"""Records to results.csv, a page and its figures: what is in them, and when they are written."""
+"""The report of runs in Markdown, its command, and when it is written."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,102 +8,169 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
-from PIL import Image
-from records import (
-    BENCHMARKS,
-    POPULATION,
-    UNSCORED,
-    by_benchmark,
-    failed,
-    printed,
-    record,
-    rows_of,
-    shifted,
-    write_all,
-)
+from records import MERGED, POPULATION, accuracies, failed, record, shifted, write_all
 
 from aim_exp.errors import AimError
-from aim_exp.report import draw_run, due, rebuild, refresh, show_sweep
+from aim_exp.report import draw_run, due, refresh, write
 from aim_exp.report.__main__ import main
-from aim_exp.report.figures import captions as figure_captions
-from aim_exp.report.figures.style import METHODS, method_style
+from aim_exp.report.load import load
 from aim_exp.report.notes import notes
-from aim_exp.report.plots import front, series
-from aim_exp.report.results import collect
+from aim_exp.report.rows import make_report
+
+ITEMS = [accuracies(p, 150, 0) for p in MERGED]
+MEMBERS = {name: [accuracies(p, 150, 0) for p in row] for name, row in POPULATION.items()}
 
 
-def test_csv_has_the_raw_numbers(sweep):
-    refresh(sweep)
-    rows = rows_of(sweep)
-    assert [row["job"] for row in rows] == list("012345")
-    best, error = rows[1], rows[5]
-    expected = record("ties", 0.2, shifted(0.02))
-    assert float(best["mmlu"]) == expected.scores["mmlu"]
-    assert float(best["mmlu_stderr"]) == expected.stderr["mmlu"]
-    assert float(best["hypervolume_gain"]) == expected.hypervolume_gain
-    spread = sum(value**2 for value in expected.stderr.values()) ** 0.5 / 6
-    assert float(best["average_stderr"]) == pytest.approx(spread)
-    assert (best["on_front"], best["omega"], best["seconds"]) == ("True", "0.2", "3.0")
-    assert (error["status"], error["average"]) == ("failed", "")
-    assert error["error"] == failed().error
-
-
-def test_only_what_varies_becomes_a_column(tmp_path):
-    sparse = record(method_settings={"weight": 1.0, "density": 0.5})
-    other = record("task_arithmetic", method_settings={"weight": 1.0})
-    uniform = record(aim={"statistic": "mean_abs", "scaling": "uniform"})
-    plain = record(omega=None, calibration={})
-    pair = record(population={**record().population, "merged": ["code", "math"]}, seed=7)
-    results = collect(write_all(tmp_path, record(), sparse, other, uniform, plain, pair))
-    assert results.varying == (
-        "method", "omega", "experts", "method.density", "seed", "aim.scaling",
-    )  # fmt: skip
-    assert results.label(results.jobs[3]) == (
-        "ties omega=0.4 experts=code+instruct+math density=0.2 seed=0 scaling=uniform"
+@pytest.fixture
+def sweep(tmp_path) -> Path:
+    return write_all(
+        tmp_path / "sweep",
+        record("method=ties", "omega=null", scores=ITEMS, members=MEMBERS),
+        record("method=ties", "omega=0.2", scores=ITEMS[::-1], members=MEMBERS),
+        record("method=ties", "omega=0.4", scores=shifted(0.01)),
+        record("method=dare_ties", "omega=null", scores=shifted(-0.04)),
+        record("method=dare_ties", "omega=0.4", scores=shifted(-0.02)),
+        failed("method.density=2: must lie in (0, 1]", "method.density=2"),
     )
 
 
-def test_joint_front_counts_the_other_jobs(tmp_path):
-    results = collect(write_all(tmp_path, record(), record("linear", scores=shifted(0.01))))
-    assert all("merged" in (job.record.on_front or ()) for job in results.jobs)
-    assert [results.on_front(job) for job in results.jobs] == [False, True]
+def page_of(directory: Path) -> str:
+    refresh(directory)
+    return (directory / "report.md").read_text()
 
 
-def test_runs_with_other_base_scores_are_another_population(tmp_path):
-    scores = {name: by_benchmark([0.9 * x for x in row]) for name, row in POPULATION.items()}
-    results = collect(write_all(tmp_path, record(), record(population_scores=scores)))
-    assert [job.population for job in results.jobs] == [0, 1]
-    text = printed(partial(show_sweep, tmp_path))
-    assert re.findall(r"^\[\d\] .*", text, re.MULTILINE) == ["[1] (1 job: 0)", "[2] (1 job: 1)"]
+def note_lines(*records, directory: Path) -> list[str]:
+    return notes(make_report(load(write_all(directory, *records))))
+
+
+# The page
 
 
 def test_page_tells_the_whole_story(sweep):
-    refresh(sweep)
-    page = (sweep / "report.md").read_text()
-    for title in (
-        "Leaderboard", "Population", "Against the plain merge", "Figures", "Failed",
-        "How far to trust it", "How to repeat each", "Where this is from",
-    ):  # fmt: skip
-        assert f"## {title}\n" in page
+    page = page_of(sweep)
+    titles = re.findall(r"^## (.*)", page, re.MULTILINE)
+    assert titles == [
+        "Leaderboard", "Population", "Against the plain merge", "Against base",
+        "Chosen honestly", "Figures", "Tables for papers", "Failed", "How far to trust it", "How to repeat each",
+        "Where this is from",
+    ]  # fmt: skip
     board = page.split("## Leaderboard")[1].split("##")[0]
-    assert re.findall(r"^\| (\d)", board, re.MULTILINE) == ["1", "2", "0", "4", "3"]
-    assert "`5` (ties omega=0.4): method.density=2: must lie in (0, 1]" in page
+    assert re.findall(r"^\| (\d)", board, re.MULTILINE) == ["2", "0", "1", "4", "3"]
+    assert "`5` (ties omega=0.4 density=2): method.density=2: must lie in (0, 1]" in page
     assert "python run.py method=dare_ties omega=null" in page
-    for picture in re.findall(r"\((figures/[^)]*)\)", page):
-        assert (sweep / picture).stat().st_size > 0
-    assert len(re.findall(r"!\[", page)) == 3
+    links = re.findall(r"\(((?:figures|tables)/[^)]*)\)", page)
+    assert len(links) == len(set(links)) >= 9
+    assert all((sweep / link).stat().st_size for link in links)
+    assert not re.search(r"\n\n\n", page), "no blank line stands twice"
+
+
+def test_each_difference_has_its_interval_and_p(sweep):
+    against = page_of(sweep).split("## Against the plain merge")[1].split("## ")[0]
+    (row,) = re.findall(r"^\| 1 \| ties omega=0.2 .*", against, re.MULTILINE)
+    cells = [cell.strip() for cell in row.split("|")[3:-1]]
+    assert len(cells) == 2 + 6
+    assert all(re.search(r"\(.* to .*; p .*\)$", cell) for cell in cells)
+    assert any(cell.startswith("**") for cell in cells), "a claim that holds is bold"
+    assert re.search(r"^- ties omega=0.2 is .* its plain merge", against, re.MULTILINE)
 
 
 def test_page_without_any_score(tmp_path):
-    refresh(write_all(tmp_path, failed("x\ny"), replace(record(), **UNSCORED)))
-    page = (tmp_path / "report.md").read_text()
+    page = page_of(write_all(tmp_path, failed("x\ny"), record("benchmarks=none", scores=None)))
     assert "2 jobs, 0 scored, 1 failed" in page
     assert "No merged model was scored." in page
+    assert "`0` (ties omega=0.4 benchmarks=tiny): x y" in page
     assert not (tmp_path / "figures").exists()
+
+
+def test_three_protocols_have_three_rows_everywhere(tmp_path):
+    runs = [record(f"evaluator.max_length={n}", "omega=null", scores=shifted(n / 10_000))
+            for n in (45, 52, 256)]  # fmt: skip
+    page = page_of(write_all(tmp_path, *runs))
+    board = page.split("## Leaderboard")[1].split("## Population")[0]
+    assert re.findall(r"^### (.*)", board, re.MULTILINE) == [
+        "[1] max_length=45", "[2] max_length=52", "[3] max_length=256",
+    ]  # fmt: skip
+    assert len(re.findall(r"^\| \d \| ties", board, re.MULTILINE)) == 3
+    assert " n |" not in board
+
+
+def test_texts_of_runs_are_no_markup(tmp_path):
+    odd = "a <b>*x*</b> [l](javascript:x) | y"
+    made = replace(record(), warnings=(odd,))
+    page = page_of(write_all(tmp_path, made, failed(odd)))
+    assert "<b>" not in page.replace(r"\<b\>", "")
+    assert page.count(r"\<b\>\*x\*\</b\> [l\](javascript:x)") == 2
+
+
+def test_a_join_is_told_in_short_names_with_their_key(tmp_path):
+    first, second = (tmp_path / f"2026-01-0{day}_a_name_for_people_to_read" for day in (1, 2))
+    write_all(first, record("omega=null"), record())
+    write_all(second, record("population.seed=1", scores=shifted(0.1)))
+    page = page_of(tmp_path)
+    assert f"- S1: jobs of `{first.name}`" in page
+    assert re.search(r"^### \[2\] .*\n\n(.*\n\n)?\| job \| method \|", page, re.MULTILINE)
+    assert f"{first.name}/" not in page.replace(f"`{first.name}`", "")
+
+
+def test_a_command_says_which_code_it_ran(tmp_path):
+    code = {"method": "0123456789abcdef", "calibration": "fedcba9876543210"}
+    page = page_of(write_all(tmp_path, record(), record("omega=0.2", code=code)))
+    words = "code of method 0123456789ab, calibration fedcba987654, kept in shared/code/"
+    assert f"# 1: {words}\npython run.py omega=0.2\n" in page
+    assert page.count("kept in shared/code/") == 1
+
+
+# What makes one look twice
+
+
+@pytest.mark.parametrize("scaling", ["identity", "uniform"])
+def test_the_control_is_asked_for_where_it_is_not_there(scaling, tmp_path):
+    runs = record(), record("omega=0.2", f"aim.scaling={scaling}")
+    (note,) = (n for n in note_lines(*runs, directory=tmp_path) if "embedded population" in n)
+    asked_for = note.endswith("Run the control `aim.scaling=uniform` beside it.")
+    assert asked_for is (scaling == "identity")
+
+
+def test_differing_protocols_and_versions_are_named(tmp_path):
+    limited = record("benchmarks.limit=20", versions={"torch": "2.9.1"}, device="cuda")
+    lines = note_lines(record(), limited, directory=tmp_path)
+    assert (
+        "limit differs: null, 20 (in every benchmark): these scores are not to be compared" in lines
+    )
+    assert "torch differs: 2.13.0, 2.9.1: versions can change a score" in lines
+    assert "device differs: cpu, cuda: that can change an answer here and there" in lines
+    assert any(line.startswith("2 populations or protocols were scored") for line in lines)
+
+
+def test_different_models_with_equal_scores_are_named(tmp_path):
+    lines = note_lines(record("omega=0.2"), record("omega=0.4"), directory=tmp_path)
+    (line,) = (line for line in lines if "score exactly the same" in line)
+    assert line.startswith("2 different models score exactly the same on every benchmark: 0 (ties")
+
+
+def test_the_same_model_with_other_scores_is_named(tmp_path):
+    again = record("method=ties", scores=shifted(0.1))
+    lines = note_lines(record(), again, directory=tmp_path)
+    words = "merged on humaneval scored 50.0 in 0 and 60.0 in 1, the same weights asked the same"
+    assert words in lines
+
+
+def test_one_seed_of_a_random_method_is_named(tmp_path):
+    lines = note_lines(record("method=dare_ties"), directory=tmp_path)
+    words = "dare_ties: random choices drawn with one `seed`; sweep it to see their spread."
+    assert words in lines
+
+
+def test_a_record_that_cannot_be_read_is_named_on_the_page(sweep):
+    (sweep / "3" / "result.json").write_text("{")
+    assert "3: result.json is not JSON" in page_of(sweep).split("## How far to trust it")[1]
+
+
+# When it is written, and where
 
 
 def test_nothing_to_report_writes_nothing(tmp_path):
@@ -113,12 +181,13 @@ def test_nothing_to_report_writes_nothing(tmp_path):
 def test_processes_may_refresh_at_once(sweep):
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(refresh, [sweep] * 4))
-    assert len(rows_of(sweep)) == 6
-    written = {path.name for path in sweep.rglob("*") if path.is_file()} - {"result.json"}
-    figures = ("pareto_front", "omega_average", "omega_gain")
-    assert written == {"results.csv", "report.md", "report.html"} | {
-        f"{name}.{kind}" for name in figures for kind in ("png", "pdf")
-    } | {f"scores.{kind}" for kind in ("md", "tex", "csv")}
+    assert len(pd.read_csv(sweep / "results.csv")) == 6
+    names = {path.name for path in sweep.rglob("*") if path.is_file()}
+    assert not [name for name in names if name.startswith(".")]
+    assert {
+        "results.csv", "scores.csv", "differences.csv", "report.md", "report.html",
+        "scores.md", "scores.tex", "pareto_front.png", "pareto_front.pdf",
+    } <= names  # fmt: skip
 
 
 def test_a_report_is_due_when_missing_or_old(sweep):
@@ -130,121 +199,57 @@ def test_a_report_is_due_when_missing_or_old(sweep):
     assert not due(sweep, seconds=60)
 
 
-# Figures
-
-
-def test_figures_are_whole_pictures(sweep):
-    refresh(sweep)
-    for path in (sweep / "figures").glob("*.png"):
-        with Image.open(path) as picture:
-            assert picture.width >= 600
-            assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
-    for path in (sweep / "figures").glob("*.pdf"):
-        assert path.read_bytes().startswith(b"%PDF")
-
-
-def test_default_axes_are_the_sharpest_conflict(sweep):
-    plane = front(collect(sweep))
-    scores = np.array(list(POPULATION.values()))
-    covariance = np.cov(scores.T)
-    first, second = np.unravel_index(covariance.argmin(), covariance.shape)
-    assert set(plane.axes) == {BENCHMARKS[first], BENCHMARKS[second]}
-
-
-def test_front_of_two_benchmarks(sweep):
-    found = front(collect(sweep), ("humaneval", "gsm8k"))
-    assert found
-    (plane,) = found.planes
-    assert plane.line == ((0.25, 0.81), (0.32, 0.44), (0.52, 0.37), (0.93, 0.21))
-    assert {point.name for point in plane.members if point.on_front} == {"math", "base", "code"}
-    assert [point.name for point in plane.merged if point.on_front] == ["ties omega=0.2"]
-    assert [point.plain for point in plane.merged] == [True, False, False, True, False]
-
-
-def test_curves_have_their_null_lines(sweep):
-    drawn = series(collect(sweep))
-    assert [(each.name, [run.first.record.omega for run in each.runs]) for each in drawn] == [
-        ("ties", [0.2, 0.4]),
-        ("dare_ties", [0.4]),
-    ]
-    assert [each.null.first.folder for each in drawn] == ["0", "3"]
-
-
-def test_a_method_keeps_its_colour(sweep):
-    styles = [method_style(method) for method in METHODS]
-    assert len(set(styles)) == len({colour for colour, _ in styles}) == len(METHODS)
-    assert method_style("a third party's") == method_style("a third party's")
-
-
 def test_one_run_has_its_front_drawn(tmp_path):
-    assert draw_run(record(), tmp_path) == tmp_path / "figures" / "pareto_front.png"
-    assert draw_run(replace(record(), **UNSCORED), tmp_path) is None
+    write_all(tmp_path, record(), record("benchmarks=none", scores=None))
+    assert draw_run(tmp_path / "0") == tmp_path / "0" / "figures" / "pareto_front.png"
+    assert draw_run(tmp_path / "1") is None
 
 
 # The command
 
 
+def files_of(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
 def test_command_joins_directories(tmp_path, capsys):
-    first = write_all(tmp_path / "a", record(omega=None))
+    first = write_all(tmp_path / "a", record("omega=null"))
     second = write_all(tmp_path / "b", record(), failed())
     out = tmp_path / "joined"
     assert main([str(first), str(second), "--out", str(out), "--axes", "mmlu", "math"]) == 0
-    assert [row["job"] for row in rows_of(out)] == ["a/0", "b/0", "b/1"]
+    assert len(pd.read_csv(out / "results.csv")) == 3
     assert (out / "figures" / "pareto_front.pdf").exists()
     assert "3 jobs, 2 scored, 1 failed" in capsys.readouterr().out
     assert not (first / "results.csv").exists()
 
 
 def test_a_joined_report_has_a_place_of_its_own(tmp_path, capsys):
-    first = write_all(tmp_path / "a", record(omega=None))
+    first = write_all(tmp_path / "a", record("omega=null"))
     second = write_all(tmp_path / "b", record())
     refresh(first)
-    before = {path: path.read_bytes() for path in sorted(first.rglob("*")) if path.is_file()}
+    before = files_of(first)
     assert main([str(first), str(second)]) == 0
     (joined,) = set(tmp_path.iterdir()) - {first, second}
     assert str(joined) in capsys.readouterr().out
-    assert [row["job"] for row in rows_of(joined)] == ["a/0", "b/0"]
+    assert len(pd.read_csv(joined / "results.csv")) == 2
     assert main([str(second), str(first)]) == 0, "the same directories, the same place"
+    assert set(tmp_path.iterdir()) == {first, second, joined}
+    assert files_of(first) == before
     assert main([str(first), f"{first}/"]) == 0, "one directory, named twice"
     assert set(tmp_path.iterdir()) == {first, second, joined}
-    assert before.keys() == {path for path in first.rglob("*") if path.is_file()}
-    assert main([str(first), str(joined)]) == 0, "a report is no run"
 
 
-def test_a_join_is_told_in_short_names_with_their_key(tmp_path):
-    first, second = (tmp_path / f"2026-01-0{day}_a_name_for_people_to_read" for day in (1, 2))
-    write_all(first, record(omega=None), record())
-    other = {name: {key: value / 2 for key, value in scores.items()}
-             for name, scores in record().population_scores.items()}  # fmt: skip
-    write_all(second, record(population_scores=other))
-    rebuild(collect(tmp_path), tmp_path)
-    page = (tmp_path / "report.md").read_text()
-    assert f"- S1: jobs of `{first.name}`" in page
-    assert "- [2]: (1 job: S2/0)" in page
-    assert "### [2] (1 job: S2/0)\n\n| job | method |" in page
-    assert f"{first.name}/" not in page.replace(f"`{first.name}`", "")
-
-
-@pytest.mark.parametrize(
-    ("omegas", "said", "unsaid"),
-    [
-        ((None, 0.4), ["from a plain merge (hollow)", "Dashed: the plain merge", "Change:"], []),
-        ((0.2, 0.4), ["Thin lines lead through"], ["plain merge", "Change:", "ithout"]),
-        ((None,), ["Dashed: the plain merge"], ["Thin lines", "Change:", "with AIM", "faint"]),
-    ],
-    ids=["both", "only AIM", "only plain"],
-)
-def test_captions_speak_of_what_there_is(omegas, said, unsaid, tmp_path):
-    directory = write_all(tmp_path, *(record(omega=omega) for omega in omegas))
-    refresh(directory)
-    captions = " ".join(figure_captions(collect(directory)).values())
-    page = (directory / "report.html").read_text().split("</main>")[0]
-    legends = " ".join(page.split("<figcaption>")[1:])
-    table = (directory / "tables" / "scores.md").read_text().splitlines()[0]
-    assert all(words in captions + table for words in said)
-    assert not any(words in captions + table for words in unsaid)
-    assert ("plain merge" in legends) is (None in omegas)
-    assert "dots" not in captions, "no seed was swept"
+def test_a_question_of_its_own_leaves_the_report_as_it_is(sweep, tmp_path, capsys):
+    assert main([str(sweep)]) == 0
+    before = {path: text for path, text in files_of(sweep).items() if "shared" not in path.parts}
+    for question in (["--against", "ties omega=0.2"], ["--by", "method"]):
+        capsys.readouterr()
+        assert main([str(sweep), *question]) == 0
+        assert "verdict" in capsys.readouterr().out
+        after = {path: text for path, text in files_of(sweep).items() if "shared" not in path.parts}
+        assert after == before
+    assert main([str(sweep), "--against", "ties omega=0.2", "--out", str(tmp_path / "own")]) == 0
+    assert "## Against 1 (ties omega=0.2)" in (tmp_path / "own" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -256,6 +261,7 @@ def test_command_without_a_record_says_so_in_one_line(arguments, message, tmp_pa
     ended = subprocess.run(
         [sys.executable, "-m", "aim_exp.report", *arguments],
         cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )  # fmt: skip
     assert ended.returncode == 1
     assert message in ended.stderr
@@ -266,29 +272,22 @@ def test_one_text_for_a_paper_at_a_time(sweep, capsys):
     with pytest.raises(SystemExit):
         main([str(sweep), "--methods-paragraph", "--published"])
     assert "--published: not allowed with argument --methods-paragraph" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("scaling", ["identity", "uniform"])
-def test_the_control_is_asked_for_where_it_is_not_there(scaling, tmp_path):
-    aim = {"statistic": "mean_abs", "scaling": scaling}
-    directory = write_all(tmp_path, record(), record(omega=0.2, aim=aim))
-    (note,) = (note for note in notes(collect(directory)) if "embedded population" in note)
-    assert note.endswith("Run the control `aim.scaling=uniform` beside it.") is (
-        scaling == "identity"
-    )
-
-
-def test_a_command_says_which_code_it_ran(tmp_path):
-    code = {"method": "0123456789abcdef", "calibration": "fedcba9876543210"}
-    refresh(write_all(tmp_path, record(), record(omega=0.2, code=code, command="python run.py x")))
-    page = (tmp_path / "report.md").read_text()
-    words = "code of method 0123456789ab, calibration fedcba987654, kept in its code/"
-    assert f"# 1: {words}\npython run.py x\n" in page
-    assert page.count("kept in its code/") == 1
+    with pytest.raises(SystemExit):
+        main([str(sweep), "--latex"])
 
 
 def test_unknown_axis_is_refused(sweep, capsys):
     assert main([str(sweep), "--axes", "mmlu", "chess"]) == 1
     assert "chess" in capsys.readouterr().err
+    report = make_report(load(sweep))
     with pytest.raises(AimError, match="humaneval, mbpp"):
-        rebuild(collect(sweep), sweep, axes=("chess", "mmlu"))
+        write(report, sweep, (), axes=("chess", "mmlu"))
+
+
+def test_old_records_are_named_with_what_helps(sweep, capsys):
+    content = json.loads((sweep / "3" / "result.json").read_text())
+    (sweep / "3" / "result.json").write_text(json.dumps({**content, "schema_version": 1}))
+    assert main([str(sweep)]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "schema version" in line)
+    assert line.startswith("warning: ")
+    assert "repeat" in line

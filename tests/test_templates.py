@@ -9,6 +9,7 @@ import pytest
 import torch
 from built_runs import built
 from conftest import Cli, llama_config
+from run_records import responses_of
 from tiny_suite import IFEVAL, SHORT, random_model
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
@@ -108,11 +109,16 @@ def test_prompts_and_the_saved_model_have_the_chosen_template(
     done = cli(*overrides, "save_model=true", "hydra.run.dir=run", cache=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert record["population"]["chat_template"] == {"base": None, "a": "b", "b": "b", MERGED: "a"}
+    assert record["config"]["population"]["chat_template"] == {
+        "base": None,
+        "a": "b",
+        "b": "b",
+        MERGED: "a",
+    }
     suite = built(tmp_path, *overrides).recipe.suite
     asked = {
         name: requests(tmp_path / "responses" / key / "responses.jsonl")
-        for name, key in record["keys"]["responses"].items()
+        for name, key in responses_of(record).items()
     }
     plain, by_a, by_b = (asked_with(suite, models, mark, tmp_path) for mark in (None, "a", "b"))
     assert len(plain | by_a | by_b) == 3 * len(plain)

@@ -10,6 +10,7 @@ import torch
 from conftest import Cli, llama_config
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
+from run_records import responses_of
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
@@ -267,7 +268,7 @@ def test_a_run_with_two_vocabularies(cli: Cli, tmp_path: Path, tiny_population: 
     assert cut.returncode == 0, cut.stderr
     other = json.loads((tmp_path / "cut" / "result.json").read_text())
     assert "Scoring a" not in cut.stdout
-    assert other["keys"]["responses"] != record["keys"]["responses"]
+    assert responses_of(other) != responses_of(record)
 
 
 def built(cache: Path, *overrides: str) -> Run:

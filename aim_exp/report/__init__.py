@@ -1,80 +1,63 @@
 """Reports: records to tables, figures and a page. Nothing here runs an experiment.
 
-`models`, `settings`, `results`, `seeds`, `studies`, `board`, `plots`, `compare/`, `tables/` and
-`notes` compute what is shown; `terminal`, `page`, `html/`, `results_csv`, `figures/` only draw it.
+`load` reads records, `rows` makes of them what is shown as one; `differences`, `tables/`, `plots/`
+and `notes` compute what is said of it, `terminal`, `text/` and `html/` say it.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from aim_exp.console import console
-from aim_exp.report.compare.comparison import Comparison, compare_runs
-from aim_exp.report.figures import draw, draw_front
-from aim_exp.report.html import write_html
-from aim_exp.report.page import write_page
-from aim_exp.report.plots import Axes
-from aim_exp.report.results import Results, collect, join
-from aim_exp.report.results_csv import write_table
-from aim_exp.report.tables.formats import write_score_tables
-from aim_exp.report.terminal import print_job, print_run, print_sweep
-from aim_exp.store.records import RunRecord
 
-__all__ = ["draw_run", "due", "rebuild", "refresh", "show_job", "show_run", "show_sweep"]
+if TYPE_CHECKING:
+    from aim_exp.report.differences import Differences
+    from aim_exp.report.load import Runs
+    from aim_exp.report.rows import Report
+    from aim_exp.store.records import RunRecord
+
+__all__ = ["draw_run", "due", "refresh", "show_job", "show_run", "show_sweep", "write"]
 
 PAGE = "report.md"
 HTML = "report.html"
 
 
-def show_run(
-    record: RunRecord,
-    directory: Path,
-    *,
-    next_command: str | None = None,
-    to: Console = console,
-) -> None:
+def show_run(directory: Path, *, next_command: str | None = None, to: Console = console) -> None:
     """Print a run's table, what it comes to, where its files are, and a next command."""
-    print_run(to, record, directory, next_command)
+    from aim_exp.report.terminal import print_run
+
+    print_run(to, _report(directory), next_command)
 
 
 def show_job(record: RunRecord, *, to: Console = console) -> None:
     """Print one line for a job of a sweep, whose table comes at the end."""
-    print_job(to, record)
+    from aim_exp.report.summary import job_line
+
+    to.print(job_line(record), soft_wrap=True, markup=False)
 
 
 def show_sweep(
-    directory: Path,
-    *,
-    planned: int | None = None,
-    next_command: str | None = None,
-    to: Console = console,
+    runs: Runs, directory: Path, *, next_command: str | None = None, to: Console = console
 ) -> None:
-    """Print the table of every run in or below `directory`, a next command, and what failed.
+    """Print the table of the runs in `directory`, what holds, a next command, and what failed."""
+    from aim_exp.report.differences import differences
+    from aim_exp.report.rows import make_report
+    from aim_exp.report.terminal import print_sweep
 
-    `planned`: how many jobs the sweep has, which may have ended before the last.
-    """
-    results = replace(collect(directory), planned=planned)
-    print_sweep(to, results, directory, compare_runs(results), next_command)
-
-
-def draw_run(record: RunRecord, directory: Path, *, vector: bool = True) -> Path | None:
-    """Draw one run's Pareto front into `directory/figures`; None if nothing was scored.
-
-    `vector`: as PDF too.
-    """
-    return draw_front(join([(directory, record)], [directory]), directory, vector=vector)
+    report = make_report(runs)
+    print_sweep(to, report, directory, differences(report), next_command)
 
 
-def refresh(directory: Path, *, planned: int | None = None) -> None:
-    """Write `results.csv`, `report.md`, `report.html` and the figures of a sweep's directory.
+def draw_run(directory: Path) -> Path | None:
+    """Draw one run's Pareto front into `directory/figures`; None if nothing was scored."""
+    from aim_exp.report import plots
 
-    `planned`: as for `show_sweep`, once the sweep has ended.
-    """
-    rebuild(replace(collect(directory), planned=planned), directory)
+    return plots.draw_front(_report(directory), directory)
 
 
 def due(directory: Path, seconds: float = 30) -> bool:
@@ -86,22 +69,46 @@ def due(directory: Path, seconds: float = 30) -> bool:
     return not page.exists() or time.time() - page.stat().st_mtime > seconds
 
 
-def rebuild(
-    results: Results,
-    out: Path,
-    *,
-    axes: Axes | None = None,
-    comparison: Comparison | None = None,
-) -> None:
-    """The same for results from anywhere; the figures come first, as the page shows them.
+def refresh(directory: Path) -> Runs:
+    """Write the report of all runs in or below `directory` into it; the runs."""
+    from aim_exp.report.differences import differences
 
-    `comparison` is by default that with the plain merges, where there are any.
+    report = _report(directory)
+    write(report, directory, differences(report))
+    return report.runs
+
+
+def write(
+    report: Report,
+    out: Path,
+    differences: Sequence[Differences],
+    *,
+    axes: tuple[str, str] | None = None,
+) -> None:
+    """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
+
+    `axes` are the two benchmarks of the front, by default those in sharpest conflict.
     """
-    if not results.jobs:
+    if not report.runs.jobs:
         return
-    comparison = comparison or compare_runs(results)
-    draw(results, out, axes)
-    write_score_tables(results, out)
-    write_table(results, out / "results.csv")
-    write_page(results, out / PAGE, comparison)
-    write_html(results, out / HTML, comparison, axes)
+    from aim_exp.report import plots
+    from aim_exp.report.context import make_context
+    from aim_exp.report.csv_files import write_csvs
+    from aim_exp.report.files import write_text
+    from aim_exp.report.html import write_html
+    from aim_exp.report.tables import write_tables
+    from aim_exp.report.text import render
+
+    write_csvs(report, differences, out)
+    plots.draw(report, out, axes)
+    tables = [path.relative_to(out) for path in write_tables(report, out)]
+    context = make_context(report, differences, tables)
+    write_text(out / PAGE, render("report.md", context=context))
+    write_html(context, report, out / HTML, axes)
+
+
+def _report(directory: Path) -> Report:
+    from aim_exp.report.load import load
+    from aim_exp.report.rows import make_report
+
+    return make_report(load(directory))

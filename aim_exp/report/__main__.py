@@ -10,33 +10,26 @@ from pathlib import Path
 
 from rich.text import Text
 
-from aim_exp.console import console, error_console, print_error
+from aim_exp.console import console, error_console, print_error, print_warning
 from aim_exp.errors import AimError
-from aim_exp.report import rebuild
-from aim_exp.report.compare.baselines import parse_against, parse_names
-from aim_exp.report.compare.comparison import Comparison, compare_runs
-from aim_exp.report.compare.terminal import print_comparison
-from aim_exp.report.methods_paragraph import methods_paragraph
-from aim_exp.report.paper import print_paper, print_published
-from aim_exp.report.results import Results, collect
-from aim_exp.report.terminal import print_sweep
 
 DESCRIPTION = """\
-Make the report of some runs again: results.csv, report.md, report.html and
-figures/, and print their table. DIR is a run, a sweep, or any folder of them;
-several are joined, and a run that stands in several, with the same results, is
-listed once. The report of one DIR is written into it, that of several into
-joined-ID beside the first: the reports of each stay as they are.
+Make the report of some runs again: results.csv, scores.csv, differences.csv,
+report.md, report.html and figures/, and print their table. DIR is a run, a
+sweep, or any folder of them; several are joined. The report of one DIR is
+written into it, that of several into joined-ID beside the first: the reports of
+each stay as they are.
 
-Every run is compared on the same benchmark items with its twin, the run that
-differs in --against only, or with one model that --against names: the
-difference, its 95 % interval, p, and p adjusted for the number of comparisons
-(Holm). "above" and "below" are claims that hold, by the adjusted p and by an
-interval that leaves out 0; "noise" is none.
+Every run is compared on the same benchmark items with its plain merge and with
+base, or with what --against names: the difference, its 95 % interval, p, and p
+adjusted for the number of comparisons (Holm). "above" and "below" are claims
+that hold, by the adjusted p and by an interval that leaves out 0; "noise" is
+none. With --against or --by the tables are printed and the report that is there
+stays as it is; --out DIR writes another one.
 """
 EPILOG = """\
 examples:
-  Make a sweep's report again, against its plain merges if it has any
+  Make a sweep's report again, against its plain merges if it has any, and base
     python -m aim_exp.report outputs/sweeps/DATE_ID
 
   Join sweeps; one group of rows per method
@@ -68,47 +61,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.paper:
-        print_paper(console)
-        return 0
-    if not options.directories:
+    if not options.directories and not options.paper:
         parser.error("which directories of runs? (or --paper)")
     if options.latex and not options.methods_paragraph:
         parser.error("--latex: goes with --methods-paragraph")
     try:
-        results = _found(options.directories)
-        if options.published:
-            print_published(console, results)
-        elif options.methods_paragraph:
-            paragraph = methods_paragraph(results, latex=options.latex)
-            console.print(Text(paragraph), soft_wrap=True)
+        if options.paper:
+            _paper()
         else:
-            _report(results, options)
+            _report(options)
     except AimError as error:
         print_error(error_console, str(error))
         return 1
     return 0
 
 
-def _found(directories: Sequence[Path]) -> Results:
-    missing = [directory for directory in directories if not directory.is_dir()]
-    if missing:
-        raise AimError(f"{missing[0]}: no such directory")
-    results = collect(*directories)
-    if not results.jobs:
-        raise AimError(
-            f"{', '.join(map(str, directories))}: no readable result.json in or below it"
-        )
-    return results
+def _paper() -> None:
+    from aim_exp.report.published import paper_table
+    from aim_exp.report.tables.terminal import print_whole_table
+
+    print_whole_table(console, paper_table())
 
 
-def _report(results: Results, options: argparse.Namespace) -> None:
-    comparison = _comparison(results, options)
-    out, axes = options.out or _place(options.directories), options.axes
-    rebuild(results, out, axes=(axes[0], axes[1]) if axes else None, comparison=comparison)
-    print_sweep(console, results, out, comparison)
-    if comparison:
-        print_comparison(console, comparison)
+def _report(options: argparse.Namespace) -> None:
+    from aim_exp.report.load import load
+    from aim_exp.report.rows import make_report
+
+    report = make_report(load(*options.directories))
+    if not report.runs.jobs:
+        where = ", ".join(map(str, options.directories))
+        raise AimError(f"{where}: no readable result.json in or below it")
+    if options.published:
+        from aim_exp.report.published import other_populations, published_table
+        from aim_exp.report.tables.terminal import print_whole_table
+
+        print_whole_table(console, published_table(report))
+        if others := other_populations(report):
+            names = ", ".join(others)
+            print_warning(console, f"the paper's population is llama2_13b; these runs use {names}")
+    elif options.methods_paragraph:
+        from aim_exp.report.methods import methods_paragraph
+
+        paragraph = methods_paragraph(report, latex=options.latex)
+        console.print(Text(paragraph), soft_wrap=True)
+    else:
+        _compare(report, options)
+
+
+def _compare(report, options: argparse.Namespace) -> None:
+    """What was asked for is printed; a question of its own is not written over the report."""
+    from aim_exp.report import write
+    from aim_exp.report.differences import differences
+    from aim_exp.report.terminal import print_differences, print_sweep
+
+    compared = differences(report, options.against, options.by)
+    own = bool(options.against or options.by)
+    out = options.out or _place(options.directories)
+    if options.out or not own:
+        write(report, out, compared, axes=tuple(options.axes) if options.axes else None)
+    print_sweep(console, report, out, compared)
+    if compared:
+        print_differences(console, compared[0], report)
 
 
 def _place(directories: Sequence[Path]) -> Path:
@@ -123,18 +136,6 @@ def _place(directories: Sequence[Path]) -> Path:
     return directories[0].resolve().parent / f"joined-{digest}"
 
 
-def _comparison(results: Results, options: argparse.Namespace) -> Comparison | None:
-    """What was asked for; without being asked, the plain merges, if there are any."""
-    against = parse_against(results, options.against)
-    comparison = compare_runs(results, against, parse_names(results, "--by", options.by))
-    if comparison is None and (options.against or options.by):
-        raise AimError(
-            f"--against {against.sought}: no scored run has one; runs that differ in several "
-            "settings need all of them, each with --against, or the name of a run"
-        )
-    return comparison
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m aim_exp.report",
@@ -143,27 +144,28 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "directories",
         metavar="DIR",
         nargs="*",
         type=Path,
         help="a run, a sweep, or any folder of them",
     )
-    parser.add_argument(
+    add(
         "--out",
         metavar="DIR",
         type=Path,
         help="where to write (default: into DIR; of several, joined-ID beside the first)",
     )
-    parser.add_argument(
+    add(
         "--axes",
         metavar=("X", "Y"),
         nargs=2,
         help="the two benchmarks of the Pareto front (default: those in sharpest conflict)",
     )
-    comparing = parser.add_argument_group("comparing")
-    comparing.add_argument(
+    add = parser.add_argument_group("comparing").add_argument
+    add(
         "--against",
         metavar="SETTING=VALUE | NAME",
         action="append",
@@ -172,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "it); give it again for a twin that differs in several settings. Or one model for all: "
         "base, an expert, a reference, or a run by its job number or its label ('ties omega=0.2')",
     )
-    comparing.add_argument(
+    add(
         "--by",
         metavar="SETTING",
         action="append",
@@ -180,16 +182,14 @@ def _parser() -> argparse.ArgumentParser:
         help="group the rows; may be given again",
     )
     papers = parser.add_argument_group("for a paper (printed, nothing is written)")
-    one_of = papers.add_mutually_exclusive_group()
-    one_of.add_argument(
+    add = papers.add_mutually_exclusive_group().add_argument
+    add(
         "--methods-paragraph",
         action="store_true",
         help="the appendix: settings, models, benchmarks, versions, hardware, hours",
     )
-    one_of.add_argument(
-        "--published", action="store_true", help="put runs of the paper's suite beside its scores"
-    )
-    one_of.add_argument("--paper", action="store_true", help="print the paper's own tables")
+    add("--published", action="store_true", help="put runs of the paper's suite beside its scores")
+    add("--paper", action="store_true", help="print the paper's own tables")
     papers.add_argument(
         "--latex", action="store_true", help="the methods paragraph, safe to paste into LaTeX"
     )

@@ -18,3 +18,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file of text, in the same way."""
+    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

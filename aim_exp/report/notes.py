@@ -3,76 +3,205 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from aim_exp.report.compare.comparability import doubts
-from aim_exp.report.results import Results
-from aim_exp.report.summary import repeats, study_words
+from aim_exp.report.rows import AVERAGE, Report
+from aim_exp.report.settings import as_text
+from aim_exp.report.summary import job_label, named, recorded, scored
+from aim_exp.report.tables.table import PERCENT
+from aim_exp.store.keys import canonical_json
+from aim_exp.store.records import MERGED, ModelRecord, RunRecord
+
+LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
+"""Whose version can change a score."""
+SHOWN = 4
+"""Models, or sets of them, that are named."""
+DIGESTS = {"items": "the items", "task_files": "the task files"}
+"""Parts of a protocol that mean nothing to a reader."""
+IN_VERSIONS = {"lm_eval"}
+"""Of a protocol: the versions say it."""
 
 
-def notes(results: Results) -> list[str]:
-    """The caveats that apply to these results."""
-    found = [
-        _precision(results),
-        _studies(results),
-        _repeats(results),
-        _draws(results),
-        _embedded(results),
-    ]
-    return [note for note in (*doubts(results), *found, *_warnings(results)) if note]
+def notes(report: Report) -> list[str]:
+    """All caveats that apply, what forbids a comparison first, each a sentence."""
+    parts = (doubts, _precision, _groups, _one_draw, _embedded, _warnings)
+    return list(dict.fromkeys(line for part in parts for line in part(report)))
 
 
-def _precision(results: Results) -> str:
+def doubts(report: Report) -> list[str]:
+    """Why the runs may not be compared, or should make one look twice: what differs, and how."""
+    parts = (_problems, _suites, _protocols, _versions, _models, _unequal, _equal, _gaps)
+    return [line for part in parts for line in part(report)]
+
+
+def _problems(report: Report) -> Iterator[str]:
+    yield from report.runs.problems
+
+
+def _suites(report: Report) -> Iterator[str]:
+    records = [record for _, record in scored(report)]
+    if line := _differing("suites", (record.choices["benchmarks"] for record in records)):
+        yield f"{line}: they ask in other ways, so their scores are not to be compared"
+    sets = {frozenset(record.benchmarks) for record in records}
+    if len(sets) > 1:
+        common = ", ".join(sorted(frozenset.intersection(*sets))) or "none"
+        yield f"benchmarks differ (in all runs: {common}): averages are not to be compared"
+
+
+def _protocols(report: Report) -> Iterator[str]:
+    """A line per ingredient that differs, with the benchmarks where it does."""
+    lines: dict[str, list[str]] = {}
+    for name in report.benchmarks:
+        asked = [_ingredients(r, name) for _, r in scored(report) if name in r.benchmarks]
+        for ingredient in dict.fromkeys(key for each in asked for key in each):
+            values = (as_text(each.get(ingredient)) for each in asked)
+            heading, shown = DIGESTS.get(ingredient, ingredient), ingredient not in DIGESTS
+            if line := _differing(heading, values, shown=shown):
+                lines.setdefault(line, []).append(name)
+    for line, names in lines.items():
+        where = "every benchmark" if len(names) == len(report.benchmarks) else ", ".join(names)
+        yield f"{line} (in {where}): these scores are not to be compared"
+
+
+def _ingredients(record: RunRecord, benchmark: str) -> dict[str, Any]:
+    """How it was asked; the headline metric and the reference point change what is shown too."""
+    about, merged = record.benchmarks[benchmark], record.merged
+    metric = merged.scores[benchmark].metric if merged and benchmark in merged.scores else None
+    protocol = {name: v for name, v in about.protocol.items() if name not in IN_VERSIONS}
+    return {"metric": metric, "reference_point": about.reference_point, **protocol}
+
+
+def _versions(report: Report) -> Iterator[str]:
+    records = [record for _, record in scored(report)]
+    for library in LIBRARIES:
+        if line := _differing(library, (r.versions.get(library, "") for r in records)):
+            yield f"{line}: versions can change a score"
+    for name in ("dtype", "device"):
+        if line := _differing(name, (getattr(record, name) for record in records)):
+            yield f"{line}: that can change an answer here and there"
+
+
+def _models(report: Report) -> Iterator[str]:
+    """The same population by its settings, but other models under the same names."""
+    identities: dict[str, dict[str, set[str]]] = {}
+    for _, record in scored(report):
+        settings = canonical_json([record.population.name, record.config.get("population")])
+        for model in (*record.members, *record.references):
+            of = identities.setdefault(settings, {}).setdefault(model.name, set())
+            of.add(model.identity)
+    for models in identities.values():
+        if differing := [name for name, kinds in models.items() if len(kinds) > 1]:
+            yield f"not the same weights everywhere for {', '.join(differing)}"
+
+
+def _unequal(report: Report) -> Iterator[str]:
+    """The same weights, asked the same, with other scores: the noise of the hardware, or worse."""
+    first: dict[str, tuple[str, float]] = {}
+    for job, record in scored(report):
+        for model in record.models:
+            for name, score in model.scores.items():
+                other, value = first.setdefault(score.key, (job.title, score.value))
+                if value != score.value:
+                    yield (
+                        f"{model.name} on {name} scored {PERCENT.write(value)} in {other} and "
+                        f"{PERCENT.write(score.value)} in {job.title}, the same weights asked the "
+                        "same"
+                    )
+                    return
+
+
+def _equal(report: Report) -> Iterator[str]:
+    """Different weights with the same score everywhere: is the one scored that was meant?
+
+    All sets of such models in one line.
+    """
+    names: dict[str, dict[str, str]] = {}
+    for job, record in scored(report):
+        for model in record.models:
+            is_merge = model.role == MERGED
+            title = f"{job.title} ({job_label(report, job)})" if is_merge else model.name
+            of = names.setdefault(_scores(record, model), {})
+            of.setdefault(model.keys.get("weights", model.identity), title)
+    alike = [list(models.values()) for models in names.values() if len(models) > 1]
+    if alike:
+        sets = [named(titles, SHOWN) for titles in alike]
+        several = f", in {len(sets)} sets" if len(sets) > 1 else ""
+        yield (
+            f"{sum(map(len, alike))} different models score exactly the same on every benchmark"
+            f"{several}: {' | '.join(sets[:SHOWN])}{' | ...' * (len(sets) > SHOWN)}; too few "
+            "items, not the models that were meant, or a setting that does not matter to the "
+            "method (weights that it normalises)"
+        )
+
+
+def _scores(record: RunRecord, model: ModelRecord) -> str:
+    asked = {name: _ingredients(record, name) for name in record.benchmarks}
+    return canonical_json([asked, {name: score.value for name, score in model.scores.items()}])
+
+
+def _gaps(report: Report) -> Iterator[str]:
+    """Seeds that nothing is averaged over, since some runs are missing; where that is so."""
+    numbers: dict[str, list[str]] = {}
+    for group in report.groups:
+        for gap in group.gaps:
+            numbers.setdefault(gap, []).append(f"[{group.number}]")
+    for gap, within in numbers.items():
+        yield gap if len(within) == len(report.groups) else f"{gap} (in {', '.join(within)})"
+
+
+def _precision(report: Report) -> Iterator[str]:
     """How large a difference of two averages must be to mean something."""
-    averages = [job.merged.average for job in results.scored if job.merged]
-    errors = [average.stderr for average in averages if average and average.stderr is not None]
-    if not errors:
-        return ""
-    margin = 100 * 1.96 * math.sqrt(2) * max(errors)
-    return (
-        f"Without a paired test, two averages closer than about {margin:.1f} points cannot be told "
-        "apart (95 %). With many runs the best one is partly luck."
-    )
+    averages = (row.estimates.get(AVERAGE) for row in report.merges)
+    errors = [each.stderr for each in averages if each and each.stderr is not None]
+    if errors:
+        margin = PERCENT.write(1.96 * math.sqrt(2) * max(errors))
+        yield (
+            f"Without a paired test, two averages closer than about {margin} points cannot be told "
+            "apart (95 %). With many runs the best one is partly luck."
+        )
 
 
-def _studies(results: Results) -> str:
-    count = len(study_words(results))
-    if not count:
-        return ""
-    return (
-        f"{count} populations or protocols were scored, numbered in brackets: each has its own "
-        "tables, and fronts, gains and what is best hold within one of them only."
-    )
+def _groups(report: Report) -> Iterator[str]:
+    if len(report.groups) > 1:
+        yield (
+            f"{len(report.groups)} populations or protocols were scored, numbered in brackets: "
+            "each has its own tables, and fronts, gains and what is best hold within one of them "
+            "only."
+        )
 
 
-def _repeats(results: Results) -> str:
-    if not results.repeated:
-        return ""
-    same = repeats(results)
-    return f"The same run, with the same results, in several sweeps is listed once: {same}."
-
-
-def _draws(results: Results) -> str:
+def _one_draw(report: Report) -> Iterator[str]:
     """Methods whose random choices had one seed: what those add is not known."""
-    drawn = [job.record for job in results.scored if job.record.stochastic]
-    if not drawn or len({record.seed for record in drawn}) > 1:
-        return ""
-    methods = ", ".join(sorted({record.method for record in drawn}))
-    return f"{methods}: random choices drawn with one `seed`; sweep it to see their spread."
+    drawn = [record for _, record in scored(report) if "seed" in record.draws]
+    if drawn and len({record.draws["seed"] for record in drawn}) == 1:
+        methods = ", ".join(sorted({record.method for record in drawn}))
+        yield f"{methods}: random choices drawn with one `seed`; sweep it to see their spread."
 
 
-def _embedded(results: Results) -> str:
+def _embedded(report: Report) -> Iterator[str]:
     """Measured on it: relaxing by saliency is no better there than by the same mean factor."""
-    if all(job.record.population.get("name") != "tiny" for job in results.scored):
+    records = [record for _, record in scored(report)]
+    if any(record.population.name == "tiny" for record in records):
+        controlled = any(record.relaxation == "uniform" for record in records)
+        control = "" if controlled else " Run the control `aim.scaling=uniform` beside it."
+        yield (
+            "The embedded population shows that the pipeline works, not that AIM does: at its size "
+            "a gain from AIM could not be told from shrinking every delta by the same mean factor."
+            f"{control}"
+        )
+
+
+def _warnings(report: Report) -> Iterator[str]:
+    """What the runs themselves warned of."""
+    for _, record in recorded(report):
+        yield from record.warnings
+
+
+def _differing(heading: str, values: Iterable[str], *, shown: bool = True) -> str:
+    """`limit differs: 10, null`, or nothing where there is one value (or none known)."""
+    different = list(dict.fromkeys(value for value in values if value))
+    if len(different) < 2:
         return ""
-    controlled = any(job.settings.get("aim.scaling") == "uniform" for job in results.scored)
-    return (
-        "The embedded population shows that the pipeline works, not that AIM does: at its size a "
-        "gain from AIM could not be told from shrinking every delta by the same mean factor."
-        + " Run the control `aim.scaling=uniform` beside it."
-        * (not controlled)
-    )
-
-
-def _warnings(results: Results) -> list[str]:
-    """What the runs themselves warned of, once each."""
-    return list(dict.fromkeys(text for job in results.jobs for text in job.record.warnings))
+    verb = "differ" if heading.startswith("the ") or heading == "suites" else "differs"
+    return f"{heading} {verb}" + (f": {', '.join(different)}" if shown else "")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gain
-from aim_exp.report.models import Estimate
-from aim_exp.report.results import Results
-from aim_exp.store.records import RunRecord
+from aim_exp.report.rows import Estimate, Report
+from aim_exp.report.summary import scored
+from aim_exp.report.tables.table import NOTHING, VOLUME, Cell, Column, Row, Table, Unit
+from aim_exp.store.records import MERGED, Role, RunRecord
 
 FILE = Path(__file__).with_name("published_scores.csv")
 """Percent; no method: a member of the population; no omega: the plain merge."""
+PERCENT = Unit("percent", 100, digits=2)
+"""With one more digit than elsewhere, as the paper prints them."""
+CHANGE = Unit("percent", 100, signed=True)
 SUITE = "paper"
 POPULATION = "llama2_13b"
 BENCHMARKS = ("humaneval", "mbpp", "mmlu", "math", "gsm8k", "ifeval")
@@ -110,7 +114,7 @@ class Pair:
 
     def difference(self, benchmark: str) -> float:
         """Ours minus the paper's."""
-        return self.ours[benchmark].value - self.paper.scores[benchmark]
+        return self.ours[benchmark].mean - self.paper.scores[benchmark]
 
     def within(self, benchmark: str) -> bool | None:
         """Whether the difference lies within our standard error; None if that is unknown."""
@@ -118,48 +122,148 @@ class Pair:
         return None if stderr is None else abs(self.difference(benchmark)) <= stderr
 
 
-def pairs(results: Results) -> list[Pair]:
+def pairs(report: Report) -> list[Pair]:
     """Members and merges that the paper has too.
 
     AimError for runs of another suite, whose scores are not comparable, or if none is there.
     """
-    for job in results.jobs:
-        if job.population is not None and job.record.suite != SUITE:
+    for job, record in scored(report):
+        if (suite := record.choices["benchmarks"]) != SUITE:
             raise AimError(
-                f"{job.folder}: benchmarks={job.record.suite} is another protocol than the "
-                f"paper's; only runs with benchmarks={SUITE} can be compared with it"
+                f"{job.folder}: benchmarks={suite} is another protocol than the paper's; only runs "
+                f"with benchmarks={SUITE} can be compared with it"
             )
-    found = [
-        Pair(results.member_name(model, number), model.scores, published()["", model.name, None])
-        for number, population in enumerate(results.populations)
-        for model in population.models
-        if model.name in MEMBERS
-    ]
-    for job in results.scored:
-        row = published().get(key_of(job.record))
-        if row and job.merged and _has_the_papers_settings(job.record):
-            found.append(Pair(f"{job.folder} {results.label(job)}", job.merged.scores, row))
+    found = []
+    for group in report.groups:
+        number = f" [{group.number}]" if group.title else ""
+        for row in (*group.members, *group.merges):
+            record = row.jobs[0].record
+            paper = published().get(_key(row.model, row.role, record)) if record else None
+            if paper and row.estimates:
+                name = f"{row.titles} {row.label}" if row.role == MERGED else row.label
+                found.append(Pair(f"{name}{number}", row.estimates, paper))
     if not found:
         raise AimError("none of these runs is in the paper's tables")
     return found
 
 
+def published_table(report: Report) -> Table:
+    """Ours, the paper's, and the difference: strong where it is larger than our standard error."""
+    found = pairs(report)
+    benchmarks = [name for name in BENCHMARKS if any(name in pair.ours for pair in found)]
+    columns = (Column("model"), Column(""), *(Column(name, numeric=True) for name in benchmarks))
+    return Table(
+        columns=(*columns, Column("within", numeric=True)),
+        sections=tuple(tuple(_rows(pair, benchmarks)) for pair in found),
+        unit="percent",
+        margin="our standard error",
+        legend=("*: the difference is larger than that",),
+    )
+
+
+def other_populations(report: Report) -> list[str]:
+    """The populations of these runs that are not the paper's."""
+    names = {record.population.name for _, record in scored(report)}
+    return sorted(names - {POPULATION})
+
+
+def paper_table() -> Table:
+    """The paper's own: a line without AIM, one with it, and below it the change in percent."""
+    members = [published()["", name, None] for name in MEMBERS]
+    sections = [
+        tuple(
+            Row((Cell(row.experts), Cell(), Cell(), *_percents(row), Cell(), Cell()))
+            for row in members
+        )
+    ]
+    for experts in PUBLISHED_POPULATIONS:
+        rows = [row for row in published().values() if row.method and row.experts == experts]
+        merges = zip(rows[::2], rows[1::2], strict=True)
+        lines = [line for plain, relaxed in merges for line in _merge(plain, relaxed)]
+        first = Row((Cell(experts), *lines[0].cells[1:]))
+        sections.append((first, *lines[1:]))
+    headings = (*BENCHMARKS, "gain", "by label")
+    columns = (
+        *map(Column, ("experts", "method", "AIM")),
+        *(Column(h, numeric=True) for h in headings),
+    )
+    return Table(
+        columns,
+        tuple(sections),
+        unit="percent, and hypervolume gain (d-th root) against base and some experts",
+        legend=(
+            "gain: against the experts that reproduce the printed gains; in the blocks "
+            "code+instruct and instruct+math these are not the merged ones",
+            "by label: against the experts that were merged, as everywhere else in this project",
+        ),
+    )
+
+
+def _merge(plain: Published, relaxed: Published) -> Iterator[Row]:
+    yield Row((Cell(), Cell(plain.method), Cell("no"), *_numbers(plain)))
+    changes = (
+        Cell(
+            cell.text,
+            below=f"{CHANGE.write((cell.value or 0.0) / old.value - 1)}%" if old.value else NOTHING,
+        )
+        for cell, old in zip(_numbers(relaxed), _numbers(plain), strict=True)
+    )
+    yield Row((Cell(), Cell(), Cell("yes", below="change"), *changes))
+
+
+def _numbers(row: Published) -> list[Cell]:
+    gains = (row.gain_as_published, row.gain_by_label)
+    return [*_percents(row), *(Cell.number(VOLUME, gain) for gain in gains)]
+
+
+def _percents(row: Published) -> list[Cell]:
+    return [Cell.number(PERCENT, score) for score in row.scores.values()]
+
+
+def _rows(pair: Pair, benchmarks: list[str]) -> Iterator[Row]:
+    shared = set(pair.benchmarks)
+
+    def ours(name: str) -> Cell:
+        score = pair.ours.get(name)
+        return Cell.number(PERCENT, score.mean, score.stderr) if score else Cell(NOTHING)
+
+    def difference(name: str) -> Cell:
+        outside = pair.within(name) is False
+        text = f"{CHANGE.write(pair.difference(name))}{'*' * outside}"
+        return Cell(text, tone="doubt" if outside else "")
+
+    verdicts = [pair.within(name) for name in shared]
+    within = Cell(f"{verdicts.count(True)} of {len(verdicts) - verdicts.count(None)}")
+    yield Row((Cell(pair.label), Cell("ours"), *map(ours, benchmarks), within))
+    paper = (Cell.number(PERCENT, pair.paper.scores[name]) for name in benchmarks)
+    yield Row((Cell(), Cell("paper"), *paper, Cell()))
+    cells = (difference(name) if name in shared else Cell() for name in benchmarks)
+    yield Row((Cell(), Cell("difference"), *cells, Cell()))
+
+
+def _key(model: str, role: Role, record: RunRecord) -> Key:
+    """Where one of our models would stand; nowhere, if the paper cannot have it."""
+    if role != MERGED:
+        return "", model, None
+    return key_of(record) if _has_the_papers_settings(record) else ("", "", None)
+
+
 def _has_the_papers_settings(record: RunRecord) -> bool:
     """Neither another lambda nor, in AIM's place, a control."""
-    aim = {} if record.omega is None else record.aim
-    settings = {**record.method_settings, **aim}
-    return all(settings.get(name, value) == value for name, value in _SETTINGS.items())
+    groups = ("method", "aim") if record.relaxed else ("method",)
+    fields = {name: value for group in groups for name, value in record.config[group].items()}
+    return all(fields.get(name, value) == value for name, value in _SETTINGS.items())
 
 
 def key_of(record: RunRecord) -> Key:
     """Where a run would stand in the paper's tables; a published checkpoint, by its name."""
-    checkpoint = _CHECKPOINT.match(str(record.method_settings.get("path", "")))
-    if checkpoint and record.omega is None:
+    checkpoint = _CHECKPOINT.match(str(record.config["method"].get("path", "")))
+    if checkpoint and not record.relaxed:
         method = _CHECKPOINT_METHODS.get(checkpoint["method"], "")
         experts = [_CHECKPOINT_EXPERTS.get(e, e) for e in checkpoint["experts"].split("-")]
         omega = _CHECKPOINT_OMEGA if checkpoint["aim"] else None
     else:
         method = record.method.rpartition("/")[2]
-        experts = record.population.get("merged") or []
-        omega = record.omega
-    return method, "+".join(sorted(map(str, experts))), omega
+        experts = list(record.population.merged)
+        omega = record.omega if record.relaxed else None
+    return method, "+".join(sorted(experts)), omega

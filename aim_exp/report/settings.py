@@ -1,75 +1,119 @@
-"""What was set in a run, as flat text, and in which settings several runs differ."""
+"""Settings: a run's whole configuration, flat, and which of it matters to its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aim_exp.store.records import RunRecord
+from aim_exp.report.draws import DRAWS
+from aim_exp.store.records import PopulationRecord, RunRecord
 
-Settings = Mapping[str, str]
-"""`method.density` -> `0.2`, in the order in which tables show them."""
+Settings = Mapping[str, Any]
+"""By full key (`method.density`) a number, a text, True, False or None."""
 
-MEASURED = {"n_texts", "n_blocks", "n_tokens"}
-"""What a record's `calibration` says beside its settings."""
-NO_SETTING = {"base", "experts", "merged", "references", "models"}
-"""What a record's `population` says beside its settings."""
-
-
-def settings_of(record: RunRecord) -> dict[str, str]:
-    """The settings of a run that can tell it from another."""
-    flat: dict[str, Any] = {"method": record.method, "omega": record.omega}
-    merged = record.population.get("merged")
-    if isinstance(merged, list):  # a refused configuration may hold anything
-        flat["experts"] = "+".join(map(str, merged))
-    flat |= {f"method.{name}": value for name, value in record.method_settings.items()}
-    flat["seed"] = record.seed
-    if record.omega is not None:  # without AIM these change nothing
-        flat |= {f"aim.{name}": value for name, value in record.aim.items()}
-        flat |= _group("calibration", record.calibration, MEASURED)
-    flat |= _group("population", record.population, NO_SETTING)
-    flat |= {"dtype": record.dtype, "benchmarks": record.suite}
-    return {name: as_text(value) for name, value in flat.items() if value != ""}
+EXPERTS = "population.merge"
+ANY = object()
+"""The value of a setting that a row has several of: they make no difference to it."""
+WITHOUT_EFFECT = (
+    "device", "threads", "cache_dir", "save_model", "plan", "debug", "fail_fast", "tracker",
+    "experiment", "local", "population.name", "evaluator.batch_size", "calibration.offload",
+)  # fmt: skip
+"""Keys, and groups, that change no number: they name no row."""
+OF_RELAXATION = ("aim", "calibration")
+"""Groups that play no part in a plain merge."""
+OF_MERGES = ("method", "omega", "aim", "calibration", "seed", EXPERTS)
+"""What base and experts do not depend on."""
 
 
-def varying(runs: Iterable[Settings]) -> tuple[str, ...]:
-    """Settings with more than one value; a method's own fields are compared within it.
+def settings_of(record: RunRecord) -> dict[str, Any]:
+    """Every setting of a run; the options chosen stand under the names of their groups.
 
-    `method` and `omega` come first, whether they vary or not: no run is named without them.
+    A table with a value for each expert is one value where they are equal.
     """
-    seen: dict[str, dict[str, set[str]]] = {}
-    for settings in runs:
+    flat = {
+        group: option
+        for group, option in record.choices.items()
+        if option is not None and not group.startswith("hydra/")
+    }
+    flat |= dict(_flat(record.config, "", record.population))
+    if record.population.merged:
+        flat[EXPERTS] = "+".join(record.population.merged)
+    elif flat.get(EXPERTS) is None:
+        flat.pop(EXPERTS, None)  # all, whoever they are
+    return flat
+
+
+def settings_with_effect(record: RunRecord) -> dict[str, Any]:
+    """Those that the merged model and its scores depend on, as far as can be told of one run."""
+    idle = OF_RELAXATION * (not is_relaxed(record))
+    return with_effect(settings_of(record), record.draws, idle)
+
+
+def with_effect(
+    settings: Settings, draws: Collection[str] = (), idle: Sequence[str] = ()
+) -> dict[str, Any]:
+    """`settings` without those that change no number, seeds that draw nothing, and `idle` ones."""
+    left_out = (*WITHOUT_EFFECT, *(seed for seed in DRAWS if seed not in draws), *idle)
+    return {name: value for name, value in settings.items() if not begins(name, left_out)}
+
+
+def is_relaxed(record: RunRecord) -> bool:
+    """Whether a relaxation was to change the merge."""
+    return record.relaxed or record.relaxation is not None
+
+
+def varying(rows: Iterable[Settings], incomplete: Iterable[Settings] = ()) -> tuple[str, ...]:
+    """Those with more than one value; an option's own fields are compared within it.
+
+    There a field that some have and others have not varies too: `method.weight` may be a number or
+    a table. Of `incomplete` rows only what they have counts. `method` and `omega` come first,
+    whether they vary or not: no merge is named without them.
+    """
+    values: dict[tuple[str, str], set[str]] = {}
+    having: Counter[tuple[str, str]] = Counter()
+    complete = list(rows)
+    for settings in complete:
+        having.update((name, _scope(settings, name)) for name in settings)
+        having.update((name, str(option)) for name, option in settings.items() if "." not in name)
+    for settings in (*complete, *incomplete):
         for name, value in settings.items():
-            scope = settings.get("method", "") if name.startswith("method.") else ""
-            seen.setdefault(name, {}).setdefault(scope, set()).add(value)
-    differing = [
-        name for name, scopes in seen.items() if any(len(values) > 1 for values in scopes.values())
+            texts = values.setdefault((name, _scope(settings, name)), set())
+            texts.update([as_text(value)] * (value is not ANY))
+    several = [
+        name
+        for (name, scope), texts in values.items()
+        if len(texts) > 1 or 0 < having[name, scope] < having[name.partition(".")[0], scope]
     ]
-    return tuple(dict.fromkeys(["method", "omega", *differing]))
+    return tuple(dict.fromkeys(["method", "omega", *several]))
 
 
-def label(settings: Settings, names: Sequence[str]) -> str:
-    """A run in a few words, by its method and the settings in `names`: `ties omega=0.4`."""
-    parts = [
-        f"{short_name(name)}={settings[name]}"
-        for name in names
-        if name in settings and name != "method"
-    ]
+def _scope(settings: Settings, name: str) -> str:
+    """The option that a field belongs to."""
+    group, dot, _ = name.partition(".")
+    return str(settings.get(group)) if dot else ""
+
+
+def short_names(names: Collection[str]) -> dict[str, str]:
+    """By full key the shortest end of it that no other key has: `method.density` -> `density`."""
+    ends: dict[str, set[str]] = {}
+    for name in names:
+        for end in _ends(name):
+            ends.setdefault(end, set()).add(name)
+    short = {name: next(end for end in _ends(name) if len(ends[end]) == 1 or end == name)
+             for name in names}  # fmt: skip
+    return short | ({EXPERTS: "experts"} if EXPERTS in names else {})
+
+
+def label(settings: Mapping[str, str], names: Sequence[str], short: Mapping[str, str]) -> str:
+    """A merge in a few words, by its method and the settings in `names`: `ties omega=0.4`."""
+    parts = [f"{short.get(name, name)}={settings[name]}"
+             for name in names if name in settings and name != "method"]  # fmt: skip
     return " ".join([settings.get("method", "?"), *parts])
 
 
-def as_words(settings: Settings) -> str:
-    """`omega=null, density=0.2`."""
-    return ", ".join(f"{short_name(name)}={value}" for name, value in settings.items())
-
-
-def short_name(name: str) -> str:
-    """`method.density` -> `density`, `aim.scaling` -> `scaling`: no two are alike."""
-    return name.removeprefix("method.").removeprefix("aim.")
-
-
 def as_text(value: Any) -> str:
-    """A setting's value, short, as one would write it on the command line."""
+    """A value, short, as one would write it on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -83,10 +127,31 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _group(group: str, fields: Mapping[str, Any], leave_out: set[str]) -> dict[str, Any]:
-    """A config group's choice (its `name`) under the group's own name, then its fields."""
-    return {
-        group if name == "name" else f"{group}.{name}": value
-        for name, value in fields.items()
-        if name not in leave_out
-    }
+def begins(name: str, keys: Iterable[str]) -> bool:
+    """Whether `name` is one of these keys, or lies in one of these groups."""
+    return f"{name}.".startswith(tuple(f"{key}." for key in keys))
+
+
+def _flat(
+    node: Mapping[str, Any], above: str, population: PopulationRecord
+) -> Iterator[tuple[str, Any]]:
+    merged, experts = set(population.merged), set(population.experts)
+    for key, value in node.items():
+        name = f"{above}{key}"
+        if key == "_target_":
+            continue
+        if not isinstance(value, Mapping):
+            yield name, as_text(value) if isinstance(value, list | tuple) else value
+        elif (
+            merged
+            and merged <= set(value) <= experts
+            and len(set(map(as_text, value.values()))) == 1
+        ):
+            yield name, next(iter(value.values()))
+        else:
+            yield from _flat(value, f"{name}.", population)
+
+
+def _ends(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]

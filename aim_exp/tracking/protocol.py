@@ -6,7 +6,7 @@ never costs a result: whatever goes wrong in it is one line on the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 from aim_exp.console import console
 
 Value = str | float | bool | None
+Row = Mapping[str, Value]
+"""Of a table, by column; a column holds numbers, truth values, or texts, and None where unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +38,6 @@ class RunInfo:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of cells; a column holds numbers, truth values, or texts, and None where unknown."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-
-
-@dataclass(frozen=True)
 class SavedModel:
     """A merged model on disk, in the Hugging Face layout."""
 
@@ -61,7 +55,8 @@ class Outcome:
     """What runs are compared by."""
     details: Mapping[str, Value] = field(default_factory=dict)
     """Other single values: standard errors, seconds, the error of a failed job."""
-    tables: Mapping[str, Table] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    """Rows of the same columns."""
     figures: Mapping[str, Path] = field(default_factory=dict)
     """PNG files."""
     charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -9,30 +9,24 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from aim_exp.report import HTML
-from aim_exp.report.board import AVERAGE, Board, population_board, run_board
-from aim_exp.report.compare.baselines import find_pairs
-from aim_exp.report.compare.comparison import Comparison, Difference, compare_runs
-from aim_exp.report.figures import CAPTIONS, FOLDER, FRONT
-from aim_exp.report.models import merge_metrics
-from aim_exp.report.parallel import parallel_coordinates
-from aim_exp.report.results import Results, collect, join
-from aim_exp.report.results_csv import NAMED, job_rows
+from aim_exp.report import HTML, plots
+from aim_exp.report.csv_files import difference_rows, result_rows
+from aim_exp.report.differences import differences
+from aim_exp.report.load import load
+from aim_exp.report.plots.parallel import parallel_coordinates
+from aim_exp.report.rows import AVERAGE, Report, make_report
+from aim_exp.report.settings import OF_RELAXATION, begins, settings_with_effect
 from aim_exp.run.model_card import RECIPE_FILE
 from aim_exp.run.run import Run
-from aim_exp.store.records import RunRecord
-from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel, Table, Value
+from aim_exp.store.records import MERGED, RunRecord, find_records
+from aim_exp.tracking.protocol import Outcome, Row, RunInfo, SavedModel, Value
 
 TAGGED = ("population", "benchmarks")
 """Groups whose choice is a tag, written as on the command line."""
 CHANGE = "change/"
 """Before what is compared with the plain merge."""
-NULLS = (None, "null")
+UNSET = (None, "", "none")
 """A setting that has no value."""
-
-
-Found = Sequence[tuple[Path, RunRecord]]
-"""Records with their folders."""
 
 
 def job_info(run: Run, name: str, directory: Path, sweep: Path | None) -> RunInfo:
@@ -63,36 +57,38 @@ def job_outcome(
     record: RunRecord,
     directory: Path,
     *,
-    sweep: Found = (),
+    sweep: Path | None = None,
     figure: Path | None = None,
     model: Path | None = None,
 ) -> Outcome:
-    """Of a finished or failed job; its twin may be in `sweep`; `model` is its saved model."""
-    plain = _plain_twin(record, directory, sweep)
-    tables = {"scores": _scores(record), "population": _models(run_board(record))}
+    """Of a finished or failed job of `sweep`, if it is of one; `model` is its saved model."""
+    plain = _plain_merge(record, sweep) if record.relaxed and sweep else None
+    tables = {"scores": _scores(record), "population": _models(make_report(load(directory)))}
     return Outcome(
         succeeded=record.status == "completed",
         metrics=_metrics(record) | (_changes(record, plain) if plain else {}),
         details=_details(record),
         tables=_filled(tables),
-        figures={FRONT: figure} if figure else {},
+        figures={plots.FRONT: figure} if figure else {},
         model=_saved_model(model) if model else None,
     )
 
 
 def sweep_outcome(directory: Path) -> Outcome:
     """Of a sweep whose report is in `directory`."""
-    results = collect(directory)
-    comparison = compare_runs(results)
-    tables = {"runs": _table(_jobs(results)), "population": _models(population_board(results))}
-    if comparison:
-        tables["differences"] = _table(_differences(comparison))
-    drawn = {name: directory / FOLDER / f"{name}.png" for name in CAPTIONS}
-    chart = parallel_coordinates(results)
+    report = make_report(load(directory))
+    jobs = report.runs.jobs
+    tables = {
+        "runs": _jobs(report),
+        "population": [row for row in _models(report) if row["role"] != MERGED],
+        "differences": difference_rows(differences(report)[:1]),
+    }
+    figures = {path.stem: path for path in sorted((directory / plots.FOLDER).glob("*.png"))}
+    chart = parallel_coordinates(report)
     return Outcome(
-        details={"jobs": len(results.jobs), "failed": len(results.failed)},
+        details={"jobs": len(jobs), "failed": sum(job.status == "failed" for job in jobs)},
         tables=_filled(tables),
-        figures={name: path for name, path in drawn.items() if path.exists()},
+        figures=figures,
         charts={"parallel_coordinates": chart} if chart else {},
         pages={"report": directory / HTML},
     )
@@ -138,143 +134,124 @@ def _fields(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _metrics(record: RunRecord) -> dict[str, float | bool]:
     """What is known of the merged model's scores and of what follows from them."""
-    found = merge_metrics(record) | _prefixed("score", record.scores or {})
-    return {name: value for name, value in found.items() if value is not None}
+    standing, merged = record.standing, record.merged
+    scores = merged.scores if merged else {}
+    metrics: dict[str, float | bool | None] = {
+        "average": standing.average,
+        "normalised_average": standing.normalised_average,
+        "gain_over_best_member": standing.gain_over_best_member,
+        "hypervolume": standing.hypervolume,
+        "hypervolume_gain": standing.hypervolume_gain,
+        "hypervolume_gain_population": standing.hypervolume_gain_population,
+        "on_front": None if standing.on_front is None else MERGED in standing.on_front,
+        **{f"score/{name}": score.value for name, score in scores.items()},
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def _details(record: RunRecord) -> dict[str, Value]:
     """`error` is there even where there is none: an earlier attempt may have had one."""
-    errors = {name: error for name, error in (record.stderr or {}).items() if error is not None}
+    scores = record.merged.scores if record.merged else {}
+    errors = {f"stderr/{name}": score.stderr for name, score in scores.items()}
     return {
         "status": record.status,
         "error": record.error,
-        **_prefixed("stderr", errors),
-        **_prefixed("timings", record.timings),
+        **{name: error for name, error in errors.items() if error is not None},
+        **{f"timings/{name}": seconds for name, seconds in record.timings.items()},
     }
 
 
-def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
-    return {f"{prefix}/{name}": value for name, value in values.items()}
-
-
-def _can_have_twin(record: RunRecord) -> bool:
-    return record.omega is not None and bool(record.scores)
-
-
-def _plain_twin(record: RunRecord, directory: Path, sweep: Found) -> RunRecord | None:
+def _plain_merge(record: RunRecord, sweep: Path) -> RunRecord | None:
     """The same merge without AIM, if a job of the sweep has finished it already."""
-    if not _can_have_twin(record):
-        return None
-    if record.omega == 1:  # it is the same model
-        return record
-    jobs = [*((folder, job) for folder, job in sweep if job.omega is None), (directory, record)]
-    pairs = find_pairs(join(jobs, [folder for folder, _ in jobs])).pairs
-    return next((twin.job.record for job, twin in pairs if job.directory == directory), None)
+    own = settings_with_effect(record)
+    members = [(model.name, model.keys) for model in record.members]
+    return next(
+        (
+            other
+            for _, other in find_records(sweep)[0]
+            if other.standing.average is not None
+            and not other.relaxed
+            and [(model.name, model.keys) for model in other.members] == members
+            and _alike(own, settings_with_effect(other))
+        ),
+        None,
+    )
+
+
+def _alike(relaxed: Mapping[str, Any], plain: Mapping[str, Any]) -> bool:
+    """Whether two merges differ in the relaxation only, as far as both depend on a setting."""
+    shared = relaxed.keys() & plain.keys()
+    return all(
+        relaxed[name] == plain[name]
+        for name in shared
+        if not begins(name, ("omega", *OF_RELAXATION))
+    )
 
 
 def _changes(record: RunRecord, plain: RunRecord) -> dict[str, float]:
     """Differences to the plain merge, in the units of the quantities themselves."""
     after, before = _metrics(record), _metrics(plain)
-    names = {name: name for name in ("average", "hypervolume_gain")}
-    names |= {name: f"score/{name}" for name in record.scores or {}}
+    names = ["average", "hypervolume_gain", *(name for name in after if name.startswith("score/"))]
     return {
-        f"{CHANGE}{name}": after[key] - before[key]
-        for name, key in names.items()
-        if key in after and key in before
+        f"{CHANGE}{name.removeprefix('score/')}": after[name] - before[name]
+        for name in names
+        if name in after and name in before
     }
 
 
-def _scores(record: RunRecord) -> Table:
+def _scores(record: RunRecord) -> list[Row]:
     """Of the merged model, a row per benchmark."""
-    scores, errors, items = record.scores or {}, record.stderr or {}, record.n_items or {}
-    about = {name: record.benchmarks.get(name, {}) for name in scores}
-    return _table(
-        [
-            {
-                "benchmark": name,
-                "task": about[name].get("task"),
-                "metric": about[name].get("metric"),
-                "score": score,
-                "stderr": errors.get(name),
-                "items": items.get(name),
-            }
-            for name, score in scores.items()
-        ]
-    )
-
-
-def _models(board: Board) -> Table:
-    """A row per model: base, experts, references, and the merged one of a single job."""
-    rows = []
-    for line in board.lines:
-        scores = {name: line.score(column) for column, name in _columns(board).items()}
-        values = {name: score.value if score else None for name, score in scores.items()}
-        rows.append({"model": line.lead[0], "role": line.role, "on_front": line.on_front, **values})
-    return _table(rows)
-
-
-def _columns(board: Board) -> dict[str, str]:
-    return {AVERAGE: "average"} | {name: name for name in board.benchmarks}
-
-
-def _differences(comparison: Comparison) -> list[dict[str, object]]:
-    """A row per run, its twin, and quantity: long, so that a panel can filter and group them."""
+    scores = record.merged.scores if record.merged else {}
     return [
         {
-            "run": comparison.label(row),
-            "job": row.job.folder,
-            "twin": row.baseline.job.folder,
-            "method": row.job.record.method,
-            "omega": row.job.record.omega,
-            **_difference(difference),
+            "benchmark": name,
+            "task": record.benchmarks[name].task,
+            "metric": score.metric,
+            "score": score.value,
+            "stderr": score.stderr,
+            "items": score.n,
         }
-        for row in comparison.rows
-        for difference in (row.average, *([row.gain] if row.gain else []), *row.scores.values())
+        for name, score in scores.items()
     ]
 
 
-def _difference(difference: Difference) -> dict[str, object]:
-    test = difference.test
-    return {
-        "quantity": difference.quantity,
-        "difference": difference.value,
-        "low": test.low if test else None,
-        "high": test.high if test else None,
-        "p": test.p if test else None,
-        "adjusted_p": difference.adjusted_p,
-        "verdict": str(difference.verdict),
+def _models(report: Report) -> list[Row]:
+    """A row per model of every group, merges last."""
+    return [
+        {
+            "model": f"{row.model} [{group.number}]" if group.title else row.model,
+            "role": row.role,
+            "on_front": row.on_front,
+            **{
+                name: row.estimates[name].mean if name in row.estimates else None
+                for name in (AVERAGE, *report.benchmarks)
+            },
+        }
+        for group in report.groups
+        if group.benchmarks
+        for row in (*group.members, *group.references, *group.merges)
+    ]
+
+
+def _jobs(report: Report) -> list[Row]:
+    """The rows of `results.csv`; a column with numbers and words is one of words."""
+    columns, rows = result_rows(report)
+    texts = {
+        name
+        for name in columns
+        if any(isinstance(row.get(name), str) and row[name] not in UNSET for row in rows)
     }
+    return [{name: _value(row.get(name), name in texts) for name in columns} for row in rows]
 
 
-def _jobs(results: Results) -> list[dict[str, Any]]:
-    """The rows of `results.csv`; settings that are numbers in all of them as numbers."""
-    rows: list[dict[str, Any]] = [*job_rows(results)]
-    for name in rows[0].keys() & {*NAMED, *results.varying}:
-        numbers = [_number(row[name]) for row in rows]
-        if all(
-            number is not None or row[name] in NULLS
-            for number, row in zip(numbers, rows, strict=True)
-        ):
-            for row, number in zip(rows, numbers, strict=True):
-                row[name] = number
-    return rows
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
+def _value(value: Any, is_text: bool) -> Value:
+    if value in UNSET:
         return None
+    return str(value) if is_text else value
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Of rows with the same keys."""
-    names = tuple(rows[0]) if rows else ()
-    return Table(names, tuple(tuple(row[name] for name in names) for row in rows))
-
-
-def _filled(tables: Mapping[str, Table]) -> dict[str, Table]:
-    return {name: table for name, table in tables.items() if table.rows}
+def _filled(tables: Mapping[str, Sequence[Row]]) -> dict[str, Sequence[Row]]:
+    return {name: rows for name, rows in tables.items() if rows}
 
 
 def _saved_model(folder: Path) -> SavedModel:

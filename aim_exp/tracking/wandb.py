@@ -114,8 +114,9 @@ def _log(run: wandb.Run, outcome: Outcome) -> None:
     logged: Any = run.summary if run.resumed else {}
     row: dict[str, Any] = {n: v for n, v in outcome.metrics.items() if logged.get(n) != v}
     run.summary.update({**outcome.metrics, **outcome.details})
-    for name, table in outcome.tables.items():
-        row[f"tables/{name}"] = wandb.Table(columns=[*table.columns], data=[*map(list, table.rows)])
+    for name, rows in outcome.tables.items():
+        data: list[Any] = [list(each.values()) for each in rows]
+        row[f"tables/{name}"] = wandb.Table(columns=[*rows[0]], data=data)
     for name, path in outcome.figures.items():
         row[f"figures/{name}"] = wandb.Image(str(path))
     for name, chart in outcome.charts.items():

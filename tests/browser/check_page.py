@@ -1,44 +1,68 @@
 """`make check-browser`: `report.html` in headless Chromium. Not a part of `make test`."""
 
+import re
 import shutil
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
-from records import BENCHMARKS, failed, record, shifted, write_all
+from pages import text_of
+from records import failed, record, relaxed_sweep, shifted, write_all
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
-from test_html import controls, hostile, many, other_population
-from test_studies import asked, lucky_seed
+from test_html import hostile, many, other_population
 
-from aim_exp.report.compare.comparison import compare_runs
-from aim_exp.report.html import write_html
-from aim_exp.report.results import collect
+from aim_exp.report.load import load
+from aim_exp.report.plots.front import front
+from aim_exp.report.rows import make_report
 from aim_exp.store.records import RunRecord
 
+BENCHMARKS = list(record().benchmarks)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SWEEP = [
-    record(method, omega, shifted(0.02 * i + 0.01 * j))
+    record(f"method={method}", f"omega={omega}", scores=shifted(0.02 * i + 0.01 * j))
     for i, method in enumerate(("dare_ties", "ties", "task_arithmetic"))
-    for j, omega in enumerate((None, 0.2, 0.4))
+    for j, omega in enumerate(("null", "0.2", "0.4"))
 ]
+SCALINGS = ("identity", "uniform", "shuffled")
 PAGES: dict[str, list[RunRecord]] = {
     "sweep": [*SWEEP, failed()],
     "hostile": [hostile(), failed("</script>")],
-    "one job": [record()],
+    "one job": [record(references={"joint": (0.8,) * 6})],
     "failed": [failed()],
-    "two populations": [*SWEEP, record(population_scores=other_population())],
-    "controls": controls("identity", "uniform", "shuffled"),
-    "200 jobs": many(),
-    "protocols": [asked(20, record("ties", 0.4, shifted(0.1))), *(asked(None, r) for r in SWEEP)],
-    "seeds": lucky_seed(),
-}
+    "two populations": [
+        *SWEEP, record("population.seed=1", "omega=0.7", members=other_population()),
+    ],
+    "scalings": [
+        record("omega=null"),
+        *(record("omega=0.4", f"aim.scaling={name}", scores=shifted(0.01 * i))
+          for i, name in enumerate(SCALINGS)),
+    ],
+    "samples": [
+        record("omega=null"),
+        *(record(f"omega={omega}", f"calibration.n_samples={n}", scores=shifted(omega / 9))
+          for omega in (0.2, 0.6) for n in (4, 16, 64, 1024)),
+    ],
+    "200 jobs": many(200),
+    "protocols": [
+        record("omega=0.4", "benchmarks.limit=20", scores=shifted(0.1)),
+        *(record(*each.overrides, "benchmarks.limit=40", scores=shifted(0.02 * i))
+          for i, each in enumerate(SWEEP)),
+    ],
+    "seeds": [
+        *(record("method=dare_ties", "omega=0.4", f"seed={seed}", scores=shifted(shift))
+          for seed, shift in enumerate((-0.1, 0.05, -0.1))),
+        record("method=ties", "omega=0.4"),
+    ],
+    "relaxed": [],
+}  # fmt: skip
 WIDTHS = (390, 1440)
-FIGURES = ("front", "omega", "profiles")
+FIGURES = ("front", "sweep", "profiles")
 
 Browser = webdriver.Chrome
 
@@ -66,9 +90,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Their addresses, by name."""
     addresses = {}
     for name, records in PAGES.items():
-        directory = write_all(tmp_path_factory.mktemp("sweep"), *records)
-        results = collect(directory)
-        page = write_html(results, directory / "report.html", compare_runs(results))
+        directory = tmp_path_factory.mktemp("sweep")
+        write_all(directory, *records) if records else relaxed_sweep(directory)
+        page = directory / "report.html"
+        page.write_text(text_of(directory), encoding="utf-8")
         addresses[name] = page.as_uri()
     return addresses
 
@@ -109,24 +134,30 @@ def heading(browser: Browser, name: str) -> WebElement:
     return next(cell for cell in cells if cell.text.strip() == name)
 
 
-def traces(browser: Browser, figure: str) -> list[dict]:
+def drawn(browser: Browser, figure: str, what: str) -> list[dict[str, float]]:
+    """The pieces of a figure that are called so: where each lies, and how faded it is."""
+    pieces = f"document.querySelectorAll('#plot-{figure} [aria-description=\"{what}\"] > *')"
     return browser.execute_script(
-        f"return document.getElementById('plot-{figure}').data.map("
-        "t => ({x: [...t.x], y: [...t.y], mode: t.mode, hover: t.hovertext ?? null}))"
+        f"return [...{pieces}].map(piece => {{"
+        "const {x, y, width, height} = piece.getBoundingClientRect();"
+        "const opacity = Number(piece.getAttribute('opacity') ?? 1);"
+        "return {x: x + width / 2, y: y + height / 2, opacity}})"
     )
 
 
 def titles(browser: Browser, figure: str) -> list[str]:
-    return browser.execute_script(
-        f"const l = document.getElementById('plot-{figure}').layout;"
-        "return [l.xaxis.title?.text ?? '', l.yaxis.title?.text ?? '']"
-    )
+    labels = find_all(browser, f"#plot-{figure} g[aria-label$='axis label'] text")
+    return sorted(label.text for label in labels)
 
 
 def legend(browser: Browser, figure: str) -> list[str]:
     """What it names now."""
     entries = find_all(browser, f"#{figure} .legend li")
     return [entry.text for entry in entries if entry.is_displayed()]
+
+
+def choose(browser: Browser, selector: str, text: str) -> None:
+    Select(find(browser, selector)).select_by_visible_text(text)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -138,8 +169,11 @@ def test_loads_without_error_request_or_overflow(name, width, scheme, browser, p
     assert browser.execute_script("return performance.getEntriesByType('resource')") == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     for figure in find_all(browser, ".plot"):
-        assert figure.find_elements(By.CSS_SELECTOR, ".main-svg"), "plotly has drawn"
-        assert figure.size["height"] > 300
+        assert figure.find_elements(By.CSS_SELECTOR, "svg path"), "something is drawn"
+        assert figure.size["height"] > 100
+
+
+INK = "#plot-front [aria-label='x-axis tick label']"
 
 
 def test_both_schemes_have_contrast(browser, pages):
@@ -148,10 +182,15 @@ def test_both_schemes_have_contrast(browser, pages):
         show(browser, pages["sweep"], scheme=scheme)
         style = "getComputedStyle(document.body)"
         paper, ink = browser.execute_script(f"return [{style}.backgroundColor, {style}.color]")
-        drawn = find(browser, "#plot-front .xtick text").value_of_css_property("fill")
-        seen[scheme] = (paper, ink, drawn)
-        for text in (ink, drawn):
+        shown = find(browser, INK).value_of_css_property("fill")
+        seen[scheme] = (paper, ink, shown)
+        for text in (ink, shown):
             assert contrast(paper, text) > 4.5
+        for look in range(1, 4):  # the methods' colours: large marks
+            style = f"getComputedStyle(document.documentElement).getPropertyValue('--look-{look}')"
+            red, green, blue = (int(browser.execute_script(f"return {style}.trim()")[i : i + 2], 16)
+                                for i in (1, 3, 5))  # fmt: skip
+            assert contrast(paper, f"rgb({red}, {green}, {blue})") > 2.5
     assert not set(seen["light"]) & set(seen["dark"]), "the figures follow"
 
 
@@ -168,17 +207,13 @@ def luminance(colour: str) -> float:
 
 
 def test_the_figures_follow_a_change_of_scheme(page):
-    def ink() -> str:
-        return find(page, "#plot-front .xtick text").value_of_css_property("fill")
-
-    before = ink()
+    before = find(page, INK).value_of_css_property("fill")
     feature = {"name": "prefers-color-scheme", "value": "dark"}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    page.execute_async_script("setTimeout(arguments[0], 300)")
-    assert ink() != before
+    assert find(page, INK).value_of_css_property("fill") != before
 
 
-@pytest.mark.parametrize("name", ["omega", "average", "gain", *BENCHMARKS])
+@pytest.mark.parametrize("name", ["omega", "avg", "gain", *BENCHMARKS])
 def test_a_heading_sorts_its_column(name, page):
     index = [cell.text.strip() for cell in find_all(page, "#leaderboard thead th")].index(name)
     for direction in ("descending", "ascending"):
@@ -188,121 +223,167 @@ def test_a_heading_sorts_its_column(name, page):
             button.send_keys(Keys.ENTER)
         assert heading(page, name).get_attribute("aria-sort") == direction
         assert len(find_all(page, "#leaderboard [aria-sort]")) == 1
-        texts = [text.split()[0].split("±")[0] for text in column(page, index)]
+        texts = [re.split(r"[\s±]", text)[0] for text in column(page, index)]
         values = [float("inf") if text == "null" else float(text) for text in texts]
         assert len(set(values)) >= 3
-        assert values == sorted(values, reverse=direction == "descending")
+        if name != "omega":  # where null stands is another matter
+            assert values == sorted(values, reverse=direction == "descending")
 
 
-def test_filters_hold_for_tables_figures_and_runs(page):
+def test_filters_hold_for_tables_and_figures(page):
+    assert find(page, ".filters output").text == "9 of 9 merges"
     find(page, "[data-filter=method] input[value=ties]").send_keys(Keys.SPACE)
     assert column(page, 1) == ["ties"] * 3
     assert find(page, ".filters output").text == "3 of 9 merges"
     find(page, "[data-filter=omega] input[value='0.2']").send_keys(Keys.SPACE)
     assert column(page, 2) == ["0.2"]
-    shown = [row for row in find_all(page, "#changes tbody tr") if row.is_displayed()]
-    names = [row.find_element(By.TAG_NAME, "th").text for row in shown]
-    assert names == ["ties omega=null", "ties omega=0.2"]
-    runs = [run for run in find_all(page, "details[id]") if run.is_displayed()]
-    labels = [run.text.split(None, 1)[1] for run in runs]
-    assert labels == ["ties omega=0.2", "ties omega=0.4 failed"]
-    hovers = [h for trace in traces(page, "front") for h in trace["hover"] or []]
-    assert [h for h in hovers if "omega=" in h] == [h for h in hovers if "ties omega=0.2" in h]
-    assert len(traces(page, "profiles")) == 4 + 1
-    assert len(traces(page, "omega")) == 3, "the null line, the curve, the plain merge"
+    shown = [row for row in find_all(page, "#changes-1 tbody tr") if row.is_displayed()]
+    assert [row.find_elements(By.TAG_NAME, "td")[0].text for row in shown] == ["ties omega=0.2"]
+    assert len(drawn(page, "front", "point")) == 4 + 1
+    assert len(drawn(page, "sweep", "point")) == 1
+    assert len(drawn(page, "profiles", "profile")) == 4 + 1
     find(page, ".filters [type=reset]").click()
     page.execute_async_script("setTimeout(arguments[0], 50)")
     assert len(column(page, 0)) == 9
-    assert len(traces(page, "profiles")) == 4 + 9
+    assert len(drawn(page, "profiles", "profile")) == 4 + 9
+    assert page.get_log("browser") == []
 
 
-def test_controls_can_be_left_out(browser, pages):
-    show(browser, pages["controls"])
-    before = len(traces(browser, "omega"))
+def test_what_a_filter_does_not_concern_stays(browser, pages):
+    show(browser, pages["scalings"])
+    assert len(drawn(browser, "sweep", "point")) == 3 + 1, "one plain merge, drawn once"
     find(browser, "[data-filter=scaling] input[value=identity]").send_keys(Keys.SPACE)
-    assert sorted(column(browser, 3)) == ["identity", "–"], "the plain merge stays"
-    assert len(traces(browser, "profiles")) == 4 + 2
-    assert (before, len(traces(browser, "omega"))) == (3 + 2, 3), "one plain merge, drawn once"
+    assert sorted(column(browser, 3)) == ["identity", "–"], "the plain merge has no scaling"
+    assert len(drawn(browser, "profiles", "profile")) == 4 + 2
+    assert len(drawn(browser, "sweep", "point")) == 1 + 1
+    assert len(drawn(browser, "sweep", "plain")) == 1
     assert browser.get_log("browser") == []
 
 
-def test_any_two_benchmarks_can_be_chosen(page):
-    Select(find(page, "#front [name=x]")).select_by_visible_text("math")
-    Select(find(page, "#front [name=y]")).select_by_visible_text("ifeval")
-    assert titles(page, "front") == ["math", "ifeval"]
-    line = traces(page, "front")[0]
-    assert line["x"] == sorted(line["x"])
-    assert line["y"] == sorted(line["y"], reverse=True)
-    wanted = 100 * SWEEP[0].population_scores["math"]["math"]
-    assert any(value == pytest.approx(wanted) for value in line["x"])
-    Select(find(page, "#front [name=x]")).select_by_visible_text("ifeval")
-    Select(find(page, "#front [name=y]")).select_by_visible_text("math")
-    turned = traces(page, "front")[0]
-    assert (turned["x"][1:-1], turned["y"][1:-1]) == (line["y"][-2:0:-1], line["x"][-2:0:-1])
-    Select(find(page, "#front [name=y]")).select_by_visible_text("ifeval")
+def test_the_front_of_any_two_benchmarks_is_that_of_the_figures(page, pages):
+    """Of all pairs, by the same code as the PDF's; dominated models are faded."""
+    directory = Path(pages["sweep"].removeprefix("file://")).parent
+    report = make_report(load(directory))
+    pairs = list(combinations(range(len(BENCHMARKS)), 2))
+    assert len(pairs) == 15
+    for first, second in pairs:
+        (plane,) = front(report, (report.benchmarks[first], report.benchmarks[second]))
+        keys = page.execute_script(
+            "const [x, y] = [...arguments].map(number => number + data.first);"
+            "const place = ({key, values}) => ({key, x: values[x], y: values[y]});"
+            "return frontOf(data.rows.map(place)).map(point => point.key)", first, second,
+        )  # fmt: skip
+        assert set(keys) == {row.key[:16] for row in plane.front}
+        choose(page, "#front [name=x]", report.benchmarks[first])
+        choose(page, "#front [name=y]", report.benchmarks[second])
+        whole = [point for point in drawn(page, "front", "point") if point["opacity"] == 1]
+        assert len(whole) == len(plane.front)
+        assert set(titles(page, "front")) == {
+            f"{report.benchmarks[first]} (%)", f"{report.benchmarks[second]} (%)",
+        }  # fmt: skip
+    choose(page, "#front [name=y]", report.benchmarks[first])
     assert page.get_log("browser") == [], "one benchmark twice is no error"
 
 
-def test_any_score_can_be_shown_against_omega(page):
-    choice = Select(find(page, "#omega select"))
-    offered = [option.text for option in choice.options]
+def test_the_front_can_be_looked_at_closely(page):
+    before = drawn(page, "front", "point")
+    choose(page, "#front [name=range]", "merges")
+    closer = drawn(page, "front", "point")
+    widths = [max(p["x"] for p in some) - min(p["x"] for p in some) for some in (before, closer)]
+    assert 9 <= len(closer) <= len(before)
+    merged = [find(page, "#plot-front").rect[k] for k in ("x", "width")]
+    assert all(merged[0] <= point["x"] <= sum(merged) for point in closer), widths
+    assert page.get_log("browser") == []
+
+
+def test_any_score_can_be_shown_against_any_setting(browser, pages):
+    show(browser, pages["samples"])
+    offered = [option.text for option in Select(find(browser, "#sweep [name=quantity]")).options]
     assert offered == ["average", "hypervolume gain", *BENCHMARKS]
-    for name, unit in (("hypervolume gain", ""), ("mmlu", " (%)")):
-        choice.select_by_visible_text(name)
-        assert titles(page, "omega") == ["omega", name + unit]
-    lines = [trace for trace in traces(page, "omega") if trace["mode"] == "lines"]
-    plain = [100 * item.scores["mmlu"] for item in SWEEP if item.omega is None]
-    assert sorted(line["y"][0] for line in lines) == pytest.approx(sorted(plain))
+    keys = [option.text for option in Select(find(browser, "#sweep [name=key]")).options]
+    assert keys == ["omega", "n_samples"]
+    choose(browser, "#sweep [name=quantity]", "hypervolume gain")
+    assert titles(browser, "sweep") == ["hypervolume gain", "omega"]
+    assert len(drawn(browser, "sweep", "series")) == 4
+    choose(browser, "#sweep [name=key]", "n_samples")
+    choose(browser, "#sweep [name=quantity]", "mmlu" if "mmlu" in BENCHMARKS else BENCHMARKS[4])
+    assert titles(browser, "sweep")[1] == "n_samples"
+    assert find(browser, "#sweep h2").text == "Against n_samples"
+    assert len(drawn(browser, "sweep", "series")) == 2
+    ticks = find_all(browser, "#plot-sweep [aria-label='x-axis tick label'] text")
+    assert [tick.text for tick in ticks] == ["4", "16", "64", "1024"]
+    places = [tick.rect["x"] + tick.rect["width"] / 2 for tick in ticks]
+    first, second, last = (after - before for before, after in pairwise(places))
+    assert first == pytest.approx(second, abs=2), "a logarithmic axis"
+    assert last == pytest.approx(2 * first, abs=3)
+    assert len(drawn(browser, "sweep", "point")) == 2 * 4, "the plain merge is a line"
+    assert len(drawn(browser, "sweep", "plain")) == 1
+    looks = {path.get_attribute("d") for path in find_all(
+        browser, "#plot-sweep [aria-description=point] path")}  # fmt: skip
+    assert len(looks) >= 2
+    assert {"omega=0.2", "omega=0.6"} <= set(legend(browser, "sweep"))
+
+
+def test_a_pointer_is_told_the_numbers_and_a_click_leads_to_the_run(page):
+    point = find_all(page, "#plot-sweep [aria-description=point] > *")[0]
+    ActionChains(page).move_to_element(point).perform()
+    page.execute_async_script("setTimeout(arguments[0], 100)")
+    label, numbers = (line.text for line in find_all(page, "#plot-sweep [aria-label=tip] tspan"))
+    assert re.fullmatch(r"average \d\d\.\d ±\d\.\d", numbers)
+    ActionChains(page).click().perform()
+    page.execute_async_script("setTimeout(arguments[0], 100)")
+    (opened,) = find_all(page, "details.run[open]")
+    assert label in find(page, f"#{opened.get_attribute('id')} summary").text
 
 
 def test_benchmarks_can_have_their_own_range(page):
-    assert max(max(trace["y"]) for trace in traces(page, "profiles")) > 50
-    Select(find(page, "#profiles select")).select_by_value("range")
-    values = [value for trace in traces(page, "profiles") for value in trace["y"]]
-    assert 0 <= min(values) < 0.2 < 0.8 < max(values) <= 1
+    before = drawn(page, "profiles", "point")
+    assert len(before) == 9 * len(BENCHMARKS)
+    choose(page, "#profiles select", "each its own range")
+    after = drawn(page, "profiles", "point")
+    assert [point["x"] for point in before] != [point["y"] for point in after]
+    assert not find_all(page, "#plot-profiles [aria-label='y-axis tick label']")
+
+
+def test_groups_are_chosen_one_at_a_time(browser, pages):
+    show(browser, pages["protocols"])
+    assert len(find_all(browser, "#leaderboard table")) == 2
+    for name, methods, count in (
+        ("limit=40", {"dare_ties", "ties", "task_arithmetic", "plain merge"}, 9),
+        ("limit=20", {"ties"}, 1),
+    ):
+        choose(browser, "#which select", name)
+        for figure in FIGURES:
+            named = {"base, experts", "front"}
+            assert set(legend(browser, figure)) - named == methods
+        assert len(drawn(browser, "front", "point")) == 4 + count
+        assert len(drawn(browser, "sweep", "point")) == count
+    assert browser.get_log("browser") == []
 
 
 def test_populations_have_fronts_of_their_own(browser, pages):
     show(browser, pages["two populations"])
-    before = traces(browser, "front")[0]
-    Select(find(browser, "#front [name=study]")).select_by_visible_text("[2]")
-    assert traces(browser, "front")[0] != before
-    assert browser.get_log("browser") == []
-
-
-def test_protocols_are_chosen_one_at_a_time(browser, pages):
-    show(browser, pages["protocols"])
-    assert len(find_all(browser, "#leaderboard table")) == 2
-    for figure in FIGURES:
-        few = traces(browser, figure)
-        Select(find(browser, f"#{figure} [name=study]")).select_by_visible_text("[2] limit=null")
-        assert len(traces(browser, figure)) > len(few)
-        names = {"dare_ties", "ties", "task_arithmetic", "plain merge"}
-        assert names <= set(legend(browser, figure))
-        Select(find(browser, f"#{figure} [name=study]")).select_by_visible_text("[1] limit=20")
-        assert set(legend(browser, figure)) - {"base, experts", "front"} == {"ties"}
-    assert browser.get_log("browser") == []
+    options = Select(find(browser, "#which select")).options
+    assert len(options) == 2
+    counts = []
+    for option in [each.text for each in options]:
+        choose(browser, "#which select", option)
+        counts.append(len(drawn(browser, "front", "point")))
+    assert sorted(counts) == [4 + 1, 4 + 9]
 
 
 def test_curves_at_one_omega_stand_side_by_side(browser, pages):
-    show(browser, pages["controls"])
-    curves = [trace for trace in traces(browser, "omega") if trace["mode"] == "lines+markers"]
-    places = [place for trace in curves for place in trace["x"]]
-    assert len(set(places)) == 3
-    ticks = find_all(browser, "#plot-omega .xtick text")
+    show(browser, pages["scalings"])
+    points = sorted(point["x"] for point in drawn(browser, "sweep", "point"))
+    ticks = find_all(browser, "#plot-sweep [aria-label='x-axis tick label'] text")
     assert [tick.text for tick in ticks] == ["0.4", "null"]
-    apart = browser.execute_script(
-        "return [...document.querySelectorAll('#plot-omega .scatterlayer .point')]"
-        ".map(point => point.getBoundingClientRect().x)"
-    )
-    left = sorted(apart)[:3]
-    assert min(b - a for a, b in pairwise(left)) > 10, "as far as a marker is wide"
+    assert min(b - a for a, b in pairwise(points)) > 10, "as far as a marker is wide"
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_scrolls_up_and_down_but_the_page(width, browser, pages):
     """Neither a long table nor a long legend; at a desk, no table of a few columns to the side."""
-    for name in ("200 jobs", "controls", "protocols"):
+    for name in ("200 jobs", "scalings", "protocols"):
         show(browser, pages[name], width)
         cut = browser.execute_script(
             "return [...document.querySelectorAll('.scroll, .legend')].filter("
@@ -317,11 +398,31 @@ def test_nothing_scrolls_up_and_down_but_the_page(width, browser, pages):
 
 def test_seeds_are_one_point_with_a_dot_for_each(browser, pages):
     show(browser, pages["seeds"])
-    assert column(browser, 0) == ["3, 4", "0, 1, 2"]
-    dare, dots, ties = traces(browser, "omega")
-    assert (len(dare["y"]), len(dots["y"]), len(ties["y"])) == (1, 3, 1)
-    assert dare["y"][0] == pytest.approx(sum(dots["y"]) / 3)
-    assert "(n = 3)" in dare["hover"][0]
+    assert sorted(column(browser, 0)) == ["0, 1, 2", "3"]
+    assert len(drawn(browser, "sweep", "point")) == 2
+    dots = drawn(browser, "sweep", "draw")
+    assert len(dots) == 3
+    (mean,) = [point for point in drawn(browser, "sweep", "point")
+               if abs(point["x"] - dots[0]["x"]) < 2]  # fmt: skip
+    assert mean["y"] == pytest.approx(sum(dot["y"] for dot in dots) / 3, abs=1)
+
+
+def test_what_a_relaxation_left_is_drawn(browser, pages):
+    show(browser, pages["relaxed"])
+    assert len(drawn(browser, "dose", "point")) == 4 * 4
+    assert legend(browser, "dose")[-1].endswith("mean r")
+
+
+def test_marks_of_tables_and_figures_are_the_same(page):
+    marks = "#leaderboard tbody .symbol path"
+    shapes = {path.get_attribute("d") for path in find_all(page, marks)}
+    assert len(find_all(page, marks)) == 9
+    assert len(shapes) == 3, "a marker for each method"
+    hollow = [
+        path for path in find_all(page, marks) if path.get_attribute("fill") == "var(--paper)"
+    ]
+    assert len(hollow) == 3, "plain merges"
+    assert shapes <= {path.get_attribute("d") for path in find_all(page, "#front .legend path")}
 
 
 def test_a_link_opens_its_run_and_the_command_is_there(page):
@@ -350,12 +451,14 @@ def test_every_control_can_be_reached_by_keyboard(page):
 
 def test_hostile_names_run_nothing(browser, pages):
     show(browser, pages["hostile"])
-    assert len(find_all(browser, "script")) == 3
+    assert len(find_all(browser, "script")) == 4
     assert find_all(browser, "img") == []
-    assert "<b>" in find(browser, "#plot-profiles .xtick text").get_attribute("textContent")
+    ticks = find_all(browser, "#plot-profiles [aria-label='x-axis tick label'] text")
+    assert "<b>" in ticks[0].get_attribute("textContent")
+    assert browser.get_log("browser") == []
 
 
-def test_tables_are_there_without_a_script(browser, pages, tmp_path):
+def test_tables_are_there_without_a_script(browser, pages):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         show(browser, pages["sweep"])
@@ -365,8 +468,24 @@ def test_tables_are_there_without_a_script(browser, pages, tmp_path):
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
+def test_a_figure_is_saved_as_it_is_seen(page, tmp_path):
+    """An SVG that needs no style of the page's."""
+    page.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    for figure in FIGURES:
+        find(page, f"#{figure} .save").click()
+    page.execute_async_script("setTimeout(arguments[0], 800)")
+    files = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.svg")}
+    assert files.keys() == set(FIGURES)
+    for text in files.values():
+        assert text.startswith("<svg")
+        assert "var(--" not in text
+        assert "#0072B2" in text
+
+
 def test_a_page_is_a_file_that_can_be_moved(browser, pages, tmp_path):
     source = Path(pages["sweep"].removeprefix("file://"))
     show(browser, shutil.copy(source, tmp_path / "moved.html").as_uri())
     assert browser.get_log("browser") == []
-    assert len(find_all(browser, ".plot .main-svg")) >= len(FIGURES)
+    assert len(find_all(browser, ".plot svg")) == len(FIGURES)

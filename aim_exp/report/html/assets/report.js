@@ -1,11 +1,18 @@
 "use strict";
-// Sorting, filtering and switching. Every number shown was computed when the page was written.
+// Sorting, filtering, choosing; Observable Plot draws. Every number was computed when the page was written.
 
 const one = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const present = value => value !== null && value !== undefined;
 
-// Sorting: a heading's button turns the column's order; empty cells stay last.
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+// Sorting: a heading's button turns the column's order, section by section; empty cells stay last.
 
 const collator = new Intl.Collator("en", {numeric: true});
 
@@ -18,57 +25,34 @@ function compare(a, b) {
 function sortBy(heading) {
   const table = heading.closest("table");
   const column = [...heading.parentNode.children].indexOf(heading);
-  const numbers = !heading.classList.contains("word");
-  const now = heading.getAttribute("aria-sort") ?? (numbers ? "ascending" : "descending");
+  const now = heading.getAttribute("aria-sort") ?? (heading.classList.contains("word") ? "descending" : "ascending");
   const next = now === "ascending" ? "descending" : "ascending";
   for (const other of all("th[aria-sort]", table)) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", next);
-  const key = row => row.children[column].dataset.sort;
+  const key = ({children: {[column]: cell}}) => cell.dataset.sort ?? cell.textContent.trim();
   const sign = next === "ascending" ? 1 : -1;
-  const body = table.tBodies[0];
-  body.append(...[...body.rows].sort((a, b) => {
-    const [x, y] = [key(a), key(b)];
-    if (x === "" || y === "") return (x === "") - (y === "");
-    return sign * compare(x, y);
-  }));
+  const empty = text => text === "" || text === "–";
+  for (const body of table.tBodies) {
+    body.append(...[...body.rows].sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      return empty(x) || empty(y) ? empty(x) - empty(y) : sign * compare(x, y);
+    }));
+  }
 }
 
 for (const heading of all("table.sortable thead th")) {
-  one("button", heading).addEventListener("click", () => sortBy(heading));
+  one("button", heading)?.addEventListener("click", () => sortBy(heading));
 }
 
-// Filtering: nothing chosen shows everything.
+// A bar under each score: where it lies between the least and the greatest of its column.
 
-const filters = one(".filters");
-
-function chosen(name) {
-  return new Set(all(`[data-filter="${name}"] input:checked`).map(input => input.value));
-}
-
-function passes(values) {  // what has no value of a filter stays: a plain merge has no scaling
-  return all("[data-filter]").every(({dataset: {filter: name}}) => {
-    const kept = chosen(name);
-    return !kept.size || !present(values[name]) || kept.has(values[name]);
-  });
-}
-
-function filter() {
-  for (const item of all("[data-filtered] tbody tr, details[data-method]")) {
-    item.hidden = !passes(item.dataset);
+for (const table of all("#leaderboard table")) {
+  for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
+    const cells = all("tbody tr", table).map(row => row.cells[column]).filter(cell => cell.dataset.sort);
+    const [low, high] = [Math.min, Math.max].map(end => end(...cells.map(cell => Number(cell.dataset.sort))));
+    if (!heading.classList.contains("number") || !(high > low)) continue;
+    for (const cell of cells) cell.style.setProperty("--share", `${100 * (Number(cell.dataset.sort) - low) / (high - low)}%`);
   }
-  for (const block of all("#changes tbody")) {
-    block.hidden = all("tr[data-method]", block).every(row => row.hidden);
-  }
-  const rows = all("#leaderboard tbody tr");
-  const left = rows.filter(row => !row.hidden).length;
-  one("output", filters).textContent = `${left} of ${rows.length} merges`;
-  one("[type=reset]", filters).hidden = !one("input:checked", filters);
-  draw();
-}
-
-if (filters) {
-  filters.addEventListener("change", filter);
-  filters.addEventListener("reset", () => setTimeout(filter));
 }
 
 // Runs: a link opens the run that it leads to; a command can be copied.
@@ -76,7 +60,6 @@ if (filters) {
 function openTarget() {
   const target = /^#run-\d+$/.test(location.hash) && one(location.hash);
   if (!target) return;
-  target.hidden = false;
   target.open = true;
   target.scrollIntoView();
 }
@@ -96,309 +79,418 @@ async function copy(button) {
 
 for (const button of all(".copy")) button.addEventListener("click", () => copy(button));
 
-// Figures.
+// Looks: a colour is a variable of the style, a marker a shape that d3 and Plot draw.
 
-const data = one("#data") && JSON.parse(one("#data").textContent);
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const narrow = matchMedia("(max-width: 640px)");
-const CONFIG = {displayModeBar: false, responsive: true};
+const data = one("#data") ? JSON.parse(one("#data").textContent) : {looks: [], rows: [], filters: {}, groups: [], sweeps: []};
+const CALLS = {M: "moveTo", L: "lineTo", Q: "quadraticCurveTo", C: "bezierCurveTo", Z: "closePath"};
 
-function theme() {
-  const style = getComputedStyle(document.documentElement);
-  const names = ["paper", "ink", "muted", "line", "grid"];
-  const look = Object.fromEntries(names.map(name => [name, style.getPropertyValue(`--${name}`).trim()]));
-  return {...look, lift: parseFloat(style.getPropertyValue("--lift")) / 100, faded: dark.matches ? 0.45 : 0.3};
+function shape(commands) {
+  return commands && {draw(context, size) {
+    const radius = Math.sqrt(size / Math.PI);
+    for (const [letter, ...places] of commands) context[CALLS[letter]](...places.map(place => place * radius));
+  }};
 }
 
-function axis(look, title, more) {
-  return {
-    ...(title && {title: {text: title, standoff: 8}}), color: look.muted, gridcolor: look.grid,
-    linecolor: look.line, showline: true, zeroline: false, automargin: true, ticks: "", ...more,
-  };
-}
+const looks = data.looks.map((look, number) => ({
+  ink: look.colour ? `var(--look-${number})` : "var(--ink)",
+  edge: shape(look.edge), part: shape(look.part), dash: look.dash.join(" "),
+}));
 
-function layout(look, more) {
-  return {
-    paper_bgcolor: "transparent", plot_bgcolor: "transparent", showlegend: false,
-    font: {family: getComputedStyle(document.body).fontFamily, size: narrow.matches ? 11 : 12, color: look.ink},
-    margin: {l: 44, r: 12, t: 12, b: 40}, hovermode: "closest", dragmode: false,
-    hoverlabel: {bgcolor: look.paper, bordercolor: look.muted, font: {color: look.ink}},
-    ...more,
-  };
-}
-
-function colour(mark, look) {
-  if (!mark.colour) return look.ink;
-  const parts = mark.colour.match(/[0-9a-f]{2}/gi).map(part => parseInt(part, 16));
-  return `rgb(${parts.map(part => Math.round(part + (255 - part) * look.lift)).join()})`;
-}
-
-const shown = model => passes(model.filtered);
-const studyOf = form => Number(form.study?.value ?? 0);
-
-function written(model, quantity) {
-  const [value, error] = [model.values[quantity], model.errors[quantity]];
-  if (!present(value)) return "";
-  const digits = quantity === 1 ? 3 : 1;
-  return value.toFixed(digits) + (present(error) ? ` ±${error.toFixed(digits)}` : "");
-}
-
-function told(model, quantities) {
-  const lines = quantities.map(q => `${data.quantities[q]} ${written(model, q)}`);
-  return [`<b>${model.label}</b>`, ...lines].join("<br>");
-}
-
-function markers(models, look, size) {
-  return {
-    size,
-    symbol: models.map(model => model.mark.symbol),
-    color: models.map(model => (model.plain ? look.paper : colour(model.mark, look))),
-    line: {width: models.map(model => (model.plain || model.mark.hollow ? 1.8 : 1)), color: models.map(model => colour(model.mark, look))},
-  };
-}
-
-// Labels beside base and experts: of the places around a point, where least is covered.
-
-const PLACES = {
-  "top center": [0, -1], "bottom center": [0, 1], "middle right": [1, 0], "middle left": [-1, 0],
-  "top right": [1, -1], "top left": [-1, -1], "bottom right": [1, 1], "bottom left": [-1, 1],
-};
-
-function placeLabels(named, others, line, pixels) {
-  const taken = [...named, ...others].map(point => [...pixels(...point.at), 8, 8]);
-  const corners = line.map(corner => pixels(...corner));
-  for (const [i, [x, y]] of corners.slice(1).entries()) {  // down, then to the right
-    const [left, top] = corners[i];
-    taken.push([left, (top + y) / 2, 1, Math.abs(y - top) / 2], [(left + x) / 2, y, Math.abs(x - left) / 2, 1]);
+function picture(look, {hollow = false, line, point = true, wide = false} = {}) {  // for legends and tables
+  const svg = d3.create("svg:svg").attr("class", "symbol").attr("aria-hidden", "true")
+    .attr("viewBox", line === undefined ? "-9 -9 18 18" : "-20 -9 40 18").style("color", look.ink);
+  if (line !== undefined) {
+    svg.append("path").attr("d", "M-19,0H19").attr("stroke", "currentColor").attr("stroke-width", wide ? 6 : 2)
+      .attr("stroke-dasharray", line);
   }
-  return named.map(point => {
-    const [x, y] = pixels(...point.at);
-    const [width, height] = [3.5 * point.label.length + 2, 8];
-    const boxes = Object.entries(PLACES).map(([name, [right, down]]) => {
-      const box = [x + right * (width + 9), y + down * (right ? 12 : 16), width, height];
-      const hits = taken.filter(other => overlap(box, other)).length;
-      return {name, box, cost: hits + (box[0] - width < 0 || box[0] + width > pixels.width ? 9 : 0)};
-    });
-    const best = boxes.reduce((a, b) => (b.cost < a.cost ? b : a));
-    taken.push(best.box);
-    return best.name;
+  if (point) {
+    svg.append("path").attr("d", d3.symbol(look.edge, 115)()).attr("stroke", "currentColor").attr("stroke-width", 1.6)
+      .attr("fill", hollow || look.part ? "var(--paper)" : "currentColor");
+    if (look.part && !hollow) svg.append("path").attr("d", d3.symbol(look.part, 115)()).attr("fill", "currentColor");
+  }
+  return svg.node();
+}
+
+const rowOf = new Map(data.rows.map(row => [row.key, row]));
+for (const line of all("tr[data-row]")) {
+  const row = rowOf.get(line.dataset.row);
+  if (row) one("th", line).prepend(picture(looks[row.look], row));
+}
+
+// Filtering: nothing chosen shows everything; what has no such setting stays.
+
+const filters = one(".filters");
+
+for (const [name, values] of Object.entries(data.filters)) {
+  const chips = values.map(value => element("label", {class: "chip"},
+    element("input", {type: "checkbox", value}), element("span", {}, value)));
+  one(".choices", filters).append(element("fieldset", {"data-filter": name}, element("legend", {}, name), ...chips));
+}
+
+let passing = () => true;
+
+function count() {
+  const merges = data.rows.filter(row => row.role === "merged");
+  one("output", filters).textContent = `${merges.filter(passing).length} of ${merges.length} merges`;
+}
+
+function filter() {
+  const chosen = all("fieldset", filters).map(set =>
+    [set.dataset.filter, all("input:checked", set).map(input => input.value)]).filter(([, kept]) => kept.length);
+  passing = ({settings}) => chosen.every(([name, kept]) => !(name in settings) || kept.includes(settings[name]));
+  for (const line of all("tr[data-row]")) {
+    const row = rowOf.get(line.dataset.row);
+    line.hidden = Boolean(row) && !passing(row);
+  }
+  count();
+  one("[type=reset]", filters).hidden = !chosen.length;
+  draw();
+}
+
+if (filters && Object.keys(data.filters).length) {
+  filters.hidden = false;
+  count();
+  filters.addEventListener("change", filter);
+  filters.addEventListener("reset", () => setTimeout(filter));
+}
+
+// Figures: what all have in common.
+
+const narrow = matchMedia("(max-width: 640px)");
+const group = () => Number(one("#which select")?.value ?? 0);
+const shownRows = () => data.rows.filter(row => row.group === group() && passing(row));
+
+function written(row, quantity) {
+  const {name, digits} = data.quantities[quantity];
+  const [value, error] = [row.values[quantity], row.errors[quantity]];
+  return `${name} ${value.toFixed(digits)}${present(error) ? ` ±${error.toFixed(digits)}` : ""}`;
+}
+
+function axisTitle(quantity) {
+  const {name, unit} = data.quantities[quantity];
+  return unit ? `${name} (${unit})` : name;
+}
+
+function dots(points, {r = 5, dy = 0} = {}) {
+  return d3.groups(points, point => `${point.look} ${point.hollow}`).flatMap(([, some]) => {
+    const look = looks[some[0].look];
+    const filled = !some[0].hollow;
+    const place = {x: "x", y: "y", r, dy, opacity: point => (point.faded ? 0.35 : 1)};
+    const marks = [Plot.dot(some, {...place, symbol: look.edge, stroke: look.ink,
+      fill: filled && !look.part ? look.ink : "var(--paper)", ariaDescription: "point"})];
+    if (filled && look.part) marks.push(Plot.dot(some, {...place, symbol: look.part, fill: look.ink, ariaDescription: "part"}));
+    return marks;
   });
 }
 
-function overlap([x, y, width, height], [otherX, otherY, otherWidth, otherHeight]) {
-  return Math.abs(x - otherX) < width + otherWidth && Math.abs(y - otherY) < height + otherHeight;
+function drawDots(points) {  // of means over seeds, one model each
+  return Plot.dot(points, {x: "x", y: "y", r: 1.8, fill: "ink", opacity: 0.5, ariaDescription: "draw"});
 }
 
-function scale(plot, [left, right], [bottom, top]) {
-  const [width, height] = [plot.clientWidth - 56, plot.clientHeight - 52];
-  const pixels = (x, y) => [width * (x - left) / (right - left), height * (top - y) / (top - bottom)];
-  pixels.width = width;
-  return pixels;
+function tip(points, more) {
+  return Plot.tip(points, Plot.pointer({x: "x", y: "y", title: "text", fill: "var(--paper)", stroke: "var(--muted)",
+    textPadding: 8, lineHeight: 1.35, pathFilter: null, ...more}));
 }
 
-/* Of means over seeds: a faint dot for each. */
-function dots(xs, ys, ink) {
-  return xs.length < 2 ? [] : [{type: "scatter", mode: "markers", x: xs, y: ys, hoverinfo: "skip",
-    marker: {size: 4, color: ink, opacity: 0.45}}];
+function show(id, options, about) {
+  const box = one(`#plot-${id}`);
+  if (!box.clientWidth) return;  // not laid out now
+  const drawn = Plot.plot({
+    width: box.clientWidth, height: box.clientHeight, marginLeft: 44, marginBottom: 42, marginRight: 14, marginTop: 24,
+    style: {background: "transparent", color: "var(--muted)", fontFamily: "inherit", fontSize: narrow.matches ? "11px" : "12px", overflow: "visible"},
+    ariaLabel: about, ...options,
+  });
+  drawn.addEventListener("click", () => {
+    const line = drawn.value?.key && one(`#leaderboard tr[data-row="${CSS.escape(drawn.value.key)}"] a`);
+    if (line) location.hash = line.hash;
+  });
+  box.replaceChildren(drawn);
 }
 
-/* What a figure does not show stands not in its legend. */
-function nameKinds(figure, models) {
-  const merged = models.filter(model => model.role === "merged");
-  const kinds = new Set(merged.map(model => `method ${model.mark.name}`));
-  if (merged.some(model => model.plain)) kinds.add("plain");
-  if (merged.some(model => model.mark.hollow)) kinds.add("control");
-  for (const entry of all(`${figure} .legend [data-kind]`)) entry.hidden = !kinds.has(entry.dataset.kind);
+function fillLegend(id, entries) {
+  one(`#${id} .legend`).replaceChildren(...entries.map(([image, text]) => element("li", {}, image, text)));
+}
+
+function namesShown(legend, series, joined) {  // what a figure does not show stands not in its legend
+  const names = new Set(series.flatMap(each => each.names));
+  return legend.filter(entry => names.has(entry.name)).map(({name, look, patch}) =>
+    [picture(looks[look], patch ? {line: "", point: false, wide: true} : {line: joined ? looks[look].dash : undefined}), name]);
+}
+
+const plainPicture = line => picture({ink: "var(--muted)", edge: d3.symbolCircle}, {hollow: true, line});
+const linePicture = line => picture({ink: "var(--muted)"}, {line, point: false});
+const grid = {stroke: "var(--grid)", strokeOpacity: 1};
+
+// The front of two benchmarks.
+
+function frontOf(points) {  // none is as good on both and better on one; left to right
+  const kept = [];
+  for (const point of d3.sort(points, (a, b) => b.x - a.x || b.y - a.y)) {
+    const last = kept.at(-1);
+    if (!last || point.y > last.y || (point.y === last.y && point.x === last.x)) kept.push(point);
+  }
+  return kept.reverse();
+}
+
+function range(values) {
+  const [low, high] = d3.extent(values);
+  const room = Math.max(0.08 * (high - low), 2);
+  return [low - room, high + room];
+}
+
+const PLACES = [["start", 11, 0], ["end", -11, 0], ["middle", 0, -14], ["middle", 0, 14], ["start", 8, -12], ["end", -8, -12],
+  ["start", 8, 12], ["end", -8, 12]];
+
+/* Names beside base and experts: of the places around a point, where least is covered. */
+function namePlaces(named, others, scaleX, scaleY) {
+  const taken = others.map(point => [scaleX(point.x), scaleY(point.y), 8, 8]);
+  return named.map(point => {
+    const width = 3.4 * point.label.length;
+    const boxes = PLACES.map(([anchor, dx, dy]) => {
+      const centre = scaleX(point.x) + dx + (anchor === "start" ? width : anchor === "end" ? -width : 0);
+      const box = [centre, scaleY(point.y) + dy, width, 8];
+      const covered = taken.filter(([x, y, w, h]) => Math.abs(x - box[0]) < w + width && Math.abs(y - box[1]) < h + 8).length;
+      const outside = centre - width < scaleX.range()[0] || centre + width > scaleX.range()[1] + 10;
+      return {anchor, dx, dy, box, cost: covered + 9 * outside};
+    });
+    const best = d3.least(boxes, box => box.cost);
+    taken.push(best.box);
+    return {...point, ...best};
+  });
 }
 
 function drawFront() {
-  const plot = one("#plot-front");
-  if (!plot) return;
-  const look = theme();
+  if (!one("#front")) return;
   const form = one("#front form");
-  const [first, second] = [Number(form.x.value), Number(form.y.value)];
-  const study = studyOf(form);
-  const [x, y] = [first + 2, second + 2];
-  const known = model => present(model.values[x]) && present(model.values[y]);
-  const inside = model => model.study === study && known(model);
-  const front = frontOf(study, first, second);
-  const models = data.models.filter(model => inside(model) && shown(model));
-  nameKinds("#front", models);
-  const members = models.filter(model => model.role !== "merged");
-  const merged = models.filter(model => model.role === "merged");
-  const ranges = [data.ranges[first], data.ranges[second]];
-  const placed = model => ({label: model.label, at: [model.values[x], model.values[y]]});
-  const strength = model => (front.includes(model) ? 1 : look.faded);
-  const at = points => ({x: points.map(point => point.values[x]), y: points.map(point => point.values[y])});
-  const hover = points => ({hoverinfo: "text", hovertext: points.map(point => told(point, x === y ? [x] : [x, y]))});
-  const bars = (points, quantity) => ({
-    type: "data", array: points.map(point => (front.includes(point) ? point.errors[quantity] ?? 0 : 0)),
-    color: look.muted, thickness: 0.7, width: 0,
-  });
-  const points = (some, size, more) => ({
-    type: "scatter", mode: "markers", ...at(some), ...hover(some), customdata: some.map(point => point.run),
-    marker: {...markers(some, look, size), opacity: some.map(strength)}, ...more,
-  });
-  const line = front.length === 0 ? [] : [
-    [ranges[0][0], front[0].values[y]],
-    ...front.map(point => [point.values[x], point.values[y]]),
-    [front.at(-1).values[x], ranges[1][0]],
-  ];
-  const uncertain = front.filter(shown);
-  const traces = [
-    {type: "scatter", mode: "lines", x: line.map(p => p[0]), y: line.map(p => p[1]), hoverinfo: "skip",
-      line: {shape: "vh", color: look.muted, width: 1.2}},
-    ...data.curves.map(curve => pathOf(curve).filter(model => inside(model) && shown(model)))
-      .filter(path => path.length > 1)
-      .map(path => ({type: "scatter", mode: "lines", ...at(path), hoverinfo: "skip", opacity: 0.45,
-        line: {color: colour(path[0].mark, look), width: 1}})),
-    {type: "scatter", mode: "markers", ...at(uncertain), hoverinfo: "skip", marker: {size: 1, opacity: 0},
-      error_x: bars(uncertain, x), error_y: bars(uncertain, y)},
-    ...models.filter(model => model.draws.length)
-      .flatMap(model => dots(model.draws[x], model.draws[y], colour(model.mark, look))),
-    points(merged, 10),
-    points(members, 10, {
-      mode: "markers+text", text: members.map(model => model.label), textfont: {color: look.ink, size: 12},
-      textposition: placeLabels(members.map(placed), merged.map(placed), line, scale(plot, ...ranges)), cliponaxis: false,
-    }),
-  ];
-  Plotly.react(plot, traces, layout(look, {
-    xaxis: axis(look, data.benchmarks[first], {range: ranges[0]}),
-    yaxis: axis(look, data.benchmarks[second], {range: ranges[1]}),
-  }), CONFIG);
+  const [first, second] = [Number(form.x.value) + data.first, Number(form.y.value) + data.first];
+  const point = row => ({...row, x: row.values[first], y: row.values[second],
+    text: [row.label, ...[...new Set([first, second])].map(quantity => written(row, quantity))].join("\n")});
+  const known = data.rows.filter(row => row.group === group() && present(row.values[first]) && present(row.values[second])).map(point);
+  if (!known.length) return show("front", {marks: []}, "nothing is scored on both");
+  const near = form.range.value === "merges" ? known.filter(p => p.role === "merged") : known;
+  const domain = (axis, quantity) => range((near.length ? near : known).flatMap(p => [p[axis], ...(p.draws?.[quantity] ?? [])]));
+  const [domainX, domainY] = [domain("x", first), domain("y", second)];
+  const inside = p => p.x >= domainX[0] && p.x <= domainX[1] && p.y >= domainY[0] && p.y <= domainY[1];
+  const front = frontOf(known.filter(p => p.role !== "reference"));
+  const best = new Set(front);
+  for (const p of known) p.faded = !best.has(p) && p.role !== "reference";
+  const shown = known.filter(p => passing(p) && inside(p));
+  const at = new Map(shown.map(p => [p.key, p]));
+  const series = data.sweeps[0].series.filter(each => each.group === group());
+  const paths = series.map(each => [each.plain, ...each.rows.toReversed()].filter(present)
+    .map(number => at.get(data.rows[number].key)).filter(Boolean)).filter(path => path.length);
+  const ends = [Math.min(domainX[0], front[0].x), Math.min(domainY[0], front.at(-1).y)];
+  const stairs = [[ends[0], front[0].y], ...front.map(p => [p.x, p.y]), [front.at(-1).x, ends[1]]];
+  const sure = front.filter(p => passing(p) && inside(p));
+  const members = shown.filter(p => p.role !== "merged");
+  const box = one("#plot-front");
+  const names = namePlaces(members, shown, d3.scaleLinear(domainX, [44, box.clientWidth - 14]), d3.scaleLinear(domainY, [box.clientHeight - 42, 24]));
+  const bar = {stroke: "var(--muted)", strokeWidth: 0.8};
+  show("front", {
+    x: {domain: domainX, label: axisTitle(first), labelAnchor: "center", labelArrow: "none", ticks: narrow.matches ? 5 : 8, tickSize: 0},
+    y: {domain: domainY, label: axisTitle(second), labelArrow: "none", ticks: 7, tickSize: 0},
+    marks: [
+      Plot.gridX(grid), Plot.gridY(grid),
+      Plot.line(stairs, {curve: "step-before", stroke: "var(--muted)", strokeWidth: 1.3, clip: true, ariaDescription: "front"}),
+      paths.map(path => Plot.line(path, {x: "x", y: "y", stroke: looks[path.at(-1).look].ink, strokeOpacity: 0.5, ariaDescription: "path"})),
+      Plot.ruleY(sure.filter(p => present(p.errors[first])), {y: "y", x1: p => p.x - p.errors[first], x2: p => p.x + p.errors[first], ...bar}),
+      Plot.ruleX(sure.filter(p => present(p.errors[second])), {x: "x", y1: p => p.y - p.errors[second], y2: p => p.y + p.errors[second], ...bar}),
+      drawDots(shown.flatMap(p => (p.draws ? p.draws[first].map((x, i) => ({x, y: p.draws[second][i], ink: looks[p.look].ink})) : []))),
+      dots(shown.filter(p => p.role === "merged")), dots(members, {r: 5.5}),
+      names.map(({x, y, label, anchor, dx, dy}) => Plot.text([[x, y]], {text: [label], textAnchor: anchor, dx, dy, fill: "var(--ink)",
+        stroke: "var(--paper)", strokeWidth: 3, ariaDescription: "name"})),
+      tip(shown),
+    ],
+  }, `${data.quantities[second].name} against ${data.quantities[first].name}: every model, and the front`);
+  const merges = shown.filter(p => p.role === "merged");
+  const numbers = new Set(merges.map(p => data.rows.findIndex(row => row.key === p.key)));
+  const seen = series.filter(each => [...each.rows, each.plain].some(number => numbers.has(number)));
+  const own = members.find(p => p.role !== "reference");
+  fillLegend("front", [
+    ...namesShown(data.sweeps[0].legend, seen, false),
+    ...(merges.some(p => p.hollow) ? [[plainPicture(), "plain merge"]] : []),
+    ...(own ? [[picture(looks[own.look]), "base, experts"]] : []),
+    ...(members.some(p => p.hollow) ? [[picture(looks[members.find(p => p.hollow).look], {hollow: true}), "reference"]] : []),
+    [linePicture(""), "front"],
+  ]);
 }
 
-function frontOf(study, first, second) {
-  const fronts = data.fronts[study];
-  if (first === second) {  // one benchmark: its best
-    const rivals = data.models.filter(model => model.study === study);
-    const score = model => model.values[first + 2] ?? -1;
-    return [rivals.reduce((a, b) => (score(b) > score(a) ? b : a))];
-  }
-  const positions = first < second ? fronts[`${first},${second}`] : fronts[`${second},${first}`].toReversed();
-  return positions.map(position => data.models[position]);
-}
+// Any score against any setting.
 
-function pathOf(curve) {
-  const relaxed = curve.runs.toReversed();
-  return (present(curve.null) ? [curve.null, ...relaxed] : relaxed).map(position => data.models[position]);
-}
-
-function drawOmega() {
-  const plot = one("#plot-omega");
-  if (!plot) return;
-  const look = theme();
-  const form = one("#omega form");
-  const [study, quantity] = [studyOf(form), Number(form.quantity.value)];
-  const curves = data.curves.filter(curve => curve.study === study && passes(curve.filtered));
-  for (const entry of all("#omega .legend [data-curve]")) {
-    entry.hidden = !curves.includes(data.curves[entry.dataset.curve]);
-  }
-  const positions = curves.flatMap(curve => [...curve.runs, curve.null]).filter(present);
-  nameKinds("#omega", positions.map(position => data.models[position]));
-  const known = position => present(data.models[position].values[quantity]);
-  const {limits, ticks, texts} = data.omega_axes[study];
-  const nulls = new Set();  // curves of one method share theirs
-  const traces = curves.flatMap(curve => {
-    const ink = colour(curve.mark, look);
-    const drawn = (position, place) => {
-      const values = data.models[position].draws[quantity] ?? [];
-      return dots(values.map(() => place), values, ink);
-    };
-    const series = (positions, places, more) => {
-      const models = positions.map(position => data.models[position]);
-      return {
-        type: "scatter", x: places, y: models.map(model => model.values[quantity]),
-        hoverinfo: "text", hovertext: models.map(model => told(model, [quantity])),
-        customdata: models.map(model => model.run),
-        error_y: {type: "data", array: models.map(model => model.errors[quantity] ?? 0), color: ink, thickness: 1, width: 3},
-        ...more,
-      };
-    };
-    const kept = curve.runs.map((position, i) => [position, curve.places[i]]).filter(([position]) => known(position));
-    const runs = series(kept.map(pair => pair[0]), kept.map(pair => pair[1]), {
-      mode: "lines+markers", line: {color: ink, dash: curve.mark.dash, width: 1.8},
-      marker: {symbol: curve.mark.symbol, size: 9, color: ink, line: {width: curve.mark.hollow ? 1.8 : 0}},
-    });
-    const each = kept.flatMap(pair => drawn(...pair));
-    if (!present(curve.null) || !known(curve.null) || nulls.has(curve.null)) return [runs, ...each];
-    nulls.add(curve.null);
-    const value = data.models[curve.null].values[quantity];
-    return [
-      {type: "scatter", mode: "lines", x: limits, y: [value, value], hoverinfo: "skip", opacity: 0.8,
-        line: {color: ink, dash: "dash", width: 1.1}},
-      runs, ...each, ...drawn(curve.null, curve.null_place),
-      series([curve.null], [curve.null_place], {
-        mode: "markers", marker: {symbol: data.models[curve.null].mark.symbol, size: 9, color: look.paper, line: {color: ink, width: 1.8}},
-      }),
-    ];
+function drawSweep() {
+  if (!one("#sweep")) return;
+  const form = one("#sweep form");
+  const {title, limits, ticks, series: every, legend} = data.sweeps[Number(form.key.value)];
+  const quantity = Number(form.quantity.value);
+  const has = number => present(number) && present(data.rows[number].values[quantity]) && passing(data.rows[number]);
+  const point = (number, x, look) => {
+    const row = data.rows[number];
+    return {...row, look, x, y: row.values[quantity], e: row.errors[quantity], text: `${row.label}\n${written(row, quantity)}`};
+  };
+  const series = every.filter(each => each.group === group() && (each.rows.some(has) || has(each.plain)));
+  const plains = new Map();  // what several series share is drawn once
+  const lines = series.map(each => {
+    if (has(each.plain) && !plains.has(each.plain)) plains.set(each.plain, point(each.plain, each.plain_place, each.look));
+    return each.rows.flatMap((number, i) => (has(number) ? [point(number, each.places[i], each.look)] : []));
   });
-  const unit = quantity === 1 ? "" : " (%)";
-  Plotly.react(plot, traces, layout(look, {
-    xaxis: axis(look, "omega", {range: limits, tickvals: ticks, ticktext: texts}),
-    yaxis: axis(look, data.quantities[quantity] + unit),
-  }), CONFIG);
+  const hollow = [...plains.values()];
+  const points = [...lines.flat(), ...hollow.filter(p => present(p.x))];
+  const texts = new Map(ticks);
+  const long = d3.sum(ticks, ([, text]) => text.length) * 8 > one("#plot-sweep").clientWidth - 60;
+  show("sweep", {
+    ...(long && {marginBottom: 100}),
+    x: {type: "linear", domain: limits, ticks: ticks.map(tick => tick[0]), tickFormat: place => texts.get(place), label: title,
+      labelAnchor: "center", labelArrow: "none", tickSize: 0, ...(long && {tickRotate: -35})},
+    y: {label: axisTitle(quantity), labelArrow: "none", nice: true, ticks: 7, tickSize: 0},
+    marks: [
+      Plot.gridX(ticks.map(tick => tick[0]), grid), Plot.gridY(grid),
+      hollow.map(p => Plot.ruleY([p], {y: "y", stroke: looks[p.look].ink, strokeDasharray: "5 4", strokeOpacity: 0.8, ariaDescription: "plain"})),
+      lines.filter(line => line.length > 1).map(line => Plot.line(line, {x: "x", y: "y", stroke: looks[line[0].look].ink, strokeWidth: 1.8,
+        strokeLinecap: "butt", strokeDasharray: looks[line[0].look].dash, ariaDescription: "series"})),
+      Plot.ruleX(points.filter(p => present(p.e)), {x: "x", y1: p => p.y - p.e, y2: p => p.y + p.e, stroke: p => looks[p.look].ink, ariaDescription: "bar"}),
+      drawDots(points.flatMap(p => (p.draws ? p.draws[quantity].map(y => ({x: p.x, y, ink: looks[p.look].ink})) : []))),
+      dots(points), tip(points),
+    ],
+  }, `${data.quantities[quantity].name} against ${title}`);
+  const joined = lines.some(line => line.length > 1);
+  const lone = points.some(p => p.hollow) || hollow.length;
+  fillLegend("sweep", [...namesShown(legend, series, joined), ...(lone ? [[plainPicture(hollow.length ? "5 4" : undefined), "plain merge"]] : [])]);
+  one("#sweep-title").textContent = `Against ${title}`;
 }
+
+// All benchmarks at once.
 
 function drawProfiles() {
-  const plot = one("#plot-profiles");
-  if (!plot) return;
-  const look = theme();
-  const form = one("#profiles form");
-  const relative = form.scale.value === "range";
-  const study = studyOf(form);
-  const models = data.models.filter(model => model.study === study && shown(model));
-  nameKinds("#profiles", models);
-  const merged = models.filter(model => model.role === "merged").length;
-  const place = (value, i) => {
-    const [low, high] = data.ranges[i];
-    return present(value) && relative ? (value - low) / (high - low) : value;
-  };
-  const quantities = data.benchmarks.map((_, i) => i + 2);
-  const last = data.benchmarks.length - 1;
-  const traces = models.map(model => {
-    const member = model.role !== "merged";
-    return {
-      type: "scatter", mode: "lines", x: quantities.map((_, i) => i),
-      y: quantities.map((q, i) => place(model.values[q], i)),
-      hoverinfo: "text", hovertext: quantities.map(q => told(model, [q])),
-      opacity: member ? 0.9 : merged > 40 ? 0.35 : 0.8, customdata: quantities.map(() => model.run),
-      line: {color: colour(model.mark, look), width: member ? 1.6 : 1.8, dash: member ? "dot" : model.plain ? "dash" : "solid"},
-    };
-  });
-  const names = models.filter(model => present(model.peak)).map(model => ({
-    x: model.peak, y: place(model.values[model.peak + 2], model.peak), text: model.label, yshift: 12,
-    xanchor: model.peak === 0 ? "left" : model.peak === last ? "right" : "center",
-    showarrow: false, bgcolor: look.paper, opacity: 0.9, borderpad: 1,
-  }));
-  Plotly.react(plot, traces, layout(look, {
-    annotations: names, margin: {l: 44, r: 16, t: 24, b: 32},
-    xaxis: axis(look, "", {range: [-0.15, last + 0.15], tickvals: quantities.map((_, i) => i), ticktext: data.benchmarks, showline: false, gridcolor: look.line}),
-    yaxis: axis(look, relative ? "" : "percent", {showticklabels: !relative, showline: false, showgrid: !relative}),
-  }), CONFIG);
+  if (!one("#profiles")) return;
+  const relative = one("#profiles form").scale.value === "range";
+  const names = data.quantities.slice(data.first).map(quantity => quantity.name);
+  const everyone = data.rows.filter(row => row.group === group());
+  const ranges = names.map((_, i) => d3.extent(everyone, row => row.values[i + data.first]));
+  const place = (value, i) => (relative ? (value - ranges[i][0]) / (ranges[i][1] - ranges[i][0] || 1) : value);
+  const rows = shownRows();
+  const points = rows.map(row => names.map((_, i) => [row.values[i + data.first], i]).filter(([value]) => present(value))
+    .map(([value, i]) => ({...row, x: i, y: place(value, i), text: `${row.label}\n${written(row, i + data.first)}`})));
+  const members = everyone.filter(row => row.role === "base" || row.role === "expert");
+  const lead = (row, i) => row.values[i + data.first] - d3.mean(members, other => other.values[i + data.first]);
+  const peaks = rows.filter(row => members.includes(row)).map(row => {
+    const i = d3.greatest(d3.range(names.length), n => lead(row, n) || 0);
+    return {x: i, y: place(row.values[i + data.first], i), text: row.label, anchor: i === 0 ? "start" : i === names.length - 1 ? "end" : "middle"};
+  }).filter(peak => present(peak.y));
+  const dash = row => (row.role !== "merged" ? "1.5 3" : row.hollow ? "5 4" : "");
+  const few = rows.length <= 40;
+  show("profiles", {
+    marginLeft: relative ? 24 : 44, marginRight: 24,
+    x: {domain: [-0.12, names.length - 0.88], ticks: d3.range(names.length), tickFormat: i => names[i], tickSize: 0, label: null},
+    y: {label: relative ? null : "percent", labelArrow: "none", axis: relative ? null : "left", ticks: 6, tickSize: 0},
+    marks: [
+      Plot.ruleX(d3.range(names.length), {stroke: "var(--line)"}), relative ? null : Plot.gridY(grid),
+      points.map((line, i) => Plot.line(line, {x: "x", y: "y", stroke: looks[rows[i].look].ink, strokeDasharray: dash(rows[i]),
+        strokeWidth: 1.7, strokeLinecap: "butt", strokeOpacity: few ? 0.85 : 0.4, ariaDescription: "profile"})),
+      few ? dots(points.flat().filter(p => p.role === "merged"), {r: 3.5}) : null,
+      peaks.map(peak => Plot.text([peak], {x: "x", y: "y", text: "text", textAnchor: peak.anchor, dy: -11, fill: "var(--ink)",
+        stroke: "var(--paper)", strokeWidth: 3})),
+      tip(points.flat()),
+    ],
+  }, "A line per model over all benchmarks");
+  const numbers = new Set(rows.map(row => row.key));
+  const series = data.sweeps[0].series.filter(each => [...each.rows, each.plain].some(n => present(n) && numbers.has(data.rows[n].key)));
+  fillLegend("profiles", [
+    ...namesShown(data.sweeps[0].legend, series, false),
+    ...(rows.some(row => row.hollow && row.role === "merged") ? [[plainPicture("5 4"), "plain merge"]] : []),
+    [linePicture("1.5 3"), "base, experts"],
+  ]);
 }
+
+// What a relaxation left, by kind of module; how base's saliency is spread.
+
+function drawDose() {
+  if (!one("#dose")) return;
+  const {kinds, profiles, legend} = data.dose;
+  const lines = d3.max(profiles, profile => profile.line) + 1;
+  const row = Math.max(20, 7 * lines);
+  one("#plot-dose").style.height = `${row * (kinds.length + 1) + 60}px`;
+  const points = profiles.flatMap(profile => Object.entries(profile.kept).map(([kind, x]) => ({
+    x, y: kind, look: profile.look, line: profile.line, range: profile.ranges[kind], r: profile.mean_r[kind], text: `${profile.label}\n${kind}: ${x.toFixed(3)} of the delta kept`,
+  })));
+  const shift = line => 0.7 * row * ((line + 0.5) / lines - 0.5);
+  show("dose", {
+    marginLeft: 8 + 7 * d3.max(kinds, kind => kind.length), marginTop: 6,
+    x: {label: "share of the delta kept", labelAnchor: "center", labelArrow: "none", nice: true, ticks: narrow.matches ? 4 : 8},
+    y: {type: "point", domain: ["omega", ...kinds], label: null, tickSize: 0, padding: 0.6},
+    marks: [
+      Plot.gridX(grid), Plot.gridY(kinds, grid),
+      Plot.text(d3.rollups(profiles, some => d3.mean(some, profile => profile.kept.all), profile => profile.omega),
+        {x: ([, x]) => x, y: () => "omega", text: ([omega]) => omega, fill: "var(--ink)"}),
+      Plot.text(points.filter(p => present(p.r)), {x: "r", y: "y", text: () => "|", fill: "var(--muted)", fontSize: 15, opacity: 0.5}),
+      d3.groups(points, p => p.line).flatMap(([line, some]) => [
+        Plot.ruleY(some.filter(p => p.range), {y: "y", x1: p => p.range[0], x2: p => p.range[1], stroke: looks[some[0].look].ink, strokeWidth: 2, strokeOpacity: 0.6, dy: shift(line)}),
+        ...dots(some, {r: 4.5, dy: shift(line)}), tip(some, {dy: shift(line)})]),
+    ],
+  }, "Share of the delta that was kept, by kind of module");
+  fillLegend("dose", [...namesShown(legend, [{names: legend.map(entry => entry.name)}], false),
+    [element("span", {class: "symbol"}, "|"), "mean r"]]);
+}
+
+const MUTED = ["#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#999933", "#44AA99", "#AA4499"];
+
+function drawSaliency() {
+  if (!one("#saliency")) return;
+  const {channels, inputs} = data.saliency;
+  const colour = i => `color-mix(in srgb, ${MUTED[i % MUTED.length]}, white var(--lift))`;
+  const dash = i => ["", "6 2 1.5 2", "1.5 1.5"][Math.floor(i / MUTED.length) % 3];
+  const curves = inputs.map((input, i) => input.falling.map((y, n) => ({x: channels[n], y, i, text: `${input.name}\n${(100 * channels[n]).toPrecision(2)} % of the channels\nhave s / max s ≥ ${y.toPrecision(2)}`})));
+  const least = Math.max(1e-3, d3.min(curves.flat(), p => p.y));
+  const [shares, decades] = [[0.001, 0.01, 0.1, 1].flatMap(ten => (ten < 1 ? [ten, 3 * ten] : ten)).filter(share => share >= channels[0]),
+    [0.001, 0.01, 0.1, 1].filter(ten => ten >= least)];
+  show("saliency", {
+    x: {type: "log", label: "channels, most salient first", labelAnchor: "center", labelArrow: "none", tickSize: 0, tickFormat: share => `${+(100 * share).toPrecision(1)} %`, ticks: shares},
+    y: {type: "log", domain: [least, 1.1], clamp: true, label: "s / max s", labelArrow: "none", tickSize: 0, ticks: decades, tickFormat: "~g"},
+    marks: [Plot.gridX(shares, grid), Plot.gridY(decades, grid),
+      curves.map((curve, i) => Plot.line(curve, {x: "x", y: "y", stroke: colour(i), strokeDasharray: dash(i), strokeWidth: 1.8})), tip(curves.flat())],
+  }, "Saliency of channels in falling order, a line for each input");
+  const cells = inputs.flatMap((input, i) => input.layers.map(([layer, mean]) => ({x: layer, y: input.name, mean, text: `${input.name}, layer ${layer}\nmean s / max s ${mean.toPrecision(3)}`})));
+  one("#plot-layers").style.height = `${22 * inputs.length + 60}px`;
+  const layers = [...new Set(cells.map(cell => cell.x))].sort((a, b) => (a === "none") - (b === "none") || a - b);
+  const step = Math.ceil(layers.length / 12);
+  const color = {type: "log", scheme: "cividis", domain: [Math.min(0.1, d3.min(cells, cell => cell.mean)), 1]};
+  show("layers", {
+    marginLeft: 8 + 7 * d3.max(inputs, input => input.name.length), marginTop: 4,
+    x: {domain: layers, label: "layer", labelAnchor: "center", labelArrow: "none", ticks: layers.filter((layer, i) => i % step === 0 || layer === "none"), tickSize: 0},
+    y: {domain: inputs.map(input => input.name), label: null, tickSize: 0},
+    color,
+    marks: [Plot.cell(cells, {x: "x", y: "y", fill: "mean", inset: 0.5}), tip(cells)],
+  }, "Mean saliency by layer and input");
+  one("#plot-layers").append(Plot.legend({color, label: "mean s / max s", ticks: 3, tickFormat: "~g", style: {background: "transparent"}}));
+  fillLegend("saliency", inputs.map((input, i) => [picture({ink: colour(i)}, {line: dash(i), point: false}), input.name]));
+}
+
+// Saving: what the style says is written into the file.
+
+function save(id) {
+  const style = getComputedStyle(document.documentElement);
+  const drawn = one(`#plot-${id} svg`).cloneNode(true);
+  drawn.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  drawn.style.fontFamily = "sans-serif";
+  for (const pointer of all("[aria-label=tip]", drawn)) pointer.remove();
+  const text = new XMLSerializer().serializeToString(drawn).replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
+  const link = element("a", {href: URL.createObjectURL(new Blob([text], {type: "image/svg+xml"})), download: `${id}.svg`});
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const FIGURES = {front: drawFront, sweep: drawSweep, profiles: drawProfiles, dose: drawDose, saliency: drawSaliency};
 
 function draw() {
-  if (!data) return;
-  drawFront();
-  drawOmega();
-  drawProfiles();
+  for (const figure of Object.values(FIGURES)) figure();
 }
 
-if (data) {
+if (data.quantities) {
   draw();
-  one("#front form")?.addEventListener("change", drawFront);
-  one("#omega form")?.addEventListener("change", drawOmega);
-  one("#profiles form")?.addEventListener("change", drawProfiles);
-  for (const media of [dark, narrow]) media.addEventListener("change", draw);
-  for (const button of all(".save")) {
-    button.addEventListener("click", () => Plotly.downloadImage(button.dataset.plot, {format: "svg", filename: button.dataset.plot}));
-  }
-  for (const plot of all(".plot")) {
-    plot.on("plotly_click", ({points: [point]}) => {
-      if (point.customdata) location.hash = point.customdata;
-    });
-  }
+  for (const [id, figure] of Object.entries(FIGURES)) one(`#${id} form`)?.addEventListener("change", figure);
+  one("#which")?.addEventListener("change", draw);
+  for (const button of all(".save")) button.addEventListener("click", () => save(button.dataset.plot));
+  let width = innerWidth;
+  window.addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; draw(); } });
 }
 for (const form of all("form")) form.addEventListener("submit", event => event.preventDefault());
 openTarget();

@@ -1,0 +1,316 @@
+"""What each model is compared with: its twin, another run, or a model that was scored beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Protocol
+
+from aim_exp.errors import AimError, did_you_mean
+from aim_exp.report.draws import Draw
+from aim_exp.report.rows import Group, Report, Row
+from aim_exp.report.settings import (
+    EXPERTS,
+    OF_MERGES,
+    as_text,
+    begins,
+    is_relaxed,
+    varying,
+)
+
+SHOWN = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A scored model, and where it is shown."""
+
+    draw: Draw
+    row: Row
+    group: Group
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """Of a merge, those that it depends on, seeds among them."""
+        record = self.draw.record
+        known = {**self.draw.job.settings_with_effect, "method": record.method}
+        if not is_relaxed(record):  # omega=1 is the plain merge, too
+            known["omega"] = None
+        return {name: as_text(value) for name, value in known.items()}
+
+    def seeds_agree(self, other: Candidate) -> bool:
+        """Whether they have the same seeds, as far as both depend on them."""
+        own, its = self.draw.seeds, other.draw.seeds
+        return all(own[seed] == its[seed] for seed in own.keys() & its.keys())
+
+
+Chooser = Callable[[Candidate], Candidate | None]
+
+
+class Against(Protocol):
+    """What models are to be compared with."""
+
+    @property
+    def title(self) -> str:
+        """`the plain merge`, `method=ties`, `base`."""
+        ...
+
+    @property
+    def own(self) -> str:
+        """The same of one model: `its plain merge`."""
+        ...
+
+    @property
+    def sought(self) -> str:
+        """What there must be for a model to be compared: `twin with omega=null`."""
+        ...
+
+    def candidates(self, merges: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Every model that another could be compared with."""
+        ...
+
+    def chooser(self, merges: Sequence[Candidate]) -> Chooser:
+        """What gives the candidate that one of `merges` is compared with."""
+        ...
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The merge that has these settings and else the same.
+
+    The same are the settings that both depend on: a plain merge has none of AIM's, and other
+    methods have other fields. Members and protocol are the same too, but for what is set.
+    """
+
+    settings: Mapping[str, str]
+    words: str
+
+    @property
+    def title(self) -> str:
+        """`the plain merge`, or `method=ties`."""
+        return "the plain merge" if self.settings == PLAIN.settings else self.words
+
+    @property
+    def own(self) -> str:
+        """`its plain merge`, or `its twin with method=ties`."""
+        return "its plain merge" if self.settings == PLAIN.settings else f"its {self.sought}"
+
+    @property
+    def sought(self) -> str:
+        """`twin with omega=null`."""
+        return f"twin with {self.words}"
+
+    def candidates(self, merges: Sequence[Candidate]) -> list[Candidate]:
+        """The merges with the settings."""
+        return [m for m in merges if self.settings.items() <= m.settings.items()]
+
+    def chooser(self, merges: Sequence[Candidate]) -> Chooser:
+        """The first that differs in nothing but the settings, and what belongs to those.
+
+        By tables of the settings that candidates depend on: many merges take no longer each.
+        """
+        own = tuple(self.settings)
+        names = [n for n in varying(m.settings for m in merges) if not begins(n, own)]
+        anywhere = any(not begins(name, OF_MERGES) for name in own)
+        patterns: dict[tuple[str, ...], list[Candidate]] = {}
+        for each in self.candidates(merges):
+            pattern = tuple(name for name in names if name in each.settings)
+            patterns.setdefault(pattern, []).append(each)
+
+        def place(merge: Candidate, shared: Iterable[str]) -> tuple[object, ...]:
+            group = 0 if anywhere else merge.group.number
+            return (group, *(merge.settings[name] for name in shared))
+
+        @cache
+        def table(
+            pattern: tuple[str, ...], shared: tuple[str, ...]
+        ) -> dict[tuple[object, ...], Candidate]:
+            return {place(each, shared): each for each in reversed(patterns[pattern])}
+
+        def choose(merge: Candidate) -> Candidate | None:
+            for pattern in patterns:
+                shared = tuple(name for name in pattern if name in merge.settings)
+                if twin := table(pattern, shared).get(place(merge, shared)):
+                    return twin
+            return None
+
+        return choose
+
+
+PLAIN = Twin({"omega": "null"}, "omega=null")
+"""What a relaxed merge is compared with, unless another baseline is asked for."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """One model for all: a row's, or the model of this name in their own population."""
+
+    title: str
+    models: tuple[Candidate, ...]
+
+    @property
+    def own(self) -> str:
+        """`base`."""
+        return self.title
+
+    @property
+    def sought(self) -> str:
+        """`base`."""
+        return self.title
+
+    def candidates(self, merges: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Its draws."""
+        return self.models
+
+    def chooser(self, merges: Sequence[Candidate]) -> Chooser:
+        """A draw with the same seeds: of a member in its own population, of a merge anywhere."""
+        anywhere = all(each.draw.is_merge for each in self.models) and (
+            len({each.group.number for each in self.models}) == 1
+        )
+
+        def choose(merge: Candidate) -> Candidate | None:
+            if anywhere and len(self.models) == 1:
+                return self.models[0]
+            own = (each for each in self.models if anywhere or each.group is merge.group)
+            return next((each for each in own if each.seeds_agree(merge)), None)
+
+        return choose
+
+
+def base_of(report: Report) -> Named:
+    """Base, in each population."""
+    return Named("base", tuple(_members(report).get("base", ())))
+
+
+def merges_of(report: Report) -> list[Candidate]:
+    """Every different scored merge, in the order of groups and rows."""
+    return [
+        Candidate(draw, row, group)
+        for group in report.groups
+        for row in group.merges
+        for draw in row.draws
+        if draw.model.scores
+    ]
+
+
+def find_pairs(
+    report: Report, against: Against
+) -> tuple[list[tuple[Candidate, Candidate]], list[Candidate]]:
+    """Each merge that is no baseline itself with its own, and those without one."""
+    merges = merges_of(report)
+    themselves = {candidate.row.key for candidate in against.candidates(merges)}
+    choose = against.chooser(merges)
+    pairs, alone = [], []
+    for merge in merges:
+        if merge.row.key not in themselves:
+            baseline = choose(merge)
+            if baseline is None:
+                alone.append(merge)
+            else:
+                pairs.append((merge, baseline))
+    return pairs, alone
+
+
+def parse_against(report: Report, texts: Sequence[str]) -> Against:
+    """`omega=null`, `scaling=uniform`: a twin with these settings; or one name: that model.
+
+    A merge has three names: its job's number or folder, and its label (`ties omega=0.2`). AimError
+    if it is not here, or if several have the label.
+    """
+    models = {text: _named(report, text) for text in texts}
+    names = [text for text, model in models.items() if model or not _is_setting(text)]
+    if not names:
+        return _twin(report, texts)
+    if len(texts) > 1:
+        raise AimError(f"--against {names[0]}: the name of a model goes with no other --against")
+    model = models[names[0]]
+    if model is None:
+        members = _members(report)
+        labels = list(dict.fromkeys(row.label for row in report.merges))
+        titles = [job.title for row in report.merges for job in row.jobs]
+        hint = did_you_mean(names[0], [*members, *labels])
+        runs = ", ".join(titles) if len(titles) <= SHOWN else f"{titles[0]} to {titles[-1]}"
+        raise AimError(
+            f"--against {names[0]}: no such model{hint}; there are "
+            f"{''.join(f'{name}, ' for name in members)}the runs {runs}, by number or label "
+            f"({', '.join(labels[:2])}), and twins by SETTING=VALUE, as in omega=null"
+        )
+    return model
+
+
+def parse_names(report: Report, option: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Settings by their full names; a short one (`density`) will do. AimError if not here."""
+    known = dict.fromkeys(name for merge in merges_of(report) for name in merge.settings)
+    full = {report.short(name): name for name in known} | {name: name for name in known}
+    if EXPERTS in known:
+        full["experts"] = EXPERTS
+    parsed = []
+    for name in names:
+        if name not in full:
+            varying = ", ".join(map(report.short, report.varying))
+            raise AimError(
+                f"{option} {name}: the runs have no such setting{did_you_mean(name, full)}; those "
+                f"that vary are: {varying}"
+            )
+        parsed.append(full[name])
+    return tuple(parsed)
+
+
+def _is_setting(text: str) -> bool:
+    """`omega=null` is one, `ties omega=0.2` a label."""
+    name, equals, _ = text.partition("=")
+    return bool(equals) and " " not in name
+
+
+def _twin(report: Report, texts: Sequence[str]) -> Twin:
+    """By full names, with values as the runs write them."""
+    settings = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        (full,) = parse_names(report, f"--against {text}:", [name])
+        values = dict.fromkeys(m.settings[full] for m in merges_of(report) if full in m.settings)
+        if full == "omega" and _equal(value, "1"):
+            value = "null"
+        settings[full] = next((known for known in values if _equal(known, value)), "")
+        if not settings[full]:
+            there_are = ", ".join(values) or "none"
+            raise AimError(f"--against {text}: no scored run has it; there are: {there_are}")
+    words = ", ".join(f"{report.short(name)}={value}" for name, value in settings.items())
+    return Twin(settings, words)
+
+
+def _named(report: Report, name: str) -> Named | None:
+    """The members of this name, or else the merge, whose name may look like a setting."""
+    members = _members(report)
+    if name in members:
+        return Named(name, tuple(members[name]))
+    merges = merges_of(report)
+    by_job = [m for m in merges if any(name in (j.title, j.name, j.folder) for j in m.row.jobs)]
+    here = by_job or [merge for merge in merges if merge.row.label == name]
+    rows = {merge.row.key: merge for merge in here}
+    groups = {merge.group.number for merge in rows.values()}
+    if len(rows) > len(groups):
+        jobs = ", ".join(merge.row.titles for merge in rows.values())
+        raise AimError(f"--against {name}: {len(rows)} runs have this label; name one: {jobs}")
+    if not here:
+        return None
+    first = here[0].row
+    return Named(f"{first.titles} ({first.label})", tuple(here))
+
+
+def _members(report: Report) -> dict[str, list[Candidate]]:
+    """By name, every draw of what was scored beside the merges."""
+    members: dict[str, list[Candidate]] = {}
+    for group in report.groups:
+        for row in (*group.members, *group.references):
+            scored = [Candidate(draw, row, group) for draw in row.draws if draw.model.scores]
+            members.setdefault(row.model, []).extend(scored)
+    return {name: candidates for name, candidates in members.items() if candidates}
+
+
+def _equal(known: str, value: str) -> bool:
+    try:
+        return float(known) == float(value)
+    except ValueError:
+        return known == value

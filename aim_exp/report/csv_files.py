@@ -1,0 +1,132 @@
+"""`results.csv`, `scores.csv`, `differences.csv`: raw numbers, for whatever a report does not show.
+
+What there is nothing to say of is an empty cell; a null setting is `none`. A text that pandas would
+read as missing stands in quotes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aim_exp.report.differences import Differences
+from aim_exp.report.files import write_atomically
+from aim_exp.report.frames import COLUMNS, Line, merge_settings, score_lines
+from aim_exp.report.load import Job
+from aim_exp.report.rows import AVERAGE, Report
+from aim_exp.report.settings import as_text
+
+FIRST = ("method", "omega", "relaxed", "seed")
+"""Settings that every row of `results.csv` has; of the others, those that vary."""
+DIFFERENCE_COLUMNS = (
+    "model", "against", "quantity", "difference", "low", "high", "p", "p_adjusted", "verdict",
+)  # fmt: skip
+MISSING = {
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>",
+    "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+}  # fmt: skip
+"""Words that pandas reads as missing."""
+
+
+def write_csvs(report: Report, differences: Sequence[Differences], out: Path) -> None:
+    """Write all three into `out`."""
+    columns, rows = result_rows(report)
+    settings = _varying(report)
+    _write(out / "results.csv", columns, rows)
+    lines = (line for _, score, line in score_lines(report.runs) if score)
+    _write(out / "scores.csv", (*COLUMNS, *settings), lines)
+    _write(out / "differences.csv", DIFFERENCE_COLUMNS, difference_rows(differences))
+
+
+def result_rows(report: Report) -> tuple[list[str], list[Line]]:
+    """Columns, and a row per job asked for."""
+    others = _varying(report)
+    rows = [_row(report, job, others) for job in report.runs.jobs]
+    return list(dict.fromkeys(name for row in rows for name in row)), rows
+
+
+def difference_rows(differences: Iterable[Differences]) -> list[Line]:
+    """A row per merge, baseline and quantity; scores and gains of [0, 1]."""
+    return [
+        dict(
+            zip(
+                DIFFERENCE_COLUMNS,
+                (
+                    contrast.label,
+                    contrast.against,
+                    quantity,
+                    difference.value,
+                    difference.test and difference.test.low,
+                    difference.test and difference.test.high,
+                    difference.test and difference.test.p,
+                    difference.adjusted_p,
+                    str(difference.verdict),
+                ),
+                strict=True,
+            )
+        )
+        for compared in differences
+        for contrast in compared.contrasts
+        for quantity, difference in contrast.differences.items()
+    ]
+
+
+def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
+    record = job.record
+    settings = merge_settings(job) or _asked_for(job)
+    standing = record.standing if record else None
+    merged = record.merged if record else None
+    scores = merged.scores if merged else {}
+    row: Line = {"sweep": job.sweep, "job": job.name, "directory": job.folder}
+    row |= {"status": job.status, "error": record and record.error}
+    row |= {name: settings.get(name) for name in (*FIRST, *others)}
+    for benchmark in report.benchmarks:
+        score = scores.get(benchmark)
+        row[benchmark], row[f"{benchmark}_stderr"] = score and score.value, score and score.stderr
+    place = report.places.get(job)
+    estimate = place[1].estimates.get(AVERAGE) if place else None
+    on_front = standing and standing.on_front
+    return row | {
+        "average": standing and standing.average,
+        "average_stderr": estimate and scores and estimate.stderr,
+        "normalised_average": standing and standing.normalised_average,
+        "gain_over_best_member": standing and standing.gain_over_best_member,
+        "hypervolume": standing and standing.hypervolume,
+        "hypervolume_gain": standing and standing.hypervolume_gain,
+        "hypervolume_gain_population": standing and standing.hypervolume_gain_population,
+        "on_front": None if on_front is None or not scores else "merged" in on_front,
+        "on_joint_front": place[1].on_front if place and scores else None,
+        "seconds": job.seconds,
+    }
+
+
+def _asked_for(job: Job) -> Line:
+    """The settings that the overrides of a job say, which has no record."""
+    pairs = (override.lstrip("+").partition("=") for override in job.overrides)
+    nulls = {"omega": 1.0}
+    return {n: nulls.get(n, "none") if value == "null" else value for n, _, value in pairs}
+
+
+def _varying(report: Report) -> list[str]:
+    """Every setting with two values among the jobs that have a record, whatever it does."""
+    values: dict[str, set[str]] = {}
+    for job in report.runs.jobs:
+        for name, value in job.settings.items():
+            values.setdefault(name, set()).add(as_text(value))
+    return [name for name, several in values.items() if len(several) > 1 and name not in FIRST]
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    def write(partial: Path) -> None:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(columns)
+            table.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+
+    write_atomically(path, write)
+
+
+def _cell(value: Any) -> Any:
+    return f'"{value}"' if value in MISSING else value

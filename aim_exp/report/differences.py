@@ -1,0 +1,347 @@
+"""Models held against their baselines, item by item: differences, intervals, p, what holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from statistics import fmean
+
+from aim_exp.errors import AimError
+from aim_exp.report.baselines import (
+    PLAIN,
+    Against,
+    Candidate,
+    base_of,
+    find_pairs,
+    parse_against,
+    parse_names,
+)
+from aim_exp.report.load import Job
+from aim_exp.report.paired import (
+    VOLUME_RESAMPLES,
+    Evidence,
+    PairedTests,
+    evidence_of,
+    paired_tests,
+)
+from aim_exp.report.rows import AVERAGE, GAIN, Report, Row, named
+from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
+
+__all__ = [
+    "AVERAGE", "GAIN", "VOLUME_RESAMPLES",
+    "Contrast", "Difference", "Differences", "Verdict", "differences",
+]  # fmt: skip
+
+UNITS = {GAIN: (1.0, 3)}
+"""Factor and digits of a quantity that is no score, which are in points."""
+SCORES = "scores"
+KINDS = {AVERAGE: "averages", GAIN: "gains", SCORES: "scores on benchmarks"}
+"""Differences that are adjusted together."""
+
+
+class Verdict(StrEnum):
+    """What may be said of a difference."""
+
+    ABOVE = "above"
+    BELOW = "below"
+    NOISE = "not told from noise"
+    UNTESTED = "not tested"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model minus its baseline in one quantity; scores and gains of [0, 1]."""
+
+    quantity: str
+    """`AVERAGE`, `GAIN`, or a benchmark."""
+    value: float
+    test: PairedTest | None = None
+    """Interval and p; None where the items do not allow one."""
+    adjusted_p: float | None = None
+    """After Holm, over all differences of the same kind against the same."""
+    family: int = 0
+    """How many those are; an identical comparison counts once."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Above or below where the adjusted p says so, and the interval too.
+
+        The two need not agree: the swaps that give a gain's p keep the members' scores as they
+        are, the bootstrap that gives its interval draws them too, and a gain cannot fall below 0.
+        """
+        if self.test is None or self.adjusted_p is None:
+            return Verdict.UNTESTED
+        if self.adjusted_p >= 1 - LEVEL or self.may_be_zero:
+            return Verdict.NOISE
+        return Verdict.ABOVE if self.value > 0 else Verdict.BELOW
+
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether 0 lies in the interval, as printed."""
+        if self.test is None:
+            return True
+        low, high = (float(self.number(end)) for end in (self.test.low, self.test.high))
+        return low <= 0 <= high
+
+    def number(self, value: float, *, sign: bool = True) -> str:
+        """In points, or as hypervolume gains are written: `+1.8`."""
+        factor, digits = UNITS.get(self.quantity, (100.0, 1))
+        number = round(factor * value, digits) or 0.0  # no zero has a sign
+        return f"{number:{'+' if sign and number else ''}.{digits}f}"
+
+    @property
+    def interval(self) -> str:
+        """`-0.9 to +4.6`, or nothing."""
+        return f"{self.number(self.test.low)} to {self.number(self.test.high)}" if self.test else ""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A merge and its baseline, on these weights."""
+
+    job: Job
+    """That made the merge."""
+    row: Row
+    """That it is shown in."""
+    label: str
+    """`ties omega=0.4 seed=1 [2]`: the row's, with seeds, and with its group's number."""
+    against: str
+    """In the same way: `ties omega=null seed=1 [2]`, `base [2]`."""
+    against_row: Row
+    settings: Mapping[str, str]
+    """Those that the merge depends on, by full key."""
+    evidence: Evidence
+    differences: Mapping[str, Difference]
+    """By quantity: `AVERAGE`, `GAIN` where the baseline is a merge, then benchmarks."""
+    reasons: Mapping[str, tuple[str, ...]]
+    """Why some differences are not tested, with the quantities that it is so for."""
+
+    @property
+    def average(self) -> Difference:
+        """Of the plain means over benchmarks."""
+        return self.differences[AVERAGE]
+
+    @property
+    def same_answers(self) -> bool:
+        """Item by item: there is nothing to test."""
+        return self.evidence.is_none
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Every scored merge against one kind of baseline."""
+
+    title: str
+    """`the plain merge`, `method=ties`, `base`."""
+    own: str
+    """The same of one merge: `its plain merge`."""
+    sought: str
+    """`twin with omega=null`."""
+    by: tuple[str, ...]
+    """Settings, by full key, that group the contrasts; none: one group."""
+    contrasts: tuple[Contrast, ...]
+    alone: tuple[Job, ...]
+    """Runs without a baseline."""
+
+    def grouped(self) -> Sequence[tuple[Mapping[str, str], Sequence[Contrast]]]:
+        """By the values of `by`, in the order of the runs."""
+        groups: dict[tuple[str, ...], list[Contrast]] = {}
+        for contrast in self.contrasts:
+            values = tuple(contrast.settings.get(name, "") for name in self.by)
+            groups.setdefault(values, []).append(contrast)
+        return [(dict(zip(self.by, values, strict=True)), own) for values, own in groups.items()]
+
+    def sentence(self, contrast: Contrast) -> str:
+        """`ties omega=0.4 is 1.8 points above its plain merge; 95 % interval ...: holds`."""
+        difference = contrast.average
+        size = difference.number(abs(difference.value), sign=False)
+        direction = "above" if difference.value > 0 else "below"
+        place = f"{size} points {direction}" if float(size) else "level with"
+        text = f"{contrast.label} is {place} {self.own}"
+        if contrast.same_answers:
+            return f"{text}: it gives the same answers"
+        if difference.test is None:
+            return f"{text}; {difference.verdict}"
+        interval = f"{100 * LEVEL:.0f} % interval {difference.interval}"
+        return f"{text}; {interval}: {self._held(difference, difference.test)}"
+
+    def _held(self, difference: Difference, test: PairedTest) -> str:
+        if difference.verdict != Verdict.NOISE:
+            return "holds"
+        if difference.adjusted_p is not None and difference.adjusted_p < 1 - LEVEL:
+            return f"{Verdict.NOISE}, as the interval has 0 in it"
+        alone = test.p < 1 - LEVEL
+        return f"{Verdict.NOISE} among {difference.family} comparisons" if alone else Verdict.NOISE
+
+    @property
+    def families(self) -> Mapping[str, int]:
+        """How many differences Holm's method corrects for, by kind: each is a family by itself."""
+        sizes = {AVERAGE: 0, GAIN: 0, SCORES: 0}
+        for contrast in self.contrasts:
+            for quantity, difference in contrast.differences.items():
+                sizes[_kind(quantity)] = max(sizes[_kind(quantity)], difference.family)
+        return {KINDS[kind]: size for kind, size in sizes.items() if size}
+
+    @property
+    def family_words(self) -> str:
+        """`12 averages, 12 gains, 72 scores on benchmarks (each kind by itself)`."""
+        kinds = [f"{size:,} {kind}" for kind, size in self.families.items()]
+        return ", ".join(kinds) + " (each kind by itself)" * (len(kinds) > 1) or "0 tests"
+
+    def omissions(self) -> list[str]:
+        """What was not compared, and why, a line each."""
+        reasons: dict[str, dict[str, None]] = {}
+        for contrast in self.contrasts:
+            for reason, names in contrast.reasons.items():
+                reasons.setdefault(reason, {}).update(dict.fromkeys(names))
+        lines = [f"not tested: {why} ({', '.join(names)})" for why, names in reasons.items()]
+        if self.alone:
+            lines.append(f"no {self.sought} for: {named(self.alone)}")
+        if same := [contrast.job for contrast in self.contrasts if contrast.same_answers]:
+            lines.append(f"the same answers as {self.title}, nothing to test: {named(same)}")
+        if repeated := self._repeated:
+            lines.append(
+                "the same comparison as an earlier one, answer by answer, counted once: "
+                f"{named([contrast.job for contrast in repeated])}"
+            )
+        lines += [
+            f"no randomisation test can hold among {size:,} {kind}: {MOST_SWAPS:,} swaps are too "
+            "few; compare fewer runs"
+            for kind, size in self.families.items()
+            if not can_reject(size)
+        ]
+        return lines
+
+    @property
+    def _repeated(self) -> list[Contrast]:
+        """Those that an earlier one equals."""
+        first: dict[Evidence, Contrast] = {}
+        tested = [contrast for contrast in self.contrasts if not contrast.same_answers]
+        return [c for c in tested if first.setdefault(c.evidence, c) is not c]
+
+    def summary(self) -> str:
+        """`average above in 1, not told from noise in 2, of 3`; repeated ones count once."""
+        repeated = {id(contrast) for contrast in self._repeated}
+        counts = Counter(c.average.verdict for c in self.contrasts if id(c) not in repeated)
+        parts = [f"{verdict} in {counts[verdict]}" for verdict in Verdict if counts[verdict]]
+        return f"average {', '.join(parts)}, of {counts.total()}"
+
+
+def differences(
+    report: Report, against: Sequence[str] = (), by: Sequence[str] = ()
+) -> tuple[Differences, ...]:
+    """Every scored merge against its baseline.
+
+    `against` and `by` as on the command line. Without `against`: the plain merge, for the merges
+    that have one, and then base. Empty where nothing can be compared, and nothing was asked for.
+    AimError names an unknown model or setting, and what there is.
+    """
+    names = parse_names(report, "--by", by)
+    if against:
+        chosen = parse_against(report, against)
+        compared = _differences(report, chosen, names)
+        if compared is None:
+            raise AimError(
+                f"--against {chosen.sought}: no scored run has one; runs that differ in several "
+                "settings need all of them, each with --against, or the name of a run"
+            )
+        return (compared,)
+    both = (_differences(report, each, names) for each in (PLAIN, base_of(report)))
+    return tuple(each for each in both if each)
+
+
+def _differences(report: Report, against: Against, by: tuple[str, ...]) -> Differences | None:
+    """None without any pair."""
+    pairs, alone = find_pairs(report, against)
+    if not pairs:
+        return None
+    scores = sum(len(merge.draw.model.scores) for merge, _ in pairs)
+    swaps, score_swaps = swaps_for(len(pairs)), swaps_for(scores)
+    contrasts = [_contrast(report, merge, base, swaps, score_swaps) for merge, base in pairs]
+    return Differences(
+        title=against.title,
+        own=against.own,
+        sought=against.sought,
+        by=by,
+        contrasts=tuple(_adjusted(contrasts)),
+        alone=tuple(merge.draw.job for merge in alone),
+    )
+
+
+def _contrast(
+    report: Report, merge: Candidate, baseline: Candidate, swaps: int, score_swaps: int
+) -> Contrast:
+    evidence = evidence_of(merge.draw, baseline.draw)
+    tests = PairedTests()
+    if not evidence.is_none:
+        tests = paired_tests(merge.draw, baseline.draw, swaps, score_swaps)
+    after, before = merge.draw.model.scores, baseline.draw.model.scores
+    average = fmean(s.value for s in after.values()) - fmean(s.value for s in before.values())
+    quantities = [Difference(AVERAGE, average, tests.average)]
+    gains = [draw.record.standing.hypervolume_gain for draw in (merge.draw, baseline.draw)]
+    if baseline.draw.is_merge and gains[0] is not None and gains[1] is not None:
+        quantities.append(Difference(GAIN, gains[0] - gains[1], tests.gain))
+    quantities += [
+        Difference(name, score.value - before[name].value, tests.scores.get(name))
+        for name, score in after.items()
+        if name in before
+    ]
+    return Contrast(
+        job=merge.draw.job,
+        row=merge.row,
+        label=_label(report, merge),
+        against=_label(report, baseline),
+        against_row=baseline.row,
+        settings=merge.settings,
+        evidence=evidence,
+        differences={each.quantity: each for each in quantities},
+        reasons=tests.reasons,
+    )
+
+
+def _label(report: Report, model: Candidate) -> str:
+    """The row's, with the seeds that its group averages over, and the group's number."""
+    seeds = [
+        f"{report.short(seed)}={model.draw.seeds[seed]}"
+        for seed in model.group.seeds
+        if seed in model.draw.seeds
+    ]
+    mark = [f"[{model.group.number}]"] * (len(report.groups) > 1)
+    return " ".join([model.row.label, *seeds, *mark])
+
+
+def _adjusted(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """With Holm's p: over the averages, over the gains, and over all scores of all contrasts."""
+    families: dict[str, dict[Hashable, Difference]] = {}
+    for contrast in contrasts:
+        for quantity, difference in contrast.differences.items():
+            family = families.setdefault(_kind(quantity), {})
+            family[contrast.evidence, quantity] = difference
+    complete = {kind: _holm(family) for kind, family in families.items()}
+    return [
+        replace(
+            contrast,
+            differences={
+                quantity: complete[_kind(quantity)](difference, (contrast.evidence, quantity))
+                for quantity, difference in contrast.differences.items()
+            },
+        )
+        for contrast in contrasts
+    ]
+
+
+def _kind(quantity: str) -> str:
+    return quantity if quantity in (AVERAGE, GAIN) else SCORES
+
+
+def _holm(family: Mapping[Hashable, Difference]) -> Callable[[Difference, Hashable], Difference]:
+    """What completes each difference of a family, by what was answered: the same counts once."""
+    tested = {key: each.test.p for key, each in family.items() if each.test}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+
+    def complete(difference: Difference, key: Hashable) -> Difference:
+        return replace(difference, adjusted_p=adjusted.get(key), family=len(tested))
+
+    return complete

@@ -1,0 +1,260 @@
+"""Directories to runs: every job asked for, its record where there is one, and what is odd."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from aim_exp.errors import AimError
+from aim_exp.report.settings import settings_of, settings_with_effect, with_effect
+from aim_exp.store.records import (
+    FILE_NAME,
+    INTERRUPTED,
+    SHARED_FOLDER,
+    ModelRecord,
+    RunRecord,
+    read_record,
+)
+from aim_exp.store.sweeps import FILE_NAME as SWEEP_FILE
+from aim_exp.store.sweeps import read_sweep
+
+NOT_RUN, UNREADABLE = "not run", "unreadable"
+"""Beside a record's own statuses: never begun; a record that this code cannot read."""
+LONG = 16
+"""Characters: of several sweeps, folders of jobs that are longer have numbers in their place."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run that was asked for."""
+
+    sweep: str
+    """Its sweep's folder, below the directory that all that is reported has in common; of one
+    sweep, or a run by itself, `.`."""
+    name: str
+    """Its folder below the sweep's: `7`; of a run by itself `.`."""
+    title: str
+    """The name, with a number for the sweep where there are several: `S2/7`."""
+    folder: str
+    """Below the directory that all have in common: `2026-01-02_ab12/7`."""
+    directory: Path
+    record: RunRecord | None
+    """None where it was not begun, or cannot be read."""
+    status: str
+    """The record's (`running`, `completed`, `failed`), `not run` or `unreadable`."""
+    shared: Path
+    """What it has in common with the other jobs of its sweep."""
+    overrides: tuple[str, ...] = ()
+    """As given, where the sweep or the record says so."""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every one by its full key; empty without a record."""
+        return settings_of(self.record) if self.record else {}
+
+    @cached_property
+    def settings_with_effect(self) -> dict[str, Any]:
+        """Those that its numbers depend on; of a job that was not begun, what its overrides say."""
+        if self.record:
+            return settings_with_effect(self.record)
+        pairs = (override.lstrip("+").partition("=") for override in self.overrides)
+        return with_effect({name: value for name, equals, value in pairs if equals})
+
+    @property
+    def ended_early(self) -> str:
+        """`failed`, `interrupted` (by Ctrl-C), `not run`, ...; empty where it completed."""
+        if self.status == "completed":
+            return ""
+        interrupted = self.record is not None and self.record.error == INTERRUPTED
+        return INTERRUPTED if interrupted else self.status
+
+    @property
+    def seconds(self) -> float | None:
+        """What the whole run took."""
+        timings = self.record.timings if self.record else {}
+        return timings.get("total", sum(timings.values())) if timings else None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs in or below some directories, in the order of their folders."""
+
+    directory: Path
+    """What they have in common."""
+    jobs: tuple[Job, ...]
+    problems: tuple[str, ...]
+    """A line each: `5 of 6 runs read; sweep/3: result.json is not JSON`."""
+    sweeps: Mapping[str, str]
+    """By the numbers in titles (`S2`), the sweep's folder; empty where there is one."""
+
+
+def load(*directories: Path) -> Runs:
+    """Every job of `directories` and of what lies below them. No record raises anything.
+
+    AimError, which names it, for a directory that is not there.
+    """
+    for directory in directories:
+        if not directory.is_dir():
+            raise AimError(f"{directory}: no such directory")
+    tops = [directory.resolve() for directory in directories]
+    top = Path(os.path.commonpath(tops))
+    records, sweeps = _files(tops)
+    overrides, problems = _jobs_asked_for(sweeps, top)
+    folders = sorted({*records, *overrides}, key=_natural_order)
+    jobs, unread = [], []
+    for folder in folders:
+        job = _job(folder, top, sweeps, folder in records, overrides.get(folder, ()))
+        if isinstance(job, str):
+            unread.append(f"{_below(folder, top)}: {job}")
+            job = _job(folder, top, sweeps, False, overrides.get(folder, ()))
+            assert isinstance(job, Job), "nothing is read"
+            job = replace(job, status=UNREADABLE)
+        jobs.append(job)
+    if unread:
+        read = f"{len(records) - len(unread)} of {len(records)} runs read"
+        problems = [f"{read}; {'; '.join(unread)}", *problems]
+    titled, numbers = _titled(jobs)
+    return Runs(top, tuple(titled), tuple(problems), numbers)
+
+
+def _files(tops: Iterable[Path]) -> tuple[set[Path], set[Path]]:
+    """The folders with a record, and those of sweeps."""
+    records, sweeps = set(), set()
+    for top in tops:
+        for folder, below, files in os.walk(top):
+            below[:] = [name for name in below if name != SHARED_FOLDER]
+            if FILE_NAME in files:
+                records.add(Path(folder))
+            if SWEEP_FILE in files:
+                sweeps.add(Path(folder))
+    return records, sweeps
+
+
+def _jobs_asked_for(
+    sweeps: Iterable[Path], top: Path
+) -> tuple[dict[Path, tuple[str, ...]], list[str]]:
+    """By folder the overrides of every job that a `sweep.json` lists; lines about odd ones."""
+    jobs: dict[Path, tuple[str, ...]] = {}
+    problems = []
+    for sweep in sorted(sweeps, key=_natural_order):
+        listed = read_sweep(sweep)
+        own = {sweep / job.name: job.overrides for job in listed.jobs} if listed else {}
+        if listed is None or any(sweep not in folder.resolve().parents for folder in own):
+            problems.append(
+                f"{_below(sweep / SWEEP_FILE, top)} cannot be read: jobs that were never begun are "
+                "not listed"
+            )
+        else:
+            jobs |= own
+    return jobs, problems
+
+
+def _job(
+    folder: Path, top: Path, sweeps: set[Path], has_record: bool, overrides: tuple[str, ...]
+) -> Job | str:
+    """A line that says what is wrong, where the record cannot be read."""
+    record = None
+    if has_record:
+        try:
+            record = read_record(folder)
+        except AimError as error:
+            return str(error)
+        if odd := _oddity(record):
+            return f"{FILE_NAME}: {odd}"
+    sweep = next((above for above in folder.parents if above in sweeps), folder.parent)
+    if folder == top:
+        sweep = folder
+    name = _below(folder, sweep)
+    return Job(
+        sweep=_below(sweep, top),
+        name=name,
+        title=name,
+        folder=_below(folder, top),
+        directory=folder,
+        record=record,
+        status=record.status if record else NOT_RUN,
+        shared=(sweep if sweep in sweeps else folder) / SHARED_FOLDER,
+        overrides=overrides or (record.overrides if record else ()),
+    )
+
+
+def _oddity(record: RunRecord) -> str:
+    """What no run writes though its types are right; empty where there is nothing."""
+    names = [model.name for model in record.models]
+    merged = [model for model in record.models if model.role == "merged" and model.scores]
+    benchmarks = {frozenset(model.scores) for model in (*record.members, *merged)}
+    omega: Any = record.config.get("omega")
+    if "method" not in record.choices:
+        return "choices: no method"
+    if len(set(names)) < len(names):
+        return "models: two of one name"
+    if sum(model.role == "merged" for model in record.models) > 1:
+        return "models: two merged ones"
+    if record.members and record.members[0].role != "base":
+        return "models: base is not the first"
+    if len(benchmarks) > 1:
+        return "models: not all scored on the same benchmarks"
+    if record.models and not record.members:
+        return "models: no base"
+    if not set(record.population.merged) <= {model.name for model in record.members}:
+        return "population.merged: not all among the models"
+    if omega is not None and not _is_number(omega):
+        return f"config.omega: {omega!r} is no number"
+    return next(_odd_numbers(record), "")
+
+
+def _odd_numbers(record: RunRecord) -> Iterator[str]:
+    """Scores outside [0, 1], and what is not finite."""
+    for model in record.models:
+        for key in ("weights", "undrawn"):
+            if key not in model.keys:
+                yield f"models: {model.name} has no key of its {key}"
+        yield from _odd_scores(record, model)
+    finite: Sequence[Any] = (
+        *record.timings.values(),
+        *(about.reference_point for about in record.benchmarks.values()),
+        *vars(record.standing).values(),
+        *(value for dose in record.dose.values() for value in vars(dose).values()),
+    )
+    if not all(_is_number(value) for value in finite if isinstance(value, float)):
+        yield "a number is not finite"
+
+
+def _odd_scores(record: RunRecord, model: ModelRecord) -> Iterator[str]:
+    for benchmark, score in model.scores.items():
+        where = f"{model.name} on {benchmark}"
+        if benchmark not in record.benchmarks:
+            yield f"{where}: benchmarks do not say what that is"
+        if not 0 <= score.value <= 1:
+            yield f"{where}: {score.value} is no score in [0, 1]"
+        if score.stderr is not None and not (_is_number(score.stderr) and score.stderr >= 0):
+            yield f"{where}: {score.stderr} is no standard error"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _titled(jobs: Sequence[Job]) -> tuple[list[Job], dict[str, str]]:
+    """With the numbers of sweeps in their titles, if there are several and folders are long."""
+    sweeps = list(dict.fromkeys(job.sweep for job in jobs))
+    if len(sweeps) < 2 or max(len(job.folder) for job in jobs) <= LONG:
+        return [replace(job, title=job.folder) for job in jobs], {}
+    numbers = {sweep: f"S{number}" for number, sweep in enumerate(sweeps, 1)}
+    titled = [replace(job, title=f"{numbers[job.sweep]}/{job.name}") for job in jobs]
+    return titled, {number: sweep for sweep, number in numbers.items()}
+
+
+def _below(path: Path, top: Path) -> str:
+    """With forward slashes; `.` for `top` itself."""
+    return Path(os.path.relpath(path, top)).as_posix()
+
+
+def _natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """`10` after `9`."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in path.parts]

@@ -1,0 +1,119 @@
+"""A quantity against any setting that was swept: a line per method and other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aim_exp.report.plots.canvas import (
+    DRAWS,
+    ERROR,
+    PANELS,
+    PLAIN,
+    hollow_in_legend,
+    legend_below,
+    name_looks,
+    panels,
+)
+from aim_exp.report.plots.series import Axis, Series, Sweep, looks_of
+from aim_exp.report.plots.style import HOLLOW, Look
+from aim_exp.report.rows import GAIN, Estimate, Group, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Plot
+    from matplotlib.figure import Figure
+
+BARS = {"markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
+
+
+def axis_title(quantity: str) -> str:
+    """`average (%)`; a gain is no percentage."""
+    return quantity if quantity == GAIN else f"{quantity} (%)"
+
+
+def shown(quantity: str, value: float) -> float:
+    """In the axis's unit."""
+    return value if quantity == GAIN else 100 * value
+
+
+def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
+    """A panel for each group, of the first few.
+
+    A plain merge is hollow, and dashed through the whole panel.
+    """
+    known = [each for each in sweep.series if any(quantity in r.estimates for r in each.path)]
+    groups: dict[int, tuple[Group, list[Series]]] = {}
+    for each in known:
+        groups.setdefault(each.group.number, (each.group, []))[1].append(each)
+    drawn = list(groups.values())[:PANELS]
+    plots = panels(figure, [group.title for group, _ in drawn])
+    series = [each for _, members in drawn for each in members]
+    name_looks(plots[0], looks_of(series), joined=sweep.axis.is_line)
+    rows = [row for each in series for row in each.path]
+    if any(each.plain for each in series):
+        hollow_in_legend(plots[0], line="--")
+    elif not all(row.relaxed for row in rows):
+        hollow_in_legend(plots[0])
+    for plot, (_, members) in zip(plots, drawn, strict=True):
+        _prepare(plot, sweep.axis, quantity)
+        _draw_group(plot, members, quantity)
+    estimates = [row.estimates[quantity] for row in rows if quantity in row.estimates]
+    legend_below(figure, last=[PLAIN], title=_bars_and_dots(estimates))
+
+
+def _prepare(plot: Plot, axis: Axis, quantity: str) -> None:
+    plot.set(xlabel=axis.title, ylabel=axis_title(quantity), xlim=axis.limits)
+    plot.set_xticks(list(axis.ticks), list(axis.ticks.values()))
+    if max(map(len, axis.ticks.values())) * len(axis.ticks) > 40:
+        plot.tick_params(axis="x", rotation=30)
+
+
+def _bars_and_dots(estimates: Sequence[Estimate]) -> str:
+    """What they are, where there are any."""
+    bars = any(estimate.stderr is not None for estimate in estimates)
+    dots = any(len(estimate.values) > 1 for estimate in estimates)
+    return "; ".join([f"bars: {ERROR}"] * bars + [DRAWS] * dots)
+
+
+def _draw_group(plot: Plot, series: Sequence[Series], quantity: str) -> None:
+    plains = set()
+    for each in series:
+        known = [(x, row) for x, row in zip(each.places, each.rows, strict=True)
+                 if quantity in row.estimates]  # fmt: skip
+        if known:
+            xs, ys = zip(*((x, _mean(row, quantity)) for x, row in known), strict=True)
+            plot.plot(xs, ys, **each.look.line)
+        if each.plain and quantity in each.plain.estimates and each.plain.key not in plains:
+            plains.add(each.plain.key)  # what several series share is drawn once
+            mean = _mean(each.plain, quantity)
+            plot.axhline(mean, color=each.look.colour, linestyle="--", linewidth=0.8, alpha=0.8)
+            if each.plain_place is not None:
+                known.append((each.plain_place, each.plain))
+        for relaxed in (True, False):
+            _draw_points(plot, [p for p in known if p[1].relaxed == relaxed], each.look, quantity)
+
+
+def _draw_points(
+    plot: Plot, points: Sequence[tuple[float, Row]], look: Look, quantity: str
+) -> None:
+    """Points with their bars, and a dot for each draw; all are relaxed, or none is."""
+    if not points:
+        return
+    style = look.point | ({} if points[0][1].relaxed else HOLLOW)
+    errors = [shown(quantity, row.estimates[quantity].stderr or 0.0) for _, row in points]
+    plot.errorbar(
+        [x for x, _ in points], [_mean(row, quantity) for _, row in points],
+        errors if any(errors) else None, linestyle="", **BARS, **style,
+    )  # fmt: skip
+    draws = [
+        (x, shown(quantity, value))
+        for x, row in points
+        if len(values := row.estimates[quantity].values) > 1
+        for value in values
+    ]
+    plot.plot([x for x, _ in draws], [y for _, y in draws], ".", color=look.colour, alpha=0.45,
+              markersize=3, zorder=1)  # fmt: skip
+
+
+def _mean(row: Row, quantity: str) -> float:
+    return shown(quantity, row.estimates[quantity].mean)

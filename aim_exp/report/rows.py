@@ -1,0 +1,367 @@
+"""Rows, draws and groups: which runs share a row, what is averaged, what may be ranked together.
+
+Two runs share a row exactly where all that is shown rests on the same: keys of weights and scores
+(seeds apart), headline metric, reference points, specialty, members, the experts merged. Settings
+only name rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from aim_exp.pareto import non_dominated
+from aim_exp.report.draws import Draw, Pool, pools, seed_words
+from aim_exp.report.estimates import AVERAGE, GAIN, Estimate, estimates
+from aim_exp.report.load import Job, Runs
+from aim_exp.report.settings import (
+    ANY,
+    DRAWS,
+    OF_MERGES,
+    OF_RELAXATION,
+    WITHOUT_EFFECT,
+    Settings,
+    as_text,
+    begins,
+    is_relaxed,
+    label,
+    short_names,
+    varying,
+)
+from aim_exp.store.records import Role
+
+__all__ = ["AVERAGE", "GAIN", "Draw", "Estimate", "Group", "Report", "Row", "make_report"]
+
+OF_RELAXED = ("omega", *OF_RELAXATION)
+"""Settings in which a relaxed merge may differ from its plain one."""
+SHOWN = 4
+"""Jobs that are named where more share a row."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What tables and figures show as one: a model, or its draws with several seeds."""
+
+    key: str
+    """Equal where all that is shown rests on the same."""
+    model: str
+    """`base`, an expert's or a reference's name; `merged`."""
+    role: Role
+    label: str
+    """In a few words, unique within its group: `ties omega=0.4 density=0.2`; `base`."""
+    settings: Mapping[str, str]
+    """By full key those that the row depends on and that vary among all that is shown, with
+    method and omega, as one would write them (`null` for none); empty but for merges."""
+    method: str
+    """Of a merge; else empty."""
+    omega: float | None
+    """1.0 for a plain merge; None where it plays no part."""
+    relaxed: bool
+    jobs: tuple[Job, ...]
+    """That made it, or scored it: the first stands for what all have in common."""
+    draws: tuple[Draw, ...]
+    """Each different model once."""
+    estimates: Mapping[str, Estimate]
+    """By benchmark, `AVERAGE` and, for merges, `GAIN`, where they are known."""
+    on_front: bool = False
+    """Whether no other member or merge of its group dominates it, by mean scores."""
+    plain: str | None = None
+    """Of a relaxed merge, the key of the row of the plain merge of the same; None without one."""
+
+    @property
+    def n(self) -> int:
+        """Draws of the outermost level."""
+        return max((each.n for each in self.estimates.values()), default=1)
+
+    @property
+    def titles(self) -> str:
+        """Of its jobs, short: `0, 2`, or `0, 1, 2, 3 and 8 more`."""
+        return named(self.jobs)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that may be ranked together: the same population and protocol, or draws of it."""
+
+    number: int
+    """From 1."""
+    shared: Mapping[str, str]
+    """What tells it from the other groups (`evaluator.max_length` -> `45`); empty if alone."""
+    title: str
+    """The same in words: `max_length=45`."""
+    benchmarks: tuple[str, ...]
+    members: tuple[Row, ...]
+    """Base and experts."""
+    merges: tuple[Row, ...]
+    """In the order of their runs, unscored ones (`benchmarks=none`) among them."""
+    references: tuple[Row, ...]
+    names: tuple[str, ...]
+    """Settings, by full key, that tell its merges apart; method and omega first, always."""
+    seeds: Mapping[str, int]
+    """The seeds that are averaged over, outermost first, with the number of their values."""
+    gaps: tuple[str, ...]
+    """Why other seeds are not averaged over: a sentence each."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Members, merges, references."""
+        return (*self.members, *self.merges, *self.references)
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """Scored merges, the best average first."""
+        scored = [row for row in self.merges if AVERAGE in row.estimates]
+        return tuple(sorted(scored, key=lambda row: -row.estimates[AVERAGE].mean))
+
+    @property
+    def counted(self) -> str:
+        """What a mean is over: `n populations, each a mean over 2 seeds`; empty without draws."""
+        return seed_words(self.seeds)
+
+    def best(self, quantity: str) -> float | None:
+        """The best mean of members and merges (references do not compete)."""
+        rivals = (row.estimates.get(quantity) for row in (*self.members, *self.merges))
+        return max((each.mean for each in rivals if each), default=None)
+
+    def row(self, key: str) -> Row:
+        """The row of this key."""
+        return next(row for row in self.rows if row.key == key)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is shown of some runs."""
+
+    runs: Runs
+    groups: tuple[Group, ...]
+    unscored: tuple[Job, ...]
+    """Jobs that are in no group: failed, running, not run, unreadable."""
+    varying: tuple[str, ...]
+    """Settings by full key that vary among all that is shown; method and omega first."""
+    shorts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def merges(self) -> tuple[Row, ...]:
+        """Of all groups."""
+        return tuple(row for group in self.groups for row in group.merges)
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """Of all groups."""
+        return tuple(dict.fromkeys(name for group in self.groups for name in group.benchmarks))
+
+    @cached_property
+    def places(self) -> Mapping[Job, tuple[Group, Row]]:
+        """By job with a merge, where it is shown; every job that shares a row is there."""
+        return {
+            job: (group, row) for group in self.groups for row in group.merges for job in row.jobs
+        }
+
+    def short(self, name: str) -> str:
+        """A setting's short name where it is unambiguous: `method.density` -> `density`."""
+        return self.shorts.get(name, name)
+
+    def settings(self, job: Job) -> Mapping[str, str]:
+        """What can be said of a job in `unscored`, by the keys of `varying`."""
+        known = job.settings_with_effect
+        return {name: as_text(known[name]) for name in self.varying if name in known}
+
+
+def make_report(runs: Runs) -> Report:
+    """Rows and groups of `runs`."""
+    completed = [job for job in runs.jobs if job.record and job.status == "completed"]
+    unscored = tuple(job for job in runs.jobs if job not in completed)
+    shorts = short_names({name for job in runs.jobs for name in job.settings_with_effect})
+    of_merges = varying(job.settings_with_effect for job in completed)
+    of_merges = [n for n in of_merges if begins(n, OF_MERGES) and n not in DRAWS]
+
+    def words(job: Job) -> str:
+        return label(_texts(job.settings_with_effect), of_merges, shorts)
+
+    together = pools(completed, words)
+    drafts = [[_Draft(pool, draws) for draws in pool.rows("merged")] for pool in together]
+    every = [draft.settings for each in drafts for draft in each]
+    names = varying(every, (job.settings_with_effect for job in unscored))
+    groups = [
+        _group(number, pool, merges, names, shared, shorts)
+        for number, (pool, merges, shared) in enumerate(
+            zip(together, drafts, _shared(together), strict=True), 1
+        )
+    ]
+    return Report(runs, tuple(groups), unscored, names, shorts)
+
+
+def named(jobs: Sequence[Job]) -> str:
+    """`0, 2`, or `0, 1, 2, 3 and 8 more`."""
+    titles = [job.title for job in jobs]
+    more = len(titles) - SHOWN
+    return ", ".join(titles[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+class _Draft:
+    """A merge's row, as far as it can be told without the others."""
+
+    def __init__(self, pool: Pool, draws: Sequence[Draw]) -> None:
+        self.key = pool.row_key(draws[0])
+        self.draws = draws
+        self.relaxed = is_relaxed(draws[0].record)
+        averaged = [seed for level in pool.averaged for seed in level]
+        each = [draw.job.settings_with_effect for draw in draws]
+
+        def differs(name: str) -> bool:
+            return name in averaged or len({as_text(own.get(name)) for own in each}) > 1
+
+        self.settings: dict[str, Any] = {n: ANY if differs(n) else v for n, v in each[0].items()}
+        omegas = [draw.record.omega for draw in draws]
+        plain = not self.relaxed and None in omegas
+        self.settings |= {"method": draws[0].record.method, "omega": None if plain else omegas[0]}
+
+    def is_plain_of(self, other: _Draft, names: Iterable[str]) -> bool:
+        """Whether this is what the other one relaxes: the same settings, as far as both depend."""
+        own, its = self.settings, other.settings
+        shared = (n for n in names if n in own and n in its and not begins(n, OF_RELAXED))
+        return (
+            not self.relaxed
+            and other.relaxed
+            and all(own[n] == its[n] or ANY in (own[n], its[n]) for n in shared)
+        )
+
+    def row(self, names: Sequence[str], own: Sequence[str], shorts: Mapping[str, str]) -> Row:
+        """`names` vary among all that is shown, `own` among the merges of the group."""
+        texts = {n: as_text(v) for n in names if (v := self.settings.get(n, ANY)) is not ANY}
+        relaxed_by_omega = self.relaxed and self.settings["omega"] is not None
+        return Row(
+            key=self.key,
+            model="merged",
+            role="merged",
+            label=label(texts, own, shorts),
+            settings=texts,
+            method=texts["method"],
+            omega=self.settings["omega"] if relaxed_by_omega else None if self.relaxed else 1.0,
+            relaxed=self.relaxed,
+            jobs=tuple(dict.fromkeys(draw.job for draw in self.draws)),
+            draws=_different(self.draws),
+            estimates=estimates(self.draws),
+        )
+
+
+def _group(
+    number: int,
+    pool: Pool,
+    merges: Sequence[_Draft],
+    names: Sequence[str],
+    shared: Mapping[str, str],
+    shorts: Mapping[str, str],
+) -> Group:
+    own = varying(draft.settings for draft in merges)
+    rows = [draft.row(names, own, shorts) for draft in merges]
+    plain = [next((p.key for p in merges if p.is_plain_of(d, own)), None) for d in merges]
+    members = [_member(pool, draws) for draws in pool.rows("base", "expert")]
+    rivals = [row for row in (*members, *rows) if row.estimates]
+    scored = tuple(rivals[0].draws[0].model.scores) if rivals else ()
+    means = [[row.estimates[name].mean for name in scored] for row in rivals]
+    front = {row.key for row, kept in zip(rivals, non_dominated(means), strict=True) if kept}
+    labels = Counter(row.label for row in rows)
+    merged = [
+        replace(
+            row,
+            label=row.label if labels[row.label] == 1 else f"{row.label} (job {row.jobs[0].title})",
+            on_front=row.key in front,
+            plain=key,
+        )
+        for row, key in zip(rows, plain, strict=True)
+    ]
+    return Group(
+        number=number,
+        shared=shared,
+        title=", ".join(f"{shorts.get(name, name)}={value}" for name, value in shared.items()),
+        benchmarks=scored,
+        members=tuple(replace(row, on_front=row.key in front) for row in members),
+        merges=tuple(merged),
+        references=tuple(_member(pool, draws) for draws in pool.rows("reference")),
+        names=own,
+        seeds=pool.counts,
+        gaps=pool.gaps,
+    )
+
+
+def _member(pool: Pool, draws: Sequence[Draw]) -> Row:
+    model = draws[0].model
+    return Row(
+        key=pool.row_key(draws[0]),
+        model=model.name,
+        role=model.role,
+        label=model.name,
+        settings={},
+        method="",
+        omega=None,
+        relaxed=False,
+        jobs=tuple(dict.fromkeys(draw.job for draw in draws)),
+        draws=_different(draws),
+        estimates=estimates(draws),
+    )
+
+
+def _different(draws: Sequence[Draw]) -> tuple[Draw, ...]:
+    """The first of each model."""
+    first: dict[str, Draw] = {}
+    for draw in draws:
+        first.setdefault(draw.model.keys.get("responses", draw.model.keys["weights"]), draw)
+    return tuple(first.values())
+
+
+def _texts(settings: Settings) -> dict[str, str]:
+    return {name: as_text(value) for name, value in settings.items()}
+
+
+def _shared(together: Sequence[Pool]) -> list[dict[str, str]]:
+    """What tells each group from the others: settings, else what else scores rest on, or a number.
+
+    Empty where there is one.
+    """
+    about = [_protocol_of_pool(pool) for pool in together]
+
+    def shared(names: Iterable[str]) -> list[dict[str, str]]:
+        return [{name: its.get(name, "–") for name in names} for its in about]
+
+    def kinds(names: Iterable[str]) -> int:
+        return len({tuple(one.values()) for one in shared(names)})
+
+    names = [n for n in varying(map(_settings_of_pool, together)) if n not in ("method", "omega")]
+    for name in varying(about):
+        if kinds(names) < kinds([*names, name]):
+            names.append(name)
+    alone = kinds(names) == len(together)
+    return [
+        one if alone else {**one, "group": str(number)}
+        for number, one in enumerate(shared(names), 1)
+    ]
+
+
+def _settings_of_pool(pool: Pool) -> dict[str, str]:
+    """Those that base and experts depend on; several values of one as `0/1`."""
+    jobs = dict.fromkeys(draw.job for draw in pool.draws)
+    names = {name for job in jobs for name in job.settings}
+    idle = {name for name in names if begins(name, (*OF_MERGES, *WITHOUT_EFFECT))}
+    values: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for name, value in job.settings.items():
+            if name not in idle:
+                values.setdefault(name, {})[as_text(value)] = None
+    return {name: "/".join(several) for name, several in values.items()}
+
+
+def _protocol_of_pool(pool: Pool) -> dict[str, str]:
+    """Its settings, and all else that its scores depend on."""
+    record = pool.draws[0].record
+    about: dict[str, Any] = {"scored": " + ".join(record.benchmarks)}
+    for name, benchmark in record.benchmarks.items():
+        about |= {f"{name}.{key}": value for key, value in benchmark.protocol.items()}
+        about[f"{name}.reference_point"] = benchmark.reference_point
+    about |= {f"{n}.metric": s.metric for m in record.models for n, s in m.scores.items()}
+    about |= {f"specialty.{name}": list(own) for name, own in record.population.specialty.items()}
+    about |= {f"{model.name}.identity": model.identity[:8] for model in record.members}
+    return {**_settings_of_pool(pool), **_texts(about)}

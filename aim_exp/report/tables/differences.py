@@ -1,0 +1,133 @@
+"""Models held against their baselines: what differs, and which differences hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Difference, Differences, Verdict
+from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone
+from aim_exp.statistics import LEVEL
+
+INTERVAL = f"{100 * LEVEL:.0f} % interval"
+VERDICTS: dict[Verdict, Cell] = {
+    Verdict.ABOVE: Cell("above", tone="good"),
+    Verdict.BELOW: Cell("below", tone="bad"),
+    Verdict.NOISE: Cell("noise", tone="doubt"),
+    Verdict.UNTESTED: Cell(NOTHING, tone="dim"),
+}
+TESTS = (
+    "Answers that are right or wrong: McNemar's exact test, Bonett and Price's interval; else a "
+    "randomisation test that swaps the two models' answers, and the percentile interval of a "
+    "paired bootstrap over the items of each benchmark."
+)
+
+
+def verdict_table(differences: Differences, quantity: str) -> Table | None:
+    """One quantity of every run: difference, interval, p, verdict. None where no run has it."""
+    sections = [
+        tuple(
+            Row((*_lead(contrast), *_tested(contrast.differences[quantity])), key=contrast.row.key)
+            for contrast in contrasts
+            if quantity in contrast.differences
+        )
+        for _, contrasts in differences.grouped()
+    ]
+    if not any(sections):
+        return None
+    names = ("diff", INTERVAL, "p", "Holm")
+    numbers = (Column(name, numeric=True, optional=name == "p") for name in names)
+    return Table(
+        columns=(*LEAD, *numbers, Column("verdict")),
+        sections=tuple(filter(None, sections)),
+        title=f"{quantity}, points" if quantity == AVERAGE else quantity,
+    )
+
+
+def benchmark_table(differences: Differences, benchmarks: Sequence[str]) -> Table:
+    """The difference on each benchmark, with a star where it holds."""
+
+    def cell(difference: Difference | None) -> Cell:
+        if difference is None:
+            return Cell(NOTHING, tone="dim")
+        text = difference.number(difference.value)
+        if difference.verdict in (Verdict.ABOVE, Verdict.BELOW):
+            return Cell(f"{text}*", tone=VERDICTS[difference.verdict].tone)
+        return Cell(f"{text} ")
+
+    sections = (
+        tuple(
+            Row((*_lead(each), *(cell(each.differences.get(name)) for name in benchmarks)))
+            for each in contrasts
+        )
+        for _, contrasts in differences.grouped()
+    )
+    columns = (*LEAD, *(Column(name, numeric=True) for name in benchmarks))
+    legend = "*: holds, by its own adjusted p and interval"
+    return Table(columns, tuple(sections), title="by benchmark, points", legend=(legend,))
+
+
+def difference_table(differences: Differences, benchmarks: Sequence[str]) -> Table:
+    """Everything at once: average, gain and benchmarks, each with its interval and adjusted p."""
+    quantities = (AVERAGE, GAIN, *benchmarks)
+    kept = [q for q in quantities if any(q in each.differences for each in differences.contrasts)]
+    sections = (
+        tuple(
+            Row((*_lead(each), *(_cell(each.differences.get(q)) for q in kept)), key=each.row.key)
+            for each in contrasts
+        )
+        for _, contrasts in differences.grouped()
+    )
+    names = {GAIN: "gain", AVERAGE: "avg"}
+    columns = (*LEAD, *(Column(names.get(q, q), numeric=True) for q in kept))
+    return Table(columns, tuple(sections), unit="points", legend=tuple(explained(differences)))
+
+
+def explained(differences: Differences) -> list[str]:
+    """What the numbers of `difference_table` are."""
+    return [
+        f"each run minus {differences.own}, on the same items: the difference, its {INTERVAL}, and "
+        f"p adjusted by Holm's method over the {differences.family_words}",
+        "bold: holds, by that p and by an interval that leaves out 0",
+    ]
+
+
+LEAD = (Column("job"), Column("run"))
+
+
+def _lead(contrast: Contrast) -> tuple[Cell, Cell]:
+    return Cell(contrast.job.title), Cell(contrast.label)
+
+
+def _tested(difference: Difference) -> list[Cell]:
+    test = difference.test
+    return [
+        Cell(difference.number(difference.value), value=difference.value),
+        Cell(difference.interval or NOTHING),
+        Cell(p_text(test.p if test else None)),
+        Cell(p_text(difference.adjusted_p)),
+        VERDICTS[difference.verdict],
+    ]
+
+
+def _cell(difference: Difference | None) -> Cell:
+    """`+1.8 (-0.9 to +4.6; p 0.360)`, the number strong where it holds."""
+    if difference is None:
+        return Cell(NOTHING, tone="dim")
+    holds = difference.verdict in (Verdict.ABOVE, Verdict.BELOW)
+    tone: Tone = VERDICTS[difference.verdict].tone if holds else ""
+    p = p_text(difference.adjusted_p)
+    return Cell(
+        difference.number(difference.value),
+        detail=f"({difference.interval}; p {p})" if difference.test else "",
+        strong=holds,
+        tone=tone,
+        value=difference.value,
+        about=str(difference.verdict),
+    )
+
+
+def p_text(p: float | None) -> str:
+    """`0.043`, `<0.001`, or a dash where nothing was tested."""
+    if p is None:
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,321 @@
+"""Models with their scores: a run, a group's standings and ranking, and the paper's own form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from aim_exp.report.load import Job
+from aim_exp.report.rows import AVERAGE, GAIN, Estimate, Group, Report
+from aim_exp.report.rows import Row as Model
+from aim_exp.report.settings import EXPERTS, OF_RELAXATION, begins
+from aim_exp.report.summary import job_label
+from aim_exp.report.tables.table import (
+    NOTHING,
+    PERCENT,
+    STAR,
+    Cell,
+    Column,
+    Row,
+    Table,
+    Tone,
+    unit,
+)
+
+if TYPE_CHECKING:
+    from aim_exp.report.halves import Choice
+
+GAIN_MEANS = "gain: hypervolume gain over base and the merged experts"
+RANKED = f"bold: best; {STAR}: on the Pareto front of all benchmarks"
+TONES: dict[str, Tone] = {
+    "base": "member",
+    "expert": "member",
+    "reference": "dim",
+    "merged": "merged",
+}
+AIM_SETTINGS = ("omega", *OF_RELAXATION)
+"""What a plain merge does not depend on."""
+
+
+def run_table(report: Report, group: Group) -> Table:
+    """One run: base and experts, the merged model, references."""
+    merged = [replace(row, model="merged") for row in group.merges if row.estimates]
+    return _members(report, group, group.members, merged, group.references)
+
+
+def members_table(report: Report, group: Group) -> Table:
+    """Base and experts, and the references."""
+    return _members(report, group, group.members, group.references)
+
+
+def standings(report: Report, group: Group, others: Sequence[Job] = ()) -> Table:
+    """All that competes, merges in the order of their runs; below them `others`, unscored."""
+    form = _merges(report, group)
+    members, references = (
+        [form.row(row, ("", row.model)) for row in each]
+        for each in (group.members, group.references)
+    )
+    merges = [form.row(row, _merge_lead(group, row)) for row in group.merges]
+    return form.table(members, [*merges, *(form.unscored(job) for job in others)], references)
+
+
+def leaderboard(report: Report, group: Group) -> Table:
+    """The scored merges, the best average first."""
+    form = _merges(report, group)
+    return form.table([form.row(row, _merge_lead(group, row)) for row in group.ranked])
+
+
+def unscored_table(report: Report, jobs: Sequence[Job]) -> Table:
+    """Jobs of no group: what they were to be, and how they ended."""
+    rows = (Row((Cell(job.title), Cell(job_label(report, job)), _ended(job))) for job in jobs)
+    return Table((Column("job"), Column("run"), Column("ended")), (tuple(rows),))
+
+
+def effect_table(report: Report, group: Group) -> Table:
+    """A merge without AIM, the same with it, and what that changed (Nobari et al. 2025, table 1).
+
+    Base and experts first, then a block for each combination of experts, in which the best is
+    marked; references last.
+    """
+    blocks: dict[str, list[Model]] = {}
+    for row in group.merges:
+        if row.estimates:
+            blocks.setdefault(row.settings.get(EXPERTS, ""), []).append(row)
+    experts = ("Experts",) * (len(blocks) > 1)
+    form = _Form(report, group, (*experts, "Method", "AIM"), star=False)
+    names = [name for name in group.names if not begins(name, (*AIM_SETTINGS, EXPERTS))]
+
+    def merge(row: Model) -> Row:
+        lead = [row.settings.get(EXPERTS, "")] * len(experts)
+        lead += [_words(report, row, names), _relaxation(report, group, row)]
+        changes = _changes(form, group, row)
+        shown = form.row(row, lead)
+        cells = (replace(c, below=b) for c, b in zip(shown.cells, changes, strict=True))
+        return replace(shown, cells=tuple(cells))
+
+    def members(rows: Iterable[Model]) -> list[Row]:
+        return [form.row(row, (row.model,), competes=False) for row in rows]
+
+    table = form.table(
+        members(group.members),
+        *([merge(row) for row in _plain_first(rows)] for rows in blocks.values()),
+        members(group.references),
+    )
+    marked = (replace(table, sections=(each,)).with_best().sections for each in table.sections)
+    shown = replace(table, sections=tuple(chain(*marked)), legend=tuple(_caption(group, table)))
+    first = len(table.columns) - len(form.quantities)
+    ends = [first, first + 1]  # average and gain stand last, as in the paper
+    return shown.only([i for i in range(len(table.columns)) if i not in ends] + ends)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What the rows of a table have in common: what names them, and their quantities."""
+
+    report: Report
+    group: Group
+    lead: tuple[str, ...]
+    """Headings."""
+    star: bool = True
+    gain: bool = True
+
+    @property
+    def counted(self) -> bool:
+        """Whether any row is the mean of several draws: what follows ± is their deviation."""
+        return any(row.n > 1 for row in self.group.rows)
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        return (AVERAGE, *[GAIN] * self.gain, *self.group.benchmarks)
+
+    def row(self, row: Model, lead: Sequence[str], *, competes: bool = True) -> Row:
+        """`lead` may be shorter than its headings."""
+        names = [Cell(text, tone=TONES[row.role]) for text in lead]
+        names += [Cell()] * (len(self.lead) - len(names))
+        names += [Cell(str(row.n))] * self.counted
+        star = [Cell(STAR if row.on_front else "", tone="mark")] * self.star
+        numbers = (self._number(row, quantity) for quantity in self.quantities)
+        return Row((*names, *star, *numbers), competes and row.role != "reference", key=row.key)
+
+    def unscored(self, job: Job) -> Row:
+        """A job without scores."""
+        settings = self.report.settings(job)
+        lead = (job.title, *(settings.get(name, NOTHING) for name in self.group.names))
+        names = [Cell(text, tone="merged") for text in lead] + [Cell()] * self.counted
+        numbers = [_ended(job), *[Cell(NOTHING, tone="dim")] * (len(self.quantities) - 1)]
+        return Row((*names, *[Cell()] * self.star, *numbers), competes=False)
+
+    def table(self, *sections: Iterable[Row]) -> Table:
+        return Table(
+            columns=(
+                *map(Column, self.lead),
+                *[Column("n", numeric=True, about=self.group.counted)] * self.counted,
+                *[Column(STAR, about="on the Pareto front of all benchmarks")] * self.star,
+                *(_column(quantity) for quantity in self.quantities),
+            ),
+            sections=tuple(filter(None, map(tuple, sections))),
+            title=group_title(self.group),
+            unit="percent",
+            margin=self._margin,
+            legend=(RANKED, *[GAIN_MEANS] * self.gain, *self._precision()),
+        ).with_best()
+
+    @property
+    def _margin(self) -> str:
+        if self.counted:
+            return f"standard deviation over {self.group.counted}"
+        averages = [row.estimates.get(AVERAGE) for row in self.group.rows]
+        known = any(each and each.stderr is not None for each in averages)
+        return "standard error" if known else ""
+
+    def _number(self, row: Model, quantity: str) -> Cell:
+        estimate = row.estimates.get(quantity)
+        is_gain = quantity == GAIN
+        if estimate is None:
+            return Cell("" if is_gain and row.role != "merged" else NOTHING, tone="dim")
+        error = None if is_gain else estimate.stderr
+        return Cell.number(
+            unit(quantity), estimate.mean, estimate.deviation if self.counted else error
+        )
+
+    def _precision(self) -> Iterator[str]:
+        """Of one model, which a table of means does not show."""
+        if not self.counted:
+            return
+        average, *others = (
+            max(
+                (
+                    each.stderr or 0.0
+                    for row in self.group.rows
+                    if (each := row.estimates.get(quantity))
+                ),
+                default=0.0,
+            )
+            for quantity in (AVERAGE, *self.group.benchmarks)
+        )
+        if average and others:
+            yield (
+                "standard error of one model over the items: up to "
+                f"{PERCENT.write(max(others))} (a benchmark), {PERCENT.write(average)} (average)"
+            )
+
+
+def group_title(group: Group) -> str:
+    """`[2] max_length=45`; empty where there is one group."""
+    return f"[{group.number}] {group.title}" if group.title else ""
+
+
+def _merges(report: Report, group: Group) -> _Form:
+    return _Form(report, group, ("job", *map(report.short, group.names)))
+
+
+def _merge_lead(group: Group, row: Model) -> list[str]:
+    return [row.titles, *(row.settings.get(name, NOTHING) for name in group.names)]
+
+
+def _members(report: Report, group: Group, *sections: Iterable[Model]) -> Table:
+    form = _Form(report, group, ("model",), gain=False)
+    return form.table(*([form.row(row, (row.model,)) for row in each] for each in sections))
+
+
+def _column(quantity: str) -> Column:
+    if quantity == AVERAGE:
+        return Column("avg", numeric=True, about="plain mean over the benchmarks")
+    if quantity == GAIN:
+        return Column("gain", numeric=True, about=GAIN_MEANS)
+    return Column(quantity, numeric=True, optional=True)
+
+
+def _ended(job: Job) -> Cell:
+    return Cell(job.ended_early, tone="bad") if job.ended_early else Cell("unscored")
+
+
+def _words(report: Report, row: Model, names: Iterable[str]) -> str:
+    """`ties density=0.2`."""
+    named = {name: row.settings[name] for name in names if name in row.settings}
+    words = (v if n == "method" else f"{report.short(n)}={v}" for n, v in named.items())
+    return " ".join(words)
+
+
+def _relaxation(report: Report, group: Group, row: Model) -> str:
+    """`No`; `Yes`, or what varies in how AIM was applied: `omega=0.4 scaling=uniform`."""
+    if not row.relaxed:
+        return "No"
+    names = [name for name in group.names if begins(name, AIM_SETTINGS) and name in row.settings]
+    alone = names == ["omega"] and len(_omegas(group)) == 1
+    return "Yes" if alone else _words(report, row, names)
+
+
+def _omegas(group: Group) -> list[float]:
+    return sorted({row.omega for row in group.merges if row.relaxed and row.omega is not None})
+
+
+def _plain_first(rows: Sequence[Model]) -> Iterator[Model]:
+    """Each plain merge, then what AIM makes of it."""
+    plain = {row.key for row in rows if not row.relaxed}
+    for row in rows:
+        if row.plain not in plain:
+            yield row
+            yield from (other for other in rows if other.plain == row.key)
+
+
+def _changes(form: _Form, group: Group, row: Model) -> list[str]:
+    """What stands below each cell: relative to the plain merge, in percent."""
+    if row.plain is None:
+        return [""] * (len(form.lead) + form.counted + len(form.quantities))
+    before, after = group.row(row.plain).estimates, row.estimates
+    changes = [_change(before.get(each), after.get(each)) for each in form.quantities]
+    return [*[""] * (len(form.lead) - 1), "change", *[""] * form.counted, *changes]
+
+
+def _change(before: Estimate | None, after: Estimate | None) -> str:
+    if not before or not after or not before.mean:  # nothing is a percentage of zero
+        return NOTHING
+    return f"{100 * (after.mean / before.mean - 1):+.1f}%"
+
+
+def _caption(group: Group, table: Table) -> Iterator[str]:
+    kinds = {row.relaxed for row in group.merges}
+    ways = " and ".join(
+        word for kind, word in ((False, "without"), (True, "with")) if kind in kinds
+    )
+    omegas = _omegas(group)
+    yield f"merges {ways} AIM" + (f" with omega = {omegas[0]:g}" if len(omegas) == 1 else "")
+    if any(cell.below for row in table.rows for cell in row.cells):
+        yield "change: relative to the plain merge, in percent"
+    yield "bold: best merge of the same experts"
+    yield from (sentence for sentence in table.legend if sentence != RANKED)
+
+
+def choice_table(report: Report, choices: Sequence[Choice]) -> Table | None:
+    """What is best on all items, beside what half of the items choose and the others report."""
+    if not choices:
+        return None
+    headings = ("average", "there", "on the other half")
+    words = ("candidates", "best on all items", "chosen on half the items")
+    rows = (
+        Row(
+            (
+                Cell(f"{choice.candidates} of {choice.name}"),
+                Cell(f"{choice.best_on_all} †"),
+                Cell.number(PERCENT, choice.average_on_all),
+                Cell(choice.chosen),
+                Cell.number(PERCENT, choice.average_when_chosen),
+                replace(Cell.number(PERCENT, choice.average_reported), strong=True),
+            )
+        )
+        for choice in choices
+    )
+    names = (words[0], words[1], headings[0], words[2], headings[1], headings[2])
+    return Table(
+        columns=tuple(Column(name, numeric=name in headings) for name in names),
+        sections=(tuple(rows),),
+        unit="percent",
+        legend=(
+            "†: chosen on its own test items, so partly luck",
+            "beside it, half of the items of each benchmark choose and the others report: the "
+            "number in bold is the one to quote for a tuned setting",
+        ),
+    )

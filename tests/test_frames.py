@@ -1,0 +1,149 @@
+"""Frames and CSV files: tidy, whole, and the same wherever the runs lie."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from records import MERGED, POPULATION, accuracies, failed, record, write_all
+
+import aim_exp
+from aim_exp.report import refresh
+from aim_exp.report.csv_files import MISSING, write_csvs
+from aim_exp.report.differences import differences
+from aim_exp.report.load import load
+from aim_exp.report.rows import make_report
+
+FIRST = ["sweep", "job", "status", "model", "role", "benchmark", "metric", "value", "stderr", "n",
+         "method", "omega", "relaxed", "seed"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plain and relaxed merges with their items, two populations; one fails, one is not run."""
+    runs = []
+    for seed in range(2):
+        members = {name: [accuracies(share, 30, seed) for share in row]
+                   for name, row in POPULATION.items()}  # fmt: skip
+        for number, omega in enumerate(("omega=null", "omega=0.4")):
+            row = [accuracies(share, 30, 5 + number) for share in MERGED]
+            runs.append(record(omega, f"population.seed={seed}", scores=row, members=members))
+    weights = "method.weight={code: 0.5, instruct: 0.7, math: 1}"
+    runs.append(record("omega=0.4", weights, references={"joint": MERGED}))
+    runs.append(failed("weight={...}: no expert is called sql", "omega=0.4"))
+    return write_all(tmp_path_factory.mktemp("sweep"), *runs, asked_for=7)
+
+
+def test_a_line_per_model_and_benchmark(sweep: Path) -> None:
+    frame = aim_exp.results(sweep)
+    assert list(frame.columns[:14]) == FIRST
+    scored = frame[frame.benchmark.notna()]
+    assert len(scored) == 6 * (2 * 4 + 1 + 5), "members once a population; a reference; merges"
+    merged = frame[(frame.role == "merged") & frame.benchmark.notna()]
+    made = load(sweep).jobs[0].record
+    assert made
+    assert made.merged
+    expected = [score.value for score in made.merged.scores.values()]
+    assert list(merged[merged.job == "0"].value) == expected
+    assert set(merged.omega) == {1.0, 0.4}
+    assert list(merged[merged.omega == 1].relaxed.unique()) == [False]
+    assert frame[frame.relaxed & frame.benchmark.notna()].omega.unique().tolist() == [0.4]
+    assert list(frame.status[frame.job == "6"]) == ["not run"]
+    assert list(frame.status[frame.job == "5"]) == ["failed"]
+    members = frame[frame.role.isin(["base", "expert", "reference"])]
+    assert members.loc[:, "method":].isna().all(axis=None), "members have no settings"
+
+
+def test_settings_are_numbers_and_words(sweep: Path) -> None:
+    frame = aim_exp.results(sweep)
+    merged = frame[(frame.role == "merged") & frame.benchmark.notna()]
+    assert set(merged["method.density"]) == {0.2}
+    assert set(merged["benchmarks.limit"]) == {"none"}
+    assert set(merged["calibration.n_samples"]) == {256}
+    assert set(merged["population.merge"]) == {"code+instruct+math"}
+    weights = merged[merged.job == "4"].iloc[0]
+    names = ("code", "instruct", "math")
+    assert [weights[f"method.weight.{name}"] for name in names] == [0.5, 0.7, 1]
+    assert set(merged[merged.job == "0"]["method.weight"]) == {1.0}
+
+
+def test_equal_weights_are_one_number(tmp_path: Path) -> None:
+    weights = "method.weight={code: 0.5, instruct: 0.5, math: 0.5}"
+    frame = aim_exp.results(write_all(tmp_path, record(weights)))
+    assert set(frame["method.weight"].dropna()) == {0.5}
+    assert "method.weight.code" not in frame
+
+
+def test_every_item_is_a_line(sweep: Path) -> None:
+    with pytest.warns(UserWarning, match="4, merged on humaneval: the results by item are gone"):
+        frame = aim_exp.items(sweep)
+    results = aim_exp.results(sweep)
+    means = frame.groupby(["job", "model", "benchmark"]).value.mean()
+    assert len(means) == 6 * (2 * 4 + 4)
+    known = results[results.job.isin(list("0123"))].set_index(["job", "model", "benchmark"]).value
+    assert means.to_dict() == pytest.approx(known.dropna().to_dict())
+    line = frame[(frame.model == "merged") & (frame.value == 1)].iloc[0]
+    assert (line.prompt, line.answer) == (f"question {line.doc_id}", line.target)
+    assert not {"stderr", "n"} & set(frame.columns)
+
+
+def test_nothing_is_an_empty_frame(tmp_path: Path) -> None:
+    assert list(aim_exp.results(tmp_path).columns) == FIRST
+    assert aim_exp.items(tmp_path).empty
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, aim_exp; print(*{'torch', 'pandas', 'numpy', 'hydra'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
+def test_plain_merges_stay_where_one_groups_by_omega(sweep: Path, tmp_path: Path) -> None:
+    made = make_report(load(sweep))
+    write_csvs(made, differences(made), tmp_path)
+    frame = pd.read_csv(tmp_path / "results.csv")
+    assert frame.groupby("omega").average.mean().index.tolist() == [0.4, 1.0]
+    assert list(frame.job) == list(range(7))
+    assert list(frame.status) == ["completed"] * 5 + ["failed", "not run"]
+    assert list(frame.directory) == list(range(7)), "relative"
+    assert set(frame.relaxed.dropna()) == {True, False}
+    text = (tmp_path / "results.csv").read_text() + (tmp_path / "scores.csv").read_text()
+    cells = {cell for line in text.splitlines() for cell in line.split(",")}
+    assert not cells & MISSING
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert len(scores) == 6 * (2 * 4 + 1 + 5)
+    assert len(set(scores.benchmark)) == 6
+
+
+def test_a_null_setting_is_a_word(tmp_path: Path) -> None:
+    runs = [record(), record("benchmarks.limit=10"), record("benchmarks.system_instruction=NA")]
+    made = make_report(load(write_all(tmp_path, *runs)))
+    write_csvs(made, differences(made), tmp_path)
+    frame = pd.read_csv(tmp_path / "results.csv")
+    assert list(frame["benchmarks.limit"]) == ["none", "10", "none"]
+    assert list(frame["benchmarks.system_instruction"]) == ["none", "none", '"NA"']
+
+
+REMAKE = """
+import sys
+from pathlib import Path
+from aim_exp import report
+report.refresh(Path(sys.argv[1]))
+"""
+
+
+def test_the_report_is_the_same_from_anywhere(sweep: Path, tmp_path: Path) -> None:
+    """Moved, without a cache, in a fresh process, from another directory: byte for byte."""
+    first = shutil.copytree(sweep, tmp_path / "sweep")
+    refresh(first)
+    moved = tmp_path / "elsewhere" / "moved"
+    shutil.copytree(sweep, moved)
+    subprocess.run(
+        [sys.executable, "-c", REMAKE, str(moved.relative_to(tmp_path))],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}, check=True,
+    )  # fmt: skip
+    for name in ("results.csv", "scores.csv", "differences.csv", "report.md", "report.html"):
+        assert (first / name).read_bytes() == (moved / name).read_bytes(), name
