@@ -128,7 +128,8 @@ class Suite:
     `task_folder` holds own task files; None means lm-eval's index. `data_dir` holds the
     items (`evaluate.local_data` says how); None means the hub. `limit` is lm-eval's: items
     per task, or a share below 1. `chat_template` is whether the tokenizer's chat template is
-    used, or the name of one of several; `template` the text of another one, in its place.
+    used, or the name of one of several; `template` the text of another one, in its place, and
+    `stops` the tokens that end an answer beside those of the model that is asked.
     `generation` is merged into each task's own generation arguments.
     """
 
@@ -139,6 +140,7 @@ class Suite:
     limit: float | None = None
     chat_template: bool | str = False
     template: str | None = None
+    stops: tuple[str, ...] = ()
     system_instruction: str | None = None
     fewshot_as_multiturn: bool = False
     generation: Mapping[str, Any] = field(default_factory=dict)

@@ -101,6 +101,6 @@ def test_equal_choices_are_asked_once_whatever_the_batch(tokenizer, tmp_path: Pa
     assert {evaluated.scores.metrics["acc,none"] for evaluated in found} == {
         found[0].scores.metrics["acc,none"]
     }
-    for sample in map(json.loads, found[0].items):
-        (first,), _, (third,), _ = sample["responses"]
+    for item in map(json.loads, found[0].items):
+        first, _, third, _ = item["choices"]
         assert first == third

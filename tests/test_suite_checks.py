@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from built_runs import built
 from tiny_suite import IFEVAL, MMLU, TINY, Oracle, task_file, write_tasks
 
-from aim_exp.errors import EvaluationError
+from aim_exp.errors import ConfigError, EvaluationError
 from aim_exp.evaluate.check import check_suite
 from aim_exp.evaluate.harness import evaluate_task
 from aim_exp.evaluate.spec import task_spec
@@ -42,6 +43,49 @@ def test_a_bad_suite_is_told_before_anything_is_loaded(suite: Suite, parts: list
     assert problems
     assert "\n" not in problems[0]
     assert all(part in problems[0] for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("benchmarks.tasks=[]", "benchmarks.tasks=[]: names no task; benchmarks=none scores"),
+        ("benchmarks.tasks={}", "names no task; benchmarks=none scores nothing"),
+        ("benchmarks.tasks=[gsm8k,mmlu,gsm8k]", "benchmarks.tasks: gsm8k is given twice; name it"),
+        ("benchmarks.tasks={a: X, a: Y}", "benchmarks.tasks={a: X, a: Y}: a is given twice; name"),
+        ("benchmarks.tasks={a: {task: X, direction: up}}", "tasks.a.direction=up: must be max or"),
+        ("benchmarks.tasks={a: {task: X, scale: 3}}", "a.scale=3: must be [worst, best]"),
+        ("benchmarks.tasks={a: {task: X, scale: [1, 1]}}", "a.scale=[1, 1]: must be [worst, best"),
+        ("benchmarks.tasks={a: {task: X, direction: min, scale: [0, 9]}}", "the smaller one"),
+    ],
+)
+def test_a_suite_that_names_nothing_or_a_name_twice_is_refused(
+    override: str, problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        built(tmp_path, "benchmarks=lm_eval", override, "tracker=none")
+    assert len(refused.value.problems) == 1
+    assert problem in refused.value.problems[0]
+
+
+def test_a_direction_and_a_scale_are_read(tmp_path: Path) -> None:
+    tasks = "{a: {task: X, direction: min}, b: {task: Y, scale: [100, 1]}, c: Z}"
+    run = built(tmp_path, "benchmarks=lm_eval", f"benchmarks.tasks={tasks}", "tracker=none")
+    ends = [benchmark.ends for benchmark in run.recipe.suite.benchmarks]
+    assert ends == [(1.0, 0.0), (100.0, 1.0), (0.0, 1.0)]
+
+
+def test_a_specialty_is_of_benchmarks_that_there_are(family: Path, tmp_path: Path) -> None:
+    models = (
+        "population=custom", f"population.base={family / 'base'}",
+        f"population.experts={{a: {family / 'a'}}}", "method=linear", "omega=null", "tracker=none",
+    )  # fmt: skip
+    own = ("benchmarks=lm_eval", "benchmarks.tasks={mine: arc_easy}")
+    built(tmp_path, *models, *own, "population.specialty={a: [mine, gsm8k, tiny_math]}")
+    with pytest.raises(ConfigError) as refused:
+        built(tmp_path, *models, *own, "population.specialty={a: [mien]}")
+    assert refused.value.problems == [
+        "population.specialty.a=mien: there is no such benchmark; did you mean mine?"
+    ]
 
 
 def test_good_suites_pass_the_check() -> None:

@@ -1,4 +1,4 @@
-"""Chat templates: the model whose template each one is asked with, and the merge is saved with."""
+"""Chat templates: whose each model is asked with, and the merge saved; where answers end then."""
 
 import json
 import shutil
@@ -6,16 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from built_runs import built
-from conftest import Cli
+from conftest import Cli, llama_config
 from run_records import responses_of
-from transformers import AutoTokenizer
+from tiny_suite import IFEVAL, SHORT, random_model
+from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 from aim_exp.checkpoint.live import LiveModel
+from aim_exp.checkpoint.templates import chat_template, template_warnings, write_chat_template
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.harness import Harness
+from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
 from aim_exp.run.plan import MERGED, Plan
-from aim_exp.types import Suite
+from aim_exp.run.scoring import asked_suite
+from aim_exp.types import ModelRef, Suite
 
 ASKED = "benchmarks.chat_template=true"
 
@@ -133,3 +138,92 @@ def asked_with(suite: Suite, models: Path, mark: str | None, tmp_path: Path) -> 
 
 def requests(log: Path) -> set[str]:
     return {json.loads(line)[0] for line in log.read_text().splitlines()}
+
+
+def chat_pair(folder: Path, tiny: Path, *, generation: bool, knows_end: bool = True) -> Path:
+    """`base` ends texts with </s>; `chat` ends turns with <|end|>, in its template as elsewhere."""
+    marks = AutoTokenizer.from_pretrained(tiny / "base")
+    if knows_end:
+        marks.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    own = AutoTokenizer.from_pretrained(tiny / "base")
+    own.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    own.chat_template = "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    end = own.convert_tokens_to_ids("<|end|>")
+    if generation:
+        own.eos_token = "<|end|>"
+    config = llama_config()
+    config.vocab_size = end + 1
+    for name, tokenizer, stops in (("base", marks, 2), ("chat", own, [2, end])):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+        torch.manual_seed(1)
+        if name == "chat":
+            for parameter in model.parameters():
+                parameter.data += 0.02 * torch.randn_like(parameter)
+        stops = stops if generation else 2
+        model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=stops)
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return folder
+
+
+def carried_out(folder: Path, tmp_path: Path, *more: str) -> Pipeline:
+    run = built(
+        tmp_path / "cache", "population=custom", f"population.base={folder / 'base'}",
+        f"population.experts={{chat: {folder / 'chat'}}}", "method=linear", "omega=null",
+        "population.chat_template={base: null, chat: chat, merged: chat}", ASKED,
+        "benchmarks.limit=2", "tracker=none", "save_model=true", *more,
+    )  # fmt: skip
+    pipeline = Pipeline(run, tmp_path / "out")
+    pipeline.execute()
+    return pipeline
+
+
+@pytest.mark.parametrize("has_generation_file", [True, False])
+def test_a_merge_stops_where_its_template_stops(
+    has_generation_file: bool, tiny_population: Path, tmp_path: Path
+) -> None:
+    folder = chat_pair(tmp_path / "models", tiny_population, generation=True)
+    if not has_generation_file:
+        (folder / "base" / "generation_config.json").unlink()
+    pipeline = carried_out(folder, tmp_path)
+    assert not [text for text in pipeline.results.warnings if "template" in text]
+    saved = tmp_path / "out" / MODEL_FOLDER
+    tokenizer, end = AutoTokenizer.from_pretrained(saved), 768
+    assert tokenizer.convert_ids_to_tokens(end) == tokenizer.eos_token == "<|end|>"
+    stops = GenerationConfig.from_pretrained(saved)
+    assert (set(stops.eos_token_id), stops.bos_token_id) == ({2, end}, 1)
+    suite = asked_suite(pipeline.run, MERGED)
+    assert suite.stops == ("<|end|>",)
+    assert asked_suite(pipeline.run, "base").stops == ()
+
+
+def test_an_answer_ends_at_the_templates_stops(tokenizer, tmp_path: Path) -> None:
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=8)
+    plain = harness.evaluate(SHORT, [IFEVAL], tmp_path / "plain")["tiny_ifeval"]
+    answer = json.loads(plain.items[0])["text"]
+    stop = answer.strip()[2]
+    stopping = replace(SHORT, stops=(stop,))
+    ended = harness.evaluate(stopping, [IFEVAL], tmp_path / "ended")["tiny_ifeval"]
+    answers = [json.loads(line)["text"] for line in ended.items]
+    assert answer.startswith(answers[0])
+    assert len(answers[0]) < len(answer)
+    assert not any(stop in each for each in answers)
+    assert requests(tmp_path / "plain").isdisjoint(requests(tmp_path / "ended"))
+
+
+def test_a_template_that_does_not_go_with_its_stops_is_warned_of(
+    tiny_population: Path, tmp_path: Path
+) -> None:
+    folder = chat_pair(tmp_path / "models", tiny_population, generation=False)
+    told = " ".join(carried_out(folder, tmp_path).results.warnings)
+    assert "chat template of chat: a turn ends with <|end|>, but answers with </s>; add" in told
+    chat = ModelRef("chat", folder / "chat", "")
+    base = ModelRef("base", tiny_population / "base", "")
+    write_chat_template(folder / "chat", chat_template(chat, True), ["<|end|>"])
+    (missing,) = template_warnings(chat, base, chat_template(chat, True))
+    assert "the vocabulary of base lacks <|end|>" in missing
+    settings = {"eos_token_id": 2}
+    (folder / "chat" / "generation_config.json").write_text(json.dumps(settings))
+    (differ,) = template_warnings(chat, chat, chat_template(chat, True))
+    assert "its tokenizer ends answers with <|end|>, its generation_config.json does not" in differ

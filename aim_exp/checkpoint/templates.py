@@ -1,13 +1,17 @@
-"""Chat templates: which of a tokenizer's a model is asked with, and how a saved model gets it."""
+"""Chat templates: which of a tokenizer's a model is asked with, and how a saved model gets it.
+
+With a template goes what ends an answer: both are those of one model.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from aim_exp.checkpoint.files import TOKENIZER_CONFIG
-from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.files import GENERATION_CONFIG, TOKENIZER_CONFIG
+from aim_exp.checkpoint.reader import CONFIG_FILE, Checkpoint
 from aim_exp.checkpoint.vocabulary import load_tokenizer
 from aim_exp.errors import AimError, CheckpointError
 from aim_exp.types import ModelRef
@@ -45,10 +49,85 @@ def template_problems(models: Iterable[ModelRef], wanted: bool | str) -> list[st
     return found
 
 
-def write_chat_template(folder: Path, text: str) -> None:
-    """Make `text` the one chat template of the saved model in `folder`."""
+def stop_tokens(model: ModelRef) -> tuple[str, ...]:
+    """The tokens that end a model's answers: its tokenizer's, and its generation settings'."""
+    tokenizer = load_tokenizer(Checkpoint(model.path, model.name))
+    found = [tokenizer.eos_token, *tokenizer.convert_ids_to_tokens(_stop_ids(model))]
+    return tuple(dict.fromkeys(token for token in found if token))
+
+
+def template_warnings(model: ModelRef, home: ModelRef, text: str) -> list[str]:
+    """Where the template `text` of `model` and the ends of answers do not go together.
+
+    `home` is the model with whose vocabulary it is used.
+    """
+    tokenizer = load_tokenizer(Checkpoint(model.path, model.name))
+    stops, found = stop_tokens(model), []
+    end = _end_of_turn(tokenizer, text)
+    if end and end not in stops:
+        found.append(
+            f"chat template of {model.name}: a turn ends with {end}, but answers with "
+            f"{' or '.join(stops)}; add {end} to eos_token_id in its {GENERATION_CONFIG}"
+        )
+    elif _stop_ids(model) and tokenizer.eos_token_id not in _stop_ids(model):
+        found.append(
+            f"chat template of {model.name}: its tokenizer ends answers with "
+            f"{tokenizer.eos_token}, its {GENERATION_CONFIG} does not; both end them here"
+        )
+    known = load_tokenizer(Checkpoint(home.path, home.name)).get_vocab()
+    if missing := [token for token in stops if token not in known]:
+        found.append(
+            f"chat template of {model.name}: the vocabulary of {home.name} lacks "
+            f"{' and '.join(missing)}, so that answers asked with it may not end"
+        )
+    return found
+
+
+def write_chat_template(folder: Path, text: str, stops: Sequence[str]) -> None:
+    """Make `text` the one chat template of the saved model in `folder`, which ends at `stops`.
+
+    Those of them that its vocabulary has; the first is the tokenizer's.
+    """
     (folder / TEMPLATE_FILE).write_text(text, encoding="utf-8")
-    path = folder / TOKENIZER_CONFIG
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if config.pop("chat_template", None):  # transformers reads the file first, others this
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    vocabulary = load_tokenizer(Checkpoint(folder, "the merged model")).get_vocab()
+    ends = [stop for stop in stops if stop in vocabulary]
+    tokenizer = _json(folder / TOKENIZER_CONFIG)
+    tokenizer.pop("chat_template", None)  # transformers reads the file first, others this
+    generation = _json(folder / GENERATION_CONFIG)
+    config = _json(folder / CONFIG_FILE)
+    if not generation:  # transformers would take these from the configuration
+        generation = {key: config[key] for key in ("bos_token_id", "pad_token_id") if key in config}
+    if ends:
+        tokenizer["eos_token"] = ends[0]
+        ids = [vocabulary[token] for token in ends]
+        generation["eos_token_id"] = ids if len(ids) > 1 else ids[0]
+    _write_json(folder / TOKENIZER_CONFIG, tokenizer)
+    _write_json(folder / GENERATION_CONFIG, generation)
+
+
+def _stop_ids(model: ModelRef) -> list[int]:
+    """Of `generation_config.json`; without one transformers takes those of the configuration."""
+    settings = _json(model.path / GENERATION_CONFIG) or _json(model.path / CONFIG_FILE)
+    ids = settings.get("eos_token_id")
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
+def _end_of_turn(tokenizer: Any, text: str) -> str | None:
+    """The special token that follows an answer in the template; None where there is none."""
+    mark = "ANSWER"
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}]
+    try:
+        shown = tokenizer.apply_chat_template(turns, chat_template=text, tokenize=False)
+    except Exception:  # a template may refuse these turns
+        return None
+    _, answer, rest = shown.rpartition(mark)
+    special = [token for token in tokenizer.added_tokens_encoder if rest.startswith(token)]
+    return max(special, key=len) if answer and special else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

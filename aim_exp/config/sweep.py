@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.config.build import Memo, check
 from aim_exp.errors import AimError
+from aim_exp.types import Suite
 
 Job = Sequence[str]
 """The overrides of a job."""
@@ -90,9 +91,9 @@ def _key(override: str) -> str:
 def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     """What is wrong with the jobs' values: each problem once, with the first job that has it.
 
-    Nothing is run or downloaded. What only a job's own turn can tell (a device, a package that
-    a task needs) is left to it. Keys and types are left to Hydra, which refuses the whole sweep
-    for them: then there is nothing to tell.
+    Nothing is run or downloaded; a suite of several jobs is tried out once. What only a job's own
+    turn can tell (a device, data from the hub) is left to it. Keys and types are left to Hydra,
+    which refuses the whole sweep for them: then there is nothing to tell.
     """
     composer = _Composer(config)
     by_problem: dict[str, list[Job]] = {}
@@ -117,12 +118,22 @@ def _where(bad: Sequence[Job], jobs: Sequence[Job], shared: Container[str]) -> s
 
 def _job_problems(config: DictConfig, choices: Mapping[str, str], memo: Memo) -> Sequence[str]:
     try:
-        check(config, choices, memo)
+        return _suite_problems(check(config, choices, memo).suite, memo)
     except AimError as error:
         return str(error).splitlines()
     except OmegaConfBaseException:
         return []  # it names what Hydra sets when the job starts, as ${hydra:job.num}
-    return []
+
+
+def _suite_problems(suite: Suite, memo: Memo) -> Sequence[str]:
+    if not suite.benchmarks:
+        return ()
+    from aim_exp.evaluate.check import check_suite
+
+    key = repr(suite)
+    if key not in memo:
+        memo[key] = check_suite(suite)
+    return memo[key]
 
 
 def _as_written(config: DictConfig, key: str) -> Any:

@@ -3,46 +3,66 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.loading import load_task, rehearsed_scores
 from aim_exp.evaluate.local_data import source
+from aim_exp.evaluate.metrics import headline
+from aim_exp.evaluate.rehearsal import INSTALL
 from aim_exp.evaluate.task_files import is_path
 from aim_exp.evaluate.task_index import KnownTasks, known_tasks, leaves, unknown_members
 from aim_exp.types import Benchmark, Suite
 
-INSTALL = "pip install 'aim-exp[benchmarks]'"
 LENGTH_ALIASES = ("max_new_tokens", "max_tokens", "max_completion_tokens", "max_length")
 
 
-def check_suite(suite: Suite) -> list[str]:
-    """The problems, each a line `key=value: why; fix`. No data is loaded."""
+def check_suite(suite: Suite, download: Collection[str] = ()) -> list[str]:
+    """The problems, each a line `key=value: why; fix`.
+
+    Tasks are loaded and tried out where their data are on this machine, and those of the
+    benchmarks named in `download` in any case.
+    """
     problems = [
         f"benchmarks.generation.{alias}: tasks set max_gen_toks, which would win; set that instead"
         for alias in LENGTH_ALIASES
         if alias in suite.generation
     ]
     for benchmark in suite.benchmarks:
-        problems += _check_benchmark(suite, benchmark)
+        found = list(_check_benchmark(suite, benchmark))
+        if not found and (benchmark.name in download or not any(_hub_datasets(suite, benchmark))):
+            found += _rehearse(suite, benchmark)
+        problems += found
     return list(dict.fromkeys(problems))
 
 
 def hub_datasets(suite: Suite) -> list[str]:
     """The data sets that the suite's tasks read from the hub; none where there are local files."""
-    if suite.data_dir is not None:
-        return []
-    found: dict[str, None] = {}
-    for benchmark in suite.benchmarks:
-        known = known_tasks(suite.task_folder, benchmark.task)
-        for task in leaves(known.index, known.entry) if known.entry else ():
-            name = (task.cfg or {}).get("dataset_path")
-            if name and source(Path(), task.cfg or {}):
-                found[str(name)] = None
-    return list(found)
+    found = [name for b in suite.benchmarks for name in _hub_datasets(suite, b)]
+    return list(dict.fromkeys(found))
+
+
+def _hub_datasets(suite: Suite, benchmark: Benchmark) -> Iterator[str]:
+    known = known_tasks(suite.task_folder, benchmark.task)
+    if suite.data_dir is None and known.entry:
+        for task in leaves(known.index, known.entry):
+            if source(Path(), task.cfg or {}):
+                yield str((task.cfg or {})["dataset_path"])
+
+
+def _rehearse(suite: Suite, benchmark: Benchmark) -> Iterator[str]:
+    """Whether the task can be loaded and gives the metric."""
+    try:
+        scores = rehearsed_scores(load_task(suite, benchmark))
+        if scores:
+            headline(benchmark, scores)
+    except EvaluationError as error:
+        yield str(error)
 
 
 def _check_benchmark(suite: Suite, benchmark: Benchmark) -> Iterator[str]:

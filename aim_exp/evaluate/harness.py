@@ -17,7 +17,7 @@ from aim_exp.console import Advance
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
-from aim_exp.evaluate.loading import LoadedTask, load_task
+from aim_exp.evaluate.loading import LoadedTask, directions, load_task
 from aim_exp.evaluate.metrics import Scores
 from aim_exp.evaluate.near_ties import NEAR, TIES
 from aim_exp.evaluate.quiet import TRUNCATIONS, quiet_transformers, silence_lm_eval
@@ -83,7 +83,7 @@ class Harness:
         """
         self._use_template(suite)
         with ResponseLog(responses) as log, quiet_transformers():
-            lm = RememberingLM(self._lm, log, advance)
+            lm = RememberingLM(self._lm, log, advance, suite.stops)
             for benchmark in benchmarks:
                 yield benchmark, self._score(lm, suite, benchmark)
 
@@ -147,7 +147,11 @@ def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) ->
 
 
 def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) -> list[str]:
-    found = []
+    found = [
+        text if name == loaded.name else f"{name}: {text}"
+        for name, rehearsal in loaded.rehearsals.items()
+        for text in rehearsal.warnings
+    ]
     if loaded.absent:
         n_scored, n_absent = len(loaded.tasks["tasks"]), len(loaded.absent)
         names = ", ".join(loaded.absent[:3]) + (", ..." if n_absent > 3 else "")
@@ -180,7 +184,7 @@ def _scores(loaded: LoadedTask, results: Any) -> Scores:
         n=row.get("sample_len", 0),
         metrics=metrics,
         stderrs=stderrs,
-        higher_is_better=_directions(loaded),
+        higher_is_better=directions(loaded),
         num_fewshot=_shots(loaded),
     )
 
@@ -199,16 +203,6 @@ def _shots(loaded: LoadedTask) -> int | None:
     """The examples in a prompt; None where a group's tasks differ."""
     shots = {task.get_config("num_fewshot") for task in loaded.tasks["tasks"].values()}
     return shots.pop() if len(shots) == 1 else None
-
-
-def _directions(loaded: LoadedTask) -> dict[str, bool | None]:
-    """Whether each metric is maximised; lm-eval says nothing of groups of groups, as mmlu is."""
-    directions: dict[str, bool | None] = {}
-    for task in loaded.tasks["tasks"].values():
-        for metric, higher in (task.higher_is_better() or {}).items():
-            agreed = directions.get(metric, higher) == higher
-            directions[metric] = higher if agreed else None
-    return directions
 
 
 def _items(results: Any) -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from lm_eval.evaluator_utils import get_sample_size
 from lm_eval.tasks.manager import TaskDict
 
 from aim_exp.errors import EvaluationError
-from aim_exp.evaluate.first_item import try_first_item
 from aim_exp.evaluate.local_data import LocalFactory, is_absent
+from aim_exp.evaluate.metrics import Scores
 from aim_exp.evaluate.near_ties import TIES
+from aim_exp.evaluate.rehearsal import Rehearsal, rehearse
 from aim_exp.evaluate.rng import own_rng
 from aim_exp.evaluate.spec import DATA_SUFFIXES
 from aim_exp.evaluate.task_files import files_digest, folder_digest
@@ -31,10 +34,12 @@ class LoadedTask:
     """A task or group of tasks, configured for a suite; `name` is its row in lm-eval's results.
 
     `absent` are the group's tasks that are left out, because `data_dir` has nothing for them.
+    `rehearsals` are by the name of the task.
     """
 
     name: str
     tasks: TaskDict
+    rehearsals: Mapping[str, Rehearsal]
     absent: tuple[str, ...] = ()
 
     def reseed(self) -> None:
@@ -54,7 +59,10 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
     try:
         return _load(suite.task_folder, digest, data, task, benchmark.num_fewshot, generation)
     except Exception as error:  # lm-eval, its tasks and the hub raise every kind
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        ours = isinstance(error, EvaluationError)
+        reason = (str(error) if ours else f"{type(error).__name__}: {error}").splitlines()[0]
+        if isinstance(error, IndexError):
+            reason += "; an answer is none of its choices, which count from 0"
         offline = isinstance(error, ConnectionError)
         hint = "; without a network, set benchmarks.data_dir" if offline else ""
         if suite.data_dir is not None:
@@ -63,6 +71,49 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
             f"benchmark {benchmark.name}: the task {benchmark.task} cannot be loaded; "
             f"{reason}{hint}"
         ) from error
+
+
+def rehearsed_scores(loaded: LoadedTask) -> Scores | None:
+    """Scores as the task's will be, each the one farthest from 0.5 that was rehearsed.
+
+    None where a part of it could not be scored. Those of one item tell which metrics there are
+    and in which range.
+    """
+    parts = [rehearsal.metrics for rehearsal in loaded.rehearsals.values()]
+    if None in parts:
+        return None
+    values: dict[str, list[float]] = {}
+    for key, found in (pair for part in parts if part for pair in part.items()):
+        values.setdefault(key, []).extend(found)
+    if group := loaded.tasks.get("groups", {}).get(loaded.name):
+        means = [(m.metric, m.filter_list) for m in group.aggregate_metric_list or ()]
+        values = {
+            key: found
+            for key, found in values.items()
+            for name, filters in means
+            if key.partition(",")[0] == name and (not filters or key.partition(",")[2] in filters)
+        }
+    finite = {key: [v for v in found if isfinite(v)] for key, found in values.items()}
+    return Scores(
+        task=loaded.name,
+        n=1,
+        metrics={
+            key: max(found, key=lambda value: abs(value - 0.5), default=0.5)
+            for key, found in finite.items()
+        },
+        stderrs={},
+        higher_is_better=directions(loaded),
+    )
+
+
+def directions(loaded: LoadedTask) -> dict[str, bool | None]:
+    """Whether each metric is maximised; lm-eval says nothing of groups of groups, as mmlu is."""
+    found: dict[str, bool | None] = {}
+    for task in loaded.tasks["tasks"].values():
+        for metric, higher in (task.higher_is_better() or {}).items():
+            agreed = found.get(metric, higher) == higher
+            found[metric] = higher if agreed else None
+    return found
 
 
 def n_items(suite: Suite, benchmark: Benchmark) -> int:
@@ -90,13 +141,14 @@ def _load(
         absent = _absent(known, data_dir)
     with own_rng():  # some tasks shuffle their items with the global generator
         loaded = manager.load([known.entry.name])
-    for item in loaded["tasks"].values():
+    rehearsals: dict[str, Rehearsal] = {}
+    for name, item in loaded["tasks"].items():
         _configure(item, num_fewshot, json.loads(generation))
-        if data_dir is not None:
-            try_first_item(item)
+        with own_rng():
+            rehearsals[name] = rehearse(item)
         TIES.watch(item)
         _remember_requests(item)
-    return LoadedTask(name=known.entry.name, tasks=loaded, absent=absent)
+    return LoadedTask(known.entry.name, loaded, rehearsals, absent)
 
 
 def _absent(known: KnownTasks, data_dir: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -63,12 +64,15 @@ class ResponseLog:
 class RememberingLM:
     """`lm`, asked only what `log` does not hold; `advance(n)` is told of every n items done.
 
-    Equal requests, as those of an item's equal choices, are asked once.
-    What lm-eval's CachingLM does, with one hash per request instead of three.
+    Generated texts end at `stops` too. Equal requests, as those of an item's equal choices, are
+    asked once. What lm-eval's CachingLM does, with one hash per request instead of three.
     """
 
-    def __init__(self, lm: LM, log: ResponseLog, advance: Advance) -> None:
+    def __init__(
+        self, lm: LM, log: ResponseLog, advance: Advance, stops: Sequence[str] = ()
+    ) -> None:
         self._lm = lm
+        self._stops = list(stops)
         self._log = log
         self._items = _OpenItems(advance)
         lm.set_cache_hook(_Hook(log, self._items))
@@ -81,6 +85,8 @@ class RememberingLM:
     def _answer(
         self, method: str, ask: Callable[[list[Instance]], list[Any]], requests: list[Instance]
     ) -> list[Any]:
+        if method == "generate_until" and self._stops:
+            requests = [_ending(request, self._stops) for request in requests]
         keys = [hash_args(method, request.args) for request in requests]
         self._items.open(keys, requests)
         for key in keys:
@@ -98,6 +104,17 @@ class RememberingLM:
             self._log[keys[index]] = answer
         self._items.close_all()
         return [new[i] if i in new else self._log[key] for i, key in enumerate(keys)]
+
+
+def _ending(request: Instance, stops: list[str]) -> Instance:
+    """The request with more texts that end its answer."""
+    arguments: tuple[Any, ...] = request.args
+    context, generation, *rest = arguments
+    until = generation.get("until") or []
+    until = [until] if isinstance(until, str) else until
+    ending = copy(request)
+    ending.arguments = (context, {**generation, "until": [*until, *stops]}, *rest)
+    return ending
 
 
 def _is_sampled(method: str, request: Instance) -> bool:

@@ -17,7 +17,8 @@ def configuration_problems(run: Run) -> list[str]:
     if run.recipe.suite.benchmarks:
         from aim_exp.evaluate.check import check_suite
 
-        problems += check_suite(run.recipe.suite)
+        download = () if run.settings["plan"] else run.unscored
+        problems += check_suite(run.recipe.suite, download)
     return problems
 
 

@@ -26,7 +26,12 @@ from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
-from aim_exp.checkpoint.templates import chat_template, write_chat_template
+from aim_exp.checkpoint.templates import (
+    chat_template,
+    stop_tokens,
+    template_warnings,
+    write_chat_template,
+)
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import console, print_warning, progress
@@ -72,6 +77,8 @@ class Pipeline:
         self.run = run
         self.directory = directory
         self.results = Results(device=self.device)
+        self._warned: dict[str, list[str]] = {}
+        """What scores are warned of, with the models that it is about."""
 
     def execute(self) -> Results:
         """All stages. A saved model goes to `model/` in the directory. Raises AimError."""
@@ -86,6 +93,9 @@ class Pipeline:
                     stage.carry_out(self)
                 span = (round(began, 3), round(time.monotonic() - start, 3))
                 self.results.spans[stage.name] = span
+        for text, models in self._warned.items():
+            everywhere = len(models) == len(self.results.scores)
+            self.results.warnings.append(text if everywhere else f"{', '.join(models)}: {text}")
         return self.results
 
     def ensure_population(self) -> None:
@@ -103,6 +113,10 @@ class Pipeline:
         self._check_names()
         self.results.warnings += dtype_warnings(self.base, self.experts)
         self.results.warnings += config_warnings(self.base, self.experts)
+        base = self.run.recipe.population.base
+        for source in dict.fromkeys(self.run.template_sources):
+            text = chat_template(source, self.run.template)
+            self.results.warnings += template_warnings(source, base, text)
         others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
         self.results.warnings += wrapper_warnings([self.base, *others, *self.experts])
 
@@ -224,7 +238,8 @@ class Pipeline:
             with CheckpointWriter(target, layout, self.run.target_dtype) as writer:
                 self._stream_merge(writer)
             if source := self.run.saved_template:
-                write_chat_template(target, chat_template(source, self.run.template))
+                text = chat_template(source, self.run.template)
+                write_chat_template(target, text, stop_tokens(source))
             load = _loader(Checkpoint(target, MERGED))
         if plan is None:  # without keys nothing is remembered
             if not self.run.save_model:
@@ -273,8 +288,9 @@ class Pipeline:
         """A model's results."""
         scored = score(self.run, plan, weights, self.directory)
         self.results.scores[plan.name] = scored
-        for name, result in scored.results.items():
-            self.results.warnings += [f"{plan.name} on {name}: {text}" for text in result.warnings]
+        for result in scored.results.values():
+            for text in result.warnings:
+                self._warned.setdefault(text, []).append(plan.name)
 
     def _weights(
         self, plan: ModelPlan, home: ModelRef, layout: Checkpoint, load: Load

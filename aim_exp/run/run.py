@@ -38,6 +38,13 @@ class Run:
     """The whole configuration as plain data, for the record and the tracker."""
 
     @property
+    def unscored(self) -> list[str]:
+        """The benchmarks that some model is still to be asked."""
+        models = filter(None, (*self.plan.members, self.plan.merged))
+        stages = [stage for model in models for stage in model.scores.items()]
+        return [name for name, stage in stages if not self.store.has(stage)]
+
+    @property
     def coded(self) -> tuple[object, ...]:
         """The parts that change numbers by their code."""
         return self.recipe.method, self.calibration, self.evaluator

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from aim_exp.checkpoint.source import WeightSource
-from aim_exp.checkpoint.templates import chat_template
+from aim_exp.checkpoint.templates import chat_template, stop_tokens
 from aim_exp.console import progress
 from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.results import ITEMS_FILE, read_result, write_result
-from aim_exp.run.plan import ModelPlan
+from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import Run
 from aim_exp.types import Benchmark, BenchmarkResult, Suite
 
@@ -64,7 +64,7 @@ def _ask(
 
     `folder` holds the model's responses.
     """
-    suite = _asked(run, plan.name)
+    suite = asked_suite(run, plan.name)
     total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
     with (
         run.evaluator.harness(weights, folder, directory / f"evaluator_{plan.name}.log") as harness,
@@ -81,7 +81,7 @@ def _ask(
             began = time.monotonic()
 
 
-def _asked(run: Run, name: str) -> Suite:
+def asked_suite(run: Run, name: str) -> Suite:
     """The suite as a model is asked it: with the chat template that it takes, or with none."""
     recipe = run.recipe
     suite = recipe.suite
@@ -90,4 +90,7 @@ def _asked(run: Run, name: str) -> Suite:
     source = recipe.templates[name]
     if source is None:
         return replace(suite, chat_template=False, fewshot_as_multiturn=False)
-    return replace(suite, template=chat_template(source, run.template))
+    member = name != MERGED
+    home = recipe.home(recipe.population.model(name)) if member else recipe.population.base
+    more = [stop for stop in stop_tokens(source) if stop not in stop_tokens(home)]
+    return replace(suite, template=chat_template(source, run.template), stops=tuple(more))
