@@ -134,9 +134,11 @@ class Pipeline:
 
     def _check_fit(self) -> None:
         run = self.run
-        others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
-        rule = run.settings["vocabulary"]
-        problems = fit_problems(self.base, [*others, *self.experts], rule)
+        population = run.recipe.population
+        others = [Checkpoint(model.path, model.name) for model in population.experts]
+        others += self.experts if run.recipe.given else []
+        references = [Checkpoint(model.path, model.name) for model in population.references]
+        problems = fit_problems(self.base, others, run.settings["vocabulary"])
         problems += self._name_problems()
         problems += template_problems(run.template_sources, run.template)
         block_size = run.calibration.block_size
@@ -150,7 +152,7 @@ class Pipeline:
             raise ConfigError(problems)
         self.found.warnings += dtype_warnings(self.base, self.experts)
         self.found.warnings += config_warnings(self.base, self.experts)
-        self.found.warnings += wrapper_warnings([self.base, *others, *self.experts])
+        self.found.warnings += wrapper_warnings([self.base, *others, *references])
 
     def _name_problems(self) -> list[str]:
         """Of base, whose names are those of the merge."""
