@@ -206,6 +206,15 @@ def test_integers_are_no_floats(whose: str, family: Path, tmp_path: Path) -> Non
     assert "integers are no weights" in problem
 
 
+def test_integers_in_all_models_are_no_floats(family: Path, tmp_path: Path) -> None:
+    up = "model.layers.0.mlp.up_proj.weight"
+    for name in ("base", "a", "b"):
+        shutil.copytree(family / name, tmp_path / name)
+        rewritten(tmp_path / name, lambda c: {**c, up: (c[up] * 100).to(torch.int8)})
+    with pytest.raises(ValueError, match=f"base: as LlamaForCausalLM it holds integers in {up}"):
+        executed(tmp_path, "benchmarks=none", "omega=null")
+
+
 # Output heads
 
 

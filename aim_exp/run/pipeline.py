@@ -130,7 +130,8 @@ class Pipeline:
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
             return base, experts
-        return align(rule, base, experts, self.vocabulary)
+        weights = self.run.recipe.method.weights([expert.label for expert in experts])
+        return align(rule, base, experts, self.vocabulary, weights)
 
     def _check_fit(self) -> None:
         run = self.run
@@ -139,7 +140,7 @@ class Pipeline:
         others += self.experts if run.recipe.given else []
         references = [Checkpoint(model.path, model.name) for model in population.references]
         problems = fit_problems(self.base, others, run.settings["vocabulary"])
-        problems += self._name_problems()
+        problems += self._name_problems([self.base, *references])
         problems += template_problems(run.template_sources, run.template)
         block_size = run.calibration.block_size
         longest = self.base.text_config.get("max_position_embeddings")
@@ -154,14 +155,14 @@ class Pipeline:
         self.found.warnings += config_warnings(self.base, self.experts)
         self.found.warnings += wrapper_warnings([self.base, *others, *references])
 
-    def _name_problems(self) -> list[str]:
-        """Of base, whose names are those of the merge."""
-        try:
-            problem = name_problem(self.base)
-        except CheckpointError as error:
-            self.found.warnings.append(f"{error}: whether its tensors are all is not known")
-            return []
-        return [problem] if problem else []
+    def _name_problems(self, checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
+        """Of base, whose names are those of the merge, and of models that are merged with none."""
+        for checkpoint in checkpoints:
+            try:
+                if problem := name_problem(checkpoint):
+                    yield problem
+            except CheckpointError as error:
+                self.found.warnings.append(f"{error}: whether its tensors are all is not known")
 
     def _score_member(self, model: ModelRef) -> None:
         plan = self.run.plan.member(model.name)
