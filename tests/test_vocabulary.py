@@ -39,7 +39,7 @@ from aim_exp.checkpoint.vocabulary import (
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.config.build import build
 from aim_exp.errors import ConfigError
-from aim_exp.merge import TaskArithmetic
+from aim_exp.merge import DareTies, Linear, MergeMethod, TaskArithmetic, Ties, Widen
 from aim_exp.merge.stream import stream_checkpoint, stream_merge
 from aim_exp.run.run import Run
 
@@ -67,36 +67,58 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def expected(name: str, models: Sequence[Checkpoint], order: Sequence[str], size: int) -> Tensor:
+def expected(
+    name: str,
+    models: Sequence[Checkpoint],
+    order: Sequence[str],
+    size: int,
+    weights: Sequence[float] = (1, 1),
+) -> Tensor:
     """Base plus the deltas, token by token: `order` are the tokens beyond base's 768, by id.
 
-    None of these cases has a model that uses one of the first 768 rows for something else.
+    One that base lacks has the weighted mean over the experts that have it. None of these cases
+    has a model that uses one of the first 768 rows for something else.
     """
-    filled = []
+    filled, known = [], []
     for model in models:
         own = tensors(model.folder)[name]
         tokens = AutoTokenizer.from_pretrained(model.folder).get_vocab()
         out = own.mean(0).expand(size, -1).clone()
         out[:TOKENS] = own[:TOKENS]
+        known.append(set(range(TOKENS)))
         for row in range(TOKENS, size):
             token = order[row - TOKENS] if row - TOKENS < len(order) else None
             if token is None and row < len(own):
                 out[row] = own[row]  # padding
             elif token in tokens and tokens[token] < len(own):
                 out[row] = own[tokens[token]]
+            else:
+                continue
+            known[-1].add(row)
         filled.append(out)
     base, *experts = filled
-    return base + sum(expert - base for expert in experts)
+    result = base + sum(expert - base for expert in experts)
+    for row in set(range(size)) - known[0]:
+        own = [(w, e[row]) for w, e, k in zip(weights, experts, known[1:], strict=True) if row in k]
+        if own:
+            result[row] = sum(w * values for w, values in own) / sum(w for w, _ in own)
+    return result
 
 
 def merged(
-    rule: str, models: Sequence[Checkpoint], folder: Path, relax: Relaxation | None = None
+    rule: str,
+    models: Sequence[Checkpoint],
+    folder: Path,
+    relax: Relaxation | None = None,
+    method: MergeMethod = SUM,
+    dtype: str | None = None,
 ) -> Path:
     base, experts = models[0], models[1:]
     write_companions(rule, base, experts, folder / "companions")
-    first, others = align(rule, base, experts, folder / "companions")
-    with CheckpointWriter(folder / "merged", first, None) as writer:
-        stream_merge(first, others, SUM, writer, seed=0, relax=relax)
+    weights = method.weights([expert.label for expert in experts])
+    first, others = align(rule, base, experts, folder / "companions", weights)
+    with CheckpointWriter(folder / "merged", first, dtype) as writer:
+        stream_merge(first, others, method, writer, seed=0, dtype=dtype, relax=relax)
     return folder / "merged"
 
 
@@ -192,9 +214,63 @@ def test_aim_relaxes_the_extended_head(tmp_path: Path, tiny_population: Path) ->
     out = tensors(merged("union", models, tmp_path, Relaxation(saliency, 0.4, SETTINGS, 0)))
     base, a = (tensors(model.folder)["lm_head.weight"] for model in models)
     s = saliency.channels["lm_head.weight"]
-    extended = torch.cat([base, base.mean(0, keepdim=True)])
-    wanted = extended + (a - extended) * (1 - s / s.max() * 0.6)
-    torch.testing.assert_close(out["lm_head.weight"], wanted)
+    relaxed = base + (a[:TOKENS] - base) * (1 - s / s.max() * 0.6)
+    torch.testing.assert_close(out["lm_head.weight"], torch.cat([relaxed, a[TOKENS:]]))
+
+
+METHODS: dict[str, MergeMethod] = {
+    "linear": Linear(weight={"a": 0.75, "b": 0.25}),
+    "task arithmetic": TaskArithmetic(weight={"a": 0.75, "b": 0.25}, scale=0.3),
+    "ties": Ties(weight={"a": 0.75, "b": 0.25}, scale=0.3, density=0.1, normalize=True),
+    "dare": DareTies(weight={"a": 0.75, "b": 0.25}, scale=2.0, density=0.1, normalize=False,
+                     rescale="inv_density"),
+    "widen": Widen(above_average_value_ratio=1.0, score_calibration_value=1.0,
+                   compute_dtype="float32"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_token_that_base_lacks_has_the_experts_mean(
+    name: str, dtype: str, tmp_path: Path, tiny_population: Path
+) -> None:
+    """Whatever the method, its lambda and omega: `<x>` is both experts', `<y>` a's, `<z>` b's."""
+    tokenizer, method = tiny_population / "base", METHODS[name]
+    models = [
+        make(tmp_path / "base", tokenizer, 0, [], 776),  # with padding rows, where tokens go first
+        make(tmp_path / "a", tokenizer, 1, ["<x>", "<y>"], 770),
+        make(tmp_path / "b", tokenizer, 2, ["<z>", "<x>"], 771),
+    ]
+    for model in models[1:]:
+        loaded = LlamaForCausalLM.from_pretrained(model.folder)
+        loaded.to(getattr(torch, dtype)).save_pretrained(model.folder)
+    models = [Checkpoint(model.folder, model.label) for model in models]
+    live = LiveModel(models[0].folder, "float32", "cpu")
+    saliency = measure(live.model, torch.arange(40)[None], "mean_abs", lambda n: None)
+    relax = Relaxation(saliency.on_checkpoint(live.places), 0.2, SETTINGS, 0)
+    folder = merged("union", models, tmp_path, relax, method, dtype="float32")
+    out, weights = tensors(folder), method.weights(["a", "b"])
+    tokens = AutoTokenizer.from_pretrained(folder).get_vocab()
+    rows = [tokens[f"<{letter}>"] for letter in "xyz"]
+    assert sorted(rows) == [768, 769, 770]
+    for embedding in ("model.embed_tokens.weight", "lm_head.weight"):
+        a, b = (tensors(model.folder)[embedding].float() for model in models[1:])
+        x = (weights[0] * a[768] + weights[1] * b[769]) / sum(weights)
+        wanted = torch.stack([x, a[769], b[768]])
+        torch.testing.assert_close(out[embedding][rows], wanted, rtol=1e-6, atol=1e-7)
+
+
+def test_weights_that_add_up_to_nothing_give_the_plain_mean(
+    tmp_path: Path, tiny_population: Path
+) -> None:
+    tokenizer = tiny_population / "base"
+    models = [make(tmp_path / "base", tokenizer, 0, [], 768)]
+    models += [make(tmp_path / n, tokenizer, s, ["<x>"], 769) for s, n in enumerate("ab", 1)]
+    method = TaskArithmetic(weight={"a": 1.0, "b": -1.0}, scale=1.0)
+    out = tensors(merged("union", models, tmp_path, method=method))
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        a, b = (tensors(model.folder)[name] for model in models[1:])
+        torch.testing.assert_close(out[name][768], (a[768] + b[768]) / 2)
 
 
 def test_a_nested_vocabulary(tmp_path: Path, tiny_population: Path) -> None:

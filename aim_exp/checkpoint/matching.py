@@ -36,7 +36,7 @@ def matched(base: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Checkpoint,
 
 
 def name_problem(checkpoint: Checkpoint) -> str | None:
-    """What tensor has no place in the checkpoint's model, or what parameter no tensor.
+    """What tensor has no place in the checkpoint's model, or parameter no tensor of its kind.
 
     Raises CheckpointError where transformers cannot build the model.
     """
@@ -45,6 +45,9 @@ def name_problem(checkpoint: Checkpoint) -> str | None:
     found = layout(checkpoint)
     parts = [f"lacks {some(found.absent)}"] if found.absent else []
     parts += [f"has {some(found.stray)}, which have no place in it"] if found.stray else []
+    whole = [name for name in found.places if not checkpoint.tensors[name].is_floating]
+    if quantised := [name for name in whole if name not in found.integers]:
+        parts.append(f"holds integers in {some(quantised)}")
     if not parts:
         return None
     model = checkpoint.config.get("architectures") or checkpoint.config.get("model_type")

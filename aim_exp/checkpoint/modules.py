@@ -68,10 +68,11 @@ class Layout:
 
     `places` are those of its weights; `ignored` the tensors that are none: buffers that the model
     makes itself, and what transformers passes over. `stray` tensors have no place, `absent`
-    parameters no tensor.
+    parameters no tensor. `integers` are places of integers; all others are of floats.
     """
 
     places: Mapping[str, Place]
+    integers: frozenset[str]
     ignored: frozenset[str]
     stray: Sequence[str]
     absent: Sequence[str]
@@ -165,7 +166,14 @@ def _layout(model: Any, names: Iterable[str]) -> Layout:
         for name in found.unexpected_keys
         if not any(buffer.endswith(f".{name}") for buffer in made)
     }
-    return Layout(places, frozenset(rest - stray), sorted(stray), sorted(found.missing_keys))
+    integers = {n for n, place in places.items() if not state[place.parameter].is_floating_point()}
+    return Layout(
+        places,
+        frozenset(integers),
+        ignored=frozenset(rest - stray),
+        stray=sorted(stray),
+        absent=sorted(found.missing_keys),
+    )
 
 
 def checkpoint_places(model: Any, names: Iterable[str]) -> dict[str, Place]:

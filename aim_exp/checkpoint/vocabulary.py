@@ -1,8 +1,9 @@
 """Vocabularies that differ: one set of embedding rows that every model of a merge has.
 
 `union`: base's tokens keep their ids; the tokens that experts add follow in the experts'
-order, in base's padding rows first (those beyond its tokenizer). A model that lacks a token
-gets the mean of its own rows for it, base too, so that merging and AIM see equal shapes.
+order, in base's padding rows first (those beyond its tokenizer). An expert that lacks a token of
+base's has the mean of its own rows for it. A token that base lacks has the weighted mean over the
+experts that have it in every model, base too: nothing is left to merge or to relax in such a row.
 `base`: every model is cut to base's rows. Nothing here imports torch or transformers before
 vocabularies are known to differ.
 """
@@ -46,17 +47,62 @@ class Vocabulary:
     rows: tuple[Sequence[int], ...]
     added: Mapping[str, int]
 
+    @property
+    def new(self) -> Sequence[int]:
+        """The rows of the merge that base lacks and an expert has."""
+        base, *experts = self.rows
+        return [
+            row
+            for row, own in enumerate(base)
+            if own == MEAN and any(expert[row] != MEAN for expert in experts)
+        ]
+
+
+class NewRows:
+    """By embedding, the rows `of` a vocabulary that base lacks: the same in every model.
+
+    Row by row the mean over the experts that have it, by `weights`, which are theirs in the merge;
+    where these add up to nothing, the plain mean.
+    """
+
+    def __init__(
+        self, of: Vocabulary, experts: Sequence[Checkpoint], weights: Sequence[float]
+    ) -> None:
+        self.indices = of.new
+        self._rows = [[rows[row] for row in of.new] for rows in of.rows[1:]]
+        self._experts = experts
+        self._weights = weights
+
+    def values(self, name: str) -> Tensor:
+        """[new rows, channels], in a dtype that rounds no expert's."""
+        import torch
+
+        tensors = [expert.tensor(name) for expert in self._experts]
+        rows = torch.tensor(self._rows)
+        has = (rows != MEAN).float()
+        shares = has * torch.tensor(self._weights, dtype=torch.float32)[:, None]
+        shares = torch.where(shares.sum(0) == 0, has, shares)
+        shares = shares / shares.sum(0)
+        own = (tensor[row.clamp(min=0)] for tensor, row in zip(tensors, rows, strict=True))
+        shape = (-1, *[1] * (tensors[0].ndim - 1))
+        parts = (share.view(shape) * row for share, row in zip(shares, own, strict=True))
+        return torch.stack(list(parts)).sum(0)
+
 
 class AlignedCheckpoint(Checkpoint):
     """A checkpoint with the embedding rows of another vocabulary: `rows`, its own or MEAN.
 
-    `folder` holds the configuration and tokenizer that go with them.
+    `new` are those that base lacks. `folder` holds the configuration and tokenizer that go with
+    them.
     """
 
-    def __init__(self, checkpoint: Checkpoint, rows: Sequence[int], folder: Path) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, rows: Sequence[int], new: NewRows, folder: Path
+    ) -> None:
         super().__init__(folder, checkpoint.label)
         self._checkpoint = checkpoint
         self._rows = rows
+        self._new = new
 
     @cached_property
     def tensors(self) -> dict[str, TensorInfo]:
@@ -69,7 +115,10 @@ class AlignedCheckpoint(Checkpoint):
         }
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor; an embedding is a copy, its means rounded to the stored dtype."""
+        """The tensor; an embedding is a copy, its means rounded to the stored dtype.
+
+        With rows that base lacks it is float32 or wider, so that these are equal in all models.
+        """
         import torch
 
         tensor = self._checkpoint.tensor(name)
@@ -78,6 +127,10 @@ class AlignedCheckpoint(Checkpoint):
         rows = torch.tensor(self._rows)
         aligned = tensor[rows.clamp(min=0)]
         aligned[rows == MEAN] = tensor.mean(0, dtype=torch.float64).to(tensor.dtype)
+        if self._new.indices:
+            values = self._new.values(name)
+            aligned = aligned.to(torch.promote_types(aligned.dtype, values.dtype))
+            aligned[self._new.indices] = values.to(aligned.dtype)
         return aligned
 
 
@@ -149,12 +202,20 @@ def _own_or_mean(wanted: range, size: int) -> list[int]:
 
 
 def align(
-    rule: str, base: Checkpoint, experts: Sequence[Checkpoint], folder: Path
+    rule: str,
+    base: Checkpoint,
+    experts: Sequence[Checkpoint],
+    folder: Path,
+    weights: Sequence[float],
 ) -> tuple[Checkpoint, Sequence[Checkpoint]]:
-    """Base and experts with the rows of `rule`; `folder` is what `write_companions` filled."""
+    """Base and experts with the rows of `rule`; `folder` is what `write_companions` filled.
+
+    `weights` are the experts' in the merge.
+    """
     found = vocabulary(rule, base, experts)
+    new = NewRows(found, experts, weights)
     first, *others = (
-        AlignedCheckpoint(model, rows, folder)
+        AlignedCheckpoint(model, rows, new, folder)
         for model, rows in zip((base, *experts), found.rows, strict=True)
     )
     return first, others

@@ -62,6 +62,13 @@ class MergeMethod:
             f"{self.most_experts} experts; name fewer"
         ]
 
+    def weights(self, merged: Sequence[str]) -> list[float]:
+        """How much each expert of `merged` counts, in order: a token that base lacks has only this.
+
+        Equally, unless a method says otherwise.
+        """
+        return [1.0] * len(merged)
+
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """The settings that the result depends on, as plain data for the content key."""
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", **asdict(self)}

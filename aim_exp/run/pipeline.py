@@ -118,7 +118,8 @@ class Pipeline:
             text = chat_template(source, self.run.template)
             self.results.warnings += template_warnings(source, base, text)
         others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
-        self.results.warnings += wrapper_warnings([self.base, *others, *self.experts])
+        others += self.experts if run.recipe.given else []
+        self.results.warnings += wrapper_warnings([self.base, *others, *self.references])
 
     @cached_property
     def device(self) -> str:
@@ -141,6 +142,12 @@ class Pipeline:
         return [Checkpoint(model.path, model.name) for model in recipe.population.merged_experts]
 
     @cached_property
+    def references(self) -> Sequence[Checkpoint]:
+        """What is scored and never merged."""
+        models = self.run.recipe.population.references
+        return [Checkpoint(model.path, model.name) for model in models]
+
+    @cached_property
     def vocabulary(self) -> Path | None:
         """The merge's tokenizer and configuration, where vocabularies differ."""
         stage, rule = self.run.plan.vocabulary, self.run.recipe.vocabulary
@@ -159,17 +166,19 @@ class Pipeline:
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
             return base, experts
-        return align(rule, base, experts, self.vocabulary)
+        weights = self.run.recipe.method.weights([expert.label for expert in experts])
+        return align(rule, base, experts, self.vocabulary, weights)
 
     def _check_names(self) -> None:
-        """Of base, whose names are those of the merge: every tensor has its parameter."""
-        try:
-            problem = name_problem(self.base)
-        except CheckpointError as error:
-            self.results.warnings.append(f"{error}: whether its tensors are all is not known")
-            return
-        if problem:
-            raise ConfigError([problem])
+        """Every tensor has its parameter: of base, whose names are the merge's, and references."""
+        problems = []
+        for checkpoint in (self.base, *self.references):
+            try:
+                problems += [problem] if (problem := name_problem(checkpoint)) else []
+            except CheckpointError as error:
+                self.results.warnings.append(f"{error}: whether its tensors are all is not known")
+        if problems:
+            raise ConfigError(problems)
 
     def score_member(self, plan: ModelPlan) -> None:
         """Base, an expert or a reference on every benchmark."""
