@@ -167,7 +167,7 @@ def test_online_without_a_key_goes_on_offline_and_says_so_once(tmp_path, capsys)
 
 def test_online_without_a_network_goes_on_offline(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setattr(tracking, "ONLINE_TIMEOUT", 2)
+    monkeypatch.setattr("aim_exp.tracking.wandb.ONLINE_TIMEOUT", 2)
     records = track(wandb_tracker(mode="online"), tmp_path / "job")
     assert summary_of(records)["average"] == 0.5
     out, err = capfd.readouterr()
