@@ -249,7 +249,8 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
         from aim_exp.run.model_card import describe_model
 
         describe_model(model, run, record)
-    figure = report.draw_run(job.directory)
+    # A sweep's own figures go into a paper; a job's is a glance, drawn a hundred times.
+    figure = report.draw_run(job.directory, vector=job.sweep is None)
     outcome = job_outcome(record, job.directory, sweep=job.sweep, figure=figure, model=model)
     tracking.finish(run.tracker, outcome)
     if job.sweep:

@@ -136,7 +136,7 @@ ROOMS: dict[str, set[str]] = {
     "merge": {"aim", "tensors", "checkpoint"},
     "evaluate": {"population", "checkpoint", "store"},
     "diff": {"tensors", "store", "checkpoint"},
-    "report": {"store", "checkpoint", "aim"},
+    "report": {"store", "checkpoint"},
     "run": {"tensors", "store", "checkpoint", "population", "aim", "merge", "evaluate", "tracking"},
     "tracking": {"run", "report", "store"},
 }

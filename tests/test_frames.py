@@ -1,5 +1,6 @@
 """Frames and CSV files: tidy, whole, and the same wherever the runs lie."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from conftest import ROOT
 from records import MERGED, POPULATION, accuracies, failed, record, write_all
 
 import aim_exp
-from aim_exp.report import refresh
 from aim_exp.report.csv_files import MISSING, write_csvs
 from aim_exp.report.differences import differences
 from aim_exp.report.load import load
@@ -77,6 +77,7 @@ def test_equal_weights_are_one_number(tmp_path: Path) -> None:
     assert "method.weight.code" not in frame
 
 
+@pytest.mark.filterwarnings("ignore:.*are gone:UserWarning")
 def test_every_item_is_a_line(sweep: Path) -> None:
     with pytest.warns(UserWarning, match="4, merged on humaneval: the results by item are gone"):
         frame = aim_exp.items(sweep)
@@ -135,15 +136,31 @@ report.refresh(Path(sys.argv[1]))
 """
 
 
-def test_the_report_is_the_same_from_anywhere(sweep: Path, tmp_path: Path) -> None:
-    """Moved, without a cache, in a fresh process, from another directory: byte for byte."""
-    first = shutil.copytree(sweep, tmp_path / "sweep")
-    refresh(first)
-    moved = tmp_path / "elsewhere" / "moved"
-    shutil.copytree(sweep, moved)
+def test_the_report_is_the_same_from_anywhere(tiny_cache: Path, tmp_path: Path) -> None:
+    """A real sweep moved, its cache deleted, in a fresh process, from another directory."""
+    cache, sweep = shutil.copytree(tiny_cache, tmp_path / "cache"), tmp_path / "sweep"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(
-        [sys.executable, "-c", REMAKE, str(moved.relative_to(tmp_path))],
-        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}, check=True,
+        [sys.executable, str(ROOT / "run.py"), "-m", "omega=null,0.4", "benchmarks.limit=8",
+         "calibration.n_samples=16", "tracker=none", f"cache_dir={cache}",
+         f"hydra.sweep.dir={sweep}"],
+        cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=600,
     )  # fmt: skip
-    for name in ("results.csv", "scores.csv", "differences.csv", "report.md", "report.html"):
-        assert (first / name).read_bytes() == (moved / name).read_bytes(), name
+    names = ("results.csv", "scores.csv", "differences.csv", "report.md", "report.html")
+    first = {name: (sweep / name).read_bytes() for name in names}
+    frames = aim_exp.results(sweep), aim_exp.items(sweep)
+    shutil.rmtree(cache)
+    (tmp_path / "else" / "where").mkdir(parents=True)
+    moved = shutil.move(sweep, tmp_path / "else" / "where" / "moved")
+    for name in names:
+        (moved / name).unlink()
+    shutil.rmtree(moved / "shared" / "comparisons")
+    subprocess.run(
+        [sys.executable, "-c", REMAKE, "where/moved"],
+        cwd=tmp_path / "else", env=environment, check=True, timeout=600,
+    )  # fmt: skip
+    for name in names:
+        assert (moved / name).read_bytes() == first[name], name
+    for before, after in zip(frames, (aim_exp.results(moved), aim_exp.items(moved)), strict=True):
+        pd.testing.assert_frame_equal(before, after)
+    assert pd.read_csv(moved / "differences.csv").p.notna().all(), "every test could be made"

@@ -234,7 +234,7 @@ def many(count: int, *more: str) -> list[RunRecord]:
 def test_a_page_stays_small_and_says_what_it_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_all(tmp_path, *many(200), *(failed() for _ in range(3)))
+    write_all(tmp_path, *many(80), *(failed() for _ in range(3)))
     whole = text_of(tmp_path)
     assert html.LIMIT == LIMIT
     assert len(whole.encode()) < LIMIT
@@ -244,7 +244,7 @@ def test_a_page_stays_small_and_says_what_it_leaves_out(
     text = text_of(tmp_path)
     assert len(text.encode()) <= html.LIMIT
     page, every = Page(text), merges(Page(whole))
-    assert len(every) == 200
+    assert len(every) == 80
     shown = merges(page)
     assert f"shows the {len(shown)} best merges" in page.text
     averages = sorted((row["values"][0] for row in every), reverse=True)

@@ -1,5 +1,6 @@
 """Rows by what they rest on: the table of keys is the oracle; seeds are averaged where balanced."""
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from itertools import product
@@ -10,15 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 from built_runs import built
+from pages import Page
 from records import MERGED, POPULATION, failed, record, shifted, write_all
 from test_keys import TABLE
 
 from aim_exp.config.schema import register
 from aim_exp.pareto import hypervolume_gain
+from aim_exp.report.context import make_context
+from aim_exp.report.csv_files import difference_rows
+from aim_exp.report.differences import differences
 from aim_exp.report.draws import LEVELS
 from aim_exp.report.estimates import AVERAGE, GAIN
+from aim_exp.report.html import render as page
 from aim_exp.report.load import load
 from aim_exp.report.rows import Group, Report, make_report
+from aim_exp.report.text import render
 from aim_exp.run.plan import DRAWS as PLANNED_DRAWS
 from aim_exp.run.recording import initial_record, planned_record
 from aim_exp.store.records import RunRecord
@@ -61,6 +68,30 @@ def test_what_changes_a_number_gives_two_rows_and_nothing_else_does(
     named = override.partition("=")[0].lstrip("+")
     unnamed = not apart or override == "specialty" or named in ("method", "omega")
     assert (made.varying == ("method", "omega")) is unnamed, "only what differs names them"
+
+
+def test_every_table_shows_these_rows_and_no_others(tmp_path: Path) -> None:
+    """The whole table of overrides as one sweep: leaderboards, page, differences.csv."""
+    overrides = [o for o in dict.fromkeys([*TABLE, *NO_KEY]) if o not in DRAWN]
+    made = report(tmp_path, [record(), *map(changed, overrides)])
+    rows = [row for row in made.merges if row.estimates]
+    apart = [o in NO_KEY or bool(TABLE[o]) for o in overrides]
+    assert len(rows) == apart.count(True), "with the default; omega=null and omega=1 are one"
+    assert sorted(row.titles for row in rows if len(row.jobs) == 1) == sorted(
+        str(number)
+        for number, (override, own) in enumerate(zip(overrides, apart, strict=True), 1)
+        if own and override not in ("omega=null", "omega=1")
+    )
+    compared = differences(made)
+    context = make_context(made, compared)
+    board = render("report.md", context=context).split("## Leaderboard")[1].split("\n## ")[0]
+    jobs = re.findall(r"^\| (\d[^|]*?) \|", board, re.MULTILINE)
+    assert sorted(jobs) == sorted(row.titles for row in rows)
+    shown = [row for row in Page(page(context, made)).data["rows"] if row["role"] == "merged"]
+    assert len(shown) == len(rows)
+    base = [row for row in difference_rows(compared) if row["against"].startswith("base ")]
+    models = [row["model"] for row in base if row["quantity"] == AVERAGE]
+    assert len(models) == len(set(models)) == len(rows)
 
 
 @cache

@@ -22,7 +22,7 @@ from wandb_files import (
 
 from aim_exp.tracking import protocol as tracking
 from aim_exp.tracking.none import NullTracker
-from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel, Table
+from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel
 from aim_exp.tracking.wandb import WandbTracker
 
 pytestmark = pytest.mark.usefixtures("away_from_wandb")
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("away_from_wandb")
 OUTCOME = Outcome(
     metrics={"average": 0.5, "on_front": True, "score/math": 0.25, "score/mmlu": 0.75},
     details={"status": "completed", "error": None, "stderr/math": 0.03, "timings/merge": 1.5},
-    tables={"scores": Table(("benchmark", "score"), (("math", 0.25), ("mmlu", None)))},
+    tables={"scores": [{"benchmark": "math", "score": 0.25}, {"benchmark": "mmlu", "score": None}]},
 )
 CONFIG = {"omega": 0.4, "settings": {"method": {"density": 0.2, "rescale": None}}, "exclude": ["a"]}
 
@@ -167,7 +167,7 @@ def test_online_without_a_key_goes_on_offline_and_says_so_once(tmp_path, capsys)
 
 def test_online_without_a_network_goes_on_offline(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setattr(tracking, "ONLINE_TIMEOUT", 2)
+    monkeypatch.setattr("aim_exp.tracking.wandb.ONLINE_TIMEOUT", 2)
     records = track(wandb_tracker(mode="online"), tmp_path / "job")
     assert summary_of(records)["average"] == 0.5
     out, err = capfd.readouterr()

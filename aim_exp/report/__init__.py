@@ -53,11 +53,14 @@ def show_sweep(
     print_sweep(to, report, directory, differences(report), next_command)
 
 
-def draw_run(directory: Path) -> Path | None:
-    """Draw one run's Pareto front into `directory/figures`; None if nothing was scored."""
+def draw_run(directory: Path, *, vector: bool = True) -> Path | None:
+    """Draw one run's Pareto front into `directory/figures`; None if nothing was scored.
+
+    `vector`: as PDF too.
+    """
     from aim_exp.report import plots
 
-    return plots.draw_front(_report(directory), directory)
+    return plots.draw_front(_report(directory), directory, vector=vector)
 
 
 def due(directory: Path, seconds: float = 30) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Protocol
 
 from aim_exp.errors import AimError, did_you_mean
 from aim_exp.report.draws import Draw
@@ -46,33 +45,6 @@ class Candidate:
 
 
 Chooser = Callable[[Candidate], Candidate | None]
-
-
-class Against(Protocol):
-    """What models are to be compared with."""
-
-    @property
-    def title(self) -> str:
-        """`the plain merge`, `method=ties`, `base`."""
-        ...
-
-    @property
-    def own(self) -> str:
-        """The same of one model: `its plain merge`."""
-        ...
-
-    @property
-    def sought(self) -> str:
-        """What there must be for a model to be compared: `twin with omega=null`."""
-        ...
-
-    def candidates(self, merges: Sequence[Candidate]) -> Sequence[Candidate]:
-        """Every model that another could be compared with."""
-        ...
-
-    def chooser(self, merges: Sequence[Candidate]) -> Chooser:
-        """What gives the candidate that one of `merges` is compared with."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -176,6 +148,10 @@ class Named:
             return next((each for each in own if each.seeds_agree(merge)), None)
 
         return choose
+
+
+Against = Twin | Named
+"""What merges are compared with."""
 
 
 def base_of(report: Report) -> Named:

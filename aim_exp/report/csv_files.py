@@ -75,7 +75,7 @@ def difference_rows(differences: Iterable[Differences]) -> list[Line]:
 
 def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
     record = job.record
-    settings = merge_settings(job) or _asked_for(job)
+    settings = merge_settings(job) or _from_overrides(job)
     standing = record.standing if record else None
     merged = record.merged if record else None
     scores = merged.scores if merged else {}
@@ -102,7 +102,7 @@ def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
     }
 
 
-def _asked_for(job: Job) -> Line:
+def _from_overrides(job: Job) -> Line:
     """The settings that the overrides of a job say, which has no record."""
     pairs = (override.lstrip("+").partition("=") for override in job.overrides)
     nulls = {"omega": 1.0}

@@ -104,9 +104,9 @@ def gain_error(merge: Draw) -> float | None:
     values = np.array([[score.value for score in row] for row in scores])
     errors = np.array([[score.stderr for score in row] for row in scores], dtype=float)
     noise = np.random.default_rng(0).standard_normal((GAIN_DRAWS, *values.shape))
-    drawn = np.clip(values + errors * noise, 0.0, 1.0)
+    resampled = np.clip(values + errors * noise, 0.0, 1.0)
     corner = [merge.record.benchmarks[name].reference_point for name in merge.model.scores]
-    return float(np.std(hypervolume_gains(drawn[:, 0], drawn[:, 1:], corner), ddof=1))
+    return float(np.std(hypervolume_gains(resampled[:, 0], resampled[:, 1:], corner), ddof=1))
 
 
 def _root_of_squares(errors: Iterable[float | None], over: int) -> float | None:

@@ -104,7 +104,7 @@ def load(*directories: Path) -> Runs:
     tops = [directory.resolve() for directory in directories]
     top = Path(os.path.commonpath(tops))
     records, sweeps = _files(tops)
-    overrides, problems = _jobs_asked_for(sweeps, top)
+    overrides, problems = _listed_jobs(sweeps, top)
     folders = sorted({*records, *overrides}, key=_natural_order)
     jobs, unread = [], []
     for folder in folders:
@@ -135,7 +135,7 @@ def _files(tops: Iterable[Path]) -> tuple[set[Path], set[Path]]:
     return records, sweeps
 
 
-def _jobs_asked_for(
+def _listed_jobs(
     sweeps: Iterable[Path], top: Path
 ) -> tuple[dict[Path, tuple[str, ...]], list[str]]:
     """By folder the overrides of every job that a `sweep.json` lists; lines about odd ones."""

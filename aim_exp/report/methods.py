@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from aim_exp.report.rows import Report
 from aim_exp.report.settings import as_text
 from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.latex import escape_latex
-from aim_exp.report.text import bracketed, render
+from aim_exp.report.text import render
 from aim_exp.statistics import LEVEL, RESAMPLES
 from aim_exp.store.records import RunRecord, StageRecord
 
@@ -31,52 +31,27 @@ def methods_paragraph(report: Report, *, latex: bool = False) -> str:
     """
     completed = [record for job, record in recorded(report) if not job.ended_early]
     records = [record for _, record in scored(report)] or completed
-    relaxed = [record for record in records if record.relaxed]
     stages = _stages(records)
+    versions = {name: _distinct(r.versions.get(name) for r in records) for name in LIBRARIES}
     text = render(
         "methods.txt",
-        methods=[
-            f"{name}{bracketed(_fields(of, 'method'))}"
-            for name, of in _by(records, lambda r: r.method)
-        ],
-        mask_seeds=_distinct(record.draws.get("seed") for record in records),
-        dtypes=_distinct(record.dtype for record in records),
-        omegas=_distinct(sorted(record.omega for record in relaxed if record.omega is not None)),
-        aim=_fields(relaxed, "aim"),
-        plain=len(relaxed) < len(records),
-        populations=[_population(*each) for each in _by(records, lambda r: r.population.name)],
-        calibrations=[_texts(*each) for each in _by(relaxed, lambda r: r.choices["calibration"])],
-        suites=[
-            _suite(*each)
-            for each in _by(records, lambda r: r.choices["benchmarks"])
-            if each[1][0].benchmarks
-        ],
+        records=records,
         merges=len(scored(report)),
+        distinct=_distinct,
+        values=lambda runs, table, key: _distinct(getattr(run, table).get(key) for run in runs),
+        fields=_fields,
+        models=_models,
+        benchmarks=_benchmarks,
         level=round(100 * LEVEL),
-        resamples=f"{RESAMPLES:,}",
-        volume_resamples=f"{VOLUME_RESAMPLES:,}",
-        software=[
-            f"{name} {' and '.join(versions)}"
-            for name in LIBRARIES
-            if (versions := _distinct(record.versions.get(name) for record in records))
-        ],
-        runs=len(records),
+        resamples=RESAMPLES,
+        volume_resamples=VOLUME_RESAMPLES,
+        software=[f"{name} {' and '.join(used)}" for name, used in versions.items() if used],
         hours=[f"{_duration(seconds)} on {name}" for name, seconds in _hours(stages).items()],
-        devices=_distinct(record.device for record in records),
         unknown=sum(stage.seconds is None for stage in stages),
         stages=len(stages),
     )
     text = " ".join(text.split())
     return escape_latex(text) if latex else text
-
-
-def _by(
-    records: Iterable[RunRecord], key: Callable[[RunRecord], str]
-) -> list[tuple[str, list[RunRecord]]]:
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(key(record), []).append(record)
-    return list(groups.items())
 
 
 def _fields(records: Iterable[RunRecord], group: str) -> Values:
@@ -89,28 +64,20 @@ def _fields(records: Iterable[RunRecord], group: str) -> Values:
     return {name: list(each) for name, each in values.items() if set(each) - {"null", "[]"}}
 
 
-def _population(name: str, records: list[RunRecord]) -> dict[str, Any]:
+def _models(records: Iterable[RunRecord]) -> list[str]:
+    """Base and experts: `code (org/model@commit, licence apache-2.0)`."""
+    from aim_exp.checkpoint.hub import HUB
+
     models: dict[str, str] = {}
     for record in records:
         folders = {"base": record.population.base, **record.population.experts}
         identities = {model.name: model.identity for model in record.members}
-        for model, folder in folders.items():
-            models.setdefault(model, _model(model, folder, identities.get(model) or ""))
-    return {
-        "name": name,
-        "seeds": _distinct(record.draws.get("population.seed") for record in records),
-        "models": list(models.values()),
-        "merged": _distinct("+".join(record.population.merged) for record in records),
-    }
-
-
-def _model(name: str, folder: str | None, identity: str) -> str:
-    """`code (org/model@commit, licence apache-2.0)`."""
-    from aim_exp.checkpoint.hub import HUB
-
-    on_hub = identity.removeprefix(HUB) if identity.startswith(HUB) else ""
-    facts = ", ".join(filter(None, [on_hub, _licence(folder)]))
-    return f"{name} ({facts})" if facts else name
+        for name, folder in folders.items():
+            identity = identities.get(name) or ""
+            on_hub = identity.removeprefix(HUB) if identity.startswith(HUB) else ""
+            facts = ", ".join(filter(None, [on_hub, _licence(folder)]))
+            models.setdefault(name, f"{name} ({facts})" if facts else name)
+    return list(models.values())
 
 
 def _licence(folder: str | None) -> str:
@@ -128,22 +95,8 @@ def _licence(folder: str | None) -> str:
     return f"licence {licence}" if licence else ""
 
 
-def _texts(name: str, records: list[RunRecord]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "settings": _fields(records, "calibration"),
-        "texts": _distinct(record.calibration.get("n_texts") for record in records),
-        "tokens": _distinct(record.calibration.get("n_tokens") for record in records),
-    }
-
-
-def _suite(name: str, records: list[RunRecord]) -> dict[str, Any]:
-    described = (_benchmark(record, each) for record in records for each in record.benchmarks)
-    return {
-        "name": name,
-        "lm_eval": _distinct(record.versions.get("lm-eval") for record in records),
-        "benchmarks": list(dict.fromkeys(described)),
-    }
+def _benchmarks(records: Iterable[RunRecord]) -> list[str]:
+    return list(dict.fromkeys(_benchmark(r, name) for r in records for name in r.benchmarks))
 
 
 def _benchmark(record: RunRecord, name: str) -> str:

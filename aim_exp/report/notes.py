@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from aim_exp.report.rows import AVERAGE, Report
-from aim_exp.report.settings import as_text
 from aim_exp.report.summary import job_label, named, recorded, scored
+from aim_exp.report.tables.scores import group_title
 from aim_exp.report.tables.table import PERCENT
 from aim_exp.store.keys import canonical_json
 from aim_exp.store.records import MERGED, ModelRecord, RunRecord
@@ -17,21 +16,17 @@ LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
 """Whose version can change a score."""
 SHOWN = 4
 """Models, or sets of them, that are named."""
-DIGESTS = {"items": "the items", "task_files": "the task files"}
-"""Parts of a protocol that mean nothing to a reader."""
-IN_VERSIONS = {"lm_eval"}
-"""Of a protocol: the versions say it."""
 
 
 def notes(report: Report) -> list[str]:
     """All caveats that apply, what forbids a comparison first, each a sentence."""
-    parts = (doubts, _precision, _groups, _one_draw, _embedded, _warnings)
+    parts = (doubts, _precision, _one_draw, _embedded, _warnings)
     return list(dict.fromkeys(line for part in parts for line in part(report)))
 
 
 def doubts(report: Report) -> list[str]:
     """Why the runs may not be compared, or should make one look twice: what differs, and how."""
-    parts = (_problems, _suites, _protocols, _versions, _models, _unequal, _equal, _gaps)
+    parts = (_problems, _groups, _versions, _unequal, _equal, _gaps)
     return [line for part in parts for line in part(report)]
 
 
@@ -39,37 +34,13 @@ def _problems(report: Report) -> Iterator[str]:
     yield from report.runs.problems
 
 
-def _suites(report: Report) -> Iterator[str]:
-    records = [record for _, record in scored(report)]
-    if line := _differing("suites", (record.choices["benchmarks"] for record in records)):
-        yield f"{line}: they ask in other ways, so their scores are not to be compared"
-    sets = {frozenset(record.benchmarks) for record in records}
-    if len(sets) > 1:
-        common = ", ".join(sorted(frozenset.intersection(*sets))) or "none"
-        yield f"benchmarks differ (in all runs: {common}): averages are not to be compared"
-
-
-def _protocols(report: Report) -> Iterator[str]:
-    """A line per ingredient that differs, with the benchmarks where it does."""
-    lines: dict[str, list[str]] = {}
-    for name in report.benchmarks:
-        asked = [_ingredients(r, name) for _, r in scored(report) if name in r.benchmarks]
-        for ingredient in dict.fromkeys(key for each in asked for key in each):
-            values = (as_text(each.get(ingredient)) for each in asked)
-            heading, shown = DIGESTS.get(ingredient, ingredient), ingredient not in DIGESTS
-            if line := _differing(heading, values, shown=shown):
-                lines.setdefault(line, []).append(name)
-    for line, names in lines.items():
-        where = "every benchmark" if len(names) == len(report.benchmarks) else ", ".join(names)
-        yield f"{line} (in {where}): these scores are not to be compared"
-
-
-def _ingredients(record: RunRecord, benchmark: str) -> dict[str, Any]:
-    """How it was asked; the headline metric and the reference point change what is shown too."""
-    about, merged = record.benchmarks[benchmark], record.merged
-    metric = merged.scores[benchmark].metric if merged and benchmark in merged.scores else None
-    protocol = {name: v for name, v in about.protocol.items() if name not in IN_VERSIONS}
-    return {"metric": metric, "reference_point": about.reference_point, **protocol}
+def _groups(report: Report) -> Iterator[str]:
+    if len(report.groups) > 1:
+        titles = named([group_title(group) for group in report.groups], SHOWN)
+        yield (
+            f"{len(report.groups)} populations or protocols, not to be compared: {titles}; each "
+            "has its own tables, and fronts, gains and what is best hold within one of them only"
+        )
 
 
 def _versions(report: Report) -> Iterator[str]:
@@ -80,19 +51,6 @@ def _versions(report: Report) -> Iterator[str]:
     for name in ("dtype", "device"):
         if line := _differing(name, (getattr(record, name) for record in records)):
             yield f"{line}: that can change an answer here and there"
-
-
-def _models(report: Report) -> Iterator[str]:
-    """The same population by its settings, but other models under the same names."""
-    identities: dict[str, dict[str, set[str]]] = {}
-    for _, record in scored(report):
-        settings = canonical_json([record.population.name, record.config.get("population")])
-        for model in (*record.members, *record.references):
-            of = identities.setdefault(settings, {}).setdefault(model.name, set())
-            of.add(model.identity or "")
-    for models in identities.values():
-        if differing := [name for name, kinds in models.items() if len(kinds) > 1]:
-            yield f"not the same weights everywhere for {', '.join(differing)}"
 
 
 def _unequal(report: Report) -> Iterator[str]:
@@ -136,7 +94,7 @@ def _equal(report: Report) -> Iterator[str]:
 
 
 def _scores(record: RunRecord, model: ModelRecord) -> str:
-    asked = {name: _ingredients(record, name) for name in record.benchmarks}
+    asked = {name: about.protocol for name, about in record.benchmarks.items()}
     return canonical_json([asked, {name: score.value for name, score in model.scores.items()}])
 
 
@@ -159,15 +117,6 @@ def _precision(report: Report) -> Iterator[str]:
         yield (
             f"Without a paired test, two averages closer than about {margin} points cannot be told "
             "apart (95 %). With many runs the best one is partly luck."
-        )
-
-
-def _groups(report: Report) -> Iterator[str]:
-    if len(report.groups) > 1:
-        yield (
-            f"{len(report.groups)} populations or protocols were scored, numbered in brackets: "
-            "each has its own tables, and fronts, gains and what is best hold within one of them "
-            "only."
         )
 
 
@@ -198,10 +147,7 @@ def _warnings(report: Report) -> Iterator[str]:
         yield from record.warnings
 
 
-def _differing(heading: str, values: Iterable[str], *, shown: bool = True) -> str:
-    """`limit differs: 10, null`, or nothing where there is one value (or none known)."""
+def _differing(name: str, values: Iterable[str]) -> str:
+    """`torch differs: 2.13.0, 2.9.1`, or nothing where there is one value (or none known)."""
     different = list(dict.fromkeys(value for value in values if value))
-    if len(different) < 2:
-        return ""
-    verb = "differ" if heading.startswith("the ") or heading == "suites" else "differs"
-    return f"{heading} {verb}" + (f": {', '.join(different)}" if shown else "")
+    return f"{name} differs: {', '.join(different)}" if len(different) > 1 else ""

@@ -183,18 +183,18 @@ def _test(before: Source | None, after: Source | None, swaps: int) -> PairedTest
     both = strata([first, second])
     if first.are_right_or_wrong and second.are_right_or_wrong:
         return mcnemar(first.gained[:, 0], second.gained[:, 0])
-    drawn, swapped = bootstrap_scores(both), swapped_scores(both, swaps)
-    return resampling_test(after.score - before.score, _minus(drawn), _minus(swapped))
+    resampled, swapped = bootstrap_scores(both), swapped_scores(both, swaps)
+    return resampling_test(after.score - before.score, _minus(resampled), _minus(swapped))
 
 
 def _average(before: Sources, after: Sources, swaps: int) -> PairedTest:
     """Of the plain mean over benchmarks, whose items are drawn independently."""
     rng = np.random.default_rng(SEED)
     pairs = [_together(pair) for pair in zip(before, after, strict=True)]
-    drawn = np.mean([bootstrap_scores(pair, rng=rng) for pair in pairs], axis=0)
+    resampled = np.mean([bootstrap_scores(pair, rng=rng) for pair in pairs], axis=0)
     swapped = _swapped(before, after, swaps).mean(axis=-1)
     observed = fmean(source.score for source in after) - fmean(source.score for source in before)
-    return resampling_test(observed, _minus(drawn), _minus(swapped))
+    return resampling_test(observed, _minus(resampled), _minus(swapped))
 
 
 def _gain(before: _Setting, after: _Setting, swaps: int) -> PairedTest:
@@ -207,7 +207,7 @@ def _gain(before: _Setting, after: _Setting, swaps: int) -> PairedTest:
     models = list(dict.fromkeys([before.merged, after.merged, *before.members, *after.members]))
     observed = np.array([[source.score for source in model] for model in models])
     benchmarks = [_together(sources) for sources in zip(*models, strict=True)]
-    drawn = _by_resample([bootstrap_scores(each, VOLUME_RESAMPLES, rng) for each in benchmarks])
+    resampled = _by_resample([bootstrap_scores(each, VOLUME_RESAMPLES, rng) for each in benchmarks])
     swapped = _swapped(before.merged, after.merged, swaps)
 
     def differences(first: Floats, second: Floats, scores: Floats) -> Floats:
@@ -225,7 +225,7 @@ def _gain(before: _Setting, after: _Setting, swaps: int) -> PairedTest:
     (difference,) = differences(observed[[0]], observed[[1]], observed[None])
     return resampling_test(
         difference,
-        differences(drawn[:, 0], drawn[:, 1], drawn),
+        differences(resampled[:, 0], resampled[:, 1], resampled),
         differences(swapped[:, 0], swapped[:, 1], observed[None]),
     )
 

@@ -62,7 +62,7 @@ def job_outcome(
     model: Path | None = None,
 ) -> Outcome:
     """Of a finished or failed job of `sweep`, if it is of one; `model` is its saved model."""
-    plain = _plain_merge(record, sweep) if record.relaxed and sweep else None
+    plain = _plain_merge(record, sweep)
     tables = {"scores": _scores(record), "population": _models(make_report(load(directory)))}
     return Outcome(
         succeeded=record.status == "completed",
@@ -161,8 +161,12 @@ def _details(record: RunRecord) -> dict[str, Value]:
     }
 
 
-def _plain_merge(record: RunRecord, sweep: Path) -> RunRecord | None:
+def _plain_merge(record: RunRecord, sweep: Path | None) -> RunRecord | None:
     """The same merge without AIM, if a job of the sweep has finished it already."""
+    if record.omega == 1:  # it is the same model
+        return record
+    if not record.relaxed or sweep is None:
+        return None
     own = settings_with_effect(record)
     members = [(model.name, model.keys) for model in record.members]
     return next(

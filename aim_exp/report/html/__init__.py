@@ -28,7 +28,7 @@ from aim_exp.report.tables.table import Row, Table
 Axes = tuple[str, str]
 LIMIT = 2_000_000
 """Bytes of a page."""
-FEWER = (1000, 700, 500, 400, 300, 200, 100, 50, 20)
+FEWER = (1000, 700, 500, 400, 300, 200, 100, 50, 20, 10, 5)
 """Merges of a group that a page shows, where all would be too much for it."""
 
 

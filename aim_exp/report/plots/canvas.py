@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ def save(name: str, paint: Callable[[Figure], None], folder: Path, *, vector: bo
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells the log of each glyph
     rc: Any = RC  # matplotlib types the keys as literals
     with matplotlib.rc_context(rc):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")

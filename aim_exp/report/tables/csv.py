@@ -14,29 +14,35 @@ def as_csv(tables: Sequence[Table]) -> str:
     """
     import pandas as pd
 
-    rows = [dict(_row(table, row)) for table in tables for row in table.rows]
+    rows = [dict(row) for table in tables for row in _rows(table)]
     return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
-def _row(table: Table, row: Row) -> Iterator[tuple[str, object]]:
+def _rows(table: Table) -> Iterator[Iterator[tuple[str, object]]]:
+    columns = [list(table.column(number)) for number in range(len(table.columns))]
+    margins = [any(cell.margin is not None for cell in column) for column in columns]
+    changes = [any(cell.below for cell in column) for column in columns]
+    for row in table.rows:
+        yield _row(table, row, margins, changes)
+
+
+def _row(
+    table: Table, row: Row, margins: Sequence[bool], changes: Sequence[bool]
+) -> Iterator[tuple[str, object]]:
+    """`margins` and `changes`: which columns have any."""
     if table.title:
         yield "table", table.title
-    for column, cell in zip(table.columns, row.cells, strict=True):
+    for number, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
         name = _name(column)
         if not column.numeric:
             yield name, cell.text
             continue
         yield name, cell.text.strip(NOTHING) if cell.value is None else cell.value
-        others = list(table.column(table.columns.index(column)))
-        if any(other.margin is not None for other in others):
-            yield f"{name}_{_spread(table)}", cell.margin
-        if any(other.below for other in others):
+        if margins[number]:
+            yield f"{name}_{'sd' if 'deviation' in table.margin else 'stderr'}", cell.margin
+        if changes[number]:
             yield f"{name}_change_percent", cell.below.rstrip("%")
 
 
 def _name(column: Column) -> str:
     return "on_front" if column.heading == STAR else column.heading.replace(" ", "_").lower()
-
-
-def _spread(table: Table) -> str:
-    return "sd" if "deviation" in table.margin else "stderr"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -87,10 +88,12 @@ def effect_table(report: Report, group: Group) -> Table:
     form = _Form(report, group, (*experts, "Method", "AIM"), star=False)
     names = [name for name in group.names if not begins(name, (*AIM_SETTINGS, EXPERTS))]
 
+    plain = {row.key: row for row in group.merges if not row.relaxed}
+
     def merge(row: Model) -> Row:
         lead = [row.settings.get(EXPERTS, "")] * len(experts)
         lead += [_words(report, row, names), _relaxation(report, group, row)]
-        changes = _changes(form, group, row)
+        changes = _changes(form, row, plain.get(row.plain or ""))
         shown = form.row(row, lead)
         cells = (replace(c, below=b) for c, b in zip(shown.cells, changes, strict=True))
         return replace(shown, cells=tuple(cells))
@@ -121,7 +124,7 @@ class _Form:
     star: bool = True
     gain: bool = True
 
-    @property
+    @cached_property
     def counted(self) -> bool:
         """Whether any row is the mean of several draws: what follows ± is their deviation."""
         return any(row.n > 1 for row in self.group.rows)
@@ -255,17 +258,20 @@ def _omegas(group: Group) -> list[float]:
 def _plain_first(rows: Sequence[Model]) -> Iterator[Model]:
     """Each plain merge, then what AIM makes of it."""
     plain = {row.key for row in rows if not row.relaxed}
+    relaxed: dict[str | None, list[Model]] = {}
+    for row in rows:
+        relaxed.setdefault(row.plain, []).append(row)
     for row in rows:
         if row.plain not in plain:
             yield row
-            yield from (other for other in rows if other.plain == row.key)
+            yield from relaxed.get(row.key, ())
 
 
-def _changes(form: _Form, group: Group, row: Model) -> list[str]:
+def _changes(form: _Form, row: Model, plain: Model | None) -> list[str]:
     """What stands below each cell: relative to the plain merge, in percent."""
-    if row.plain is None:
+    if plain is None:
         return [""] * (len(form.lead) + form.counted + len(form.quantities))
-    before, after = group.row(row.plain).estimates, row.estimates
+    before, after = plain.estimates, row.estimates
     changes = [_change(before.get(each), after.get(each)) for each in form.quantities]
     return [*[""] * (len(form.lead) - 1), "change", *[""] * form.counted, *changes]
 

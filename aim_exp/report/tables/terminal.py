@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from aim_exp.console import natural_width, print_whole
+from aim_exp.console import print_whole
 from aim_exp.report.tables.table import Cell, Column, Row, Table, Tone
 
 STYLES: dict[Tone, str] = {
@@ -29,8 +30,8 @@ def print_table(console: Console, table: Table) -> None:
     if table.title:
         console.print(Text(table.title, style="bold"), soft_wrap=True)
         console.print()
-    shown, grid = _fitting(console, table)
-    console.print(grid)
+    shown, gap = _fitting(console, table)
+    console.print(_grid(shown, gap))
     if shown.explained:
         console.print()
         console.print(Text("\n".join(shown.explained), style="dim"), soft_wrap=True)
@@ -44,13 +45,28 @@ def print_whole_table(console: Console, table: Table) -> None:
 
 def fits(console: Console, table: Table) -> bool:
     """Whether all of it is as narrow as the terminal."""
-    return natural_width(console, _grid(table, gap=1)) <= console.width
+    return _width(table, 1) <= console.width
 
 
-def _fitting(console: Console, table: Table) -> tuple[Table, Grid]:
-    """The last form, if none fits: its text wraps."""
-    forms = [(shown, _grid(shown, gap)) for shown, gap in _forms(table)]
-    return next((f for f in forms if natural_width(console, f[1]) <= console.width), forms[-1])
+def _fitting(console: Console, table: Table) -> tuple[Table, int]:
+    """The first form that fits; the last one if none does: its text wraps."""
+    forms = list(_forms(table))
+    return next((form for form in forms if _width(*form) <= console.width), forms[-1])
+
+
+def _width(table: Table, gap: int) -> int:
+    """In characters, as `_grid` draws it with room enough."""
+    columns = range(len(table.columns))
+    widths = [
+        max((cell_len(line) for line in _broken(table.columns[i].heading).splitlines()), default=0)
+        for i in columns
+    ]
+    for i in columns:
+        cells = list(table.column(i))
+        detail = max((cell_len(cell.detail) + 1 for cell in cells if cell.detail), default=0)
+        texts = (max(cell_len(cell.text) + detail, cell_len(cell.below)) for cell in cells)
+        widths[i] = max(widths[i], *texts)
+    return sum(widths) + gap * len(widths) - 1
 
 
 def _forms(table: Table) -> Iterator[tuple[Table, int]]:
