@@ -135,7 +135,7 @@ ROOMS: dict[str, set[str]] = {
     "aim": {"tensors", "checkpoint", "population"},
     "merge": {"aim", "tensors", "checkpoint"},
     "evaluate": {"population", "checkpoint", "store"},
-    "diff": {"tensors", "store", "checkpoint"},
+    "diff": {"tensors", "store", "checkpoint", "aim"},
     "report": {"store", "checkpoint", "aim"},
     "run": {"tensors", "store", "checkpoint", "population", "aim", "merge", "evaluate", "tracking"},
     "tracking": {"run", "report", "store"},

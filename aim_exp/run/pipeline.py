@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from aim_exp.aim.pull import Relaxation
+from aim_exp.aim.dose import RelaxationReport
+from aim_exp.aim.pull import AnyRelaxation
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
 from aim_exp.checkpoint.companions import config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
@@ -29,6 +30,7 @@ from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companion
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
 from aim_exp.errors import ConfigError
+from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, Run
@@ -52,8 +54,8 @@ class Results:
     merged: Scores | None = None
     items: dict[str, dict[str, str]] = field(default_factory=dict)
     """By model and benchmark, the file of per-item results."""
-    relaxation: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By kind of module, what AIM changed."""
+    relaxation: RelaxationReport | None = None
+    """What relaxing changed, by kind of module; None where nothing is merged."""
     calibration: dict[str, int] = field(default_factory=dict)
     """How many texts, blocks and tokens were used."""
     warnings: list[str] = field(default_factory=list)
@@ -157,8 +159,13 @@ class Pipeline:
     def _calibrate(self) -> None:
         run = self.run
         assert run.plan.saliency
+        measured = [run.recipe.population.base, *run.recipe.population.merged_experts]
+        stages = (run.plan.saliency, *run.plan.expert_saliency)
         with self._timed("calibrate"):
-            folder = run.store.get_or_make(run.plan.saliency, self._measure)
+            folder, *_ = [
+                run.store.get_or_make(stage, partial(self._measure, model))
+                for stage, model in zip(stages, measured, strict=False)
+            ]
         self.found.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
         used, wanted = self.found.calibration["n_texts"], run.calibration.n_samples
         if used < wanted:
@@ -172,20 +179,20 @@ class Pipeline:
                 f"their merged values: {unseen[0]}, ..."
             )
 
-    def _measure(self, folder: Path) -> None:
+    def _measure(self, measured: ModelRef, folder: Path) -> None:
         recipe, calibration = self.run.recipe, self.run.calibration
-        base = recipe.population.base
+        checkpoint = Checkpoint(measured.path, measured.name)
         if calibration.offload == "layers":
-            model = LayerwiseModel(self.base, recipe.dtype, self.device)
+            model = LayerwiseModel(checkpoint, recipe.dtype, self.device)
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
         else:
-            plan, load = self.run.plan.member(base.name), _loader(self.base)
-            model = self._weights(plan, base, load).live()
+            plan, load = self.run.plan.member(measured.name), _loader(checkpoint)
+            model = self._weights(plan, recipe.home(measured), load).live()
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
         with progress("Measuring activations", len(blocks.ids) * steps) as advance:
-            saliency = pass_over(blocks.ids, recipe.aim.statistic, advance)
-        saliency.on_checkpoint(model.places).save(folder)
+            saliency = pass_over(blocks.ids, advance, skip=calibration.skip_positions)
+        saliency.on_checkpoint(model.places).with_column_norms(checkpoint).save(folder)
         counts = {
             "n_texts": blocks.n_texts,
             "n_blocks": len(blocks.ids),
@@ -214,35 +221,52 @@ class Pipeline:
                 self.found.merged = self._scores(plan, home, load)
         if not self.run.store.has(plan.weights):
             self._stream_merge(Discard())
-        summary = self.run.store.path(plan.weights) / RELAXATION_FILE
-        self.found.relaxation = json.loads(summary.read_text())
+        report = self.run.store.path(plan.weights) / RELAXATION_FILE
+        self.found.relaxation = RelaxationReport.load(report)
 
     def _stream_merge(self, sink: Sink) -> None:
         """Merge into `sink`, and keep what AIM changed in the store."""
         run, recipe = self.run, self.run.recipe
         assert run.plan.merged
-        relax = None
-        if run.plan.saliency and recipe.omega is not None:
-            saliency = Saliency.load(run.store.path(run.plan.saliency))
-            relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
+        device = self.device if self.device.startswith("cuda") else None
         began = time.monotonic()
-        with self._timed("merge"), progress("Merging", n_elements(self.merging[0])) as advance:
-            report = stream_merge(
-                *self.merging,
-                recipe.method,
-                sink,
-                seed=recipe.seed,
-                dtype=run.target_dtype,
-                relax=relax,
-                device=self.device if self.device.startswith("cuda") else None,
-                advance=advance,
-            )
-        text = json.dumps(report.summary() if relax else {})
+        with self._timed("merge"):
+            relax = self._relaxation(device)
+            with progress("Merging", n_elements(self.merging[0])) as advance:
+                report = stream_merge(
+                    *self.merging,
+                    recipe.method,
+                    sink,
+                    seed=recipe.seed,
+                    dtype=run.target_dtype,
+                    relax=relax,
+                    device=device,
+                    advance=advance,
+                )
         run.store.get_or_make(
             run.plan.merged.weights,
-            lambda folder: _write(folder / RELAXATION_FILE, text),
+            lambda folder: report.save(folder / RELAXATION_FILE),
             since=began,
         )
+
+    def _relaxation(self, device: str | None) -> AnyRelaxation | None:
+        recipe, plan = self.run.recipe, self.run.plan
+        if not recipe.relaxes or recipe.omega is None:
+            return None
+        stages = (plan.saliency, *plan.expert_saliency)
+        saliency = [Saliency.load(self.run.store.path(stage)) for stage in stages if stage]
+        base, experts = self.merging
+        with progress("Surveying the merge", n_elements(base)) as advance:
+            return relaxation_for(
+                recipe.aim,
+                recipe.omega,
+                saliency,
+                (base, *experts),
+                recipe.method,
+                seed=recipe.seed,
+                device=device,
+                advance=advance,
+            )
 
     def _scores(self, plan: ModelPlan, home: ModelRef, load: Load) -> Scores:
         """A model's results, in the record too; `load` fills a model like `home`."""
@@ -279,7 +303,3 @@ def _loader(checkpoint: Checkpoint) -> Load:
             stream_checkpoint(checkpoint, sink, advance)
 
     return load
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

@@ -6,16 +6,16 @@ silently wrong numbers, too many lose the sharing between jobs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.settings import AimSettings
 from aim_exp.merge.method import MergeMethod
 from aim_exp.store.keys import StageSpec
 from aim_exp.types import ModelRef, Population, Suite
 
-STAGE_VERSIONS = {"saliency": 3, "vocabulary": 1, "weights": 1, "responses": 1, "scores": 1}
+STAGE_VERSIONS = {"saliency": 4, "vocabulary": 1, "weights": 2, "responses": 1, "scores": 1}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
@@ -102,6 +102,8 @@ class Plan:
     saliency: StageSpec | None
     members: tuple[ModelPlan, ...]
     merged: ModelPlan | None
+    expert_saliency: tuple[StageSpec, ...] = ()
+    """Of the merged experts, in order, where theirs counts too."""
     vocabulary: StageSpec | None = None
     """The merge's tokenizer and configuration, where they are not base's."""
 
@@ -112,22 +114,28 @@ class Plan:
 
 def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
     """The stages of `recipe`; `population_stage` makes the models where they are not given."""
-    saliency = _saliency(recipe) if recipe.relaxes else None
+    saliency = None
+    expert_saliency: tuple[StageSpec, ...] = ()
+    if recipe.relaxes and recipe.aim.reads_texts:
+        saliency = _saliency(recipe, recipe.population.base)
+        if recipe.aim.saliency == "mean":
+            experts = recipe.population.merged_experts
+            expert_saliency = tuple(_saliency(recipe, expert) for expert in experts)
     return Plan(
         population=population_stage,
         saliency=saliency,
+        expert_saliency=expert_saliency,
         members=tuple(_member(recipe, model) for model in recipe.population.models),
-        merged=_merged(recipe, saliency) if recipe.method.merges else None,
+        merged=_merged(recipe, saliency, expert_saliency) if recipe.method.merges else None,
         vocabulary=_vocabulary(recipe) if recipe.vocabulary and recipe.method.merges else None,
     )
 
 
-def _saliency(recipe: Recipe) -> StageSpec:
+def _saliency(recipe: Recipe, model: ModelRef) -> StageSpec:
     return _stage(
         "saliency",
-        model=recipe.population.base.identity,
+        model=model.identity,
         calibration=recipe.calibration,
-        statistic=recipe.aim.statistic,
         dtype=recipe.dtype,
         **_code(recipe, "calibration"),
     )
@@ -137,7 +145,9 @@ def _member(recipe: Recipe, model: ModelRef) -> ModelPlan:
     return _model(recipe, model.name, {"model": model.identity}, recipe.home(model))
 
 
-def _merged(recipe: Recipe, saliency: StageSpec | None) -> ModelPlan:
+def _merged(
+    recipe: Recipe, saliency: StageSpec | None, expert_saliency: Sequence[StageSpec]
+) -> ModelPlan:
     base, aim = recipe.population.base, recipe.aim
     weights: dict[str, Any] = {}
     if recipe.given:
@@ -152,15 +162,13 @@ def _merged(recipe: Recipe, saliency: StageSpec | None) -> ModelPlan:
             weights |= {"names": names, "seed": recipe.seed}
     if recipe.vocabulary:
         weights |= {"base": base.identity, "vocabulary": recipe.vocabulary}
-    if saliency:
+    if recipe.relaxes:
         weights["base"] = base.identity
-        weights["aim"] = {
-            "saliency": saliency.key,
-            "omega": recipe.omega,
-            "scaling": aim.scaling,
-            "exclude": sorted(aim.exclude),
-            "tied_head": aim.tied_head,
-        }
+        weights["aim"] = aim.spec()
+        if saliency:
+            weights["aim"]["saliency"] = [stage.key for stage in (saliency, *expert_saliency)]
+        if aim.uses_omega:
+            weights["aim"]["omega"] = recipe.omega
         if aim.stochastic:
             weights["aim"]["seed"] = recipe.seed
     return _model(recipe, MERGED, weights, base)

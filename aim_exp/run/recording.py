@@ -23,7 +23,8 @@ def completed_record(run: Run, found: Results, command: str) -> RunRecord:
     record = _configured(run, command)
     record.device = found.device
     record.calibration = {**record.calibration, **found.calibration}
-    record.relaxation = found.relaxation
+    if found.relaxation and run.recipe.relaxes:
+        record.relaxation = found.relaxation.summary()
     record.items = found.items
     if run.plan.saliency:
         record.saliency = str(run.store.path(run.plan.saliency))

@@ -8,7 +8,7 @@ from html import escape
 from statistics import fmean
 from typing import Any
 
-from aim_exp.aim.relaxation import SCALINGS
+from aim_exp.aim.settings import SCALINGS
 from aim_exp.report.figures.style import method_style
 from aim_exp.report.html.tables import anchor, filtered
 from aim_exp.report.models import Model, Role
