@@ -136,6 +136,7 @@ ROOMS: dict[str, set[str]] = {
     "merge": {"aim", "tensors", "checkpoint"},
     "evaluate": {"population", "checkpoint", "store"},
     "diff": {"tensors", "store", "checkpoint", "aim"},
+    "saliency": {"checkpoint", "aim"},
     "report": {"store", "checkpoint", "aim"},
     "run": {"tensors", "store", "checkpoint", "population", "aim", "merge", "evaluate", "tracking"},
     "tracking": {"run", "report", "store"},
