@@ -18,7 +18,7 @@ from rich.text import Text
 
 from aim_exp.aim.calibration import CalibrationSet, EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.regime import ENOUGH_TOKENS, Input, Spread, regime
-from aim_exp.aim.saliency import Saliency, measure
+from aim_exp.aim.saliency import measure
 from aim_exp.checkpoint.convert import pickled_files
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.identity import resolve_model
@@ -72,12 +72,13 @@ def _measured(source: str, options: argparse.Namespace) -> list[Input]:
     if counted < ENOUGH_TOKENS:
         warning = f"{source}: {counted:,} tokens only; from {ENOUGH_TOKENS:,} on it is settled"
         console.print(Text(warning, style="yellow"), soft_wrap=True)
-    halves: list[Saliency] = []
     with progress("Measuring activations", len(blocks)) as advance:
-        for half in (blocks[0::2], blocks[1::2]):
-            measured = measure(live.model, half, advance, skip=options.skip_positions)
-            halves.append(measured.on_checkpoint(live.places))
-    return regime(*halves, options.omega)
+        half, other = (
+            measure(live.model, part, advance, skip=options.skip_positions)
+            for part in (blocks[0::2], blocks[1::2])
+        )
+    places = live.places
+    return regime(half.on_checkpoint(places), other.on_checkpoint(places), options.omega)
 
 
 def _texts(options: argparse.Namespace) -> CalibrationSet:
@@ -86,14 +87,14 @@ def _texts(options: argparse.Namespace) -> CalibrationSet:
         "block_size": options.block_size,
         "seed": 42,
         "add_special_tokens": True,
-        "long_texts": "split",
+        "long_texts": "skip" if options.texts == "pile_val" else "split",
         "skip_positions": options.skip_positions,
         "offload": "none",
     }
     if options.texts == "tiny":
         return EmbeddedTexts(**recipe)
     if options.texts == "pile_val":
-        return PileValidation(path=None, **recipe | {"long_texts": "skip"})
+        return PileValidation(path=None, **recipe)
     return TextFile(path=options.texts, **recipe)
 
 

@@ -81,8 +81,9 @@ def work(run: Run) -> list[Work]:
         found.append(
             _stage_work(run.store, Kind.TRAINING, "the population's training", plan.population)
         )
-    if plan.saliency:
-        found.append(_stage_work(run.store, Kind.CALIBRATION, "base's activations", plan.saliency))
+    for stage in plan.saliencies:
+        whose = "base" if stage == plan.saliency else "an expert"
+        found.append(_stage_work(run.store, Kind.CALIBRATION, f"{whose}'s activations", stage))
     if run.recipe.suite.benchmarks:
         found += [_scoring(run.store, Kind.MEMBER, model) for model in plan.members]
         found += [_scoring(run.store, Kind.MERGE, plan.merged)] if plan.merged else []

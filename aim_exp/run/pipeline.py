@@ -30,11 +30,13 @@ from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companion
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import progress
 from aim_exp.errors import ConfigError
+from aim_exp.merge.deltas import DeltaTable, delta_table
 from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, Run
 from aim_exp.run.scoring import Scores, score
+from aim_exp.store.keys import StageSpec
 from aim_exp.tensors.sink import Discard, Load, Sink
 from aim_exp.types import ModelRef
 
@@ -42,6 +44,7 @@ MODEL_FOLDER = "model"
 """In a run's directory, the merged model where it is kept."""
 RELAXATION_FILE = "relaxation.json"
 COMPANIONS_FOLDER = "companions"
+DELTAS_FILE = "deltas.json"
 CALIBRATION_FILE = "calibration.json"
 
 
@@ -56,6 +59,8 @@ class Results:
     """By model and benchmark, the file of per-item results."""
     relaxation: RelaxationReport | None = None
     """What relaxing changed, by kind of module; None where nothing is merged."""
+    deltas: DeltaTable | None = None
+    """How the models to merge lie to each other, where nothing is scored."""
     calibration: dict[str, int] = field(default_factory=dict)
     """How many texts, blocks and tokens were used."""
     warnings: list[str] = field(default_factory=list)
@@ -88,6 +93,8 @@ class Pipeline:
                     self._score_member(model)
             if run.plan.saliency:
                 self._calibrate()
+            if run.plan.deltas:
+                self._compare(run.plan.deltas)
             if run.plan.merged:
                 self._merge(run.plan.merged)
         return self.found
@@ -98,6 +105,11 @@ class Pipeline:
         if self.run.device != "auto":
             return self.run.device
         return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def upload(self) -> str | None:
+        """Where weights are merged: None on the processor, which works on the mapped files."""
+        return self.device if self.device.startswith("cuda") else None
 
     @cached_property
     def base(self) -> Checkpoint:
@@ -160,11 +172,10 @@ class Pipeline:
         run = self.run
         assert run.plan.saliency
         measured = [run.recipe.population.base, *run.recipe.population.merged_experts]
-        stages = (run.plan.saliency, *run.plan.expert_saliency)
         with self._timed("calibrate"):
             folder, *_ = [
                 run.store.get_or_make(stage, partial(self._measure, model))
-                for stage, model in zip(stages, measured, strict=False)
+                for stage, model in zip(run.plan.saliencies, measured, strict=False)
             ]
         self.found.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
         used, wanted = self.found.calibration["n_texts"], run.calibration.n_samples
@@ -200,6 +211,21 @@ class Pipeline:
         }
         (folder / CALIBRATION_FILE).write_text(json.dumps(counts))
 
+    def _compare(self, stage: StageSpec) -> None:
+        """How the models to merge lie to each other: in the record, and as a file beside it."""
+        models = (self.merging[0], *self.merging[1])
+
+        def make(folder: Path) -> None:
+            with progress("Comparing the deltas", n_elements(models[0])) as advance:
+                delta_table(models, device=self.upload, advance=advance).save(folder / DELTAS_FILE)
+
+        with self._timed("deltas"):
+            folder = self.run.store.get_or_make(stage, make)
+        names = [model.label for model in models[1:]]
+        self.found.deltas = DeltaTable.load(folder / DELTAS_FILE, names)
+        text = json.dumps(self.found.deltas.summary(), indent=2)
+        (self.directory / DELTAS_FILE).write_text(text)
+
     def _merge(self, plan: ModelPlan) -> None:
         load: Load = self._stream_merge
         if self.vocabulary:
@@ -228,10 +254,9 @@ class Pipeline:
         """Merge into `sink`, and keep what AIM changed in the store."""
         run, recipe = self.run, self.run.recipe
         assert run.plan.merged
-        device = self.device if self.device.startswith("cuda") else None
         began = time.monotonic()
         with self._timed("merge"):
-            relax = self._relaxation(device)
+            relax = self._relaxation()
             with progress("Merging", n_elements(self.merging[0])) as advance:
                 report = stream_merge(
                     *self.merging,
@@ -240,7 +265,7 @@ class Pipeline:
                     seed=recipe.seed,
                     dtype=run.target_dtype,
                     relax=relax,
-                    device=device,
+                    device=self.upload,
                     advance=advance,
                 )
         run.store.get_or_make(
@@ -249,12 +274,11 @@ class Pipeline:
             since=began,
         )
 
-    def _relaxation(self, device: str | None) -> AnyRelaxation | None:
+    def _relaxation(self) -> AnyRelaxation | None:
         recipe, plan = self.run.recipe, self.run.plan
         if not recipe.relaxes or recipe.omega is None:
             return None
-        stages = (plan.saliency, *plan.expert_saliency)
-        saliency = [Saliency.load(self.run.store.path(stage)) for stage in stages if stage]
+        saliency = [Saliency.load(self.run.store.path(stage)) for stage in plan.saliencies]
         base, experts = self.merging
         with progress("Surveying the merge", n_elements(base)) as advance:
             return relaxation_for(
@@ -264,7 +288,7 @@ class Pipeline:
                 (base, *experts),
                 recipe.method,
                 seed=recipe.seed,
-                device=device,
+                device=self.upload,
                 advance=advance,
             )
 

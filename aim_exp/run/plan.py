@@ -15,7 +15,14 @@ from aim_exp.merge.method import MergeMethod
 from aim_exp.store.keys import StageSpec
 from aim_exp.types import ModelRef, Population, Suite
 
-STAGE_VERSIONS = {"saliency": 4, "vocabulary": 1, "weights": 2, "responses": 1, "scores": 1}
+STAGE_VERSIONS = {
+    "saliency": 4,
+    "vocabulary": 1,
+    "deltas": 1,
+    "weights": 2,
+    "responses": 1,
+    "scores": 1,
+}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
@@ -104,8 +111,15 @@ class Plan:
     merged: ModelPlan | None
     expert_saliency: tuple[StageSpec, ...] = ()
     """Of the merged experts, in order, where theirs counts too."""
+    deltas: StageSpec | None = None
+    """How the models to merge lie to each other, where nothing else is asked of the merge."""
     vocabulary: StageSpec | None = None
     """The merge's tokenizer and configuration, where they are not base's."""
+
+    @property
+    def saliencies(self) -> tuple[StageSpec, ...]:
+        """Base's, then the experts'; none where no text is read."""
+        return (self.saliency, *self.expert_saliency) if self.saliency else ()
 
     def member(self, name: str) -> ModelPlan:
         """The plan of base, an expert or a reference."""
@@ -127,6 +141,7 @@ def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
         expert_saliency=expert_saliency,
         members=tuple(_member(recipe, model) for model in recipe.population.models),
         merged=_merged(recipe, saliency, expert_saliency) if recipe.method.merges else None,
+        deltas=_deltas(recipe) if recipe.method.merges and not recipe.suite.benchmarks else None,
         vocabulary=_vocabulary(recipe) if recipe.vocabulary and recipe.method.merges else None,
     )
 
@@ -174,14 +189,21 @@ def _merged(
     return _model(recipe, MERGED, weights, base)
 
 
+def _deltas(recipe: Recipe) -> StageSpec:
+    rule = {"vocabulary": recipe.vocabulary} if recipe.vocabulary else {}
+    return _stage("deltas", **_models(recipe), **rule)
+
+
 def _vocabulary(recipe: Recipe) -> StageSpec:
+    return _stage("vocabulary", rule=recipe.vocabulary, **_models(recipe))
+
+
+def _models(recipe: Recipe) -> dict[str, Any]:
     models = [recipe.given] if recipe.given else recipe.population.merged_experts
-    return _stage(
-        "vocabulary",
-        rule=recipe.vocabulary,
-        base=recipe.population.base.identity,
-        experts=[model.identity for model in models],
-    )
+    return {
+        "base": recipe.population.base.identity,
+        "experts": [model.identity for model in models],
+    }
 
 
 def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: ModelRef) -> ModelPlan:
