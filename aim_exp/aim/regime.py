@@ -42,7 +42,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Input:
-    """The modules that read one input in a layer, by kind: `q_proj k_proj v_proj`."""
+    """The modules that read one input in a layer, by kind: `k_proj q_proj v_proj`."""
 
     kinds: str
     spreads: Mapping[str, Spread]
@@ -79,7 +79,7 @@ def spread_of(half: Tensor, other: Tensor, omega: float) -> Spread:
 def regime(half: Saliency, other: Saliency, omega: float) -> list[Input]:
     """Every kind of input of a model that was measured on two halves of a text.
 
-    Kinds that read the same input in every layer are one. In the order of the model.
+    Kinds that read the same input in every layer are one.
     """
     by_kind: dict[str, list[str]] = {}
     for name in half.channels:
