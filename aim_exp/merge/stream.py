@@ -177,7 +177,8 @@ def _merge_tensor(
         if method.from_base:
             if pull:
                 base = inputs.base_rows(rows)
-                plain = rounded(torch.add(block, base, out=inputs.scratch("plain", base.shape)))
+                plain = inputs.scratch(f"plain in {dtype}", base.shape, dtype)
+                torch.add(block, base, out=plain)
                 block = pull.delta(block, rows)
             block = block.add_(inputs.base_rows(rows))
         elif pull:
@@ -188,7 +189,7 @@ def _merge_tensor(
             inputs.check()  # whose fault it is
             finite(out, "merged model", inputs.name)
         if plain is not None:
-            differing += int(torch.count_nonzero(plain.ne_(out)))
+            differing += int(plain.ne_(out).sum(dtype=torch.float32))  # exact up to 2^24
         sink.write(inputs.name, rows, out)
     report = pull.report() if pull else KindReport()
     report.parameters, report.differing = inputs.base.numel(), differing
