@@ -135,7 +135,8 @@ ROOMS: dict[str, set[str]] = {
     "aim": {"tensors", "checkpoint", "population"},
     "merge": {"aim", "tensors", "checkpoint"},
     "evaluate": {"population", "checkpoint", "store"},
-    "diff": {"tensors", "store", "checkpoint"},
+    "diff": {"tensors", "store", "checkpoint", "aim"},
+    "saliency": {"checkpoint", "aim"},
     "report": {"store", "checkpoint"},
     "run": {"tensors", "store", "checkpoint", "population", "aim", "merge", "evaluate", "tracking"},
     "tracking": {"run", "report", "store"},
@@ -188,7 +189,7 @@ def test_help_names_every_option_and_explains_every_key() -> None:
     options = {f.split("/", 1)[1] for f in FILES}
     experiments = {path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml")}
     assert options | experiments <= words
-    assert len(experiments) == 6
+    assert len(experiments) == 7
     plain = {f.name for f in fields(RunConfig)} - GROUPS
     explained = set(re.findall(r"^  (\w+)=\S+ +\S", done.stdout, re.MULTILINE))
     assert explained == plain

@@ -33,13 +33,22 @@ TABLE: dict[str, set[str]] = {
     "aim.scaling=shuffled": {"merged"},
     "aim.exclude=['*norm*']": {"merged"},
     "aim.tied_head=relax": {"merged"},
-    "aim.statistic=rms": {"saliency", "merged"},
+    "aim.scaling=uniform_out": {"merged"},
+    "aim.scaling=power:2": {"merged"},
+    "aim.scaling=lines": {"merged", "saliency"},  # which read no text
+    "aim.scaling=svc": {"merged", "saliency"},
+    "aim.dose=out:.8": {"merged"},
+    "aim.statistic=rms": {"merged"},  # both are measured at once
+    "aim.column_norm=true": {"merged"},
+    "aim.normalise=p99": {"merged"},
+    "aim.saliency=mean": {"merged"},  # base's counts as before, with the experts'
     # The calibration set.
     "calibration.n_samples=100": {"saliency", "merged"},
     "calibration.block_size=64": {"saliency", "merged"},
     "calibration.seed=7": {"saliency", "merged"},
     "calibration.add_special_tokens=false": {"saliency", "merged"},
     "calibration.long_texts=skip": {"saliency", "merged"},
+    "calibration.skip_positions=1": {"saliency", "merged"},
     "calibration.offload=layers": NOTHING,
     # How responses are made and scored.
     "evaluator.max_length=128": {"members", "merged", "scores"},
@@ -70,6 +79,15 @@ TABLE: dict[str, set[str]] = {
 def test_an_override_changes_these_keys_and_no_others(override: str, tmp_path: Path) -> None:
     before, after = keys(built(tmp_path)), keys(built(tmp_path, override))
     assert {stage for stage in STAGES if before[stage] != after[stage]} == TABLE[override]
+
+
+@pytest.mark.parametrize("setting", ["aim.scaling=lines", "aim.dose=out:.8"])
+def test_where_omega_plays_no_part_only_1_and_null_count(setting: str, tmp_path: Path) -> None:
+    runs = {omega: built(tmp_path, setting, f"omega={omega}") for omega in ("0.4", "0.6", "1")}
+    merged = {omega: keys(run)["merged"] for omega, run in runs.items()}
+    assert merged["0.4"] == merged["0.6"]
+    assert merged["1"] == keys(built(tmp_path, "omega=null"))["merged"]
+    assert not any(run.recipe.aim.uses_omega for run in runs.values())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from conftest import Cli, llama_config
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
+from relaxations import SETTINGS
 from run_records import responses_of
 from safetensors.torch import load_file
 from torch import Tensor
@@ -23,7 +24,6 @@ from transformers import (
 )
 
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.relaxation import AimSettings
 from aim_exp.aim.saliency import measure
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.checkpoint.fit import fit_problems
@@ -44,7 +44,6 @@ from aim_exp.merge.stream import stream_checkpoint, stream_merge
 from aim_exp.run.run import Run
 
 SUM = TaskArithmetic(weight=1.0, scale=1.0)
-SETTINGS = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
 TOKENS = 768
 """Of the embedded population's tokenizer, which every model here starts from."""
 
@@ -209,7 +208,7 @@ def test_aim_relaxes_the_extended_head(tmp_path: Path, tiny_population: Path) ->
         make(tmp_path / "a", tiny_population / "base", 1, ["<x>"], 769),
     ]
     live = LiveModel(models[0].folder, "float32", "cpu")
-    found = measure(live.model, torch.arange(40)[None], "mean_abs", lambda n: None)
+    found = measure(live.model, torch.arange(40)[None], lambda n: None)
     saliency = found.on_checkpoint(live.places)
     out = tensors(merged("union", models, tmp_path, Relaxation(saliency, 0.4, SETTINGS, 0)))
     base, a = (tensors(model.folder)["lm_head.weight"] for model in models)

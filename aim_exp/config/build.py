@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from aim_exp.aim.calibration import CalibrationSet
-from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.settings import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
 from aim_exp.checkpoint.hub import HUB, download
 from aim_exp.checkpoint.identity import identified, resolve_model
@@ -82,14 +82,18 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     parts, failure = _parts(config, problems, memo)
     source: PopulationSource | None = parts["population"]
     method: MergeMethod | None = parts["method"]
-    merges = method is not None and method.merges
-    reads_texts = merges and config.omega is not None and config.omega != 1
+    aim: AimSettings | None = parts["aim"]
+    relaxes = method is not None and method.merges and config.omega not in (None, 1)
+    reads_texts = relaxes and aim is not None and aim.reads_texts
     for group in ("population", "aim", "evaluator", "tracker"):
         problems += _own_problems(parts[group])
     if reads_texts:  # those that nobody reads need not be there
         problems += _own_problems(parts["calibration"])
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
+        if relaxes and aim and not aim.problems():
+            experts = len(source.merged_names)
+            problems += aim.merge_problems(experts, experts if method.needs_experts else 1)
     suite = build_suite(config.benchmarks, choices["benchmarks"], problems)
     if suite and isinstance(source, GivenPopulation) and not _own_problems(source):
         problems += _specialty_problems(source, suite)
@@ -118,7 +122,7 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         population=population,
         method=method,
         given=given,
-        aim=cast(AimSettings, parts["aim"]),
+        aim=cast(AimSettings, aim),
         calibration=parts["calibration"],
         reads_texts=reads_texts,
         suite=suite,

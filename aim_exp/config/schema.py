@@ -19,7 +19,7 @@ from omegaconf import MISSING, OmegaConf
 
 from aim_exp import merge
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
-from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.settings import AimSettings
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
 from aim_exp.population.sources import EmbeddedPopulation, GivenPopulation

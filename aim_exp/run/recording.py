@@ -47,6 +47,7 @@ def initial_record(
         config=config,
         choices=choices,
         overrides=tuple(overrides),
+        omega=config["omega"] if isinstance(config.get("omega"), int | float) else None,
         population=PopulationRecord(
             name=choices.get("population", ""),
             base=_text(population.get("base")),
@@ -82,7 +83,8 @@ def planned_record(record: RunRecord, run: Run) -> RunRecord:
         },
         models=tuple(_model(run, model) for model in run.plan.models) or _unidentified(run),
         draws=recipe.draws,
-        relaxation=_relaxation(recipe),
+        omega=recipe.omega if not recipe.relaxes or recipe.aim.uses_omega else None,
+        relaxation=recipe.aim.relaxation if recipe.relaxes else None,
         dtype=recipe.dtype,
         code=recipe.code,
     )
@@ -107,7 +109,8 @@ def completed_record(
         shared / "saliency" / f"{run.plan.saliency.key[:KEY_DIGITS]}.safetensors",
         directory,
     )
-    dose = {kind: Dose(**values) for kind, values in results.relaxation.items()}
+    report = results.relaxation
+    dose = {kind: Dose(**values) for kind, values in report.summary().items()} if report else {}
     return replace(
         record,
         status="completed",
@@ -117,8 +120,10 @@ def completed_record(
             name: replace(about, num_fewshot=_shots(results, name))
             for name, about in record.benchmarks.items()
         },
+        omega=report.omega if report and recipe.relaxes else record.omega,
         relaxed=any(each.relaxed_parameters for each in dose.values()),
         dose=dose,
+        deltas=results.deltas and results.deltas.summary(),
         standing=_standing(recipe, results),
         calibration=results.calibration,
         saliency=saliency,
@@ -127,12 +132,6 @@ def completed_record(
         stages=tuple(_stages(run, results)),
         provenance=provenance(),
     )
-
-
-def _relaxation(recipe: Recipe) -> str | None:
-    if not recipe.relaxes:
-        return None
-    return "aim" if recipe.aim.scaling == "identity" else recipe.aim.scaling
 
 
 def _model(run: Run, plan: ModelPlan) -> ModelRecord:

@@ -105,6 +105,8 @@ class Dose:
     """Share of the change of outputs, by base's second moments."""
     share_below: float | None = None
     """Of the channels: those with r below 0.9."""
+    differing: float | None = None
+    """Of the relaxed elements: those that differ from the plain merge's in the output's dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,9 @@ class RunRecord:
     """Base, experts, references, and the merged model last."""
     draws: Mapping[str, int] = field(default_factory=dict)
     """The seeds that the merged model depends on, by key: `population.seed`, `seed`, ..."""
+    omega: float | None = None
+    """As configured, or solved for `aim.dose`; null for the plain merge, and where it plays no
+    part."""
     relaxed: bool = False
     """Whether a relaxation changed the merge at all."""
     relaxation: str | None = None
@@ -176,6 +181,8 @@ class RunRecord:
     dose: Mapping[str, Dose] = field(default_factory=dict)
     """By kind of module, and `all`."""
     standing: Standing = Standing()
+    deltas: Mapping[str, Any] | None = None
+    """How the experts' deltas lie to each other: norms, cosines, signs. Where nothing is scored."""
     calibration: Mapping[str, int] = field(default_factory=dict)
     """How many texts, blocks and tokens were read."""
     saliency: str | None = None
@@ -197,11 +204,6 @@ class RunRecord:
     def method(self) -> str:
         """The choice in the group `method`."""
         return self.choices["method"]
-
-    @property
-    def omega(self) -> float | None:
-        """AIM's omega as configured; None is the plain merge."""
-        return self.config.get("omega")
 
     @property
     def merged(self) -> ModelRecord | None:
@@ -233,7 +235,6 @@ class RunRecord:
         scores = merged.scores if merged and merged.scores else None
         return {
             "method": self.method,
-            "omega": self.omega,
             "scores": scores and {name: score.value for name, score in scores.items()},
             "stderr": scores and {name: score.stderr for name, score in scores.items()},
             "population_scores": {
