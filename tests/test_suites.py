@@ -122,7 +122,10 @@ def test_running_code_is_opt_in(
     assert refused.returncode == 1
     for name in ("humaneval", "mbpp"):
         reason = f"benchmarks.allow_code_execution=false: {name} runs code"
-        assert refused.stderr.count(reason) == 2
+        assert refused.stderr.count(reason) == 3  # of the sweep, before any job; of each job
+        assert f"warning: {reason} that models write; set it to true (in every job)" in (
+            refused.stderr
+        )
 
 
 @pytest.mark.parametrize(
