@@ -18,7 +18,7 @@ import torch
 
 from aim_exp.aim.pull import Relaxation
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
-from aim_exp.checkpoint.companions import config_warnings
+from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
@@ -154,6 +154,7 @@ class Pipeline:
         self.found.warnings += dtype_warnings(self.base, self.experts)
         self.found.warnings += config_warnings(self.base, self.experts)
         self.found.warnings += wrapper_warnings([self.base, *others, *references])
+        self.found.warnings += adapter_warnings([self.base, *others, *references])
 
     def _name_problems(self, checkpoints: Sequence[Checkpoint]) -> Iterator[str]:
         """Of base, whose names are those of the merge, and of models that are merged with none."""
