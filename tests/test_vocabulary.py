@@ -259,6 +259,38 @@ def test_a_token_that_base_lacks_has_the_experts_mean(
         torch.testing.assert_close(out[embedding][rows], wanted, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "LlamaTokenizerFast"])
+def test_an_extended_tokenizer_stays_in_bases_words(
+    kind: str, tmp_path: Path, tiny_population: Path
+) -> None:
+    """transformers 4 wrote base's files: it must be able to read the merge's."""
+    base = make(tmp_path / "base", tiny_population / "base", 0, ["<w>"], 769)
+    more = make(tmp_path / "a", tiny_population / "base", 1, ["<w>", "<x>"], 770)
+    token = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    before = {
+        "added_tokens_decoder": {"768": {"content": "<w>", **token, "special": True}},
+        "bos_token": "<s>", "clean_up_tokenization_spaces": False, "eos_token": "</s>",
+        "model_max_length": 256, "tokenizer_class": kind,
+    }  # fmt: skip
+    (base.folder / "tokenizer_config.json").write_text(json.dumps(before))
+    (base.folder / "added_tokens.json").write_text('{"<w>": 768}')
+    (base.folder / "special_tokens_map.json").write_text('{"eos_token": "</s>"}')
+    folder = merged("union", [base, more], tmp_path)
+    after = json.loads((folder / "tokenizer_config.json").read_text())
+    new = after["added_tokens_decoder"].pop("769")
+    assert new == {"content": "<x>", **token, "special": True}
+    assert after == before
+    assert json.loads((folder / "added_tokens.json").read_text()) == {"<w>": 768, "<x>": 769}
+    kept = "special_tokens_map.json"
+    assert (folder / kept).read_bytes() == (base.folder / kept).read_bytes()
+    assert {path.name for path in folder.iterdir()} == {
+        *(path.name for path in base.folder.iterdir())
+    }
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("<w><x>")["input_ids"][-2:] == [768, 769]
+    assert tokenizer.decode([5, 769], skip_special_tokens=True) == tokenizer.decode([5])
+
+
 def test_weights_that_add_up_to_nothing_give_the_plain_mean(
     tmp_path: Path, tiny_population: Path
 ) -> None:

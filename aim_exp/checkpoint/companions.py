@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim_exp.checkpoint.files import GENERATION_CONFIG, tokenizer_files
+from aim_exp.checkpoint.files import ADAPTER_CONFIG, GENERATION_CONFIG, tokenizer_files
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 
 NOTES = {"_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype",
@@ -41,6 +41,16 @@ def config_warnings(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str
                     "merge has base's"
                 )
     return found
+
+
+def adapter_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """A warning for an adapter that a training run has left beside whole weights."""
+    return [
+        f"{checkpoint.label}: {checkpoint.folder / ADAPTER_CONFIG} lies beside whole weights; the "
+        "adapter is not loaded and not copied, though transformers would load it: take it away"
+        for checkpoint in checkpoints
+        if (checkpoint.folder / ADAPTER_CONFIG).is_file()
+    ]
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,12 +99,9 @@ def loaded_model(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Any, Mappi
     the same to both.
     """
     config, folder = model_config(checkpoint), checkpoint.folder
+    old = {"config_file_name": CONFIG_FILE, "_from_model_config": True}
     has_own = (folder / GENERATION_CONFIG).is_file()
-    generation = GenerationConfig.from_pretrained(
-        folder,
-        config_file_name=GENERATION_CONFIG if has_own else CONFIG_FILE,
-        _from_model_config=not has_own,
-    )
+    generation = GenerationConfig.from_pretrained(folder, **({} if has_own else old))
     model_class = _get_model_class(config, auto_class(config)._model_mapping)
     return model_class.from_pretrained(
         None,

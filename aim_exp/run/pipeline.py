@@ -19,7 +19,7 @@ import torch
 from aim_exp.aim.dose import RelaxationReport
 from aim_exp.aim.pull import AnyRelaxation
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
-from aim_exp.checkpoint.companions import config_warnings
+from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
@@ -126,6 +126,7 @@ class Pipeline:
         others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
         others += self.experts if run.recipe.given else []
         self.results.warnings += wrapper_warnings([self.base, *others, *self.references])
+        self.results.warnings += adapter_warnings([self.base, *others, *self.references])
 
     @cached_property
     def device(self) -> str:
