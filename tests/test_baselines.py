@@ -156,8 +156,8 @@ def test_a_best_run_that_does_not_hold_is_warned_of(tmp_path):
 
 
 def test_a_table_too_long_for_any_claim_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("aim_exp.statistics.RESAMPLES", 30)
-    monkeypatch.setattr("aim_exp.statistics.MOST_SWAPS", 30)
+    monkeypatch.setattr("aim_exp.statistics.paired.RESAMPLES", 30)
+    monkeypatch.setattr("aim_exp.statistics.paired.MOST_SWAPS", 30)
     for number, omega in enumerate((None, 0.2, 0.4)):
         write(tmp_path / str(number), omega, accuracies(0.1 + 0.4 * number), 0.1 + 0.4 * number)
     lines = compare_runs(collect(tmp_path)).omissions()
