@@ -20,6 +20,7 @@ from aim_exp import merge
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.relaxation import AimSettings
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
+from aim_exp.population.smollm2.source import FineTunedPopulation
 from aim_exp.population.sources import EmbeddedPopulation, GivenPopulation
 from aim_exp.tracking.none import NullTracker
 from aim_exp.tracking.wandb import WandbTracker
@@ -37,6 +38,7 @@ OPTIONS: Mapping[str, type] = {
     "method/none": merge.NoMerge,
     "population/tiny": EmbeddedPopulation,
     "population/custom": GivenPopulation,
+    "population/smollm2": FineTunedPopulation,
     "calibration/tiny": EmbeddedTexts,
     "calibration/text": TextFile,
     "calibration/pile_val": PileValidation,

@@ -8,13 +8,13 @@ from random import Random
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from aim_exp.population.embedded.corpus import training_text
-from aim_exp.population.embedded.items import BENCHMARKS, training_examples
+from aim_exp.population.embedded.items import KINDS, training_examples
 
 VOCABULARY_SIZE = 768
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
 
-EXAMPLES_PER_TASK = 1000
+EXAMPLES_PER_KIND = 1000
 
 
 def train_tokenizer() -> Tokenizer:
@@ -46,7 +46,7 @@ def train_tokenizer() -> Tokenizer:
 def _sample() -> list[str]:
     examples = (
         example
-        for task in BENCHMARKS
-        for example in islice(training_examples(task, Random(task)), EXAMPLES_PER_TASK)
+        for kind in KINDS
+        for example in islice(training_examples(kind, Random(kind)), EXAMPLES_PER_KIND)
     )
     return [*training_text(), *(example.prompt + example.answer for example in examples)]
