@@ -8,7 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from aim_exp.errors import AimError, NonFiniteError
 
 FLOAT_NOISE = 1e-12
-"""A difference of two volumes below this is rounding, not a gain."""
+"""A point that adds less than this share of its own box adds rounding, not volume."""
+MOST_OBJECTIVES = 31
+"""More than these moocore does not take."""
 MANY = 10
 """Members from which on volumes one by one are quicker than 2^n boxes for all points at once."""
 
@@ -27,17 +29,15 @@ def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
 def hypervolume(points: ArrayLike, reference: ArrayLike = 0.0) -> float:
     """The exact d-dimensional volume between `reference` and `points` [n, d].
 
-    `reference` is one number or [d]; a point that does not exceed it in every objective
-    adds nothing. No points: 0.
+    `reference` is one number or [d], at most 1; a point that does not exceed it in every
+    objective adds nothing. No points: 0. Raises AimError for more than `MOST_OBJECTIVES`.
     """
     from pymoo.indicators.hv import HV
 
     scores = _scores(points)
     if not scores.size:
         return 0.0
-    corner = np.broadcast_to(np.asarray(reference, dtype=float), scores.shape[1:])
-    if not np.isfinite(corner).all():
-        raise NonFiniteError(f"reference={reference}: must be finite")
+    corner = _corner(reference, scores.shape[1])
     volume = HV(ref_point=-corner)(-scores)
     assert volume is not None
     return float(volume)
@@ -54,17 +54,18 @@ def hypervolume_difference(
     newcomer = _scores(np.atleast_2d(np.asarray(point, dtype=float)))
     members = np.asarray(population, dtype=float)
     covered = np.minimum(_scores(members), newcomer) if members.size else members
-    box = float(np.prod(np.maximum(newcomer - np.asarray(reference), 0.0)))
-    difference = box - hypervolume(covered, reference)
-    return difference if difference >= FLOAT_NOISE else 0.0
+    corner = _corner(reference, newcomer.shape[1])
+    box = float(np.prod(np.maximum(newcomer - corner, 0.0)))
+    difference = box - hypervolume(covered, corner)
+    return difference if difference >= FLOAT_NOISE * box else 0.0
 
 
 def hypervolume_gain(point: ArrayLike, population: ArrayLike, reference: ArrayLike = 0.0) -> float:
     """`(HV(P + {x}) - HV(P)) ** (1/d)`: the d-th root of the volume gained.
 
     `point` is [d] and `population` [n, d], scores in [0, 1]; the definition behind the
-    published table (Nobari et al. 2025). Raises AimError for scores outside [0, 1],
-    NonFiniteError for NaN or infinity.
+    published table (Nobari et al. 2025). Raises AimError for scores outside [0, 1], for a
+    reference above 1 and for more than `MOST_OBJECTIVES`, NonFiniteError for NaN or infinity.
     """
     return hypervolume_difference(point, population, reference) ** (1 / np.size(point))
 
@@ -83,8 +84,10 @@ def hypervolume_gains(
     if size >= MANY:
         pairs = zip(newcomers, members, strict=True)
         return np.array([hypervolume_gain(point, own, reference) for point, own in pairs])
-    added = _added(newcomers, np.moveaxis(members, 1, 0), np.asarray(reference, dtype=float))
-    return np.where(added >= FLOAT_NOISE, added, 0.0) ** (1 / d)
+    corner = _corner(reference, d)
+    added = _added(newcomers, np.moveaxis(members, 1, 0), corner)
+    boxes = np.prod(np.maximum(newcomers - corner, 0.0), axis=1)
+    return np.where(added >= FLOAT_NOISE * boxes, added, 0.0) ** (1 / d)
 
 
 def _added(
@@ -99,6 +102,18 @@ def _added(
         return np.prod(np.maximum(points - corner, 0.0), axis=1)
     shared = np.minimum(points, members[-1])
     return _added(points, members[:-1], corner) - _added(shared, members[:-1], corner)
+
+
+def _corner(reference: ArrayLike, d: int) -> NDArray[np.float64]:
+    """The reference point as [d]."""
+    corner = np.broadcast_to(np.asarray(reference, dtype=float), (d,))
+    if not np.isfinite(corner).all():
+        raise NonFiniteError(f"reference={reference}: must be finite")
+    if corner.max(initial=0.0) > 1:
+        raise AimError(f"reference={reference}: scores lie in [0, 1], none exceeds it; at most 1")
+    if d > MOST_OBJECTIVES:
+        raise AimError(f"{d} objectives: a hypervolume is of at most {MOST_OBJECTIVES}")
+    return corner
 
 
 def _scores(points: ArrayLike) -> NDArray[np.float64]:

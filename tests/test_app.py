@@ -12,7 +12,9 @@ from conftest import Cli
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-BENCHMARKS = {"humaneval", "mbpp", "math", "gsm8k", "mmlu", "ifeval"}
+from aim_exp.population.embedded.items import KINDS
+
+BENCHMARKS = {f"tiny_{kind}" for kind in KINDS}
 FAST = ("benchmarks.limit=8", "tracker=none")
 
 
@@ -45,14 +47,14 @@ def test_one_run(cli: Cli, tmp_path: Path) -> None:
     assert record["average"] == pytest.approx(sum(record["scores"].values()) / 6)
     assert 0 < record["relaxation"]["all"]["delta_kept"] < 1
     assert record["versions"]["torch"]
-    items = Path(record["items"]["merged"]["gsm8k"]).read_text().splitlines()
-    assert len(items) == record["n_items"]["gsm8k"] == 8
+    items = Path(record["items"]["merged"]["tiny_gsm8k"]).read_text().splitlines()
+    assert len(items) == record["n_items"]["tiny_gsm8k"] == 8
     right = [json.loads(item)["metrics"]["exact_match"] for item in items]
-    assert sum(right) / 8 == pytest.approx(record["scores"]["gsm8k"])
+    assert sum(right) / 8 == pytest.approx(record["scores"]["tiny_gsm8k"])
     # The saved model is what was scored, and an ordinary one.
     AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
-    for words in ("merged", "hypervolume gain", "try next", "humaneval"):
+    for words in ("merged", "hypervolume gain", "try next", "tiny_humaneval"):
         assert words in done.stdout
     # Again, from the store, to the same numbers; then the saved model by itself.
     again = cli("benchmarks.limit=8", "hydra.run.dir=again", "tracker=none")

@@ -31,9 +31,15 @@ def code() -> Iterator[CodeRunner]:
         ("(" * 10_000 + ")" * 10_000, "SyntaxError"),
         ("def f(): f()\nf()", "RecursionError"),
         ("import os; os._exit(0)", "exited early"),
-        ("import sys; sys.exit(0)", "exited early"),
+        ("import sys; sys.exit(0)\nassert False", "exited early"),
+        (
+            "import sys\ndef f(): sys.exit(0)\ndef check(g): assert g() == 1\ncheck(f)",
+            "exited early",
+        ),
+        ("try: assert False\nexcept BaseException: raise SystemExit", "exited early"),
+        ("import sys; sys.exit(1)", "exited early"),
         ("raise SystemExit", "exited early"),
-        ("quit()", "exited early"),
+        ("quit()\nassert False", "exited early"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("import os; os.closerange(0, 100)", "exited early"),
         ("input()", "EOFError"),
@@ -43,6 +49,7 @@ def code() -> Iterator[CodeRunner]:
         ("import subprocess; subprocess.run(['true'])", "PermissionError"),
         ("import os; os.system('true')", "PermissionError"),
         ("import os; os.kill(os.getppid(), 9)", "PermissionError"),
+        ("import os; os.rmdir(os.getcwd())", "PermissionError"),
         ("import socket; socket.create_connection(('127.0.0.1', 9))", "PermissionError"),
     ],
 )
@@ -51,6 +58,33 @@ def test_a_bad_program_fails_and_the_next_works(
 ) -> None:
     assert code.passes(program) == Outcome(passed=False, reason=reason)
     assert code.passes(f"{FINE} # after {reason}").passed
+
+
+RIGHT = {
+    "a temporary file": "import os, tempfile\n"
+    "with tempfile.NamedTemporaryFile('w', delete=False) as f: f.write('x')\n"
+    "assert open(f.name).read() == 'x'\nos.remove(f.name)",
+    "a temporary file without a name": "import tempfile\n"
+    "with tempfile.TemporaryFile() as f: f.write(b'x'); f.seek(0); assert f.read() == b'x'",
+    "a temporary folder": "import os, tempfile\nwith tempfile.TemporaryDirectory() as d:\n"
+    "    os.makedirs(os.path.join(d, 'b', 'c'))\n"
+    "    open(os.path.join(d, 'a'), 'w').write('x')\nassert not os.path.exists(d)",
+    "a folder of its own": "import os, shutil\nos.mkdir('out')\nopen('out/a', 'w').write('x')\n"
+    "os.rename('out/a', 'out/b')\nos.utime('out/b')\nshutil.move('out/b', 'c')\n"
+    "shutil.rmtree('out')\nassert os.listdir() == ['c']",
+    "nowhere": "import os\nwith open(os.devnull, 'w') as f: print('a', file=f)",
+    "sys.exit": "import sys\nassert True\nsys.exit(0)",
+    "exit": "exit()",
+    "its own types": "from __future__ import annotations\nimport pickle, typing\nclass A: x = 1\n"
+    "class B: a: A\nassert typing.get_type_hints(B) == {'a': A}\n"
+    "assert pickle.loads(pickle.dumps(A())).x == 1",
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_program_passes_and_leaves_nothing(code: CodeRunner, name: str) -> None:
+    assert code.passes(RIGHT[name]) == Outcome(passed=True, reason="passed")
+    assert code.passes(f"import os; assert os.listdir() == [] # after {name}").passed
 
 
 @LINUX
@@ -87,6 +121,10 @@ def test_nothing_outside_can_be_changed(code: CodeRunner, tmp_path: Path) -> Non
         f"import os; os.open({str(kept)!r}, os.O_WRONLY | os.O_TRUNC)",
         f"import os; os.symlink({str(kept)!r}, 'link')",
         f"import pathlib; pathlib.Path({str(kept)!r}).unlink()",
+        f"import os; os.remove('kept', dir_fd=os.open({str(tmp_path)!r}, os.O_RDONLY))",
+        f"import os; os.chmod({str(kept)!r}, 0)",
+        f"import os; open('x', 'w'); os.rename('x', {str(kept)!r})",
+        f"import os; os.mkdir({str(tmp_path / 'new')!r})",
     ):
         assert code.passes(action) == Outcome(passed=False, reason="PermissionError"), action
     assert kept.read_text() == "content"

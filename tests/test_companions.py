@@ -58,7 +58,9 @@ def test_an_expert_is_scored_with_its_own_settings(cli: Cli, family: Path, tmp_p
     done = cli(*overrides, "hydra.run.dir=run", cache=tmp_path / "cache")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "result.json").read_text())
-    answers = {name: Path(files["mmlu"]).read_text() for name, files in record["items"].items()}
+    answers = {
+        name: Path(files["tiny_mmlu"]).read_text() for name, files in record["items"].items()
+    }
     assert answers["a"] == answers["same"] != answers["plain"]
     assert "a: rms_norm_eps is 0.1, base's is 1e-06; the merge has base's" in record["warnings"]
     assert any(

@@ -23,7 +23,7 @@ from aim_exp.population.embedded import code, phases, trainer, training
 from aim_exp.population.embedded.batches import IGNORED, own_document_mask, training_rows
 from aim_exp.population.embedded.corpus import calibration_texts, training_text
 from aim_exp.population.embedded.facts import CAPITALS
-from aim_exp.population.embedded.items import BENCHMARKS, test_items, training_examples
+from aim_exp.population.embedded.items import KINDS, test_items, training_examples
 from aim_exp.population.embedded.tokenizer import (
     BOS_ID,
     EOS_ID,
@@ -35,9 +35,9 @@ from aim_exp.population.embedded.trainer import new_model, reproducible, train
 
 test_items.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]  # not a test
 
-GENERATIVE = tuple(name for name in BENCHMARKS if name != "mmlu")
+GENERATIVE = tuple(name for name in KINDS if name != "mmlu")
 CODE = ("humaneval", "mbpp")
-ITEM_COUNTS = {name: 112 if name == "mmlu" else 150 for name in BENCHMARKS}
+ITEM_COUNTS = {name: 112 if name == "mmlu" else 150 for name in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer()
 
 
-def examples(benchmark: str, count: int) -> list[Any]:
-    return list(islice(training_examples(benchmark, Random(7)), count))
+def examples(kind: str, count: int) -> list[Any]:
+    return list(islice(training_examples(kind, Random(7)), count))
 
 
 # --- text ---------------------------------------------------------------------------------
@@ -69,12 +69,12 @@ def test_no_calibration_sentence_is_trained() -> None:
 # --- items --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_items_are_fixed_and_distinct(benchmark: str) -> None:
-    items = test_items(benchmark)
+@pytest.mark.parametrize("kind", KINDS)
+def test_items_are_fixed_and_distinct(kind: str) -> None:
+    items = test_items(kind)
     random.seed(1)
-    assert items == test_items(benchmark)
-    assert len({item["prompt"] for item in items}) == len(items) == ITEM_COUNTS[benchmark]
+    assert items == test_items(kind)
+    assert len({item["prompt"] for item in items}) == len(items) == ITEM_COUNTS[kind]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -87,20 +87,20 @@ def test_no_test_prompt_is_in_the_training_stream(
     not_learnt = ids.where(labels == IGNORED, PAD_ID).tolist()
     decoded = "".join(tokenizer.decode_batch(not_learnt, skip_special_tokens=False))
     trained = set(decoded.replace("<pad>", "").split("<s>"))
-    for benchmark in set(phase.mix) & set(BENCHMARKS):
-        assert len(trained & {example.prompt for example in examples(benchmark, 2000)}) > 10
-        prompts = {item["prompt"] for item in test_items(benchmark)}
-        assert len(prompts) == ITEM_COUNTS[benchmark]
+    for kind in set(phase.mix) & set(KINDS):
+        assert len(trained & {example.prompt for example in examples(kind, 2000)}) > 10
+        prompts = {item["prompt"] for item in test_items(kind)}
+        assert len(prompts) == ITEM_COUNTS[kind]
         assert not prompts & trained
 
 
-@pytest.mark.parametrize("benchmark", CODE)
-def test_code_is_held_out_by_composition(benchmark: str) -> None:
+@pytest.mark.parametrize("kind", CODE)
+def test_code_is_held_out_by_composition(kind: str) -> None:
     def compositions(prompts: list[str]) -> set[str]:
         return {re.sub(r"\b([fghkmxy]|nums|items|xs|\d+(th)?)\b", "_", text) for text in prompts}
 
-    tested = compositions([item["prompt"] for item in test_items(benchmark)])
-    trained = compositions([example.prompt for example in examples(benchmark, 5000)])
+    tested = compositions([item["prompt"] for item in test_items(kind)])
+    trained = compositions([example.prompt for example in examples(kind, 5000)])
     assert len(tested) >= 30
     assert len(trained) > 45
     assert not tested & trained
@@ -125,9 +125,9 @@ def passes(item: dict[str, Any], answer: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("benchmark", CODE)
-def test_gold_programs_pass_and_other_programs_fail(benchmark: str) -> None:
-    items = test_items(benchmark)
+@pytest.mark.parametrize("kind", CODE)
+def test_gold_programs_pass_and_other_programs_fail(kind: str) -> None:
+    items = test_items(kind)
     assert all(passes(item, item["answer"]) for item in items)
     caught = [
         not passes(item, _with_other_constant(item["answer"]))
@@ -147,15 +147,15 @@ def _with_other_constant(program: str) -> str:
 
 
 def test_each_code_item_tests_by_several_asserts() -> None:
-    for benchmark, arguments in (("humaneval", code.NUMBERS), ("mbpp", code.LISTS)):
-        for item in test_items(benchmark):
+    for kind, arguments in (("humaneval", code.NUMBERS), ("mbpp", code.LISTS)):
+        for item in test_items(kind):
             assert item["tests"].count(f"assert {item['entry_point']}(") == len(arguments) >= 3
 
 
-@pytest.mark.parametrize("benchmark", ["math", "gsm8k"])
-def test_results_are_those_of_the_sums(benchmark: str) -> None:
-    for item in test_items(benchmark):
-        start = item["prompt"].removeprefix("Compute: ") if benchmark == "math" else ""
+@pytest.mark.parametrize("kind", ["math", "gsm8k"])
+def test_results_are_those_of_the_sums(kind: str) -> None:
+    for item in test_items(kind):
+        start = item["prompt"].removeprefix("Compute: ") if kind == "math" else ""
         *sums, result = (start + item["answer"]).split("=")
         assert result == item["result"]
         assert {eval(one) for one in sums} == {int(result)}
@@ -173,9 +173,7 @@ def test_tokenizer_gives_text_back_and_begins_with_bos(tiny_population: Path) ->
     tokenizer = AutoTokenizer.from_pretrained(tiny_population / "base")
     assert len(tokenizer) == VOCABULARY_SIZE
     assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-    texts = calibration_texts() + [
-        item["prompt"] for name in BENCHMARKS for item in test_items(name)
-    ]
+    texts = calibration_texts() + [item["prompt"] for name in KINDS for item in test_items(name)]
     texts += ["  two  spaces , and\ttabs\n\n", "naïve – 日本 🙂", "x=12345.67 [1, -2]", ""]
     for text in texts:
         ids = tokenizer(text).input_ids
@@ -183,13 +181,13 @@ def test_tokenizer_gives_text_back_and_begins_with_bos(tiny_population: Path) ->
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_prompt_and_answer_tokenise_alike_apart_and_together(
-    benchmark: str, tokenizer: Tokenizer
+    kind: str, tokenizer: Tokenizer
 ) -> None:
-    pairs = [(example.prompt, example.answer) for example in examples(benchmark, 300)]
-    for item in test_items(benchmark):
-        answers = item["choices"] if benchmark == "mmlu" else [item["answer"]]
+    pairs = [(example.prompt, example.answer) for example in examples(kind, 300)]
+    for item in test_items(kind):
+        answers = item["choices"] if kind == "mmlu" else [item["answer"]]
         pairs += [(item["prompt"], answer) for answer in answers]
     for prompt, answer in pairs:
         assert prompt == prompt.rstrip()
@@ -219,7 +217,9 @@ def test_the_names_come_without_torch() -> None:
     assert recipe["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert "+" not in recipe["torch"]
     assert experts == ["code", "instruct", "math"] == sorted(specialty)
-    assert sorted(name for names in specialty.values() for name in names) == sorted(BENCHMARKS)
+    assert sorted(name for names in specialty.values() for name in names) == sorted(
+        f"tiny_{kind}" for kind in KINDS
+    )
     assert dtype == "float32"
     assert not has_torch
 
@@ -318,17 +318,17 @@ def test_experts_know_their_specialty_best(tiny_population: Path, tokenizer: Tok
         name: AutoModelForCausalLM.from_pretrained(tiny_population / name)
         for name in ("base", *training.EXPERTS)
     }
-    for benchmark in GENERATIVE:
-        shares = {name: _share_right(models[name], tokenizer, benchmark) for name in models}
-        (expert,) = (name for name, own in training.SPECIALTY.items() if benchmark in own)
-        assert max(shares, key=lambda name: shares[name]) == expert, (benchmark, shares)
+    for kind in GENERATIVE:
+        shares = {name: _share_right(models[name], tokenizer, kind) for name in models}
+        (expert,) = (name for name, own in training.SPECIALTY.items() if f"tiny_{kind}" in own)
+        assert max(shares, key=lambda name: shares[name]) == expert, (kind, shares)
         assert 0 < shares["base"] < shares[expert]
 
 
 @torch.inference_mode()
-def _share_right(model: Any, tokenizer: Tokenizer, benchmark: str) -> float:
+def _share_right(model: Any, tokenizer: Tokenizer, kind: str) -> float:
     """The share of items whose every token, `</s>` included, greedy decoding would give."""
-    items = test_items(benchmark)
+    items = test_items(kind)
     prompts = [tokenizer.encode(item["prompt"]).ids for item in items]
     wholes = [[*tokenizer.encode(item["prompt"] + item["answer"]).ids, EOS_ID] for item in items]
     length = max(map(len, wholes))

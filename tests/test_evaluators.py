@@ -28,7 +28,7 @@ from aim_exp.types import Benchmark, ModelRef, Suite
 
 SUITE = Suite(
     name="tiny",
-    benchmarks=tuple(Benchmark(name, f"aim_tiny_{name}") for name in ("mmlu", "mbpp")),
+    benchmarks=tuple(Benchmark(name, f"aim_{name}") for name in ("tiny_mmlu", "tiny_mbpp")),
     task_folder=TINY_TASKS,
     limit=8,
     allow_code_execution=True,
@@ -84,9 +84,9 @@ def test_the_same_scores_and_nothing_left(tiny_population: Path, tmp_path: Path)
     assert len(responses) == 8 * 4 + 8
     for key, response in responses.items():
         assert others[key] == (response if isinstance(response, str) else pytest.approx(response))
-    assert results["mbpp"] == other_results["mbpp"]
-    assert results["mmlu"].scores == other_results["mmlu"].scores
-    assert results["mbpp"].scores.metrics["pass@1,none"] > 0
+    assert results["tiny_mbpp"] == other_results["tiny_mbpp"]
+    assert results["tiny_mmlu"].scores == other_results["tiny_mmlu"].scores
+    assert results["tiny_mbpp"].scores.metrics["pass@1,none"] > 0
 
 
 def test_chat_templates(tiny_population: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_prompts_that_are_cut_are_told_of(tiny_population: Path, tmp_path: Path)
     evaluator = process(max_length=30)
     with evaluator.harness(weights, tmp_path, tmp_path / "log") as harness:
         result = harness.evaluate(SUITE, SUITE.benchmarks[1:], tmp_path / "responses.jsonl")
-    (warning,) = result["mbpp"].scores.warnings
+    (warning,) = result["tiny_mbpp"].scores.warnings
     assert "longer than the model's 30 tokens" in warning
 
 

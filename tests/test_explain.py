@@ -100,9 +100,10 @@ def test_an_unknown_key(overrides: str, words: str) -> None:
 def test_a_table_without_a_schema_takes_any_key() -> None:
     told = refusal("benchmarks.tasks.own=1")
     assert told == "benchmarks.tasks.own: there is no such key; +benchmarks.tasks.own=... adds it"
-    assert "did you mean benchmarks.tasks.math?" in refusal("benchmarks.tasks.maths=1")
-    added = ("+benchmarks.tasks.own=gsm8k", "+population.experts.a=DIR", "~benchmarks.tasks.mbpp",
-             "evaluator=hf_process", "+evaluator.model_args.x=1", "population=custom")  # fmt: skip
+    assert "did you mean benchmarks.tasks.tiny_math?" in refusal("benchmarks.tasks.tiny_maths=1")
+    added = ("+benchmarks.tasks.own=gsm8k", "+population.experts.a=DIR",
+             "~benchmarks.tasks.tiny_mbpp", "evaluator=hf_process",
+             "+evaluator.model_args.x=1", "population=custom")  # fmt: skip
     assert unknown_keys(composed(*added)) == []
 
 

@@ -12,7 +12,7 @@ from tiny_suite import SHORT, random_model, sliding_model
 from aim_exp.evaluate.fast.greedy import StopAtText, decode
 from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.hf import LiveHFLM
-from aim_exp.population.embedded.items import BENCHMARKS
+from aim_exp.population.embedded.items import KINDS
 
 
 def test_new_weights_give_new_responses(tokenizer, tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_new_weights_give_new_responses(tokenizer, tmp_path: Path) -> None:
         SHORT, SHORT.benchmarks, tmp_path / "fresh"
     )
     assert second == fresh
-    assert second["ifeval"].samples != first["ifeval"].samples
+    assert second["tiny_ifeval"].samples != first["tiny_ifeval"].samples
 
 
 def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None:
@@ -37,11 +37,11 @@ def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None
         )
         for size in (1, 64)
     )
-    for name in BENCHMARKS:
+    for name in (f"tiny_{kind}" for kind in KINDS):
         samples = (map(json.loads, found[name].samples) for found in (single, batched))
         for one, many in zip(*samples, strict=True):
             assert one["metrics"] == many["metrics"]
-            if name != "mmlu":
+            if name != "tiny_mmlu":
                 assert one["responses"] == many["responses"]
             else:
                 likelihoods = [

@@ -52,9 +52,9 @@ TABLE: dict[str, set[str]] = {
     "benchmarks.system_instruction=Be brief.": {"scores"},
     "benchmarks.fewshot_as_multiturn=true": {"scores"},
     "benchmarks.generation={max_gen_toks: 9}": {"scores"},
-    "+benchmarks.tasks.math.reference_point=0.1": NOTHING,
+    "+benchmarks.tasks.tiny_math.reference_point=0.1": NOTHING,
     "benchmarks.reference_point=0.1": NOTHING,
-    "benchmarks.tasks.math.metric=other": NOTHING,
+    "benchmarks.tasks.tiny_math.metric=other": NOTHING,
     "repeat=1": {"members", "merged", "scores"},
     # What changes no number; the seed only where something is drawn.
     "seed=5": NOTHING,

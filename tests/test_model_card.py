@@ -15,12 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from aim_exp.aim.calibration import TextFile
 from aim_exp.aim.relaxation import relax
 from aim_exp.config.build import build
+from aim_exp.population.embedded.items import KINDS
 from aim_exp.run.model_card import describe_model
 from aim_exp.run.run import Run
 from aim_exp.store.records import read_record
 
 WEIGHTS = "model.safetensors"
-BENCHMARKS = {"humaneval", "mbpp", "math", "gsm8k", "mmlu", "ifeval"}
+BENCHMARKS = {f"tiny_{kind}" for kind in KINDS}
 
 
 def rebuilt(model: Path) -> tuple[Run, Any]:
@@ -72,7 +73,7 @@ def test_a_saved_model_carries_its_card_and_its_recipe(cli: Cli, tmp_path: Path)
     assert set(rows) - {"benchmark"} == BENCHMARKS
     for name in BENCHMARKS:
         score, stderr = record["scores"][name], record["stderr"][name]
-        assert rows[name][0] == f"aim_tiny_{name}"
+        assert rows[name][0] == f"aim_{name}"
         assert rows[name][-1] == f"{100 * score:.1f} ± {100 * stderr:.1f}"
 
     run, recipe = rebuilt(tmp_path / "run" / "model")

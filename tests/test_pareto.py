@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aim_exp.pareto import (
     MANY,
+    MOST_OBJECTIVES,
     hypervolume,
     hypervolume_difference,
     hypervolume_gain,
@@ -82,6 +83,39 @@ def test_scores_that_are_none_are_refused(points: list[list[float]], message: st
             call(points)
     with pytest.raises(ValueError, match=message):
         hypervolume_gain(points[0], [[0.1, 0.1]])
+
+
+@pytest.mark.parametrize("size", [1, MANY])
+@pytest.mark.parametrize(("best", "other", "d"), [(0.09, 0.08, 12), (0.02, 0.011, 18)])
+def test_small_scores_on_many_benchmarks_have_a_gain(
+    best: float, other: float, d: int, size: int
+) -> None:
+    point, members = [best] * d, [[other] * d] * size
+    expected = (best**d - other**d) ** (1 / d)
+    assert hypervolume_gain(point, members) == pytest.approx(expected)
+    assert hypervolume_gains([point], [members])[0] == pytest.approx(expected)
+    assert hypervolume_gain(members[0], [point]) == 0
+
+
+def test_a_reference_that_no_score_exceeds_is_refused() -> None:
+    for reference in (1.5, [0.0, 50.0]):
+        with pytest.raises(ValueError, match=r"reference=.*at most 1"):
+            hypervolume_gain([0.5, 0.5], [[0.1, 0.1]], reference)
+        with pytest.raises(ValueError, match=r"reference=.*at most 1"):
+            hypervolume([[0.5, 0.5]], reference)
+
+
+def test_more_benchmarks_than_a_volume_has_are_compared_without_it() -> None:
+    names = [f"b{number}" for number in range(MOST_OBJECTIVES + 1)]
+    members = {"base": dict.fromkeys(names, 0.4), "a": dict.fromkeys(names, 0.3)}
+    found = compare(dict.fromkeys(names, 0.5), members, ["a"], {}, dict.fromkeys(names, 0.0))
+    assert (found.average, found.on_front) == (pytest.approx(0.5), ["merged"])
+    assert found.hypervolume is found.hypervolume_gain is found.hypervolume_difference is None
+    assert compare(None, members, ["a"], {}, dict.fromkeys(names, 0.0)).hypervolume is None
+    with pytest.raises(ValueError, match="at most 31"):
+        hypervolume_gain([0.5] * 32, [[0.4] * 32])
+    with pytest.raises(ValueError, match="at most 31"):
+        hypervolume_gains([[0.5] * 32], [[[0.4] * 32]])
 
 
 def test_the_published_table_is_reproduced() -> None:

@@ -53,7 +53,7 @@ def test_a_task_without_usable_metric_is_refused() -> None:
 
 def test_results_survive_writing(tokenizer, tmp_path: Path) -> None:
     harness = Harness.in_memory(random_model(), tokenizer, batch_size=16)
-    evaluated = harness.evaluate(SHORT, [MMLU], tmp_path / "responses")["mmlu"]
+    evaluated = harness.evaluate(SHORT, [MMLU], tmp_path / "responses")["tiny_mmlu"]
     write_result(tmp_path, evaluated)
     assert read_scores(tmp_path) == evaluated.scores
     assert read_result(tmp_path, MMLU) == headline(MMLU, evaluated.scores)

@@ -180,7 +180,7 @@ def test_the_plain_merges_that_a_sweep_lacks_are_named_once(
 
 
 JOBS = ("method=ties,dare_ties", "omega=null,0.4", "population.merge=[code],[code,math]",
-        "+benchmarks.tasks.math.reference_point=0.1", "~benchmarks.tasks.mbpp",
+        "+benchmarks.tasks.tiny_math.reference_point=0.1", "~benchmarks.tasks.tiny_mbpp",
         "method.weight={code: 0.7, math: 0.3}", "tracker=none")  # fmt: skip
 
 

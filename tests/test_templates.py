@@ -46,7 +46,7 @@ def population(folder: Path, *more: str) -> tuple[str, ...]:
 def score_keys(plan: Plan) -> dict[str, str]:
     merged = plan.merged
     assert merged
-    return {model.name: model.scores["ifeval"].key for model in (*plan.members, merged)}
+    return {model.name: model.scores["tiny_ifeval"].key for model in (*plan.members, merged)}
 
 
 def test_whose_template_a_model_takes_is_in_its_scores_keys(models: Path, tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ import pytest
 from conftest import ROOT, Cli
 from wandb_files import config_of, exit_codes, read_back, runs_to_sync, summary_of, table_in
 
+from aim_exp.population.embedded.items import KINDS
+
 pytestmark = pytest.mark.usefixtures("away_from_wandb")
 
-SUITE = ("humaneval", "mbpp", "math", "gsm8k", "mmlu", "ifeval")
+SUITE = tuple(f"tiny_{kind}" for kind in KINDS)
 SWEEP = ("-m", "omega=null,0.4", "save_model=true", "hydra.sweep.dir=sweep")
 BRIEF = ("benchmarks.limit=10", "tracker.project=trial")
 
@@ -76,7 +78,7 @@ def test_a_job_logs_what_its_record_says(sweep):
     assert {name: models["code"][name] for name in SUITE} == record["population_scores"]["code"]
     scores = {row["benchmark"]: row for row in table_in(sweep / "1", "scores")}
     assert {name: row["score"] for name, row in scores.items()} == record["scores"]
-    assert scores["mmlu"]["items"] == record["n_items"]["mmlu"]
+    assert scores["tiny_mmlu"]["items"] == record["n_items"]["tiny_mmlu"]
     (artifact,) = [r.artifact for r in records if r.artifact.type == "model"]
     assert json.loads(artifact.metadata)["config"]["omega"] == 0.4
     assert {entry.path for entry in artifact.manifest.contents} == {

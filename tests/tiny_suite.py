@@ -9,17 +9,19 @@ from lm_eval.api.model import LM
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from aim_exp.evaluate.spec import TINY_TASKS
-from aim_exp.population.embedded.items import BENCHMARKS
+from aim_exp.population.embedded.items import KINDS
 from aim_exp.types import Benchmark, Suite
 
 TINY = Suite(
     name="tiny",
-    benchmarks=tuple(Benchmark(name, f"aim_tiny_{name}") for name in BENCHMARKS),
+    benchmarks=tuple(Benchmark(f"tiny_{kind}", f"aim_tiny_{kind}") for kind in KINDS),
     task_folder=TINY_TASKS,
     allow_code_execution=True,
 )
 SHORT = replace(TINY, limit=8)
-MMLU, IFEVAL = (next(b for b in TINY.benchmarks if b.name == name) for name in ("mmlu", "ifeval"))
+MMLU, IFEVAL = (
+    next(b for b in TINY.benchmarks if b.name == name) for name in ("tiny_mmlu", "tiny_ifeval")
+)
 
 
 def random_model(seed: int = 0, positions: int = 256) -> PreTrainedModel:
@@ -75,8 +77,8 @@ def write_tasks(folder: Path, **files: str) -> Suite:
     (folder / "items.py").write_text(
         "from datasets import Dataset\n"
         "from aim_exp.population.embedded.items import test_items\n"
-        "def load(benchmark, **_):\n"
-        "    return {'test': Dataset.from_list(test_items(benchmark))}\n"
+        "def load(kind, **_):\n"
+        "    return {'test': Dataset.from_list(test_items(kind))}\n"
     )
     return Suite(name="own", benchmarks=(), task_folder=folder)
 
@@ -86,7 +88,7 @@ def task_file(name: str, *more: str) -> str:
         [
             f"task: {name}",
             "custom_dataset: !function items.load",
-            "dataset_kwargs: {benchmark: gsm8k}",
+            "dataset_kwargs: {kind: gsm8k}",
             "test_split: test",
             "fewshot_split: test",
             "output_type: generate_until",

@@ -10,9 +10,9 @@ from typing import Any
 from lm_eval.tasks._index import Entry, Kind
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from aim_exp.evaluate.loading import task_manager
 from aim_exp.evaluate.local_data import source
-from aim_exp.evaluate.task_index import leaves
+from aim_exp.evaluate.task_files import is_path
+from aim_exp.evaluate.task_index import KnownTasks, known_tasks, leaves, unknown_members
 from aim_exp.types import Benchmark, Suite
 
 INSTALL = "pip install 'aim-exp[benchmarks]'"
@@ -37,8 +37,8 @@ def hub_datasets(suite: Suite) -> list[str]:
         return []
     found: dict[str, None] = {}
     for benchmark in suite.benchmarks:
-        index = task_manager(suite.task_folder, benchmark.task).task_index
-        for task in leaves(index, index[benchmark.task]):
+        known = known_tasks(suite.task_folder, benchmark.task)
+        for task in leaves(known.index, known.entry) if known.entry else ():
             name = (task.cfg or {}).get("dataset_path")
             if name and source(Path(), task.cfg or {}):
                 found[str(name)] = None
@@ -46,18 +46,19 @@ def hub_datasets(suite: Suite) -> list[str]:
 
 
 def _check_benchmark(suite: Suite, benchmark: Benchmark) -> Iterator[str]:
-    manager = task_manager(suite.task_folder, benchmark.task)
+    known = known_tasks(suite.task_folder, benchmark.task)
     where = f"benchmarks: {benchmark.name}: task={benchmark.task}"
-    entry = manager.task_index.get(benchmark.task)
+    entry = known.entry
     if entry is None:
-        close = difflib.get_close_matches(benchmark.task, manager.all_tasks, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see lm-eval's list of tasks"
-        yield f"{where}: there is no such task; {hint}"
+        yield f"{where}: there is no such task; {_why_unknown(known, benchmark.task)}"
+        return
+    if missing := unknown_members(known.index, entry):
+        yield f"{where}: the group names {missing[0]}; {_why_unknown(known, missing[0])}"
         return
     if entry.kind is Kind.TAG:
         yield f"{where}: a tag has no score of its own; name one of {', '.join(sorted(entry.tags))}"
         return
-    tasks = list(leaves(manager.task_index, entry))
+    tasks = list(leaves(known.index, entry))
     configs = [task.cfg or {} for task in tasks]
     if suite.data_dir and (missing := _missing_file(suite.data_dir, configs)):
         yield (
@@ -81,6 +82,22 @@ def _check_benchmark(suite: Suite, benchmark: Benchmark) -> Iterator[str]:
             return
 
 
+def _why_unknown(known: KnownTasks, task: str) -> str:
+    """Which own file may have been meant and cannot be read, or which name."""
+    if known.unreadable:
+        # The file itself where the task is named by its path, or one that tells of the task.
+        path = min(
+            known.unreadable,
+            key=lambda path: (path != Path(task).absolute(), task not in path.read_text("utf-8")),
+        )
+        return f"{path} cannot be read: {known.unreadable[path]}"
+    if is_path(task):
+        there = Path(task).is_file()
+        return f"the file has no {'`task:` or `group:`' if there else 'such name'}"
+    close = difflib.get_close_matches(task, known.index, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else "see lm-eval's list of tasks"
+
+
 def _missing_file(data_dir: Path, configs: list[dict[str, Any]]) -> Path | None:
     """The first file that is not there; a group may lack the folders of some of its tasks."""
     sources = [found for config in configs if (found := source(data_dir, config))]
@@ -93,7 +110,8 @@ def _missing_package(task: Entry) -> str | None:
     config = task.cfg or {}
     if "/ifeval" in str(config.get("process_results")) and (missing := _missing_nltk_data()):
         return missing
-    assert task.yaml_path is not None
+    if task.yaml_path is None:
+        return None
     try:
         load_yaml(task.yaml_path, resolve_func=True)
     except (ImportError, AssertionError) as error:

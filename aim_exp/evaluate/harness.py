@@ -19,6 +19,7 @@ from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
 from aim_exp.evaluate.loading import LoadedTask, load_task
 from aim_exp.evaluate.metrics import Scores
+from aim_exp.evaluate.near_ties import NEAR, TIES
 from aim_exp.evaluate.quiet import TRUNCATIONS, quiet_transformers, silence_lm_eval
 from aim_exp.evaluate.responses import RememberingLM, ResponseLog
 from aim_exp.evaluate.results import Evaluated
@@ -128,6 +129,7 @@ def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) ->
     """`lm`, any of lm-eval's models, on one benchmark."""
     loaded = load_task(suite, benchmark)
     loaded.reseed()
+    ties = TIES.count
     with own_rng():
         results = _evaluate(
             lm=lm,
@@ -139,19 +141,26 @@ def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) ->
             fewshot_as_multiturn=suite.fewshot_as_multiturn,
             confirm_run_unsafe_code=suite.allow_code_execution,
         )
-    scores = replace(_scores(loaded, results), warnings=_warnings(benchmark, loaded))
-    return Evaluated(scores, list(_samples(results)))
+    scores = _scores(loaded, results)
+    warnings = _warnings(benchmark, loaded, ties=TIES.count - ties, n=scores.n)
+    return Evaluated(replace(scores, warnings=warnings), list(_samples(results)))
 
 
-def _warnings(benchmark: Benchmark, loaded: LoadedTask) -> list[str]:
-    if not loaded.absent:
-        return []
-    n_scored, n_absent = len(loaded.tasks["tasks"]), len(loaded.absent)
-    names = ", ".join(loaded.absent[:3]) + (", ..." if n_absent > 3 else "")
-    return [
-        f"benchmark {benchmark.name}: scored on {n_scored} of its {n_scored + n_absent} tasks; "
-        f"benchmarks.data_dir has no folder for {names}"
-    ]
+def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) -> list[str]:
+    found = []
+    if loaded.absent:
+        n_scored, n_absent = len(loaded.tasks["tasks"]), len(loaded.absent)
+        names = ", ".join(loaded.absent[:3]) + (", ..." if n_absent > 3 else "")
+        found.append(
+            f"scored on {n_scored} of its {n_scored + n_absent} tasks; "
+            f"benchmarks.data_dir has no folder for {names}"
+        )
+    if ties:
+        found.append(
+            f"in {ties} of {n} items the best choices are as likely as each other (within "
+            f"{NEAR:g}); the first of them counts"
+        )
+    return [f"benchmark {benchmark.name}: {text}" for text in found]
 
 
 def _scores(loaded: LoadedTask, results: Any) -> Scores:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lm_eval.evaluator_utils import get_sample_size
-from lm_eval.tasks import TaskManager
 from lm_eval.tasks.manager import TaskDict
 
 from aim_exp.errors import EvaluationError
-from aim_exp.evaluate.code.metric import install_code_eval
 from aim_exp.evaluate.first_item import try_first_item
 from aim_exp.evaluate.local_data import LocalFactory, is_absent
-from aim_exp.evaluate.quiet import silence_lm_eval
+from aim_exp.evaluate.near_ties import TIES
 from aim_exp.evaluate.rng import own_rng
-from aim_exp.evaluate.spec import TINY_TASKS
-from aim_exp.evaluate.task_index import leaves
+from aim_exp.evaluate.spec import DATA_SUFFIXES
+from aim_exp.evaluate.task_files import files_digest, folder_digest
+from aim_exp.evaluate.task_index import KnownTasks, known_tasks, leaves
 from aim_exp.store.keys import canonical_json
 from aim_exp.types import Benchmark, Suite
 
@@ -51,10 +49,10 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
     EvaluationError if lm-eval cannot make it: unknown, or its data or packages are missing.
     """
     generation = canonical_json(dict(suite.generation))
+    task, digest = benchmark.task, files_digest(suite.task_folder, benchmark.task)
+    data = (suite.data_dir, folder_digest(suite.data_dir, DATA_SUFFIXES))
     try:
-        return _load(
-            suite.task_folder, suite.data_dir, benchmark.task, benchmark.num_fewshot, generation
-        )
+        return _load(suite.task_folder, digest, data, task, benchmark.num_fewshot, generation)
     except Exception as error:  # lm-eval, its tasks and the hub raise every kind
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         offline = isinstance(error, ConnectionError)
@@ -74,46 +72,38 @@ def n_items(suite: Suite, benchmark: Benchmark) -> int:
     return sum(size if limit is None else min(size, limit) for size, limit in limits)
 
 
-def task_manager(folder: Path | None, task: str) -> TaskManager:
-    """The index that knows `task`: the own folder's if it can, since lm-eval's takes 3 s."""
-    if folder is not None and task in (own := _manager(folder, defaults=False)).task_index:
-        return own
-    return _manager(folder, defaults=True)
-
-
-@cache
-def _manager(folder: Path | None, *, defaults: bool) -> TaskManager:
-    silence_lm_eval()
-    if folder != TINY_TASKS or defaults:  # the import takes 1.5 s; the built-in suite needs none
-        install_code_eval()
-    return TaskManager(include_path=folder, include_defaults=defaults)
-
-
 @cache
 def _load(
-    folder: Path | None, data_dir: Path | None, task: str, num_fewshot: int | None, generation: str
+    folder: Path | None,
+    digest: str | None,
+    data: tuple[Path | None, str | None],
+    task: str,
+    num_fewshot: int | None,
+    generation: str,
 ) -> LoadedTask:
-    manager, absent = task_manager(folder, task), ()
+    """Again where the digest of the task's files, or of those in the data's folder, is another."""
+    known, absent = known_tasks(folder, task), ()
+    assert known.entry, "check_suite refuses an unknown task"
+    manager, data_dir = known.manager(), data[0]
     if data_dir is not None:
-        manager, absent = _on_local_data(manager, task, data_dir)
+        manager._factory = LocalFactory(data_dir)
+        absent = _absent(known, data_dir)
     with own_rng():  # some tasks shuffle their items with the global generator
-        loaded = manager.load([task])
+        loaded = manager.load([known.entry.name])
     for item in loaded["tasks"].values():
         _configure(item, num_fewshot, json.loads(generation))
         if data_dir is not None:
             try_first_item(item)
+        TIES.watch(item)
         _remember_requests(item)
-    return LoadedTask(name=task, tasks=loaded, absent=absent)
+    return LoadedTask(name=known.entry.name, tasks=loaded, absent=absent)
 
 
-def _on_local_data(
-    manager: TaskManager, task: str, data_dir: Path
-) -> tuple[TaskManager, tuple[str, ...]]:
-    """A manager whose tasks read the files there, and those of the task's that have none."""
-    local = copy(manager)
-    local._factory = LocalFactory(data_dir)
-    members = leaves(manager.task_index, manager.task_index[task])
-    return local, tuple(leaf.name for leaf in members if is_absent(data_dir, leaf))
+def _absent(known: KnownTasks, data_dir: Path) -> tuple[str, ...]:
+    """Those of the task's parts that have no data there."""
+    assert known.entry
+    members = leaves(known.index, known.entry)
+    return tuple(leaf.name for leaf in members if is_absent(data_dir, leaf))
 
 
 def _configure(task: Any, num_fewshot: int | None, generation: dict[str, Any]) -> None:

@@ -64,6 +64,8 @@ def source(data_dir: Path, config: Mapping[str, Any]) -> Source | None:
     dataset, part = config.get("dataset_path"), config.get("dataset_name") or "default"
     if not dataset or dataset in NOT_ON_THE_HUB or config.get("custom_dataset"):
         return None
+    if Path(dataset).is_dir():
+        return None
     name = str(dataset).rpartition("/")[2].lower()
     folder = data_dir / FOLDERS.get(name, name) / ("" if part in WHOLE else str(part))
     splits = [config.get(key) for key in SPLIT_KEYS]

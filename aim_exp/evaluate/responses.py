@@ -63,6 +63,7 @@ class ResponseLog:
 class RememberingLM:
     """`lm`, asked only what `log` does not hold; `advance(n)` is told of every n items done.
 
+    Equal requests, as those of an item's equal choices, are asked once.
     What lm-eval's CachingLM does, with one hash per request instead of three.
     """
 
@@ -85,13 +86,14 @@ class RememberingLM:
         for key in keys:
             if key in self._log:
                 self._items.close(key)
-        missing = [
-            index
-            for index, (key, request) in enumerate(zip(keys, requests, strict=True))
-            if key not in self._log or _is_sampled(method, request)
-        ]
-        answers = ask([requests[index] for index in missing]) if missing else []
-        new = dict(zip(missing, answers, strict=True))
+        missing: dict[Any, int] = {}
+        for index, (key, request) in enumerate(zip(keys, requests, strict=True)):
+            if _is_sampled(method, request):
+                missing[index] = index
+            elif key not in self._log:
+                missing.setdefault(key, index)
+        answers = ask([requests[index] for index in missing.values()]) if missing else []
+        new = dict(zip(missing.values(), answers, strict=True))
         for index, answer in new.items():
             self._log[keys[index]] = answer
         self._items.close_all()

@@ -8,11 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from aim_exp.evaluate.task_files import files_digest, folder_digest, is_path
 from aim_exp.store.keys import canonical_json
 from aim_exp.types import Benchmark, Suite
 
 TINY_TASKS = Path(__file__).parent / "tasks" / "tiny"
 """The built-in suite's task files; the items come from `aim_exp.population.embedded.items`."""
+TINY_TASK = "aim_tiny_"
+"""What its tasks' names begin with; the kind of items follows."""
 SCORERS = {
     "aim_paper_gsm8k": "math-verify",
     "aim_paper_math": "math-verify",
@@ -21,7 +24,6 @@ SCORERS = {
     "ifeval": "langdetect",
 }
 """Tasks whose scores another package than lm-eval decides."""
-TASK_SUFFIXES = (".yaml", ".py")
 DATA_SUFFIXES = (".jsonl", ".parquet")
 """Of the files in a suite's `data_dir`."""
 
@@ -31,12 +33,13 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
 
     Not the metric: all of them are kept, and the headline is chosen on reading.
     """
+    task = benchmark.task
     return {
-        "task": benchmark.task,
-        "task_files": _folder_digest(suite.task_folder, TASK_SUFFIXES),
-        "items": _items(suite, benchmark),
+        "task": Path(task).name if is_path(task) else task,
+        "task_files": files_digest(suite.task_folder, task),
+        "items": _items(suite, task),
         "lm_eval": version("lm_eval"),
-        "scorer": _scorer(benchmark.task),
+        "scorer": _scorer(task),
         "num_fewshot": benchmark.num_fewshot,
         "limit": suite.limit,
         "chat_template": suite.chat_template,
@@ -46,11 +49,11 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def _items(suite: Suite, benchmark: Benchmark) -> str | None:
-    """The digest of what is asked; None where it comes from the hub."""
-    if suite.task_folder == TINY_TASKS:
-        return _items_digest(benchmark.name)
-    return _folder_digest(suite.data_dir, DATA_SUFFIXES)
+def _items(suite: Suite, task: str) -> str | None:
+    """The digest of what is asked; None where it comes from the hub, or with the task's files."""
+    if suite.task_folder == TINY_TASKS and task.startswith(TINY_TASK):
+        return _tiny_items(task.removeprefix(TINY_TASK))
+    return folder_digest(suite.data_dir, DATA_SUFFIXES)
 
 
 def _scorer(task: str) -> str | None:
@@ -63,19 +66,9 @@ def _scorer(task: str) -> str | None:
 
 
 @cache
-def _folder_digest(folder: Path | None, suffixes: tuple[str, ...]) -> str | None:
-    if folder is None:
+def _tiny_items(kind: str) -> str | None:
+    from aim_exp.population.embedded.items import KINDS, test_items
+
+    if kind not in KINDS:  # a misspelt task, which check_suite refuses
         return None
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in suffixes:
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-@cache
-def _items_digest(benchmark: str) -> str:
-    from aim_exp.population.embedded.items import test_items
-
-    return hashlib.sha256(canonical_json(test_items(benchmark)).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(test_items(kind)).encode()).hexdigest()

@@ -8,6 +8,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from aim_exp.errors import number_problem
+from aim_exp.pareto import MOST_OBJECTIVES
 from aim_exp.types import Benchmark, Suite
 
 BENCHMARK_KEYS = ("task", "metric", "num_fewshot", "reference_point")
@@ -58,6 +59,17 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
         generation=generation,
         allow_code_execution=config.allow_code_execution,
     )
+
+
+def suite_warnings(suite: Suite) -> list[str]:
+    """What a report will lack, to be said before anything runs."""
+    count = len(suite.benchmarks)
+    if count <= MOST_OBJECTIVES:
+        return []
+    return [
+        f"benchmarks.tasks: a hypervolume is of at most {MOST_OBJECTIVES} benchmarks, these are "
+        f"{count}; all but the hypervolume is reported"
+    ]
 
 
 def _is_limit(limit: float) -> bool:

@@ -27,8 +27,9 @@ from aim_exp.checkpoint.source import WeightSource
 from aim_exp.checkpoint.templates import chat_template, template_problems, write_chat_template
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
-from aim_exp.console import progress
+from aim_exp.console import console, print_warning, progress
 from aim_exp.errors import ConfigError
+from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, Run
@@ -74,6 +75,9 @@ class Pipeline:
         """All stages. A saved model goes to `model/` in the directory. Raises AimError."""
         run, population = self.run, self.run.recipe.population
         self.found.device = self.device
+        for warning in suite_warnings(run.recipe.suite):
+            self.found.warnings.append(warning)
+            print_warning(console, warning)
         with self._timed("total"):
             with self._timed("population"):
                 run.source.ensure(run.store, population)

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean
 
-from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
+from aim_exp.pareto import (
+    MOST_OBJECTIVES,
+    hypervolume,
+    hypervolume_difference,
+    hypervolume_gain,
+    non_dominated,
+)
 from aim_exp.types import Score
 
 MOST_ERRORS = 3
@@ -24,7 +30,7 @@ class Comparison:
     normalised_average: float | None = None
     gain_over_best_member: float | None = None
     on_front: list[str]
-    hypervolume: float
+    hypervolume: float | None = None
     hypervolume_gain: float | None = None
     hypervolume_gain_population: float | None = None
     hypervolume_difference: float | None = None
@@ -40,14 +46,17 @@ def compare(
     """Compare `merged` (None: there is no merged model) with `members`, base and all experts.
 
     `merged_experts` are those that went into it; `specialty` maps an expert to its benchmarks;
-    `reference` is the hypervolume's reference point. All have the same benchmarks.
+    `reference` is the hypervolume's reference point. All have the same benchmarks; of more than
+    `MOST_OBJECTIVES` there are no hypervolumes.
     """
     benchmarks = list(reference)
     corner = [reference[b] for b in benchmarks]
     points = {name: [scores[b] for b in benchmarks] for name, scores in members.items()}
     population = list(points.values())
+    measurable = len(benchmarks) <= MOST_OBJECTIVES
     if merged is None:
-        return Comparison(on_front=_front(points), hypervolume=hypervolume(population, corner))
+        volume = hypervolume(population, corner) if measurable else None
+        return Comparison(on_front=_front(points), hypervolume=volume)
     point = [merged[b] for b in benchmarks]
     own = [points["base"], *(points[name] for name in merged_experts)]
     return Comparison(
@@ -55,11 +64,22 @@ def compare(
         normalised_average=_normalised_average(merged, members, specialty),
         gain_over_best_member=fmean(point) - max(map(fmean, population)),
         on_front=_front({**points, "merged": point}),
-        hypervolume=hypervolume([*population, point], corner),
-        hypervolume_gain=hypervolume_gain(point, own, corner),
-        hypervolume_gain_population=hypervolume_gain(point, population, corner),
-        hypervolume_difference=hypervolume_difference(point, own, corner),
+        **(_volumes(point, own, population, corner) if measurable else {}),
     )
+
+
+def _volumes(
+    point: Sequence[float],
+    own: Sequence[Sequence[float]],
+    population: Sequence[Sequence[float]],
+    corner: Sequence[float],
+) -> dict[str, float]:
+    return {
+        "hypervolume": hypervolume([*population, point], corner),
+        "hypervolume_gain": hypervolume_gain(point, own, corner),
+        "hypervolume_gain_population": hypervolume_gain(point, population, corner),
+        "hypervolume_difference": hypervolume_difference(point, own, corner),
+    }
 
 
 def _front(points: Mapping[str, Sequence[float]]) -> list[str]:

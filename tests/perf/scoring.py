@@ -118,7 +118,7 @@ def _score_all(models: list[Path]) -> None:
     from aim_exp.evaluate.evaluators import HfEvaluator
     from aim_exp.evaluate.spec import TINY_TASKS
     from aim_exp.merge.stream import stream_checkpoint
-    from aim_exp.population.embedded.items import BENCHMARKS
+    from aim_exp.population.embedded.items import KINDS
     from aim_exp.types import Benchmark, ModelRef, Suite
 
     torch.set_num_threads(1)
@@ -128,7 +128,7 @@ def _score_all(models: list[Path]) -> None:
     evaluator = HfEvaluator(**{k: v for k, v in settings.items() if k != "defaults"})
     suite = Suite(
         name="tiny",
-        benchmarks=tuple(Benchmark(name, f"aim_tiny_{name}") for name in BENCHMARKS),
+        benchmarks=tuple(Benchmark(f"tiny_{kind}", f"aim_tiny_{kind}") for kind in KINDS),
         task_folder=TINY_TASKS,
         allow_code_execution=True,
     )

@@ -7,6 +7,7 @@ length-prefixed JSON: on stdin `{"program", "timeout"}` (in seconds), on stdout
 What holds a program: limits of the system (time, memory, file size, processes), a session
 of its own that is killed whole, no network where the kernel lets us take it away, and an
 audit hook that refuses to change files outside the working folder or to start processes.
+Inside it, which is the folder of temporary files too, a program does as it likes.
 The hook guards against accidents; it would not stop an attacker who knows CPython.
 
 A fork copies each page that either side touches afterwards, which is most of what a
@@ -15,6 +16,7 @@ program costs: hence what can be done once, or before the fork, is done there.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import resource
@@ -23,9 +25,9 @@ import shutil
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any, BinaryIO
 
 LINUX = sys.platform == "linux"
@@ -35,10 +37,23 @@ FORBIDDEN_EVENTS = frozenset(
     """
     os.fork os.forkpty os.exec os.posix_spawn os.spawn os.system subprocess.Popen pty.spawn
     os.kill os.killpg signal.pthread_kill socket.connect socket.bind socket.sendto
-    os.remove os.rename os.rmdir os.mkdir os.link os.symlink os.truncate os.chmod os.chown
-    os.utime shutil.rmtree shutil.move
+    os.link os.symlink os.chown
     """.split()
 )
+CHANGES = {
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.truncate": ((0, None),),
+    "os.chmod": ((0, 2),),
+    "os.utime": ((0, 3),),
+    "shutil.rmtree": ((0, 1),),
+    "shutil.move": ((0, None), (1, None)),
+}
+"""Events that change files: where a path stands among the arguments, and the descriptor of the
+folder that it starts from.
+"""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -46,6 +61,7 @@ def main(folder: str, memory: int) -> None:
     """Answer requests until stdin closes."""
     working = os.path.join(os.path.realpath(folder), "answer")
     os.mkdir(working)
+    os.environ["TMPDIR"] = working
     _isolate()
     _limit(RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES, RLIMIT_CORE=0, RLIMIT_AS=memory)
     while request := _read(sys.stdin.buffer):
@@ -73,7 +89,7 @@ def _limit(**limits: int) -> None:
 
 def _run(working: str, program: str, timeout: float) -> dict[str, Any]:
     try:
-        code = compile(program, "<answer>", "exec")
+        code = compile(_without_exit(program), "<answer>", "exec")
     except Exception as error:
         return {"passed": False, "reason": type(error).__name__}
     token = os.urandom(16)
@@ -90,6 +106,19 @@ def _run(working: str, program: str, timeout: float) -> dict[str, Any]:
     if report == token:
         return {"passed": True, "reason": "passed"}
     return {"passed": False, "reason": report.decode(errors="replace") or _cause(status)}
+
+
+def _without_exit(program: str) -> ast.Module:
+    """The program, less a `sys.exit(0)` in its last line: whoever gets there came to the end."""
+    tree = ast.parse(program)
+    match tree.body[-1:]:
+        case [ast.Expr(ast.Call(call, [] | [ast.Constant(0 | None)], []))] if ast.unparse(call) in (
+            "sys.exit",
+            "exit",
+            "quit",
+        ):
+            tree.body.pop()
+    return tree
 
 
 def _end(child: int) -> int:
@@ -137,7 +166,7 @@ def _become_child(code: CodeType, token: bytes, send: int, working: str, timeout
         # No new process or thread (the system exempts root), no more time than the clock gives.
         _limit(RLIMIT_NPROC=0, RLIMIT_CPU=seconds)
         sys.addaudithook(_guard(working))
-        exec(code, {"__name__": "__main__"})
+        exec(code, _main_module())
         report = token
     except MemoryError:
         report = b"memory"
@@ -150,6 +179,15 @@ def _become_child(code: CodeType, token: bytes, send: int, working: str, timeout
     os._exit(0)
 
 
+def _main_module() -> dict[str, Any]:
+    """The names of a new `__main__`, where pickle and type hints look for what it defines."""
+    module = ModuleType("__main__")
+    vars(module).clear()
+    vars(module)["__name__"] = "__main__"
+    sys.modules["__main__"] = module
+    return vars(module)
+
+
 def _close_all_but(keep: int) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
@@ -159,13 +197,22 @@ def _close_all_but(keep: int) -> None:
 
 
 def _guard(working: str) -> Callable[[str, tuple[Any, ...]], None]:
-    inside = working + os.sep
+    def check(path: Any, start: int | None = None, free: Sequence[str] = ()) -> None:
+        if isinstance(path, int):  # a file that was opened under this guard
+            return
+        folder = f"/proc/self/fd/{start}" if start is not None and start >= 0 else ""
+        real = os.path.realpath(os.path.join(folder, os.fsdecode(path)))
+        if real not in free and not real.startswith(working + os.sep):
+            raise PermissionError("may change files only in its working folder")
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             path, _, flags = arguments
-            if flags & WRITING and not os.path.realpath(path).startswith(inside):
-                raise PermissionError("may write only in its working folder")
+            if flags & WRITING:
+                check(path, free=(os.devnull, working))  # the folder: temporary without a name
+        elif event in CHANGES:
+            for path, start in CHANGES[event]:
+                check(arguments[path], None if start is None else arguments[start])
         elif event in FORBIDDEN_EVENTS:
             raise PermissionError(f"{event} is not allowed here")
 

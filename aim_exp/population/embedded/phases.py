@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 TEXT = "text"
-"""In a mix, beside the names of the benchmarks: plain text, a row of it per document."""
+"""In a mix, beside the kinds of tasks: plain text, a row of it per document."""
 
 ROWS, ROW_LENGTH = 8, 64
 """Of a training step, in tokens."""

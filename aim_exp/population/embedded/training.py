@@ -15,7 +15,8 @@ RECIPE_VERSION = 2
 
 DTYPE = "float32"
 EXPERTS = tuple(phase.name for phase in phases.EXPERTS)
-SPECIALTY = {phase.name: tuple(phase.mix) for phase in phases.EXPERTS}
+SPECIALTY = {phase.name: tuple(f"tiny_{kind}" for kind in phase.mix) for phase in phases.EXPERTS}
+"""By expert, the benchmarks of `conf/benchmarks/tiny.yaml` that ask what it was trained for."""
 
 
 def recipe(seed: int) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from aim_exp.evaluate.code.execution import runner
 from aim_exp.population.embedded.items import test_items
 
 
-def load(benchmark: str, **_: object) -> dict[str, Dataset]:
-    """The benchmark's items as lm-eval wants them; they stay in memory."""
-    return {"test": Dataset.from_list(test_items(benchmark))}
+def load(kind: str, **_: object) -> dict[str, Dataset]:
+    """The items of a kind as lm-eval wants them; they stay in memory."""
+    return {"test": Dataset.from_list(test_items(kind))}
 
 
 def run_tests(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
