@@ -76,7 +76,8 @@ class Benchmark:
     """One axis of the comparison: an lm-eval task and the metric that counts.
 
     `metric` is lm-eval's key, `name,filter`, maximised and in [0, 1]; None takes the
-    task's usual one. `reference_point` is this axis of the hypervolume's reference.
+    task's usual one. `reference_point` is this axis of the hypervolume's reference. One that is
+    no `objective` is scored beside: in no average, on no front, in no hypervolume.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Benchmark:
     metric: str | None = None
     num_fewshot: int | None = None
     reference_point: float = 0.0
+    objective: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Suite:
     items (`evaluate.local_data` says how); None means the hub. `limit` is lm-eval's: items
     per task, or a share below 1. `chat_template` is whether the tokenizer's chat template is
     used, or the name of one of several; `template` the text of another one, in its place.
-    `generation` is merged into each task's own generation arguments.
+    `generation` is merged into each task's own generation arguments. `items_seed` counts the sets
+    of test items that the built-in suite has.
     """
 
     name: str
@@ -108,6 +111,12 @@ class Suite:
     fewshot_as_multiturn: bool = False
     generation: Mapping[str, Any] = field(default_factory=dict)
     allow_code_execution: bool = False
+    items_seed: int = 0
+
+    @property
+    def objectives(self) -> tuple[Benchmark, ...]:
+        """The benchmarks that averages, fronts and hypervolumes are over."""
+        return tuple(benchmark for benchmark in self.benchmarks if benchmark.objective)
 
 
 @dataclass(frozen=True)

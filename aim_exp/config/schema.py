@@ -82,7 +82,7 @@ class BenchmarksConfig:
     """A suite: what is scored, and how the prompts are made.
 
     `tasks` is a list of lm-eval tasks, or maps a benchmark's name to {task, metric,
-    num_fewshot, reference_point}. What a benchmark leaves out comes from here.
+    num_fewshot, reference_point, objective}. What a benchmark leaves out comes from here.
     """
 
     tasks: Any = MISSING
@@ -96,6 +96,7 @@ class BenchmarksConfig:
     fewshot_as_multiturn: bool = False  # examples as turns of a chat
     generation: Any = None  # generation arguments added to each task's own: {max_gen_toks: 64}
     allow_code_execution: bool = False  # code benchmarks run what the model wrote
+    items_seed: int = 0  # which set of test items, of those that the built-in tasks have
 
 
 def known_options(group: str) -> list[str]:

@@ -52,7 +52,7 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
 def _items(suite: Suite, task: str) -> str | None:
     """The digest of what is asked; None where it comes from the hub, or with the task's files."""
     if suite.task_folder == TINY_TASKS and task.startswith(TINY_TASK):
-        return _tiny_items(task.removeprefix(TINY_TASK))
+        return _tiny_items(task.removeprefix(TINY_TASK), suite.items_seed)
     return folder_digest(suite.data_dir, DATA_SUFFIXES)
 
 
@@ -66,9 +66,9 @@ def _scorer(task: str) -> str | None:
 
 
 @cache
-def _tiny_items(kind: str) -> str | None:
-    from aim_exp.population.embedded.items import KINDS, test_items
+def _tiny_items(kind: str, items_seed: int) -> str | None:
+    from aim_exp.population.embedded.items import FIXED, KINDS, test_items
 
-    if kind not in KINDS:  # a misspelt task, which check_suite refuses
+    if kind not in {*KINDS, *FIXED}:  # a misspelt task, which check_suite refuses
         return None
-    return hashlib.sha256(canonical_json(test_items(kind)).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(test_items(kind, items_seed)).encode()).hexdigest()

@@ -150,7 +150,7 @@ def _add_scores(record: RunRecord, recipe: Recipe, found: Results) -> None:
         record.population_scores,
         population.merged,
         population.specialty,
-        {b.name: b.reference_point for b in recipe.suite.benchmarks},
+        {b.name: b.reference_point for b in recipe.suite.objectives},
     )
     for name, value in asdict(comparison).items():
         setattr(record, name, value)
@@ -171,7 +171,8 @@ def _products(run: Run) -> dict[str, dict[str, Any] | None]:
 
 def _toy_settings(run: Run) -> list[str]:
     """What is made for the embedded population only, used with another one."""
-    if run.choices["population"] == "tiny":
+    specialty = run.recipe.population.specialty.values()
+    if set().union(*specialty) & {b.name for b in run.recipe.suite.benchmarks}:
         return []
     found = []
     if run.choices["benchmarks"] == "tiny":

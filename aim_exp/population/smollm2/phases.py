@@ -23,9 +23,9 @@ RATE_FACTOR = 2.0
 """Between the largest and the smallest learning rate that a seed may draw."""
 
 EXPERTS = (
-    Phase("code", {"humaneval": 0.5, "mbpp": 0.5}, steps=40, adamw_rate=2e-4),
-    Phase("instruct", {"mmlu": 0.25, "ifeval": 0.75}, steps=40, adamw_rate=2e-4),
-    Phase("math", {"math": 0.5, "gsm8k": 0.5}, steps=60, adamw_rate=2e-4),
+    Phase("code", {"humaneval": 0.5, "mbpp": 0.5}, steps=24, adamw_rate=5e-4),
+    Phase("instruct", {"mmlu": 0.25, "ifeval": 0.75}, steps=24, adamw_rate=5e-4),
+    Phase("math", {"math": 0.5, "gsm8k": 0.5}, steps=60, adamw_rate=1.5e-4),
 )
 
 
