@@ -21,6 +21,8 @@ class ModelRef:
     identity: str
     origin: Path | None = None
     """Where the weights come in pickled files only: their folder; `path` is made from it."""
+    companions: str | None = None
+    """The digest of its settings and tokenizer; None where they need not be on disk yet."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from built_runs import built
@@ -51,7 +52,8 @@ def test_a_task_asks_the_set_of_its_seed(tmp_path: Path) -> None:
         (task,) = load_task(suite, benchmark).tasks["tasks"].values()
         kind = benchmark.name.removeprefix("tiny_")
         key = "text" if kind == "text" else "prompt"
-        asked = [doc[key] for doc in task.eval_docs]
+        docs: Any = task.eval_docs
+        asked = [doc[key] for doc in docs]
         assert asked == [item[key] for item in items.test_items(kind, 3)], kind
 
 

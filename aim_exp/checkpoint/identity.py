@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from aim_exp.checkpoint.companions import companions_digest
 from aim_exp.checkpoint.convert import PICKLED, converted_folder, pickled_files
 from aim_exp.checkpoint.digests import file_digest
 from aim_exp.checkpoint.hub import COMPANIONS, WEIGHTS, hub_model
@@ -38,9 +39,14 @@ def resolve_model(name: str, source: str, key: str, memo: Path) -> ModelRef:
 def _local_model(name: str, folder: Path, key: str, memo: Path) -> ModelRef:
     pickled = pickled_files(folder)
     identity = _folder_digest(folder, [PICKLED] if pickled else WEIGHTS, key, memo)
+    try:
+        companions = companions_digest(folder)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{key}={folder}: cannot be read ({error})") from error
     if not pickled:
-        return ModelRef(name, folder, identity)
-    return ModelRef(name, converted_folder(identity, memo), identity, origin=folder)
+        return ModelRef(name, folder, identity, companions=companions)
+    converted = converted_folder(identity, memo)
+    return ModelRef(name, converted, identity, origin=folder, companions=companions)
 
 
 def _folder_digest(folder: Path, weights: Sequence[str], key: str, memo: Path) -> str:

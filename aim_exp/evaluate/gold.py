@@ -91,8 +91,9 @@ def _of_task(lm: Any, task: Any, items: Mapping[Any, Any]) -> Iterator[tuple[Any
             )
             for number, sample in items.items()
         ]
-        for request, (nats, _) in zip(requests, lm.loglikelihood(requests), strict=True):
-            yield request.doc_id, Likelihood(nats, len(request.args[1].encode()))
+        for number, (nats, _) in zip(items, lm.loglikelihood(requests), strict=True):
+            gold = items[number]["doc"][column]
+            yield number, Likelihood(nats, len(gold.encode()))
 
 
 def _right_choice(task: Any, doc: Any) -> int | None:

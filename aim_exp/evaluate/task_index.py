@@ -31,7 +31,7 @@ class KnownTasks:
 
     def manager(self, items_seed: int = 0) -> TaskManager:
         """lm-eval's, over these tasks; those with several sets of items ask the one of the seed."""
-        metadata = {"items_seed": items_seed} if items_seed else None
+        metadata: Any = {"items_seed": items_seed} if items_seed else None
         manager = TaskManager(include_defaults=False, metadata=metadata)
         manager._index = dict(self.index)
         return manager

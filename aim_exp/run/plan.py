@@ -181,7 +181,8 @@ def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: Mod
     responses = _stage(
         "responses",
         weights=made.spec,
-        tokenizer=tokenizer.identity,
+        # What they are asked with, whichever model lends it.
+        companions=tokenizer.companions or tokenizer.identity,
         evaluator=recipe.evaluator,
         **_code(recipe, "evaluator"),
         **({"repeat": recipe.repeat} if recipe.repeat else {}),
