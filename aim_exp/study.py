@@ -21,7 +21,7 @@ items of each replicate, the code, the primary comparison and its margin. STUDY.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ def lock(path: Path) -> Path:
         if items.setdefault(str(job.replicate), protocol) != protocol:
             raise ConfigError([f"arms.{job.arm}: is scored on other items than the arms before it"])
     about = provenance()
-    root = Path(__file__).parent
+    package = Path(__file__).parent
     study = StudyLock(
         version=LOCK_VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -112,12 +112,7 @@ def lock(path: Path) -> Path:
         test=tuple(design.replicates["test"]),
         jobs=tuple(jobs),
         items=items,
-        code=config_digest(
-            {
-                "package": files_digest(root, ["*.py", "*.yaml"]),
-                "conf": files_digest(CONFIG_FOLDER, ["*.yaml"]),
-            }
-        ),
+        code=files_digest([package, CONFIG_FOLDER], ["*.py", "*.yaml"]),
         commit=about["git_commit"],
         dirty=about["git_dirty"],
     )
@@ -132,7 +127,9 @@ def read_design(path: Path) -> tuple[Design, dict[str, Any]]:
     except (OSError, yaml.YAMLError) as error:
         raise AimError(f"{path}: not a readable study ({error})") from error
     keys = {field.name for field in fields(Design)}
-    given = set(content) if isinstance(content, Mapping) else set()
+    if not isinstance(content, dict):
+        raise AimError(f"{path}: not a study; see python -m aim_exp.study --help")
+    given = set(content)
     if given != keys:
         wrong = [f"{key}: is missing" for key in sorted(keys - given)]
         raise ConfigError(wrong + [f"{key}: is no key of a study" for key in sorted(given - keys)])

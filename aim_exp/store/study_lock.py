@@ -134,12 +134,12 @@ def config_digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(kept).encode()).hexdigest()
 
 
-def files_digest(root: Path, patterns: Sequence[str]) -> str:
-    """Of the files below `root` that match, by their names there; in hex."""
-    paths = sorted({path for pattern in patterns for path in root.rglob(pattern)})
+def files_digest(folders: Sequence[Path], patterns: Sequence[str]) -> str:
+    """Of the files below these that match, by folder's name and theirs in it; in hex."""
     digests = [
-        [path.relative_to(root).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()]
-        for path in paths
+        [path.relative_to(root.parent).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()]
+        for root in folders
+        for path in sorted({path for pattern in patterns for path in root.rglob(pattern)})
     ]
     return hashlib.sha256(canonical_json(digests).encode()).hexdigest()
 
