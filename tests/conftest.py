@@ -36,7 +36,7 @@ def tiny_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
     The training is kept between test sessions until the code of the population changes.
     """
-    sources = sorted((ROOT / "aim_exp" / "embedded").glob("*.py"))
+    sources = sorted((ROOT / "aim_exp" / "population" / "embedded").glob("*.py"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     source = EmbeddedPopulation(name="tiny", merge=None, references={}, chat_template=None, seed=0)
     kept = Store(request.config.cache.mkdir(f"population-{digest}"))
