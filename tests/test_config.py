@@ -36,7 +36,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def test_the_files_are_these() -> None:
-    assert len(FILES) == 34
+    assert len(FILES) == 37
     assert len(OPTIONS) == 20
     others = {p.relative_to(CONFIG_FOLDER).parts[0] for p in CONFIG_FOLDER.rglob("*.yaml")}
     assert others - GROUPS == {"config.yaml", "experiment", "hydra"}
@@ -85,7 +85,7 @@ def test_every_key_has_a_reader() -> None:
         and not re.search(rf'config\.{key}\b|config, "{key}"|\["{key}"\]', sources)
     ]
     assert unread == []
-    assert len(keys) == 30
+    assert len(keys) == 31
     for option, built in OPTIONS.items():
         for field in fields(built):
             if field.init:
