@@ -99,20 +99,25 @@ def test_the_seed_counts_where_something_is_drawn(
 def test_responses_belong_to_the_weights_and_to_what_they_are_asked_with(
     family: Path, tmp_path: Path
 ) -> None:
-    """Not to the model that lends it: beside another base an expert is not scored again."""
+    """Not to the model that lends it: beside another base nothing is scored again."""
 
-    def responses(base: Path) -> str:
+    def responses(base: Path) -> tuple[str, str]:
         run = built(
-            tmp_path, "population=custom", f"population.base={base}", "method=none",
+            tmp_path, "population=custom", f"population.base={base}", "omega=null",
             f"population.experts={{x: {family / 'b'}}}",
+            "method=checkpoint", f"method.path={family / 'b'}",
         )  # fmt: skip
-        return run.plan.member("x").responses.key
+        assert run.plan.merged
+        return run.plan.member("x").responses.key, run.plan.merged.responses.key
 
     other = shutil.copytree(family / "a", tmp_path / "other")
-    assert responses(family / "base") == responses(family / "a") == responses(other)
+    first = responses(family / "base")
+    assert first == responses(family / "a") == responses(other)
     settings = json.loads((other / "tokenizer_config.json").read_text())
     (other / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
-    assert responses(other) != responses(family / "a")
+    expert, merged = responses(other)
+    assert expert == first[0]  # it has a tokenizer of its own
+    assert merged != first[1]  # it is asked with base's
 
 
 def test_the_seed_of_a_control_that_does_not_run_counts_not(tmp_path: Path) -> None:
