@@ -15,7 +15,7 @@ from aim_exp.merge.method import MergeMethod
 from aim_exp.store.keys import StageSpec
 from aim_exp.types import ModelRef, Population, Suite
 
-STAGE_VERSIONS = {"saliency": 3, "vocabulary": 1, "weights": 1, "responses": 1, "scores": 2}
+STAGE_VERSIONS = {"saliency": 3, "vocabulary": 1, "weights": 1, "responses": 1, "scores": 3}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
