@@ -1,5 +1,6 @@
 """Sets of test items: fresh for every replicate, never trained, asked by their benchmarks."""
 
+import json
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -7,9 +8,11 @@ from typing import Any
 
 import pytest
 from built_runs import built
+from conftest import Cli
 
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.loading import load_task
+from aim_exp.pareto import hypervolume
 from aim_exp.population.embedded import items
 from aim_exp.population.embedded.corpus import calibration_texts, test_texts, training_text
 
@@ -81,3 +84,16 @@ def test_a_suite_needs_an_objective(tmp_path: Path) -> None:
             "benchmarks=lm_eval",
             "benchmarks.tasks={a: {task: gsm8k, objective: false}}",
         )
+
+
+def test_what_is_no_objective_is_scored_beside(cli: Cli, tmp_path: Path) -> None:
+    cli("benchmarks=held_out", "benchmarks.limit=6", "method=linear", "omega=null",
+        f"hydra.run.dir={tmp_path}")  # fmt: skip
+    record = json.loads((tmp_path / "result.json").read_text())
+    beside = {"tiny_mmlu", "tiny_continuation", "tiny_text"}
+    assert len(record["scores"]) == 8
+    assert beside < set(record["scores"])
+    models = [*record["population_scores"].values(), record["scores"]]
+    points = [[v for name, v in scores.items() if name not in beside] for scores in models]
+    assert record["hypervolume"] == pytest.approx(hypervolume(points))
+    assert 0 < record["scores"]["tiny_text"] < 1

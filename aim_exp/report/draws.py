@@ -141,11 +141,11 @@ def _protocol(record: RunRecord) -> str:
     """
     members = [_evidence(model) for model in record.members]
     metrics = {n: score.metric for model in record.models for n, score in model.scores.items()}
-    corner = {
+    rules = {
         name: [about.reference_point, about.objective] for name, about in record.benchmarks.items()
     }
     specialty = {name: list(own) for name, own in record.population.specialty.items()}
-    return content_key("protocol", 1, [members, metrics, corner, specialty])
+    return content_key("protocol", 1, [members, metrics, rules, specialty])
 
 
 def _evidence(model: ModelRecord) -> list[Any]:
