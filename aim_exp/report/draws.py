@@ -113,7 +113,7 @@ def pools(jobs: Iterable[Job], words: Callable[[Job], str]) -> list[Pool]:
     protocols: dict[str, list[Draw]] = {}
     for job in jobs:
         assert job.record, "what is ranked has a record"
-        if job.record.models:
+        if any(model.keys for model in job.record.models):  # else nothing was measured or scored
             protocols.setdefault(_protocol(job.record), []).extend(_draws(job, job.record))
     return [pool for key, draws in protocols.items() for pool in _pools(key, draws, words)]
 

@@ -101,11 +101,12 @@ def completed_record(
     `record` is the planned one.
     """
     recipe = run.recipe
+    plans = {plan.name: plan for plan in run.plan.models}
     models = tuple(
-        replace(model, scores=_scores(plan, results.scores[model.name], directory, shared))
-        if model.name in results.scores
+        replace(model, scores=_scores(plans[model.name], scored, directory, shared))
+        if (scored := results.scores.get(model.name))
         else model
-        for model, plan in zip(record.models, run.plan.models, strict=False)
+        for model in record.models
     )
     saliency = run.plan.saliency and _kept(
         run.store.path(run.plan.saliency) / "saliency.safetensors",
