@@ -17,8 +17,8 @@ DESCRIPTION = """\
 Make the report of some runs again: results.csv, scores.csv, differences.csv,
 report.md, report.html and figures/, and print their table. DIR is a run, a
 sweep, or any folder of them; several are joined. The report of one DIR is
-written into it, that of several into joined-ID beside the first: the reports of
-each stay as they are.
+written into it, that of several into joined-ID beside the first: the reports
+of each stay as they are.
 
 Every run is compared on the same benchmark items with its plain merge and with
 base, or with what --against names: the difference, its 95 % interval, p, and p
