@@ -24,8 +24,8 @@ Every run is compared on the same benchmark items with its plain merge and with
 base, or with what --against names: the difference, its 95 % interval, p, and p
 adjusted for the number of comparisons (Holm). "above" and "below" are claims
 that hold, by the adjusted p and by an interval that leaves out 0; "noise" is
-none. With --against or --by the tables are printed and the report that is there
-stays as it is; --out DIR writes another one.
+none. With --against or --by the tables are printed and the report that is
+there stays as it is; --out DIR writes another one.
 """
 EPILOG = """\
 examples:
