@@ -98,11 +98,12 @@ def completed_record(
     `record` is the planned one.
     """
     recipe = run.recipe
+    plans = {plan.name: plan for plan in run.plan.models}  # of a run without keys there are none
     models = tuple(
-        replace(model, scores=_scores(plan, results.scores[model.name], directory, shared))
-        if model.name in results.scores
-        else model
-        for model, plan in zip(record.models, run.plan.models, strict=False)
+        replace(each, scores=_scores(plans[each.name], scored, directory, shared))
+        if (scored := results.scores.get(each.name))
+        else each
+        for each in record.models
     )
     saliency = run.plan.saliency and _kept(
         run.store.path(run.plan.saliency) / "saliency.safetensors",
