@@ -340,5 +340,5 @@ def test_a_run_with_one_head_of_its_own(one_untied: Path) -> None:
             "population.experts=null", "tracker=none", *scored,
         )  # fmt: skip
         again = Pipeline(alone, one_untied / "run").execute()
-        for benchmark, path in again.items["base"].items():
-            assert Path(path).read_text() == Path(found.items[name][benchmark]).read_text()
+        for benchmark, path in again.scores["base"].items.items():
+            assert path.read_text() == found.scores[name].items[benchmark].read_text()

@@ -38,9 +38,9 @@ class CalibrationBlocks:
         if (last := int(self.ids.max())) >= rows:
             word = tokenizer.convert_ids_to_tokens(last)
             raise AimError(
-                f"calibration: its texts hold {word}, token {last}, but the model that reads them has "
-                f"rows for {rows} tokens only; take {word} out of the texts, or resize the model's "
-                "embeddings with transformers first"
+                f"calibration: its texts hold {word}, token {last}, and the model that reads them "
+                f"has the rows of {rows} tokens; take {word} out of the texts, or resize the "
+                "model's embeddings with transformers first"
             )
 
 
