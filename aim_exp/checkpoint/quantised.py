@@ -23,12 +23,12 @@ REMEDIES: Mapping[str, str] = {
 
 def quantisation_problem(checkpoint: Checkpoint) -> str | None:
     """Why a quantised model cannot be merged, and how to have numbers of it."""
-    settings = checkpoint.config.get(SETTINGS) or {}
     quantised = [
         name
         for name, info in checkpoint.tensors.items()
         if info.dtype.startswith("float8") or name.endswith(PARTS)
     ]
+    settings = checkpoint.config.get(SETTINGS) or {}
     method = str(settings.get("quant_method", "no known method"))
     if quantised:
         remedy = REMEDIES.get(method)
