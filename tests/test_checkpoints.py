@@ -231,7 +231,9 @@ def test_code_in_a_folder_is_never_run(family: Path, tmp_path: Path) -> None:
              f"population.experts={{a: {tmp_path / 'a'}}}")  # fmt: skip
     for asked in ("omega=0.4", "benchmarks=tiny"):
         other = "benchmarks=none" if asked == "omega=0.4" else "omega=null"
-        with pytest.raises(ValueError, match=r"base: its architecture is code in .*never run; only"):
+        with pytest.raises(
+            ValueError, match=r"base: its architecture is code in .*never run; only"
+        ):
             built(tmp_path / "cache", *given, asked, other)
     run = built(tmp_path / "cache", *given, "omega=null", "benchmarks=none", "save_model=true")
     (tmp_path / "run").mkdir()
