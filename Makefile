@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-browser clean
+.PHONY: run test lint check-docs check-statistics check-browser check-readers clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -28,6 +28,18 @@ check-statistics: $(VENV)/installed-test
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser
 	$(BIN)/python -m pytest tests/browser/check_page.py
+
+# Saved merges, read by other programs, each in an environment of its own (vLLM's takes 3.5 GB).
+READERS ?= transformers4 peft vllm
+export READERS
+export READER_ENVIRONMENTS ?= $(CURDIR)/.readers
+check-readers: $(VENV)/installed-test $(READERS:%=$(READER_ENVIRONMENTS)/%/installed)
+	$(BIN)/python -m pytest tests/readers/check_readers.py
+
+$(READER_ENVIRONMENTS)/%/installed: tests/readers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet -r $<
+	touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

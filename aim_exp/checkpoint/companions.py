@@ -18,10 +18,10 @@ from aim_exp.checkpoint.files import (
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 
 NOTES = {"_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype",
-         "use_cache", "_from_model_config", TIED}  # fmt: skip
+         "use_cache", "_from_model_config", "architectures", TIED}  # fmt: skip
 """Settings that change no number: where a model came from, and what the run decides itself.
 
-Whether the output head is the embedding again is what the tensors say.
+Whether the output head is the embedding again is what the tensors say, and so is the architecture.
 """
 OF_TOKENS = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"}
 """Settings that go with the vocabulary, which a merge settles by a rule of its own."""

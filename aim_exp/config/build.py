@@ -33,7 +33,7 @@ from aim_exp.merge import Given, MergeMethod
 from aim_exp.population.sources import GivenPopulation, PopulationSource
 from aim_exp.run.checks import header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
-from aim_exp.run.run import GIVEN_KEY, Run
+from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
 from aim_exp.tracking.protocol import Tracker
 from aim_exp.types import ModelRef, Population, Suite
@@ -111,7 +111,8 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, digests))
     if population:
         models = (population, given)
-        problems += _once(memo, models, lambda: misfits(*models, config.vocabulary))
+        layouts = store.root / LAYOUTS
+        problems += _once(memo, models, lambda: misfits(*models, config.vocabulary, layouts))
     if problems:
         raise ConfigError(problems) from failure
 

@@ -153,7 +153,7 @@ def _protocol(record: RunRecord) -> str:
 def _evidence(model: ModelRecord) -> list[Any]:
     """What a model is, and what its scores rest on, seeds apart."""
     scores = {name: score.undrawn for name, score in model.scores.items()}
-    return [model.name, model.role, model.keys["undrawn"], scores]
+    return [model.name, model.role, model.keys.get("undrawn"), scores]
 
 
 def _draws(job: Job, record: RunRecord) -> Iterator[Draw]:

@@ -310,7 +310,8 @@ def _different(draws: Sequence[Draw]) -> tuple[Draw, ...]:
     """The first of each model."""
     first: dict[str, Draw] = {}
     for draw in draws:
-        first.setdefault(draw.model.keys.get("responses", draw.model.keys["weights"]), draw)
+        model, keys = draw.model, draw.model.keys
+        first.setdefault(keys.get("responses") or keys.get("weights") or model.name, draw)
     return tuple(first.values())
 
 

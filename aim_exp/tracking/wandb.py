@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import wandb
 
 MODES = ("offline", "online", "disabled")
+MODE_VARIABLE = "WANDB_MODE"
+"""W&B's own: the mode where the configuration names none."""
+LONGEST_PROJECT, LONGEST_TAG = 128, 64
+NOT_IN_PROJECT = r"/\#?%:"
 ONLINE_TIMEOUT = 30
 """Seconds to wait for a server at the start, before going on offline."""
 FINISH_TIMEOUT = 120
@@ -29,7 +33,7 @@ class WandbTracker:
 
     project: str
     entity: str | None
-    mode: str
+    mode: str | None
     tags: tuple[str, ...]
 
     _run: Any = field(default=None, init=False, repr=False)
@@ -37,18 +41,34 @@ class WandbTracker:
     """Going online failed once in this process: later jobs do not wait for it again."""
 
     def problems(self) -> list[str]:
-        """A mode that does not exist."""
-        if self.mode in MODES:
-            return []
-        return [f"tracker.mode={self.mode}: no such mode; use offline, online or disabled"]
+        """A mode that does not exist; a project or a tag that W&B does not take."""
+        found = []
+        if self._mode not in MODES:
+            key = MODE_VARIABLE if self.mode is None else "tracker.mode"
+            found.append(f"{key}={self._mode}: no such mode; use offline, online or disabled")
+        project = self.project
+        if not 0 < len(project) <= LONGEST_PROJECT or set(project) & set(NOT_IN_PROJECT):
+            found.append(
+                f"tracker.project={project}: W&B takes 1 to {LONGEST_PROJECT} characters, and none "
+                f"of {NOT_IN_PROJECT}"
+            )
+        return found + [
+            f"tracker.tags: W&B takes tags of 1 to {LONGEST_TAG} characters; shorten {tag}"
+            for tag in self.tags
+            if not 0 < len(tag) <= LONGEST_TAG
+        ]
+
+    @property
+    def _mode(self) -> str:
+        return self.mode or os.environ.get(MODE_VARIABLE) or "offline"
 
     def start(self, run: RunInfo) -> None:
         """Open the run; offline where online does not work."""
-        if self.mode == "disabled":
+        if self._mode == "disabled":
             return
         _keep_files_in(run.directory)
         _remove_earlier(run)
-        if self.mode == "online" and not WandbTracker._unreachable:
+        if self._mode == "online" and not WandbTracker._unreachable:
             self._run = self._open_online(run)
         if self._run is None:
             self._run = self._open(run, "offline")
@@ -91,7 +111,7 @@ class WandbTracker:
             name=run.name,
             group=run.group,
             job_type=run.kind,
-            tags=[*dict.fromkeys((*run.tags, *self.tags))],
+            tags=[*dict.fromkeys(tag[:LONGEST_TAG] for tag in (*run.tags, *self.tags))],
             config=dict(run.config),
             dir=run.directory,
             settings=wandb.Settings(
