@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
+from aim_exp.aim.settings import AIM, RIVALS, named
 from aim_exp.config.schema import CONFIG_FOLDER, register
 from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
 from aim_exp.store.keys import content_key
@@ -30,6 +31,7 @@ from aim_exp.store.records import (
     ScoreRecord,
     Standing,
 )
+from aim_exp.types import Benchmark
 
 POPULATION = {
     "base": (0.32, 0.38, 0.28, 0.44, 0.61, 0.28),
@@ -113,6 +115,7 @@ def record(
                         name, benchmark, about["metric"], row[number],
                         content_key("scores", 1, parts.scores(name, merged_names, about)),
                         content_key("scores", 1, undrawn.scores(name, merged_names, about)),
+                        ends_of(about),
                     )
                     for number, (benchmark, about) in enumerate(tasks.items())
                 },
@@ -120,6 +123,7 @@ def record(
             for role, name, row in models
         ),
         draws=parts.draws(scored=scores is not None),
+        omega=parts.omega,
         relaxed=parts.relaxes,
         relaxation=parts.relaxation,
         timings={"merge": 1.0, "evaluate": 2.0},
@@ -270,8 +274,17 @@ class Keys:
 
     @property
     def relaxation(self) -> str | None:
-        scaling = self.config["aim"]["scaling"]
-        return ("aim" if scaling == "identity" else scaling) if self.relaxes else None
+        name, _ = named(self.config["aim"]["scaling"])
+        return ("aim" if name in AIM else name) if self.relaxes else None
+
+    @property
+    def omega(self) -> float | None:
+        """None where it plays no part."""
+        return None if self.relaxation in RIVALS else self.config["omega"]
+
+    @property
+    def reads_texts(self) -> bool:
+        return self.relaxes and self.relaxation not in RIVALS
 
     @property
     def stochastic(self) -> bool:
@@ -281,7 +294,7 @@ class Keys:
         calibration, population = self.config["calibration"], self.config["population"]
         values = {
             "population.seed": population.get("seed"),
-            "calibration.seed": calibration.get("seed") if self.relaxes else None,
+            "calibration.seed": calibration.get("seed") if self.reads_texts else None,
             "seed": self.config["seed"] if self.stochastic else None,
             "repeat": self.config["repeat"] if scored else None,
         }
@@ -308,7 +321,9 @@ class Keys:
             "method": method,
             "dtype": dtype,
             "seed": self.config["seed"] if self.stochastic else None,
-            "aim": [self.config["omega"], aim, calibration] if self.relaxes else None,
+            "aim": [self.config["omega"], aim, calibration]
+            if self.reads_texts
+            else self.relaxes and [aim["scaling"], aim["exclude"]],
         }
 
     def responses(self, name: str, merged: Sequence[str]) -> dict[str, Any]:
@@ -332,13 +347,19 @@ class Keys:
 
 
 def score_record(
-    model: str, benchmark: str, metric: str, score: float | Sequence[float], key: str, undrawn: str
+    model: str,
+    benchmark: str,
+    metric: str,
+    score: float | Sequence[float],
+    key: str,
+    undrawn: str,
+    ends: tuple[float, float] = (0.0, 1.0),
 ) -> ScoreRecord:
     answers = list(score) if not isinstance(score, float | int) else None
     value = fmean(answers) if answers is not None else float(score)  # type: ignore[arg-type]
     n = len(answers) if answers is not None else N_ITEMS
     if answers is not None:
-        ITEMS[key, value] = [item(benchmark, metric, i, got) for i, got in enumerate(answers)]
+        ITEMS[key, value] = [item(benchmark, metric, i, got, ends) for i, got in enumerate(answers)]
     own = f"items/{benchmark}.jsonl.gz"
     return ScoreRecord(
         key=key,
@@ -347,12 +368,24 @@ def score_record(
         stderr=sqrt(value * (1 - value) / n),
         n=n,
         metric=metric,
-        metrics={metric: value},
+        metrics={metric: on_ends(value, ends)},
+        ends=ends,
         items=own if model == "merged" else f"../shared/items/{key[:24]}.jsonl.gz",
     )
 
 
-def item(benchmark: str, metric: str, number: int, got: float) -> dict[str, Any]:
+def ends_of(about: Mapping[str, Any]) -> tuple[float, float]:
+    own = {name: about[name] for name in ("direction", "scale") if about.get(name)}
+    return Benchmark("", "", **own).ends
+
+
+def on_ends(score: float, ends: tuple[float, float]) -> float:
+    return ends[0] + score * (ends[1] - ends[0])
+
+
+def item(
+    benchmark: str, metric: str, number: int, got: float, ends: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, Any]:
     name, _, chosen_filter = metric.partition(",")
     return {
         "task": f"aim_tiny_{benchmark}",
@@ -363,7 +396,7 @@ def item(benchmark: str, metric: str, number: int, got: float) -> dict[str, Any]
         "choices": None,
         "text": f"answer {number}" if got else "something else",
         "filtered": f"answer {number}" if got else "something else",
-        "metrics": {name: got},
+        "metrics": {name: on_ends(got, ends)},
     }
 
 

@@ -33,10 +33,10 @@ from aim_exp.store.records import RunRecord
 DRAWN = {"population.seed=1", "calibration.seed=7", "repeat=1"}
 """Of the table, what draws the same anew."""
 NO_KEY: dict[str, dict[str, Any]] = {
-    "+benchmarks.tasks.math.reference_point=0.1": {},
+    "+benchmarks.tasks.tiny_math.reference_point=0.1": {},
     "benchmarks.reference_point=0.1": {},
-    "benchmarks.tasks.math.metric=other": {},
-    "specialty": {"specialty": {"code": ("math",)}},
+    "benchmarks.tasks.tiny_math.metric=other": {},
+    "specialty": {"specialty": {"code": ("tiny_math",)}},
     "members": {"members": {**POPULATION, "fourth": MERGED}},
 }
 """What changes a shown number and no key."""

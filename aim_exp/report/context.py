@@ -20,10 +20,12 @@ from aim_exp.report.summary import (
     headline,
     job_label,
     origin,
+    recorded,
     shared_settings,
     title,
     when,
 )
+from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
 from aim_exp.report.tables.scores import (
     choice_table,
@@ -32,6 +34,7 @@ from aim_exp.report.tables.scores import (
     members_table,
 )
 from aim_exp.report.tables.table import Table
+from aim_exp.store.keys import canonical_json
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,10 @@ class Context:
     tests: str
     """How differences are tested."""
     choices: Table | None
+    doses: Table | None
+    """What relaxations left of the merges' change."""
+    deltas: tuple[Table, ...]
+    """Of the experts, one for each set that was measured and scored nothing."""
     captions: Mapping[str, str]
     """Of the figures, by name."""
     tables: tuple[str, ...]
@@ -122,6 +129,12 @@ def make_context(
         compared=tuple(_compared(report, each) for each in differences),
         tests=TESTS,
         choices=choice_table(report, choices(report)),
+        doses=dose_table(report),
+        deltas=tuple(
+            table
+            for record in {canonical_json(r.deltas): r for _, r in recorded(report)}.values()
+            if (table := deltas_table(record))
+        ),
         captions=plots.captions(report),
         tables=tuple(path.as_posix() for path in tables),
         notes=tuple(notes(report)),

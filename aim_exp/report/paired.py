@@ -177,8 +177,8 @@ def _test(before: Source | None, after: Source | None, swaps: int) -> PairedTest
     """On one benchmark: exact for answers that are right or wrong, else by resampling."""
     if before is None or after is None:
         raise AimError("only one of the two was scored on it")
-    if before.metric != after.metric:
-        raise AimError(f"another metric, {before.metric} and {after.metric}")
+    if before.measure != after.measure:
+        raise AimError(f"another metric, {before.measure} and {after.measure}")
     first, second = read_items(before), read_items(after)
     both = strata([first, second])
     if first.are_right_or_wrong and second.are_right_or_wrong:

@@ -15,6 +15,7 @@ from aim_exp.report.load import Job
 from aim_exp.report.notes import doubts
 from aim_exp.report.rows import Report
 from aim_exp.report.summary import counts, job_label, run_facts
+from aim_exp.report.tables.changes import deltas_table
 from aim_exp.report.tables.differences import INTERVAL, benchmark_table, verdict_table
 from aim_exp.report.tables.scores import run_table, standings, unscored_table
 from aim_exp.report.tables.terminal import fits, print_table
@@ -32,6 +33,8 @@ def print_run(console: Console, report: Report, next_command: str | None = None)
         if group.benchmarks:
             print_table(console, run_table(report, group))
     record = job.record
+    if record and (deltas := deltas_table(record)):
+        print_table(console, deltas)
     facts = (run_facts(record) if record else {}) | {"files": _short_path(job.directory)}
     if (job.directory / "model").is_dir():
         facts["model"] = _short_path(job.directory / "model")

@@ -157,8 +157,8 @@ def _series(each: Series, group: int, position: dict[str, int], looks: _Looks) -
         "look": looks.number(each.look),
         "rows": [position[row.key] for row in each.rows],
         "places": [round(place, 5) for place in each.places],
-        "plain": position[each.plain.key] if each.plain else None,
-        "plain_place": each.plain_place,
+        "level": position[each.level.key] if each.level else None,
+        "level_place": each.level_place,
     }
 
 
@@ -172,11 +172,14 @@ def _dose(shown: Sequence[Profile], looks: _Looks) -> dict[str, Any] | None:
         "ranges": any(profile.ranges for profile in shown),
         "profiles": [
             {
-                "label": " ".join(filter(None, (*profile.name, f"omega={profile.omega}"))),
+                "label": " ".join(
+                    filter(None, (*profile.name, profile.omega and f"omega={profile.omega}"))
+                ),
                 "omega": profile.omega,
                 "line": list(styles).index(profile.name),
                 "look": looks.number(styles[profile.name]),
                 "kept": {kind: round(share, 5) for kind, share in profile.kept.items()},
+                "outputs": {kind: round(share, 5) for kind, share in profile.outputs.items()},
                 "mean_r": {kind: round(share, 5) for kind, share in profile.mean_r.items()},
                 "ranges": profile.ranges,
             }

@@ -96,6 +96,7 @@ def page_captions(report: Report) -> dict[str, str]:
         ),
         "sweep": _words(
             "Dashed and hollow: plain merges." * plain,
+            without_omega(report),
             f"Bars: {ERROR}; of a gain, by a parametric bootstrap of all scores.",
             _dots(report),
         ),
@@ -135,6 +136,12 @@ def path_words(report: Report) -> str:
     )
 
 
+def without_omega(report: Report) -> str:
+    """What the dotted lines against omega are; empty where there are none."""
+    dotted = any(row.relaxed and row.omega is None for row in report.merges)
+    return "Dotted: relaxed merges that omega plays no part in." * dotted
+
+
 def front_caption(report: Report) -> str:
     """Below the figure, in sentences."""
     return _words(FRONT_CAPTION, path_words(report), _dots(report), _panels(report))
@@ -148,6 +155,7 @@ def sweep_caption(report: Report, title: str, quantity: str) -> str:
     return _words(
         f"{what} against {title}. Bars: one standard error, {how}.",
         "Hollow, and dashed: plain merges." * plain,
+        without_omega(report) * (title == OMEGA),
         _dots(report),
         _panels(report),
     )

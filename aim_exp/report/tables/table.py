@@ -39,6 +39,8 @@ PERCENT = Unit("percent", 100)
 VOLUME = Unit("hypervolume gain", digits=3)
 """d-th root of a volume; a digit more than in the paper's tables."""
 
+SHARE = Unit("share", digits=3)
+
 
 def unit(quantity: str) -> Unit:
     """How a quantity of `report.estimates` is written."""

@@ -277,7 +277,7 @@ function drawFront() {
   const shown = known.filter(p => passing(p) && inside(p));
   const at = new Map(shown.map(p => [p.key, p]));
   const series = data.sweeps[0].series.filter(each => each.group === group());
-  const paths = series.map(each => [each.plain, ...each.rows.toReversed()].filter(present)
+  const paths = series.map(each => [each.level, ...each.rows.toReversed()].filter(present)
     .map(number => at.get(data.rows[number].key)).filter(Boolean)).filter(path => path.length);
   const ends = [Math.min(domainX[0], front[0].x), Math.min(domainY[0], front.at(-1).y)];
   const stairs = [[ends[0], front[0].y], ...front.map(p => [p.x, p.y]), [front.at(-1).x, ends[1]]];
@@ -304,7 +304,7 @@ function drawFront() {
   }, `${data.quantities[second].name} against ${data.quantities[first].name}: every model, and the front`);
   const merges = shown.filter(p => p.role === "merged");
   const numbers = new Set(merges.map(p => data.rows.findIndex(row => row.key === p.key)));
-  const seen = series.filter(each => [...each.rows, each.plain].some(number => numbers.has(number)));
+  const seen = series.filter(each => [...each.rows, each.level].some(number => numbers.has(number)));
   const own = members.find(p => p.role !== "reference");
   fillLegend("front", [
     ...namesShown(data.sweeps[0].legend, seen, false),
@@ -327,14 +327,14 @@ function drawSweep() {
     const row = data.rows[number];
     return {...row, look, x, y: row.values[quantity], e: row.errors[quantity], text: `${row.label}\n${written(row, quantity)}`};
   };
-  const series = every.filter(each => each.group === group() && (each.rows.some(has) || has(each.plain)));
-  const plains = new Map();  // what several series share is drawn once
+  const series = every.filter(each => each.group === group() && (each.rows.some(has) || has(each.level)));
+  const levels = new Map();  // what several series share is drawn once
   const lines = series.map(each => {
-    if (has(each.plain) && !plains.has(each.plain)) plains.set(each.plain, point(each.plain, each.plain_place, each.look));
+    if (has(each.level) && !levels.has(each.level)) levels.set(each.level, point(each.level, each.level_place, each.look));
     return each.rows.flatMap((number, i) => (has(number) ? [point(number, each.places[i], each.look)] : []));
   });
-  const hollow = [...plains.values()];
-  const points = [...lines.flat(), ...hollow.filter(p => present(p.x))];
+  const flat = [...levels.values()];
+  const points = [...lines.flat(), ...flat.filter(p => present(p.x))];
   const texts = new Map(ticks);
   const long = d3.sum(ticks, ([, text]) => text.length) * 8 > one("#plot-sweep").clientWidth - 60;
   show("sweep", {
@@ -344,7 +344,7 @@ function drawSweep() {
     y: {label: axisTitle(quantity), labelArrow: "none", nice: true, ticks: 7, tickSize: 0},
     marks: [
       Plot.gridX(ticks.map(tick => tick[0]), grid), Plot.gridY(grid),
-      hollow.map(p => Plot.ruleY([p], {y: "y", stroke: looks[p.look].ink, strokeDasharray: "5 4", strokeOpacity: 0.8, ariaDescription: "plain"})),
+      flat.map(p => Plot.ruleY([p], {y: "y", stroke: looks[p.look].ink, strokeDasharray: p.hollow ? "5 4" : "1.5 3", strokeOpacity: 0.8, ariaDescription: p.hollow ? "plain" : "level"})),
       lines.filter(line => line.length > 1).map(line => Plot.line(line, {x: "x", y: "y", stroke: looks[line[0].look].ink, strokeWidth: 1.8,
         strokeLinecap: "butt", strokeDasharray: looks[line[0].look].dash, ariaDescription: "series"})),
       Plot.ruleX(points.filter(p => present(p.e)), {x: "x", y1: p => p.y - p.e, y2: p => p.y + p.e, stroke: p => looks[p.look].ink, ariaDescription: "bar"}),
@@ -353,8 +353,8 @@ function drawSweep() {
     ],
   }, `${data.quantities[quantity].name} against ${title}`);
   const joined = lines.some(line => line.length > 1);
-  const lone = points.some(p => p.hollow) || hollow.length;
-  fillLegend("sweep", [...namesShown(legend, series, joined), ...(lone ? [[plainPicture(hollow.length ? "5 4" : undefined), "plain merge"]] : [])]);
+  const dashed = flat.some(p => p.hollow);
+  fillLegend("sweep", [...namesShown(legend, series, joined), ...(dashed || points.some(p => p.hollow) ? [[plainPicture(dashed ? "5 4" : undefined), "plain merge"]] : [])]);
   one("#sweep-title").textContent = `Against ${title}`;
 }
 
@@ -393,7 +393,7 @@ function drawProfiles() {
     ],
   }, "A line per model over all benchmarks");
   const numbers = new Set(rows.map(row => row.key));
-  const series = data.sweeps[0].series.filter(each => [...each.rows, each.plain].some(n => present(n) && numbers.has(data.rows[n].key)));
+  const series = data.sweeps[0].series.filter(each => [...each.rows, each.level].some(n => present(n) && numbers.has(data.rows[n].key)));
   fillLegend("profiles", [
     ...namesShown(data.sweeps[0].legend, series, false),
     ...(rows.some(row => row.hollow && row.role === "merged") ? [[plainPicture("5 4"), "plain merge"]] : []),
@@ -409,17 +409,20 @@ function drawDose() {
   const lines = d3.max(profiles, profile => profile.line) + 1;
   const row = Math.max(20, 7 * lines);
   one("#plot-dose").style.height = `${row * (kinds.length + 1) + 60}px`;
-  const points = profiles.flatMap(profile => Object.entries(profile.kept).map(([kind, x]) => ({
-    x, y: kind, look: profile.look, line: profile.line, range: profile.ranges[kind], r: profile.mean_r[kind], text: `${profile.label}\n${kind}: ${x.toFixed(3)} of the delta kept`,
+  const measure = one("#dose form").measure.value;
+  const words = measure === "kept" ? "delta" : "change of outputs";
+  const points = profiles.flatMap(profile => Object.entries(profile[measure]).map(([kind, x]) => ({
+    x, y: kind, look: profile.look, line: profile.line, range: measure === "kept" ? profile.ranges[kind] : undefined, r: profile.mean_r[kind],
+    text: `${profile.label}\n${kind}: ${x.toFixed(3)} of the ${words} left`,
   })));
   const shift = line => 0.7 * row * ((line + 0.5) / lines - 0.5);
   show("dose", {
     marginLeft: 8 + 7 * d3.max(kinds, kind => kind.length), marginTop: 6,
-    x: {label: "share of the delta kept", labelAnchor: "center", labelArrow: "none", nice: true, ticks: narrow.matches ? 4 : 8},
+    x: {label: `share of the ${words} that is left`, labelAnchor: "center", labelArrow: "none", nice: true, ticks: narrow.matches ? 4 : 8},
     y: {type: "point", domain: ["omega", ...kinds], label: null, tickSize: 0, padding: 0.6},
     marks: [
       Plot.gridX(grid), Plot.gridY(kinds, grid),
-      Plot.text(d3.rollups(profiles, some => d3.mean(some, profile => profile.kept.all), profile => profile.omega),
+      Plot.text(d3.rollups(profiles, some => d3.mean(some, profile => profile[measure].all), profile => profile.omega),
         {x: ([, x]) => x, y: () => "omega", text: ([omega]) => omega, fill: "var(--ink)"}),
       Plot.text(points.filter(p => present(p.r)), {x: "r", y: "y", text: () => "|", fill: "var(--muted)", fontSize: 15, opacity: 0.5}),
       d3.groups(points, p => p.line).flatMap(([line, some]) => [
