@@ -79,7 +79,9 @@ def test_equal_weights_are_one_number(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*are gone:UserWarning")
 def test_every_item_is_a_line(sweep: Path) -> None:
-    with pytest.warns(UserWarning, match="4, merged on tiny_humaneval: the results by item are gone"):
+    with pytest.warns(
+        UserWarning, match="4, merged on tiny_humaneval: the results by item are gone"
+    ):
         frame = aim_exp.items(sweep)
     results = aim_exp.results(sweep)
     means = frame.groupby(["job", "model", "benchmark"]).value.mean()

@@ -99,6 +99,7 @@ def write(
     from aim_exp.report.csv_files import write_csvs
     from aim_exp.report.files import write_text
     from aim_exp.report.html import write_html
+    from aim_exp.report.html.items import write_items
     from aim_exp.report.tables import write_tables
     from aim_exp.report.text import render
 
@@ -107,6 +108,7 @@ def write(
     tables = [path.relative_to(out) for path in write_tables(report, out)]
     context = make_context(report, differences, tables)
     write_text(out / PAGE, render("report.md", context=context))
+    write_items(report, out)
     write_html(context, report, out / HTML, axes)
 
 

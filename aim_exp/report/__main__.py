@@ -47,6 +47,9 @@ examples:
   Is one run better than the others? By its job number, or by its label
     python -m aim_exp.report SWEEP --against "ties omega=0.2"
 
+  What changed, item by item? Two models by name, job number or label
+    python -m aim_exp.report SWEEP --items base "ties omega=0.2" --benchmark gsm8k --changed
+
   For a paper: the appendix, and our scores beside the published ones
     python -m aim_exp.report SWEEP --methods-paragraph --latex
     python -m aim_exp.report SWEEP --published
@@ -63,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.directories and not options.paper:
         parser.error("which directories of runs? (or --paper)")
+    if (options.benchmark or options.changed) and not options.items:
+        parser.error("--benchmark and --changed: go with --items A B")
     if options.latex and not options.methods_paragraph:
         parser.error("--latex: goes with --methods-paragraph")
     try:
@@ -99,6 +104,8 @@ def _report(options: argparse.Namespace) -> None:
         if others := other_populations(report):
             names = ", ".join(others)
             print_warning(console, f"the paper's population is llama2_13b; these runs use {names}")
+    elif options.items:
+        _items(report, options)
     elif options.methods_paragraph:
         from aim_exp.report.methods import methods_paragraph
 
@@ -106,6 +113,15 @@ def _report(options: argparse.Namespace) -> None:
         console.print(Text(paragraph), soft_wrap=True)
     else:
         _compare(report, options)
+
+
+def _items(report, options: argparse.Namespace) -> None:
+    from aim_exp.report.baselines import one_model
+    from aim_exp.report.terminal import print_items
+
+    before, after = (one_model(report, name, "--items") for name in options.items)
+    benchmark = options.benchmark or next(iter(report.benchmarks), "")
+    print_items(console, before, after, benchmark, changed=options.changed)
 
 
 def _compare(report, options: argparse.Namespace) -> None:
@@ -181,6 +197,17 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="group the rows; may be given again",
     )
+    items = parser.add_argument_group("items (printed, nothing is written)")
+    add = items.add_argument
+    add(
+        "--items",
+        metavar=("A", "B"),
+        nargs=2,
+        help="what two models answered side by side, the largest changes first: base, an expert, a "
+        "reference, or a run by its job number or its label",
+    )
+    add("--benchmark", metavar="NAME", help="of which items (default: the first)")
+    add("--changed", action="store_true", help="those alone whose scores differ")
     papers = parser.add_argument_group("for a paper (printed, nothing is written)")
     add = papers.add_mutually_exclusive_group().add_argument
     add(

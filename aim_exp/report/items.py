@@ -42,6 +42,11 @@ class Source:
         return f"{self.measure} {digest(self.file) or self.file}"
 
     @property
+    def is_there(self) -> bool:
+        """Whether the file is."""
+        return digest(self.file) is not None
+
+    @property
     def measure(self) -> str:
         """What is measured: the metric, and its scale."""
         worst, best = self.ends

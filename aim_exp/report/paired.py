@@ -14,7 +14,7 @@ from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gains
 from aim_exp.report.draws import Draw
 from aim_exp.report.estimates import GAIN
-from aim_exp.report.items import Source, digest, read_items, sources, strata
+from aim_exp.report.items import Source, read_items, sources, strata
 from aim_exp.report.kept import kept
 from aim_exp.statistics import (
     SEED,
@@ -90,7 +90,7 @@ def paired_tests(after: Draw, before: Draw, swaps: int, score_swaps: int) -> Pai
     def make() -> dict[str, Any]:
         return asdict(_paired_tests(*pairs, settings, swaps, score_swaps))
 
-    if any(digest(s.file) is None for m in models for s in _each(m)):
+    if not all(s.is_there for m in models for s in _each(m)):
         return _read(make())
     try:
         return _read(kept(after.job.shared / FOLDER, VERSION, spec, make))

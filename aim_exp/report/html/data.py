@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aim_exp.report.html.items import items_data
 from aim_exp.report.plots.dose import Profile, dose_looks, kinds_shown, profiles
 from aim_exp.report.plots.front import front
 from aim_exp.report.plots.saliency import SaliencySpread, saliency_spread
@@ -80,6 +81,7 @@ def figure_data(
         "dose": _dose(dose, looks),
         "saliency": _saliency(saliency),
         "looks": looks.plain(),
+        "items": items_data(report),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Difference, Differences, Verdict
 from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone
@@ -72,7 +73,7 @@ def difference_table(differences: Differences, benchmarks: Sequence[str]) -> Tab
     kept = [q for q in quantities if any(q in each.differences for each in differences.contrasts)]
     sections = (
         tuple(
-            Row((*_lead(each), *(_cell(each.differences.get(q)) for q in kept)), key=each.row.key)
+            Row((*_lead(each), *(_cell(each, q, benchmarks) for q in kept)), key=each.row.key)
             for each in contrasts
         )
         for _, contrasts in differences.grouped()
@@ -91,6 +92,8 @@ def explained(differences: Differences) -> list[str]:
     ]
 
 
+MODEL = 20
+"""Digits of a model's identity on the page."""
 LEAD = (Column("job"), Column("run"))
 
 
@@ -109,8 +112,9 @@ def _tested(difference: Difference) -> list[Cell]:
     ]
 
 
-def _cell(difference: Difference | None) -> Cell:
-    """`+1.8 (-0.9 to +4.6; p 0.360)`, the number strong where it holds."""
+def _cell(contrast: Contrast, quantity: str, benchmarks: Sequence[str]) -> Cell:
+    """`+1.8 (-0.9 to +4.6; p 0.360)`, the number strong where it holds; it leads to the items."""
+    difference = contrast.differences.get(quantity)
     if difference is None:
         return Cell(NOTHING, tone="dim")
     holds = difference.verdict in (Verdict.ABOVE, Verdict.BELOW)
@@ -123,7 +127,14 @@ def _cell(difference: Difference | None) -> Cell:
         tone=tone,
         value=difference.value,
         about=str(difference.verdict),
+        link=items_link(contrast.models, quantity if quantity in benchmarks else benchmarks[0]),
     )
+
+
+def items_link(models: tuple[str, str], benchmark: str) -> str:
+    """Where the page shows what two models answered, by their identities."""
+    before, after = (identity[:MODEL] for identity in models)
+    return urlencode({"items": benchmark, "a": before, "b": after})
 
 
 def p_text(p: float | None) -> str:

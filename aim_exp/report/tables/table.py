@@ -65,6 +65,8 @@ class Cell:
     """That of `detail`, where it is `±`."""
     about: str = ""
     """More, for whoever asks: a pointer that rests on it."""
+    link: str = ""
+    """An anchor on the page that its text leads to."""
 
     @staticmethod
     def number(unit: Unit, value: float | None, margin: float | None = None) -> Cell:

@@ -467,6 +467,111 @@ function drawSaliency() {
   fillLegend("saliency", inputs.map((input, i) => [picture({ink: colour(i)}, {line: dash(i), point: false}), input.name]));
 }
 
+// Items: what two models answered. Files lie beside the page, and are scripts: a page from disk may load no other.
+
+const files = new Map();  // by name, what settles the promise of its content
+const MORE = 20;
+
+async function answers(name, packed) {
+  const bytes = Uint8Array.from(atob(packed), letter => letter.charCodeAt(0));
+  files.get(name).resolve(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json());
+}
+
+function content(name) {
+  if (!files.has(name)) {
+    const file = {};
+    file.promise = new Promise((resolve, reject) => Object.assign(file, {resolve, reject}));
+    files.set(name, file);
+    const script = element("script", {src: `${data.items.folder}/${name}.js`});
+    script.onerror = () => file.reject(new Error(`${data.items.folder}/${name}.js is not beside this page`));
+    document.body.append(script);
+  }
+  return files.get(name).promise;
+}
+
+function answerOf(model, title, item) {
+  const score = model.scores[item];
+  return element("div", {}, element("h4", {}, title, element("span", {class: score > 0 ? "right" : "wrong"}, present(score) ? ` ${+score.toFixed(3)}` : "")),
+    element("pre", {}, model.texts[item]));
+}
+
+function choicesOf(questions, before, after, item) {
+  const choices = questions.choices[item];
+  if (!choices) return "";
+  const line = (tag, texts) => element("tr", {}, ...texts.map((text, i) => element(i && tag === "td" ? "td" : "th", {class: i ? "number" : "word"}, text)));
+  const number = (model, i) => model.loglikelihoods[item]?.[i].toFixed(2) ?? "";
+  return element("div", {class: "scroll"}, element("table", {}, element("thead", {}, line("th", ["choice", "log-likelihood before", "after"])),
+    element("tbody", {}, ...choices.map((text, i) => line("td", [text, number(before, i), number(after, i)])))));
+}
+
+function itemShown(questions, before, after, item) {
+  const [prompt, start] = [questions.prompts[item], questions.starts[item]];
+  return element("article", {}, element("h3", {}, questions.ids[item]), element("pre", {}, prompt.slice(start)),
+    start ? element("details", {}, element("summary", {}, "whole prompt"), element("pre", {}, prompt)) : "",
+    element("p", {}, element("b", {}, "target "), element("code", {}, questions.targets[item])), choicesOf(questions, before, after, item),
+    element("div", {class: "both"}, answerOf(before, "before", item), answerOf(after, "after", item)));
+}
+
+let asked = 0;  // only the latest choice is shown
+
+async function drawItems() {
+  const form = one("#items form");
+  const [box, state, more] = [one("#items .answers"), one("#items output"), one("#items .more")];
+  const number = ++asked;
+  const names = [form.a, form.b].map(choice => data.items.models[Number(choice.value)].files[Number(form.benchmark.value)]);
+  box.replaceChildren();
+  more.hidden = true;
+  if (!names.every(present)) { state.textContent = "one of the two has no items on this benchmark"; return; }
+  state.textContent = "reading ...";
+  try {
+    const [before, after] = await Promise.all(names.map(content));
+    const [questions, others] = await Promise.all([after, before].map(model => content(model.questions)));
+    if (number !== asked) return;
+    if (String(questions.ids) !== String(others.ids)) throw new Error("the two were not asked the same items");
+    const change = item => (present(before.scores[item]) && present(after.scores[item]) ? after.scores[item] - before.scores[item] : 0);
+    const every = d3.sort(d3.range(questions.ids.length), item => -Math.abs(change(item)));
+    const kinds = {changed: item => change(item), up: item => change(item) > 0, down: item => change(item) < 0, all: () => true};
+    const text = form.text.value.toLowerCase();
+    const has = item => !text || [questions.prompts[item].slice(questions.starts[item]), questions.targets[item], before.texts[item], after.texts[item]].some(t => t.toLowerCase().includes(text));
+    const shown = every.filter(kinds[form.kind.value]).filter(has);
+    state.textContent = `${shown.length} of ${every.length} items; ${d3.sum(every, kinds.up)} better, ${d3.sum(every, kinds.down)} worse`;
+    const add = () => {
+      const first = box.children.length;
+      box.append(...shown.slice(first, first + MORE).map(item => itemShown(questions, before, after, item)));
+      more.hidden = box.children.length >= shown.length;
+    };
+    more.onclick = add;
+    add();
+  } catch (error) {
+    if (number === asked) state.textContent = error.message;
+  }
+}
+
+function openItems() {  // from a cell of the differences: #items=NAME&a=KEY&b=KEY
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  if (!wanted.get("items") || !data.items) return;
+  const form = one("#items form");
+  const position = name => data.items.models.findIndex(model => model.key === wanted.get(name));
+  form.benchmark.value = data.quantities.slice(data.first).findIndex(quantity => quantity.name === wanted.get("items"));
+  [form.a.value, form.b.value] = [position("a"), position("b")];
+  one("#items").scrollIntoView();
+  drawItems();
+}
+
+if (data.items) {
+  const form = one("#items form");
+  for (const choice of [form.a, form.b]) {
+    choice.append(...data.items.models.map(({label, group}, i) =>
+      element("option", {value: i}, data.groups.length > 1 ? `${label} [${group + 1}]` : label)));
+  }
+  form.b.value = Math.max(1, data.items.models.findLastIndex(model => model.files.some(present))) % data.items.models.length;
+  form.addEventListener("change", drawItems);
+  window.addEventListener("hashchange", openItems);
+  new IntersectionObserver((entries, observer) => {  // nothing is read before it is looked at
+    if (entries.some(entry => entry.isIntersecting) && !asked) { observer.disconnect(); drawItems(); }
+  }).observe(one("#items"));
+}
+
 // Saving: what the style says is written into the file.
 
 function save(id) {
@@ -497,3 +602,4 @@ if (data.quantities) {
 }
 for (const form of all("form")) form.addEventListener("submit", event => event.preventDefault());
 openTarget();
+openItems();
