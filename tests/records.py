@@ -18,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
-from aim_exp.aim.settings import AIM, RIVALS, named
+from aim_exp.aim.settings import AimSettings
 from aim_exp.config.schema import CONFIG_FOLDER, register
 from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
 from aim_exp.store.keys import content_key
@@ -95,6 +95,7 @@ def record(
             name: BenchmarkRecord(
                 task=about["task"],
                 reference_point=about.get("reference_point", corner),
+                objective=about.get("objective", True),
                 protocol=parts.task(about),
                 num_fewshot=0,
             )
@@ -256,6 +257,7 @@ def benchmarks_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def undrawn_config(config: dict[str, Any]) -> dict[str, Any]:
     undrawn = {**config, "seed": 0, "repeat": 0}
+    undrawn["benchmarks"] = {**config["benchmarks"], "items_seed": 0}
     for group in ("population", "calibration"):
         undrawn[group] = {**config[group], **({"seed": 0} if "seed" in config[group] else {})}
     return undrawn
@@ -273,18 +275,21 @@ class Keys:
         return self.choices["method"] != "none" and omega is not None and omega < 1
 
     @property
+    def aim(self) -> AimSettings:
+        own = {key: value for key, value in self.config["aim"].items() if key != "_target_"}
+        return AimSettings(**{**own, "exclude": tuple(own["exclude"])})
+
+    @property
     def relaxation(self) -> str | None:
-        name, _ = named(self.config["aim"]["scaling"])
-        return ("aim" if name in AIM else name) if self.relaxes else None
+        return self.aim.relaxation if self.relaxes else None
 
     @property
     def omega(self) -> float | None:
-        """None where it plays no part."""
-        return None if self.relaxation in RIVALS else self.config["omega"]
+        return self.config["omega"] if not self.relaxes or self.aim.uses_omega else None
 
     @property
     def reads_texts(self) -> bool:
-        return self.relaxes and self.relaxation not in RIVALS
+        return self.relaxes and self.aim.reads_texts
 
     @property
     def stochastic(self) -> bool:
@@ -294,6 +299,7 @@ class Keys:
         calibration, population = self.config["calibration"], self.config["population"]
         values = {
             "population.seed": population.get("seed"),
+            "benchmarks.items_seed": self.config["benchmarks"]["items_seed"] if scored else None,
             "calibration.seed": calibration.get("seed") if self.reads_texts else None,
             "seed": self.config["seed"] if self.stochastic else None,
             "repeat": self.config["repeat"] if scored else None,
@@ -313,17 +319,17 @@ class Keys:
         weight = method.get("weight")
         if not isinstance(weight, dict):
             method["weight"] = dict.fromkeys(merged, weight)
-        aim, calibration = dict(self.config["aim"]), dict(self.config["calibration"])
+        calibration = dict(self.config["calibration"]) if self.reads_texts else {}
         calibration.pop("offload", None)
+        omega = self.config["omega"] if self.aim.uses_omega else None
+        own = [omega, self.aim.spec(), self.aim.saliency, calibration]
         return {
             "base": source,
             "experts": [[expert, source] for expert in merged],
             "method": method,
             "dtype": dtype,
             "seed": self.config["seed"] if self.stochastic else None,
-            "aim": [self.config["omega"], aim, calibration]
-            if self.reads_texts
-            else self.relaxes and [aim["scaling"], aim["exclude"]],
+            "aim": own if self.relaxes else None,
         }
 
     def responses(self, name: str, merged: Sequence[str]) -> dict[str, Any]:
@@ -339,7 +345,8 @@ class Keys:
             for key, value in self.config["benchmarks"].items()
             if key not in ("tasks", "reference_point")
         }
-        own = {key: about[key] for key in about if key not in ("metric", "reference_point")}
+        unasked = ("metric", "reference_point", "objective")
+        own = {key: about[key] for key in about if key not in unasked}
         return {**suite, **own, "lm_eval": self.lm_eval}
 
     def scores(self, name: str, merged: Sequence[str], about: Mapping[str, Any]) -> dict[str, Any]:
@@ -405,8 +412,9 @@ def standing_of(made: RunRecord) -> Standing:
     scored = [model for model in made.models if model.role != "reference" and model.scores]
     if not scored:
         return Standing()
-    corner = [about.reference_point for about in made.benchmarks.values()]
-    points = {m.name: [m.scores[b].value for b in made.benchmarks] for m in scored}
+    objectives = {name: about for name, about in made.benchmarks.items() if about.objective}
+    corner = [about.reference_point for about in objectives.values()]
+    points = {m.name: [m.scores[b].value for b in objectives] for m in scored}
     front = tuple(
         name
         for name, kept in zip(points, non_dominated(list(points.values())), strict=True)
@@ -418,7 +426,7 @@ def standing_of(made: RunRecord) -> Standing:
         return Standing(on_front=front, hypervolume=hypervolume(population, corner))
     own = [points[name] for name in ("base", *made.population.merged)]
     owner = {b: name for name, names in made.population.specialty.items() for b in names}
-    at = list(made.benchmarks)
+    at = list(objectives)
     shares = [
         value / points[owner[b]][at.index(b)]
         for b, value in zip(at, point, strict=True)

@@ -165,7 +165,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     )
     run = Run(
         recipe=recipe,
-        plan=make_plan(recipe, parts.source.recipe()),
+        plan=make_plan(recipe, parts.source.recipe(population)),
         choices=choices,
         source=parts.source,
         calibration=parts.calibration,
@@ -173,7 +173,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         tracker=parts.tracker,
         store=parts.store,
         device=config.device,
-        target_dtype=config.dtype,
+        target_dtype=config.dtype or parts.source.merged_dtype,
         save_model=config.save_model,
         settings=recorded(config),
     )

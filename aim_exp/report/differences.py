@@ -280,7 +280,9 @@ def _contrast(
     if not evidence.is_none:
         tests = paired_tests(merge.draw, baseline.draw, swaps, score_swaps)
     after, before = merge.draw.model.scores, baseline.draw.model.scores
-    average = fmean(s.value for s in after.values()) - fmean(s.value for s in before.values())
+    average = fmean(after[name].value for name in merge.draw.objectives) - fmean(
+        before[name].value for name in baseline.draw.objectives
+    )
     quantities = [Difference(AVERAGE, average, tests.average)]
     gains = [draw.record.standing.hypervolume_gain for draw in (merge.draw, baseline.draw)]
     if baseline.draw.is_merge and gains[0] is not None and gains[1] is not None:

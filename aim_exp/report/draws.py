@@ -58,6 +58,12 @@ class Draw:
         return content_key("identity", 1, [_evidence(self.model), merged])
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """The benchmarks that averages, fronts and gains are over."""
+        about = self.record.benchmarks
+        return tuple(name for name in self.model.scores if about[name].objective)
+
+    @property
     def is_merge(self) -> bool:
         """Whether the run merged it."""
         return self.model.role == "merged"
@@ -135,9 +141,11 @@ def _protocol(record: RunRecord) -> str:
     """
     members = [_evidence(model) for model in record.members]
     metrics = {n: score.metric for model in record.models for n, score in model.scores.items()}
-    corner = {name: about.reference_point for name, about in record.benchmarks.items()}
+    rules = {
+        name: [about.reference_point, about.objective] for name, about in record.benchmarks.items()
+    }
     specialty = {name: list(own) for name, own in record.population.specialty.items()}
-    return content_key("protocol", 1, [members, metrics, corner, specialty])
+    return content_key("protocol", 1, [members, metrics, rules, specialty])
 
 
 def _evidence(model: ModelRecord) -> list[Any]:

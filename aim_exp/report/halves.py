@@ -96,7 +96,8 @@ def _halves(row: Row) -> tuple[float, float, float] | None:
 
 
 def _of_draw(draw: Draw) -> list[float] | None:
-    own = list(sources(draw.job, draw.model).values())
+    of_model = sources(draw.job, draw.model)
+    own = [of_model[name] for name in draw.objectives]
 
     def averages() -> list[float] | None:
         try:

@@ -82,13 +82,14 @@ def paired_tests(after: Draw, before: Draw, swaps: int, score_swaps: int) -> Pai
     spec = [
         *([[source.evidence, source.score] for source in model.values()] for model in pairs),
         [list(pair) for pair in pairs],
+        list(after.objectives),
         [s.spec for s in settings],
         swaps,
         score_swaps,
     ]
 
     def make() -> dict[str, Any]:
-        return asdict(_paired_tests(*pairs, settings, swaps, score_swaps))
+        return asdict(_paired_tests(*pairs, after.objectives, settings, swaps, score_swaps))
 
     if not all(s.is_there for m in models for s in _each(m)):
         return _read(make())
@@ -110,6 +111,7 @@ def _read(content: Any) -> PairedTests:
 def _paired_tests(
     after: Mapping[str, Source],
     before: Mapping[str, Source],
+    objectives: Sequence[str],
     settings: Sequence[_Setting],
     swaps: int,
     score_swaps: int,
@@ -123,7 +125,8 @@ def _paired_tests(
             reasons[str(error)] = (*reasons.get(str(error), ()), name)
     if reasons:
         return PairedTests(scores=scores, reasons=reasons)
-    average = _average(tuple(before[name] for name in after), tuple(after.values()), swaps)
+    first, second = (tuple(model[name] for name in objectives) for model in (before, after))
+    average = _average(first, second, swaps)
     if not settings:
         return PairedTests(average, None, scores)
     try:
@@ -163,9 +166,9 @@ def _setting(merge: Draw) -> _Setting:
     own = _sources(merge)
     members = [sources(merge.job, m) for m in merge.record.members if m.name in rivals]
     return _Setting(
-        tuple(own.values()),
-        tuple(tuple(member[name] for name in own) for member in members),
-        tuple(merge.record.benchmarks[name].reference_point for name in own),
+        tuple(own[name] for name in merge.objectives),
+        tuple(tuple(member[name] for name in merge.objectives) for member in members),
+        tuple(merge.record.benchmarks[name].reference_point for name in merge.objectives),
     )
 
 

@@ -265,7 +265,8 @@ def _group(
     members = [_member(pool, draws) for draws in pool.rows("base", "expert")]
     rivals = [row for row in (*members, *rows) if row.estimates]
     scored = tuple(rivals[0].draws[0].model.scores) if rivals else ()
-    means = [[row.estimates[name].mean for name in scored] for row in rivals]
+    objectives = rivals[0].draws[0].objectives if rivals else ()
+    means = [[row.estimates[name].mean for name in objectives] for row in rivals]
     front = {row.key for row, kept in zip(rivals, non_dominated(means), strict=True) if kept}
     labels = Counter(row.label for row in rows)
     merged = [
@@ -364,6 +365,7 @@ def _protocol_of_pool(pool: Pool) -> dict[str, str]:
     for name, benchmark in record.benchmarks.items():
         about |= {f"{name}.{key}": value for key, value in benchmark.protocol.items()}
         about[f"{name}.reference_point"] = benchmark.reference_point
+        about[f"{name}.objective"] = benchmark.objective
     about |= {f"{n}.metric": s.metric for m in record.models for n, s in m.scores.items()}
     about |= {f"specialty.{name}": list(own) for name, own in record.population.specialty.items()}
     about |= {f"{model.name}.identity": (model.identity or "")[:8] for model in record.members}

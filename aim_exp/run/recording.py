@@ -77,7 +77,10 @@ def planned_record(record: RunRecord, run: Run) -> RunRecord:
         ),
         benchmarks={
             b.name: BenchmarkRecord(
-                task=b.task, reference_point=b.reference_point, protocol=recipe.tasks[b.name]
+                task=b.task,
+                reference_point=b.reference_point,
+                objective=b.objective,
+                protocol=recipe.tasks[b.name],
             )
             for b in recipe.suite.benchmarks
         },
@@ -215,7 +218,7 @@ def _standing(recipe: Recipe, results: Results) -> Standing:
         {model.name: values[model.name] for model in (population.base, *population.experts)},
         population.merged,
         population.specialty,
-        {b.name: b.reference_point for b in recipe.suite.benchmarks},
+        {b.name: b.reference_point for b in recipe.suite.objectives},
     )
 
 
@@ -241,7 +244,8 @@ def _stages(run: Run, results: Results) -> list[StageRecord]:
 
 def _toy_settings(run: Run) -> list[str]:
     """What is made for the embedded population only, used with another one."""
-    if run.choices["population"] == "tiny":
+    specialty = run.recipe.population.specialty.values()
+    if set().union(*specialty) & {b.name for b in run.recipe.suite.benchmarks}:
         return []
     warnings = []
     if run.choices["benchmarks"] == "tiny":

@@ -72,6 +72,8 @@ class BenchmarkRecord:
     task: str
     reference_point: float
     """Of the hypervolume, on this axis."""
+    objective: bool = True
+    """Whether averages, fronts and hypervolumes are over it too."""
     protocol: Mapping[str, Any]
     """What else its scores depend on: limit, template, digests of items, lm-eval's version, ..."""
     num_fewshot: int | None = None
