@@ -293,8 +293,8 @@ def test_a_run_twice_is_compared_once(tmp_path: Path) -> None:
 def test_a_table_too_long_for_any_claim_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aim_exp.statistics.RESAMPLES", 30)
-    monkeypatch.setattr("aim_exp.statistics.MOST_SWAPS", 30)
+    monkeypatch.setattr("aim_exp.statistics.paired.RESAMPLES", 30)
+    monkeypatch.setattr("aim_exp.statistics.paired.MOST_SWAPS", 30)
     runs = [run(omega, right(0.1 + 0.4 * i)) for i, omega in enumerate((None, 0.2, 0.4))]
     lines = plain(report(tmp_path, *runs)).omissions()
     assert [line.split(":")[0] for line in lines] == [

@@ -87,10 +87,12 @@ def write(
     differences: Sequence[Differences],
     *,
     axes: tuple[str, str] | None = None,
+    x: str = "omega",
 ) -> None:
     """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
 
-    `axes` are the two benchmarks of the front, by default those in sharpest conflict.
+    `axes` are the two benchmarks of the front, by default those in sharpest conflict; `x` is the
+    full key of the swept setting that scores are shown against.
     """
     if not report.runs.jobs:
         return
@@ -104,12 +106,12 @@ def write(
     from aim_exp.report.text import render
 
     write_csvs(report, differences, out)
-    plots.draw(report, out, axes)
+    plots.draw(report, out, axes, x)
     tables = [path.relative_to(out) for path in write_tables(report, out)]
-    context = make_context(report, differences, tables)
+    context = make_context(report, differences, tables, axes, x)
     write_text(out / PAGE, render("report.md", context=context))
     write_items(report, out)
-    write_html(context, report, out / HTML, axes)
+    write_html(context, report, out / HTML, axes, x)
 
 
 def _report(directory: Path) -> Report:

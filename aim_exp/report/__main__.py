@@ -50,6 +50,9 @@ examples:
   What changed, item by item? Two models by name, job number or label
     python -m aim_exp.report SWEEP --items base "ties omega=0.2" --benchmark gsm8k --changed
 
+  Scores against any setting that was swept
+    python -m aim_exp.report SWEEP --x calibration.n_samples
+
   For a paper: the appendix, and our scores beside the published ones
     python -m aim_exp.report SWEEP --methods-paragraph --latex
     python -m aim_exp.report SWEEP --published
@@ -127,6 +130,7 @@ def _items(report, options: argparse.Namespace) -> None:
 def _compare(report, options: argparse.Namespace) -> None:
     """What was asked for is printed; a question of its own is not written over the report."""
     from aim_exp.report import write
+    from aim_exp.report.baselines import parse_names
     from aim_exp.report.differences import differences
     from aim_exp.report.terminal import print_differences, print_sweep
 
@@ -134,7 +138,8 @@ def _compare(report, options: argparse.Namespace) -> None:
     own = bool(options.against or options.by)
     out = options.out or _place(options.directories)
     if options.out or not own:
-        write(report, out, compared, axes=tuple(options.axes) if options.axes else None)
+        (x,) = parse_names(report, "--x", [options.x])
+        write(report, out, compared, axes=tuple(options.axes) if options.axes else None, x=x)
     print_sweep(console, report, out, compared)
     if compared:
         print_differences(console, compared[0], report)
@@ -179,6 +184,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("X", "Y"),
         nargs=2,
         help="the two benchmarks of the Pareto front (default: those in sharpest conflict)",
+    )
+    add(
+        "--x",
+        metavar="SETTING",
+        default="omega",
+        help="the swept setting that figures and a table show scores against (default: omega)",
     )
     add = parser.add_argument_group("comparing").add_argument
     add(

@@ -11,6 +11,7 @@ from aim_exp.report.differences import Differences
 from aim_exp.report.halves import choices
 from aim_exp.report.load import Job
 from aim_exp.report.notes import notes
+from aim_exp.report.plots.series import OMEGA, sweep
 from aim_exp.report.rows import Group, Report
 from aim_exp.report.settings import as_text
 from aim_exp.report.summary import (
@@ -33,6 +34,7 @@ from aim_exp.report.tables.scores import (
     leaderboard,
     members_table,
 )
+from aim_exp.report.tables.sweep import sweep_table
 from aim_exp.report.tables.table import Table
 from aim_exp.store.keys import canonical_json
 
@@ -93,6 +95,8 @@ class Context:
     compared: tuple[Compared, ...]
     tests: str
     """How differences are tested."""
+    swept: Table | None
+    """Averages against one setting."""
     choices: Table | None
     doses: Table | None
     """What relaxations left of the merges' change."""
@@ -117,9 +121,16 @@ class Context:
 
 
 def make_context(
-    report: Report, differences: Sequence[Differences], tables: Sequence[Path] = ()
+    report: Report,
+    differences: Sequence[Differences],
+    tables: Sequence[Path] = (),
+    axes: plots.Pair | None = None,
+    x: str = OMEGA,
 ) -> Context:
-    """`tables` are the files for papers that were written, below the report's directory."""
+    """`tables` are the files for papers that were written, below the report's directory.
+
+    `axes` are the benchmarks of the front, `x` the setting that scores are shown against.
+    """
     return Context(
         title=title(report),
         about=tuple(filter(None, (counts(report), when(report)))),
@@ -128,6 +139,7 @@ def make_context(
         standings=tuple(_standings(report, group) for group in report.groups),
         compared=tuple(_compared(report, each) for each in differences),
         tests=TESTS,
+        swept=sweep_table(report, sweep(report, x)),
         choices=choice_table(report, choices(report)),
         doses=dose_table(report),
         deltas=tuple(
@@ -135,7 +147,7 @@ def make_context(
             for record in {canonical_json(r.deltas): r for _, r in recorded(report)}.values()
             if (table := deltas_table(record))
         ),
-        captions=plots.captions(report),
+        captions=plots.captions(report, axes, x),
         tables=tuple(path.as_posix() for path in tables),
         notes=tuple(notes(report)),
         runs=tuple(_run(report, number, job) for number, job in enumerate(report.runs.jobs)),

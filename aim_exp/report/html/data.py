@@ -144,6 +144,7 @@ def _sweep(
         "title": axis.title,
         "limits": axis.limits,
         "ticks": list(axis.ticks.items()),
+        "values": sorted(axis.places, key=axis.places.__getitem__),
         "drawn": shown.is_worth_drawing,
         "series": [
             _series(each, groups.index(each.group.number), position, looks) for each in shown.series

@@ -320,7 +320,7 @@ function drawFront() {
 function drawSweep() {
   if (!one("#sweep")) return;
   const form = one("#sweep form");
-  const {title, limits, ticks, series: every, legend} = data.sweeps[Number(form.key.value)];
+  const {title, limits, ticks, values, series: every, legend} = data.sweeps[Number(form.key.value)];
   const quantity = Number(form.quantity.value);
   const has = number => present(number) && present(data.rows[number].values[quantity]) && passing(data.rows[number]);
   const point = (number, x, look) => {
@@ -356,6 +356,13 @@ function drawSweep() {
   const dashed = flat.some(p => p.hollow);
   fillLegend("sweep", [...namesShown(legend, series, joined), ...(dashed || points.some(p => p.hollow) ? [[plainPicture(dashed ? "5 4" : undefined), "plain merge"]] : [])]);
   one("#sweep-title").textContent = `Against ${title}`;
+  const cell = row => (row ? written(row, quantity).slice(data.quantities[quantity].name.length + 1) : "");
+  const lone = series.some(each => has(each.level));
+  one("#sweep-table").replaceChildren(
+    element("thead", {}, tableLine("th", [title, ...values, ...(lone ? ["without it"] : [])])),
+    element("tbody", {}, ...series.map(each => tableLine("td", [each.names.filter(Boolean).join(" ") || "all",
+      ...values.map(value => cell(each.rows.filter(has).map(number => data.rows[number]).find(row => row.settings[title] === value))),
+      ...(lone ? [cell(has(each.level) ? data.rows[each.level] : null)] : [])]))));
 }
 
 // All benchmarks at once.
@@ -489,6 +496,10 @@ function content(name) {
   return files.get(name).promise;
 }
 
+function tableLine(tag, texts) {
+  return element("tr", {}, ...texts.map((text, i) => element(i && tag === "td" ? "td" : "th", {class: i ? "number" : "word"}, text)));
+}
+
 function answerOf(model, title, item) {
   const score = model.scores[item];
   return element("div", {}, element("h4", {}, title, element("span", {class: score > 0 ? "right" : "wrong"}, present(score) ? ` ${+score.toFixed(3)}` : "")),
@@ -498,10 +509,9 @@ function answerOf(model, title, item) {
 function choicesOf(questions, before, after, item) {
   const choices = questions.choices[item];
   if (!choices) return "";
-  const line = (tag, texts) => element("tr", {}, ...texts.map((text, i) => element(i && tag === "td" ? "td" : "th", {class: i ? "number" : "word"}, text)));
   const number = (model, i) => model.loglikelihoods[item]?.[i].toFixed(2) ?? "";
-  return element("div", {class: "scroll"}, element("table", {}, element("thead", {}, line("th", ["choice", "log-likelihood before", "after"])),
-    element("tbody", {}, ...choices.map((text, i) => line("td", [text, number(before, i), number(after, i)])))));
+  return element("div", {class: "scroll"}, element("table", {}, element("thead", {}, tableLine("th", ["choice", "log-likelihood before", "after"])),
+    element("tbody", {}, ...choices.map((text, i) => tableLine("td", [text, number(before, i), number(after, i)])))));
 }
 
 function itemShown(questions, before, after, item) {
