@@ -16,12 +16,14 @@ from rich.console import Console
 from aim_exp.console import console
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from aim_exp.report.differences import Differences
     from aim_exp.report.load import Runs
     from aim_exp.report.rows import Report
     from aim_exp.store.records import RunRecord
 
-__all__ = ["draw_run", "due", "refresh", "show_job", "show_run", "show_sweep", "write"]
+__all__ = ["draw_run", "due", "figures", "refresh", "show_job", "show_run", "show_sweep", "write"]
 
 PAGE = "report.md"
 HTML = "report.html"
@@ -61,6 +63,24 @@ def draw_run(directory: Path, *, vector: bool = True) -> Path | None:
     from aim_exp.report import plots
 
     return plots.draw_front(_report(directory), directory, vector=vector)
+
+
+def figures(
+    *directories: str | Path, axes: tuple[str, str] | None = None, x: str = "omega"
+) -> dict[str, Figure]:
+    """The figures of a report on `directories` as Matplotlib objects, by name.
+
+    `axes`: the two benchmarks of the front; `x`: the setting that scores are shown against, in full
+    or short. AimError if there is none of that name.
+    """
+    from aim_exp.report import plots
+    from aim_exp.report.baselines import parse_names
+    from aim_exp.report.plots.canvas import painted
+
+    report = _report(*map(Path, directories))
+    (key,) = parse_names(report, "x", [x])
+    shown = plots.figures(report, axes, key)
+    return {name: painted(paint) for name, (_, paint) in shown.items()}
 
 
 def due(directory: Path, seconds: float = 30) -> bool:
@@ -114,8 +134,8 @@ def write(
     write_html(context, report, out / HTML, axes, x)
 
 
-def _report(directory: Path) -> Report:
+def _report(*directories: Path) -> Report:
     from aim_exp.report.load import load
     from aim_exp.report.rows import make_report
 
-    return make_report(load(directory))
+    return make_report(load(*directories))

@@ -30,6 +30,14 @@ TITLE = 48
 
 def save(name: str, paint: Callable[[Figure], None], folder: Path, *, vector: bool = True) -> Path:
     """One figure as PNG and, unless `vector` is false, as PDF; nothing global is set."""
+    figure = painted(paint)
+    if vector:
+        write_atomically(folder / f"{name}.pdf", figure.savefig)
+    return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
+
+
+def painted(paint: Callable[[Figure], None]) -> Figure:
+    """A figure, laid out."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -41,9 +49,7 @@ def save(name: str, paint: Callable[[Figure], None], folder: Path, *, vector: bo
         FigureCanvasAgg(figure)
         paint(figure)
         settle(figure)
-        if vector:
-            write_atomically(folder / f"{name}.pdf", figure.savefig)
-        return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
+    return figure
 
 
 def settle(figure: Figure) -> None:
