@@ -299,7 +299,7 @@ class Keys:
         calibration, population = self.config["calibration"], self.config["population"]
         values = {
             "population.seed": population.get("seed"),
-            "benchmarks.items_seed": self.config["benchmarks"]["items_seed"] if scored else None,
+            "benchmarks.items_seed": self.config["benchmarks"]["items_seed"] or None,
             "calibration.seed": calibration.get("seed") if self.reads_texts else None,
             "seed": self.config["seed"] if self.stochastic else None,
             "repeat": self.config["repeat"] if scored else None,

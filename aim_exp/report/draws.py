@@ -70,6 +70,8 @@ class Draw:
 
     def value(self, level: Level) -> Value:
         """Of the level's seeds; None for one that it does not depend on."""
+        if level == OUTERMOST and self.depends_on(level):
+            return self.population  # a reference's items are those that its run's models had
         return tuple(self.seeds.get(seed) for seed in level)
 
     @property

@@ -84,7 +84,7 @@ class Recipe:
         """The values of the keys in `DRAWS` that the merged model and its scores depend on."""
         values = {
             "population.seed": self.population.seed,
-            "benchmarks.items_seed": self.suite.items_seed if self.suite.benchmarks else None,
+            "benchmarks.items_seed": self.suite.items_seed or None,  # of other sets than the first
             "calibration.seed": self.calibration.get("seed") if self.reads_texts else None,
             "seed": self.seed if self.stochastic else None,
             "repeat": self.repeat if self.suite.benchmarks else None,
