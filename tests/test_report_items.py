@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from pages import page_of
+from pages import Page, page_of
 from records import accuracies, record, write_all
 
 from aim_exp.report import refresh
@@ -82,7 +82,10 @@ def test_every_difference_leads_to_its_items(tmp_path: Path) -> None:
     assert links.count(f"#items=x&a={base}&b={relaxed}") == 2
 
 
-def test_a_page_without_items_has_no_links_to_them(tmp_path: Path) -> None:
+def test_a_page_without_items_has_no_links_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("records.ITEMS", {})
     page = page_of(write_all(tmp_path, record("omega=null"), record("omega=0.4")))
     assert page.data["items"] is None
     assert "items" not in page.ids
@@ -143,3 +146,29 @@ def test_names_that_are_none(arguments: list[str], error: str, tmp_path: Path, c
     write_all(tmp_path, *pair())
     assert main([str(tmp_path), *arguments]) == 1
     assert error in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_bundle_is_all_that_a_host_needs(tmp_path: Path) -> None:
+    """The page, and every file that it may load, nothing outside the folder."""
+    sweep = write_all(tmp_path / "sweep", *pair())
+    before = sorted(path.name for path in sweep.iterdir())
+    site = tmp_path / "site"
+    assert main([str(sweep), "--bundle", str(site)]) == 0
+    assert sorted(path.name for path in sweep.iterdir()) == before
+    text = (site / "index.html").read_text()
+    assert not (site / "report.html").exists()
+    assert str(tmp_path) not in text
+    data = Page(text).data
+    files = {name for each in data["items"]["models"] for name in each["files"]}
+    assert {f"{name}.js" for name in files} <= {p.name for p in (site / "report_items").iterdir()}
+
+
+def test_a_page_reloads_itself_while_its_sweep_runs(tmp_path: Path) -> None:
+    write_all(tmp_path, *pair(), asked_for=3)
+    refresh(tmp_path, running=True)
+    running = Page((tmp_path / "report.html").read_text())
+    assert running.named("meta", **{"http-equiv": "refresh", "content": "30"})
+    assert "This sweep is running" in running.text
+    refresh(tmp_path)
+    ended = Page((tmp_path / "report.html").read_text())
+    assert not ended.named("meta", **{"http-equiv": "refresh"})

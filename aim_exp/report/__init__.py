@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from aim_exp.report.rows import Report
     from aim_exp.store.records import RunRecord
 
-__all__ = ["draw_run", "due", "figures", "refresh", "show_job", "show_run", "show_sweep", "write"]
+__all__ = [
+    "bundle",
+    "draw_run",
+    "due",
+    "figures",
+    "refresh",
+    "show_job",
+    "show_run",
+    "show_sweep",
+    "write",
+]
 
 PAGE = "report.md"
 HTML = "report.html"
@@ -92,12 +102,15 @@ def due(directory: Path, seconds: float = 30) -> bool:
     return not page.exists() or time.time() - page.stat().st_mtime > seconds
 
 
-def refresh(directory: Path) -> Runs:
-    """Write the report of all runs in or below `directory` into it; the runs."""
+def refresh(directory: Path, *, running: bool = False) -> Runs:
+    """Write the report of all runs in or below `directory` into it; the runs.
+
+    `running`: others are still to end, so the page reloads itself.
+    """
     from aim_exp.report.differences import differences
 
     report = _report(directory)
-    write(report, directory, differences(report))
+    write(report, directory, differences(report), running=running)
     return report.runs
 
 
@@ -108,6 +121,7 @@ def write(
     *,
     axes: tuple[str, str] | None = None,
     x: str = "omega",
+    running: bool = False,
 ) -> None:
     """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
 
@@ -128,10 +142,16 @@ def write(
     write_csvs(report, differences, out)
     plots.draw(report, out, axes, x)
     tables = [path.relative_to(out) for path in write_tables(report, out)]
-    context = make_context(report, differences, tables, axes, x)
+    context = make_context(report, differences, tables, axes, x, running=running)
     write_text(out / PAGE, render("report.md", context=context))
     write_items(report, out)
     write_html(context, report, out / HTML, axes, x)
+
+
+def bundle(report: Report, site: Path, differences: Sequence[Differences], **chosen: Any) -> None:
+    """The same as a folder that any static host serves: its page is `index.html`."""
+    write(report, site, differences, **chosen)
+    (site / HTML).replace(site / "index.html")
 
 
 def _report(*directories: Path) -> Report:

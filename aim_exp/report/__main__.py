@@ -53,6 +53,9 @@ examples:
   Scores against any setting that was swept
     python -m aim_exp.report SWEEP --x calibration.n_samples
 
+  To show others: a folder for GitHub Pages or any other static host
+    python -m aim_exp.report SWEEP --bundle site
+
   For a paper: the appendix, and our scores beside the published ones
     python -m aim_exp.report SWEEP --methods-paragraph --latex
     python -m aim_exp.report SWEEP --published
@@ -129,17 +132,18 @@ def _items(report, options: argparse.Namespace) -> None:
 
 def _compare(report, options: argparse.Namespace) -> None:
     """What was asked for is printed; a question of its own is not written over the report."""
-    from aim_exp.report import write
+    from aim_exp.report import bundle, write
     from aim_exp.report.baselines import parse_names
     from aim_exp.report.differences import differences
     from aim_exp.report.terminal import print_differences, print_sweep
 
     compared = differences(report, options.against, options.by)
     own = bool(options.against or options.by)
-    out = options.out or _place(options.directories)
-    if options.out or not own:
+    out = options.bundle or options.out or _place(options.directories)
+    if options.bundle or options.out or not own:
         (x,) = parse_names(report, "--x", [options.x])
-        write(report, out, compared, axes=tuple(options.axes) if options.axes else None, x=x)
+        make = bundle if options.bundle else write
+        make(report, out, compared, axes=tuple(options.axes) if options.axes else None, x=x)
     print_sweep(console, report, out, compared)
     if compared:
         print_differences(console, compared[0], report)
@@ -178,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         help="where to write (default: into DIR; of several, joined-ID beside the first)",
+    )
+    add(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        help="write it as a folder that any static host serves, with its page as index.html",
     )
     add(
         "--axes",

@@ -85,6 +85,8 @@ class Context:
     """Everything that a report says. Texts are plain: a template escapes them for its format."""
 
     title: str
+    running: bool
+    """Whether its sweep goes on."""
     about: tuple[str, ...]
     """Counts, and when."""
     settings: Mapping[str, str]
@@ -126,6 +128,8 @@ def make_context(
     tables: Sequence[Path] = (),
     axes: plots.Pair | None = None,
     x: str = OMEGA,
+    *,
+    running: bool = False,
 ) -> Context:
     """`tables` are the files for papers that were written, below the report's directory.
 
@@ -133,6 +137,7 @@ def make_context(
     """
     return Context(
         title=title(report),
+        running=running,
         about=tuple(filter(None, (counts(report), when(report)))),
         settings=shared_settings(report),
         sweeps=report.runs.sweeps,

@@ -563,7 +563,9 @@ function openItems() {  // from a cell of the differences: #items=NAME&a=KEY&b=K
   const form = one("#items form");
   const position = name => data.items.models.findIndex(model => model.key === wanted.get(name));
   form.benchmark.value = data.quantities.slice(data.first).findIndex(quantity => quantity.name === wanted.get("items"));
-  [form.a.value, form.b.value] = [position("a"), position("b")];
+  const places = [position("a"), position("b")];
+  if (places.includes(-1)) { one("#items output").textContent = "of one of the two there are no items here"; return; }
+  [form.a.value, form.b.value] = places;
   one("#items").scrollIntoView();
   drawItems();
 }
