@@ -147,6 +147,7 @@ def failed(error: str = "method.density=2: must lie in (0, 1]", *overrides: str)
         config=config,
         choices=choices,
         overrides=overrides,
+        omega=config["omega"],
         population=PopulationRecord(
             name=choices["population"], base=None, experts={}, merged=()
         ),

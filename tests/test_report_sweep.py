@@ -16,8 +16,11 @@ SAMPLES = (4, 16, 64, 1024)
 
 @pytest.fixture
 def samples(tmp_path: Path) -> Path:
-    runs = [record(f"omega={omega}", f"calibration.n_samples={n}", scores=shifted(omega / 9 + i / 99))
-            for omega in (0.2, 0.6) for i, n in enumerate(SAMPLES)]  # fmt: skip
+    runs = [
+        record(f"omega={omega}", f"calibration.n_samples={n}", scores=shifted(omega / 9 + i / 99))
+        for omega in (0.2, 0.6)
+        for i, n in enumerate(SAMPLES)
+    ]
     return write_all(tmp_path, record("omega=null"), *runs)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 
+from aim_exp.report.faults import faults
 from aim_exp.report.plots.saliency import saliency_file
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.summary import job_label, named, recorded, scored
@@ -28,7 +29,7 @@ def notes(report: Report) -> list[str]:
 
 def doubts(report: Report) -> list[str]:
     """Why the runs may not be compared, or should make one look twice: what differs, and how."""
-    parts = (_problems, _groups, _versions, _unequal, _equal, _gaps)
+    parts = (_problems, _groups, _versions, _unequal, _equal, faults, _gaps)
     return [line for part in parts for line in part(report)]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist, median
 from urllib.parse import urlencode
 
 from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Difference, Differences, Verdict
 from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone
 from aim_exp.statistics import LEVEL
+from aim_exp.statistics.power import POWER
 
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
 VERDICTS: dict[Verdict, Cell] = {
@@ -78,9 +80,10 @@ def difference_table(differences: Differences, benchmarks: Sequence[str]) -> Tab
         )
         for _, contrasts in differences.grouped()
     )
+    rows = (*sections, *filter(None, [_smallest(differences, kept)]))
     names = {GAIN: "gain", AVERAGE: "avg"}
     columns = (*LEAD, *(Column(names.get(q, q), numeric=True) for q in kept))
-    return Table(columns, tuple(sections), unit="points", legend=tuple(explained(differences)))
+    return Table(columns, rows, unit="points", legend=tuple(explained(differences)))
 
 
 def explained(differences: Differences) -> list[str]:
@@ -89,11 +92,37 @@ def explained(differences: Differences) -> list[str]:
         f"each run minus {differences.own}, on the same items: the difference, its {INTERVAL}, and "
         f"p adjusted by Holm's method over the {differences.family_words}",
         "bold: holds, by that p and by an interval that leaves out 0",
+        "last row: the smallest difference that these items would show, for one comparison",
     ]
 
 
 MODEL = 20
 """Digits of a model's identity on the page."""
+
+
+def _smallest(differences: Differences, quantities: Sequence[str]) -> tuple[Row, ...]:
+    """The least difference that such a comparison would see, by the median of the intervals."""
+
+    def cell(quantity: str) -> Cell:
+        every = (each.differences.get(quantity) for each in differences.contrasts)
+        known = [each for each in every if each and each.test and each.test.high > each.test.low]
+        if not known:
+            return Cell(NOTHING, tone="dim")
+        errors = [detectable_by(each.test.low, each.test.high) for each in known if each.test]
+        return Cell(known[0].number(median(errors), sign=False), tone="dim")
+
+    cells = tuple(map(cell, quantities))
+    lead = (Cell(), Cell(f"least that shows ({100 * POWER:.0f} % power)", tone="dim"))
+    return (Row((*lead, *cells), competes=False),) if any(c.text != NOTHING for c in cells) else ()
+
+
+def detectable_by(low: float, high: float) -> float:
+    """What a two-sided test at 1 - `LEVEL` sees with `POWER`, of an interval of that level."""
+    normal = NormalDist()
+    critical = normal.inv_cdf((1 + LEVEL) / 2)
+    return (high - low) / (2 * critical) * (critical + normal.inv_cdf(POWER))
+
+
 LEAD = (Column("job"), Column("run"))
 
 
