@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from aim_exp.report.differences import Differences
     from aim_exp.report.load import Runs
+    from aim_exp.report.paper import Paper
     from aim_exp.report.rows import Report
     from aim_exp.store.records import RunRecord
 
@@ -122,6 +123,7 @@ def write(
     axes: tuple[str, str] | None = None,
     x: str = "omega",
     running: bool = False,
+    paper: Paper | None = None,
 ) -> None:
     """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
 
@@ -136,12 +138,14 @@ def write(
     from aim_exp.report.files import write_text
     from aim_exp.report.html import write_html
     from aim_exp.report.html.items import write_items
+    from aim_exp.report.paper import Paper
     from aim_exp.report.tables import write_tables
     from aim_exp.report.text import render
 
+    paper = paper or Paper()
     write_csvs(report, differences, out)
-    plots.draw(report, out, axes, x)
-    tables = [path.relative_to(out) for path in write_tables(report, out)]
+    plots.draw(report, out, axes, x, paper)
+    tables = [path.relative_to(out) for path in write_tables(report, out, paper, differences)]
     context = make_context(report, differences, tables, axes, x, running=running)
     write_text(out / PAGE, render("report.md", context=context))
     write_items(report, out)

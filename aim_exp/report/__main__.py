@@ -53,6 +53,9 @@ examples:
   Scores against any setting that was swept
     python -m aim_exp.report SWEEP --x calibration.n_samples
 
+  For a paper: names as it writes them, columns, the width of a figure, in a file
+    python -m aim_exp.report SWEEP --labels paper.yaml --out paper
+
   To show others: a folder for GitHub Pages or any other static host
     python -m aim_exp.report SWEEP --bundle site
 
@@ -135,6 +138,7 @@ def _compare(report, options: argparse.Namespace) -> None:
     from aim_exp.report import bundle, write
     from aim_exp.report.baselines import parse_names
     from aim_exp.report.differences import differences
+    from aim_exp.report.paper import read_paper
     from aim_exp.report.terminal import print_differences, print_sweep
 
     compared = differences(report, options.against, options.by)
@@ -143,7 +147,9 @@ def _compare(report, options: argparse.Namespace) -> None:
     if options.bundle or options.out or not own:
         (x,) = parse_names(report, "--x", [options.x])
         make = bundle if options.bundle else write
-        make(report, out, compared, axes=tuple(options.axes) if options.axes else None, x=x)
+        axes = tuple(options.axes) if options.axes else None
+        paper = read_paper(options.labels) if options.labels else None
+        make(report, out, compared, axes=axes, x=x, paper=paper)
     print_sweep(console, report, out, compared)
     if compared:
         print_differences(console, compared[0], report)
@@ -229,6 +235,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--benchmark", metavar="NAME", help="of which items (default: the first)")
     add("--changed", action="store_true", help="those alone whose scores differ")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        type=Path,
+        help="YAML that says how tables/ and figures/ are to look: names {ties: TIES}, columns, "
+        "changes (points, percent), margin (deviation, stderr, none), marks, width, font",
+    )
     papers = parser.add_argument_group("for a paper (printed, nothing is written)")
     add = papers.add_mutually_exclusive_group().add_argument
     add(

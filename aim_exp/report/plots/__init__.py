@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aim_exp.errors import AimError
+from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.plots.against import draw_sweep
 from aim_exp.report.plots.canvas import DRAWS, ERROR, PANELS, save
 from aim_exp.report.plots.dose import draw_dose, profiles
@@ -56,12 +57,16 @@ def figures(
 
 
 def draw(
-    report: Report, directory: Path, axes: Pair | None = None, x: str = OMEGA
+    report: Report,
+    directory: Path,
+    axes: Pair | None = None,
+    x: str = OMEGA,
+    paper: Paper = AS_IT_IS,
 ) -> dict[str, str]:
     """Draw all figures into `directory/figures`, as PNG and PDF; returns captions by name."""
     shown = figures(report, axes, x)
     for name, (_, paint) in shown.items():
-        save(name, paint, directory / FOLDER)
+        save(name, paint, directory / FOLDER, paper=paper)
     return {name: caption for name, (caption, _) in shown.items()}
 
 
