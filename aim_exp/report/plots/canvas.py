@@ -38,10 +38,14 @@ def save(
     paper: Paper = AS_IT_IS,
 ) -> Path:
     """One figure as PNG and, unless `vector` is false, as PDF; nothing global is set."""
+    import matplotlib
+
     figure = painted(paint, paper)
-    if vector:
-        write_atomically(folder / f"{name}.pdf", figure.savefig)
-    return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
+    rc: Any = RC
+    with matplotlib.rc_context(rc):
+        if vector:
+            write_atomically(folder / f"{name}.pdf", figure.savefig)
+        return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
 
 
 def painted(paint: Callable[[Figure], None], paper: Paper = AS_IT_IS) -> Figure:

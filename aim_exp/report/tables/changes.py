@@ -31,21 +31,21 @@ def dose_table(report: Report) -> Table | None:
 
 def deltas_table(record: RunRecord) -> Table | None:
     """How the experts' deltas lie to each other, a kind of module a row; None if not measured."""
-    if not record.deltas:
+    deltas = record.deltas
+    if not deltas:
         return None
     names = {"relative": "|d|/|base|", "cosine": "cos", "sign_agreement": "signs"}
-    columns = [(key, of) for key in names for of in record.deltas[ALL][key]]
+    columns = [(key, of) for key in names for of in deltas[ALL][key]]
 
     def rows(kinds: Sequence[str]) -> Iterator[Row]:
         for kind in kinds:
-            deltas = record.deltas and record.deltas[kind]
-            numbers = (Cell.number(SHARE, deltas and deltas[key][of]) for key, of in columns)
+            numbers = (Cell.number(SHARE, deltas[kind][key][of]) for key, of in columns)
             yield Row((Cell(kind), *numbers))
 
     headings = (f"{names[key]} {of.replace(' ', '·')}" for key, of in columns)
     return Table(
         (Column("module"), *(Column(heading, numeric=True) for heading in headings)),
-        (tuple(rows([ALL])), tuple(rows([kind for kind in record.deltas if kind != ALL]))),
+        (tuple(rows([ALL])), tuple(rows([kind for kind in deltas if kind != ALL]))),
         legend=(
             "norms of the experts' deltas over base's; cosines of two deltas; of the elements that "
             "both change, the share changed in the same direction",
