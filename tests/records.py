@@ -31,6 +31,7 @@ from aim_exp.store.records import (
     ScoreRecord,
     Standing,
 )
+from aim_exp.types import Benchmark
 
 POPULATION = {
     "base": (0.32, 0.38, 0.28, 0.44, 0.61, 0.28),
@@ -115,6 +116,7 @@ def record(
                         name, benchmark, about["metric"], row[number],
                         content_key("scores", 1, parts.scores(name, merged_names, about)),
                         content_key("scores", 1, undrawn.scores(name, merged_names, about)),
+                        ends_of(about),
                     )
                     for number, (benchmark, about) in enumerate(tasks.items())
                 },
@@ -145,6 +147,7 @@ def failed(error: str = "method.density=2: must lie in (0, 1]", *overrides: str)
         config=config,
         choices=choices,
         overrides=overrides,
+        omega=config["omega"],
         population=PopulationRecord(
             name=choices["population"], base=None, experts={}, merged=()
         ),
@@ -352,13 +355,19 @@ class Keys:
 
 
 def score_record(
-    model: str, benchmark: str, metric: str, score: float | Sequence[float], key: str, undrawn: str
+    model: str,
+    benchmark: str,
+    metric: str,
+    score: float | Sequence[float],
+    key: str,
+    undrawn: str,
+    ends: tuple[float, float] = (0.0, 1.0),
 ) -> ScoreRecord:
     answers = list(score) if not isinstance(score, float | int) else None
     value = fmean(answers) if answers is not None else float(score)  # type: ignore[arg-type]
     n = len(answers) if answers is not None else N_ITEMS
     if answers is not None:
-        ITEMS[key, value] = [item(benchmark, metric, i, got) for i, got in enumerate(answers)]
+        ITEMS[key, value] = [item(benchmark, metric, i, got, ends) for i, got in enumerate(answers)]
     own = f"items/{benchmark}.jsonl.gz"
     return ScoreRecord(
         key=key,
@@ -367,12 +376,24 @@ def score_record(
         stderr=sqrt(value * (1 - value) / n),
         n=n,
         metric=metric,
-        metrics={metric: value},
+        metrics={metric: on_ends(value, ends)},
+        ends=ends,
         items=own if model == "merged" else f"../shared/items/{key[:24]}.jsonl.gz",
     )
 
 
-def item(benchmark: str, metric: str, number: int, got: float) -> dict[str, Any]:
+def ends_of(about: Mapping[str, Any]) -> tuple[float, float]:
+    own = {name: about[name] for name in ("direction", "scale") if about.get(name)}
+    return Benchmark("", "", **own).ends
+
+
+def on_ends(score: float, ends: tuple[float, float]) -> float:
+    return ends[0] + score * (ends[1] - ends[0])
+
+
+def item(
+    benchmark: str, metric: str, number: int, got: float, ends: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, Any]:
     name, _, chosen_filter = metric.partition(",")
     return {
         "task": f"aim_tiny_{benchmark}",
@@ -383,7 +404,7 @@ def item(benchmark: str, metric: str, number: int, got: float) -> dict[str, Any]
         "choices": None,
         "text": f"answer {number}" if got else "something else",
         "filtered": f"answer {number}" if got else "something else",
-        "metrics": {name: got},
+        "metrics": {name: on_ends(got, ends)},
     }
 
 

@@ -54,7 +54,7 @@ def test_page_tells_the_whole_story(sweep):
     page = page_of(sweep)
     titles = re.findall(r"^## (.*)", page, re.MULTILINE)
     assert titles == [
-        "Leaderboard", "Population", "Against the plain merge", "Against base",
+        "Leaderboard", "Population", "Against omega", "Against the plain merge", "Against base",
         "Chosen honestly", "Figures", "Tables for papers", "Failed",
         "How far to trust it", "How to repeat each", "Where this is from",
     ]  # fmt: skip

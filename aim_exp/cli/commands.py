@@ -45,7 +45,7 @@ def after_sweep(directory: Path, runs: Runs) -> str | None:
     records = [job.record for job in runs.jobs]
     if any(r is None or r.status != "completed" or not r.models[-1].scores for r in records):
         return None
-    if all(record and record.omega is not None for record in records):
+    if all(record and record.relaxation is not None for record in records):
         plain = [a for a in sys.argv[1:] if not a.startswith(("hydra.sweep.dir=", *AIMS))]
         swept = _first_values(runs)
         return shlex.join(["python", "run.py", *plain, *swept, "omega=null"])

@@ -113,6 +113,8 @@ class Contrast:
     settings: Mapping[str, str]
     """Those that the merge depends on, by full key."""
     evidence: Evidence
+    models: tuple[str, str]
+    """Identities of the two draws, the baseline's first."""
     differences: Mapping[str, Difference]
     """By quantity: `AVERAGE`, `GAIN` where the baseline is a merge, then benchmarks."""
     reasons: Mapping[str, tuple[str, ...]]
@@ -298,6 +300,7 @@ def _contrast(
         against_row=baseline.row,
         settings=merge.settings,
         evidence=evidence,
+        models=(baseline.draw.identity, merge.draw.identity),
         differences={each.quantity: each for each in quantities},
         reasons=tests.reasons,
     )

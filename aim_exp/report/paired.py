@@ -14,7 +14,7 @@ from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gains
 from aim_exp.report.draws import Draw
 from aim_exp.report.estimates import GAIN
-from aim_exp.report.items import Source, digest, read_items, sources, strata
+from aim_exp.report.items import Source, read_items, sources, strata
 from aim_exp.report.kept import kept
 from aim_exp.statistics import (
     SEED,
@@ -91,7 +91,7 @@ def paired_tests(after: Draw, before: Draw, swaps: int, score_swaps: int) -> Pai
     def make() -> dict[str, Any]:
         return asdict(_paired_tests(*pairs, after.objectives, settings, swaps, score_swaps))
 
-    if any(digest(s.file) is None for m in models for s in _each(m)):
+    if not all(s.is_there for m in models for s in _each(m)):
         return _read(make())
     try:
         return _read(kept(after.job.shared / FOLDER, VERSION, spec, make))
@@ -180,8 +180,8 @@ def _test(before: Source | None, after: Source | None, swaps: int) -> PairedTest
     """On one benchmark: exact for answers that are right or wrong, else by resampling."""
     if before is None or after is None:
         raise AimError("only one of the two was scored on it")
-    if before.metric != after.metric:
-        raise AimError(f"another metric, {before.metric} and {after.metric}")
+    if before.measure != after.measure:
+        raise AimError(f"another metric, {before.measure} and {after.measure}")
     first, second = read_items(before), read_items(after)
     both = strata([first, second])
     if first.are_right_or_wrong and second.are_right_or_wrong:

@@ -182,6 +182,7 @@ def _scores(
             stderr=result.score.stderr,
             n=result.score.n,
             metric=result.metric,
+            ends=result.ends,
             metrics=result.metrics,
             items=_kept(scored.items[name], target, directory),
         )

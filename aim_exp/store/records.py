@@ -43,6 +43,8 @@ class ScoreRecord:
     """Items."""
     metric: str
     """lm-eval's key of the headline."""
+    ends: tuple[float, float] = (0.0, 1.0)
+    """Values of `metric` that are the scores 0 and 1."""
     metrics: Mapping[str, float]
     """Every metric by its key, as lm-eval gives it."""
     items: str
