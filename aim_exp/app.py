@@ -23,7 +23,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.checkpoint.hub import forget_refusals
 from aim_exp.cli.callbacks import Launch
-from aim_exp.cli.commands import after_run, after_sweep, run_command, sweep_command
+from aim_exp.cli.commands import (
+    after_run,
+    after_sweep,
+    run_command,
+    sweep_command,
+    task_overrides,
+)
 from aim_exp.cli.explain import explain, first_lines
 from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
@@ -117,7 +123,7 @@ def job(config: DictConfig) -> Outcome:
         Job(
             config=config,
             choices=choices,
-            overrides=tuple(settings.overrides.task),
+            overrides=tuple(task_overrides()),
             command=run_command(),
             name=run_name(choices["method"], config.omega, config, settings),
             directory=Path(settings.runtime.output_dir),
