@@ -354,7 +354,8 @@ PLAIN_MERGE = """
 import sys
 from aim_exp.app import run_experiment
 assert run_experiment(*sys.argv[1:]).status == "completed"
-print(*(name for name in sys.modules if ".modeling_" in name and ".models.auto." not in name))
+print(*(name for name in sys.modules if ".modeling_" in name and ".models." in name
+        and ".auto." not in name))
 """
 
 
