@@ -42,10 +42,7 @@ class WandbTracker:
         """A mode that does not exist; a project or a tag that W&B does not take."""
         found = []
         if self.mode not in MODES:
-            found.append(
-                f"tracker.mode={self.mode}: no such mode; use offline, online or disabled (in "
-                "WANDB_MODE too)"
-            )
+            found.append(f"tracker.mode={self.mode}: no such mode; use offline, online or disabled")
         project = self.project
         if not 0 < len(project) <= LONGEST_PROJECT or set(project) & set(NOT_IN_PROJECT):
             found.append(
