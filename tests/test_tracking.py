@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from built_runs import built
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb_files import (
@@ -71,14 +72,15 @@ def test_what_wandb_would_refuse(changes: dict[str, Any], words: str) -> None:
 def test_wandbs_own_mode_counts_where_none_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    tracker = wandb_tracker(mode=None)
-    tracking.start(tracker, info(tmp_path / "job"))
-    tracking.finish(tracker, OUTCOME)
-    assert not (tmp_path / "job" / "wandb").exists()
-    assert track(wandb_tracker(mode="offline"), tmp_path / "other")
-    monkeypatch.setenv("WANDB_MODE", "dryrun")
-    assert wandb_tracker(mode=None).problems()[0].startswith("WANDB_MODE=dryrun: no such mode")
+    for said, mode in (("disabled", "disabled"), (None, "offline")):
+        if said:
+            monkeypatch.setenv("WANDB_MODE", said)
+        else:
+            monkeypatch.delenv("WANDB_MODE", raising=False)
+        tracker = built(tmp_path / "cache", "benchmarks=none", "omega=null").tracker
+        assert isinstance(tracker, WandbTracker)
+        assert tracker.mode == mode
+        assert not tracker.problems()
 
 
 def test_long_names_of_options_are_cut_to_a_tag(tmp_path: Path) -> None:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import wandb
 
 MODES = ("offline", "online", "disabled")
-MODE_VARIABLE = "WANDB_MODE"
-"""W&B's own: the mode where the configuration names none."""
 LONGEST_PROJECT, LONGEST_TAG = 128, 64
 NOT_IN_PROJECT = r"/\#?%:"
 ONLINE_TIMEOUT = 30
@@ -33,7 +31,7 @@ class WandbTracker:
 
     project: str
     entity: str | None
-    mode: str | None
+    mode: str
     tags: tuple[str, ...]
 
     _run: Any = field(default=None, init=False, repr=False)
@@ -43,9 +41,8 @@ class WandbTracker:
     def problems(self) -> list[str]:
         """A mode that does not exist; a project or a tag that W&B does not take."""
         found = []
-        if self._mode not in MODES:
-            key = MODE_VARIABLE if self.mode is None else "tracker.mode"
-            found.append(f"{key}={self._mode}: no such mode; use offline, online or disabled")
+        if self.mode not in MODES:
+            found.append(f"tracker.mode={self.mode}: no such mode; use offline, online or disabled")
         project = self.project
         if not 0 < len(project) <= LONGEST_PROJECT or set(project) & set(NOT_IN_PROJECT):
             found.append(
@@ -58,17 +55,13 @@ class WandbTracker:
             if not 0 < len(tag) <= LONGEST_TAG
         ]
 
-    @property
-    def _mode(self) -> str:
-        return self.mode or os.environ.get(MODE_VARIABLE) or "offline"
-
     def start(self, run: RunInfo) -> None:
         """Open the run; offline where online does not work."""
-        if self._mode == "disabled":
+        if self.mode == "disabled":
             return
         _keep_files_in(run.directory)
         _remove_earlier(run)
-        if self._mode == "online" and not WandbTracker._unreachable:
+        if self.mode == "online" and not WandbTracker._unreachable:
             self._run = self._open_online(run)
         if self._run is None:
             self._run = self._open(run, "offline")
