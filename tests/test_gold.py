@@ -38,7 +38,7 @@ def test_every_item_has_its_gold_answers_likelihood(
     model = random_model()
     harness, done = Harness.in_memory(model, tokenizer, batch_size=8), []
     evaluated = harness.evaluate(SHORT, [benchmark], tmp_path / "responses", done.append)
-    scores, samples = evaluated[benchmark.name].scores, evaluated[benchmark.name].samples
+    scores, samples = evaluated[benchmark.name].scores, evaluated[benchmark.name].items
     slow, n_bytes = [], 0
     for item in test_items(benchmark.name.removeprefix("tiny_"))[: len(samples)]:
         gold = item["choices"][item["label"]] if "choices" in item else item["answer"]
