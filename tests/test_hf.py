@@ -40,7 +40,7 @@ def test_batches_answer_as_single_requests_do(tokenizer, tmp_path: Path) -> None
     for name in (f"tiny_{kind}" for kind in KINDS):
         samples = (map(json.loads, found[name].items) for found in (single, batched))
         for one, many in zip(*samples, strict=True):
-            assert one["metrics"] == many["metrics"]
+            assert one["metrics"] == pytest.approx(many["metrics"], rel=1e-4)
             if name != "tiny_mmlu":
                 assert one["text"] == many["text"]
             else:
