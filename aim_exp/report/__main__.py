@@ -48,12 +48,12 @@ examples:
     python -m aim_exp.report SWEEP --against "ties omega=0.2"
 
   What changed, item by item? Two models by name, job number or label
-    python -m aim_exp.report SWEEP --items base "ties omega=0.2" --benchmark gsm8k --changed
+    python -m aim_exp.report SWEEP --items base math --benchmark gsm8k --changed
 
   Scores against any setting that was swept
     python -m aim_exp.report SWEEP --x calibration.n_samples
 
-  For a paper: names as it writes them, columns, the width of a figure, in a file
+  For a paper: names as it writes them, columns, a figure's width, in a file
     python -m aim_exp.report SWEEP --labels paper.yaml --out paper
 
   To show others: a folder for GitHub Pages or any other static host
