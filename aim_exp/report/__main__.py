@@ -48,7 +48,7 @@ examples:
     python -m aim_exp.report SWEEP --against "ties omega=0.2"
 
   What changed, item by item? Two models by name, job number or label
-    python -m aim_exp.report SWEEP --items base math --benchmark gsm8k --changed
+    python -m aim_exp.report SWEEP --items base math --benchmark mmlu --changed
 
   Scores against any setting that was swept
     python -m aim_exp.report SWEEP --x calibration.n_samples
