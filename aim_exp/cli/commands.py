@@ -59,7 +59,7 @@ def after_sweep(directory: Path, runs: Runs) -> str | None:
 
 
 def _first_values(runs: Runs) -> list[str]:
-    """Of an experiment that sweeps settings of AIM: the first of each, as all are one when plain."""
+    """Of an experiment that sweeps settings of AIM: the first of each; all are one when plain."""
     if not any(argument.startswith("experiment=") for argument in sys.argv[1:]):
         return []
     first = runs.jobs[0].overrides
