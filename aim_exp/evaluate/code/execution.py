@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,8 @@ MEMORY = 512 << 20
 
 _GRACE = 10.0
 """Seconds beyond the timeout after which the worker itself counts as hung."""
+_FAREWELL = 0.3
+"""Seconds for a worker to end by itself, with all that is in its namespace."""
 _START = 60.0
 """Seconds after which a worker that has said nothing yet does."""
 _ROOT = Path(__file__).parents[3]
@@ -73,6 +76,8 @@ class CodeRunner:
     def close(self) -> None:
         """End the worker and remove its folder; the next program starts another."""
         if self._worker is not None:
+            with suppress(OSError, ValueError, subprocess.TimeoutExpired):
+                self._worker.communicate(timeout=_FAREWELL)  # it ends with its standard input
             self._worker.kill()
             self._worker.communicate()
             self._worker = None

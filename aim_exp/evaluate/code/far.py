@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 import sys
-from base64 import b64encode
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -67,7 +65,9 @@ class Tests(Side):
         if isinstance(value, FunctionType) and value.__module__ in ("__main__", None):
             self._callbacks.append(value)
             return {"callback": len(self._callbacks) - 1}
-        return {"pickled": b64encode(pickle.dumps(value)).decode()}
+        import pickle  # only here: a fork copies what is imported
+
+        return {"pickled": pickle.dumps(value).hex()}
 
     def unpack_object(self, kind: str, content: Any) -> Any:
         """A module, an exception's type, or an object that stays with the answer."""
@@ -101,6 +101,8 @@ class Far:
         return self._claim
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__array_"):  # memory that is not here
+            raise AttributeError(name)
         return self._tests.ask("getattr", self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

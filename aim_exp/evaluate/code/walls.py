@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 import sys
 from collections.abc import Iterable
@@ -59,7 +58,7 @@ _ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.E
 
 _Instruction = tuple[int, int, int, int]
 _libc = ctypes.CDLL(None, use_errno=True)
-_machine = _MACHINES.get(platform.machine()) if LINUX else None
+_machine = _MACHINES.get(os.uname().machine) if LINUX else None
 
 
 def new_namespaces() -> bool:
