@@ -12,19 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.checkpoint.hub import forget_refusals
 from aim_exp.cli.callbacks import Launch
 from aim_exp.cli.commands import after_run, after_sweep, run_command, sweep_command
-from aim_exp.cli.explain import explain, first_lines
+from aim_exp.cli.explain import explain, first_lines, wrong_override
 from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
 from aim_exp.config.outside import copy_config_files, copy_sources, outside_config_files
@@ -119,7 +119,7 @@ def job(config: DictConfig) -> Outcome:
             choices=choices,
             overrides=tuple(settings.overrides.task),
             command=run_command(),
-            name=run_name(choices["method"], config.omega, config, settings),
+            name=run_name(choices.get("method", ""), _value(config, "omega"), config, settings),
             directory=Path(settings.runtime.output_dir),
             sweep=sweep,
             number=settings.job.num if sweep else None,
@@ -130,23 +130,25 @@ def job(config: DictConfig) -> Outcome:
 
 def run_job(job: Job) -> Outcome:
     """One run. A failure is recorded and told, not raised: a sweep goes on."""
-    _prepare_process(job.config.threads)
+    threads = _value(job.config, "threads")
+    _prepare_process(threads if isinstance(threads, int) and threads > 0 else None)
     forget_refusals()  # of the hub, in earlier jobs
+    planned = bool(_value(job.config, "plan"))
     if job.sweep and (job.sweep / STOP_FILE).exists():
         return Outcome("not run")
     try:
-        if job.config.plan:
+        if planned:
             PLANS.show(job.name, checked(job))
         else:
             _carry_out(job)
     except Exception as error:
-        if job.config.debug:
+        if _value(job.config, "debug"):
             traceback.print_exc()
         log.exception("failed")
         words = explain(error)
-        shown = PLANS.news(words) if job.config.plan else words
-        print_error(error_console, shown, of="" if job.config.plan else job.ordinal)
-        if job.config.fail_fast and job.sweep:
+        shown = PLANS.news(words) if planned else words
+        print_error(error_console, shown, of="" if planned else job.ordinal)
+        if _value(job.config, "fail_fast") and job.sweep:
             (job.sweep / STOP_FILE).write_text(f"{job.name}: {words}\n")
         return Outcome("failed", words)
     return Outcome("completed")
@@ -172,7 +174,7 @@ def run_experiment(*overrides: str) -> RunRecord:
             choices=choices,
             overrides=overrides,
             command=run_command(),
-            name=run_name(choices["method"], config.omega, config, settings),
+            name=run_name(choices.get("method", ""), _value(config, "omega"), config, settings),
             directory=directory,
         )
     )
@@ -238,6 +240,14 @@ def checked(job: Job) -> Run:
     return run
 
 
+def _value(config: DictConfig, key: str) -> Any:
+    """Of a key that may have been deleted, or cannot be resolved: None."""
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException:
+        return None
+
+
 def _tell(job: Job, run: Run, record: RunRecord) -> None:
     """Model card, figure, tracker, terminal: the result is safe already."""
     from aim_exp import report
@@ -289,7 +299,8 @@ def _hydra() -> bool:
         if "debug=true" in sys.argv:
             raise
         known = isinstance(error, (HydraException, OmegaConfBaseException))
-        print_error(error_console, first_lines(error) if known else explain(error))
+        words = first_lines(error) if known else explain(error)
+        print_error(error_console, wrong_override(error, sys.argv[1:]) or words)
         return True
     return False
 

@@ -7,6 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+LARGEST = 3e38
+"""Of what float32 can hold."""
+
 
 class AimError(ValueError):
     """Something the user gave cannot be used. The message names it and the fix."""

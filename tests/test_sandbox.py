@@ -125,7 +125,8 @@ VERDICTS = [
     "import os, struct\ndef tell(x):\n    body = b'{\"value\": 3}'\n    for end in range(64):\n"
     "        try: os.write(end, struct.pack('!I', len(body)) + body)\n"
     "        except OSError: pass\n    return 0\nf = tell",
-    "import builtins\nbuiltins.AssertionError = type('A', (BaseException,), {})\ndef f(x): return 0",
+    "import builtins\nbuiltins.AssertionError = type('A', (BaseException,), {})\n"
+    "def f(x): return 0",
     "import gc\nfor each in gc.get_objects():\n    if type(each) is dict and 'passed' in each: "
     "each['passed'] = True\ndef f(x): return 0",
     "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return 0",
@@ -264,14 +265,15 @@ RIGHT = {
                  "import numpy as np\nassert np.array_equal(f(), np.arange(3))\n"
                  "assert (f() + 1).sum() == 6 and abs(f().mean() - 1) < 1e-9"),
     "plain data": ("def f(x): return x",
-                   "for x in (None, True, 1, 1 << 70, -(1 << 5000), 0.1, 1e400, 'a\\ud800', b'a', 1j, "
-                   "(1, [2]), {1: {2}}, frozenset('a'), bytearray(b'a')):\n"
+                   "for x in (None, True, 1, 1 << 70, -(1 << 5000), 0.1, 1e400, 'a\\ud800', "
+                   "b'a', 1j, (1, [2]), {1: {2}}, frozenset('a'), bytearray(b'a')):\n"
                    "    assert f(x) == x and type(f(x)) is type(x)\nassert f(x := [x]) is x"),
     "modules": ("import math\nfrom typing import List\ndef f(x: List[int]): return math.sqrt(x)",
                 "assert math.isclose(f(4), 2)"),
-    "threads": ("import threading\ndef f(x):\n    out = []\n    t = threading.Thread(target=out.append"
-                ", args=(x,))\n    t.start(); t.join(); return out", "assert f(1) == [1]"),
-    "a loop of events": ("import asyncio\nasync def g(): return 1\ndef f(): return asyncio.run(g())",
+    "threads": ("import threading\ndef f(x):\n    out = []\n    "
+                "t = threading.Thread(target=out.append, args=(x,))\n    t.start(); t.join(); return out", "assert f(1) == [1]"),
+    "a loop of events": ("import asyncio\nasync def g(): return 1\n"
+                         "def f(): return asyncio.run(g())",
                          "assert f() == 1"),
 }  # fmt: skip
 """Right answers with their tests: what goes between the two processes as if they were one."""

@@ -34,7 +34,9 @@ class LayerwiseModel:
     """
 
     def __init__(self, checkpoint: Checkpoint, dtype: str, device: str) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(
+            checkpoint.folder, trust_remote_code=False
+        )
         config = model_config(checkpoint)
         # Buffers are made: those of the rotary embedding are in no checkpoint.
         with init_empty_weights(include_buffers=False):

@@ -33,7 +33,9 @@ class LiveModel:
     def __init__(
         self, folder: Path, dtype: str, device: str, vocabulary: Path | None = None
     ) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary or folder)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(
+            vocabulary or folder, trust_remote_code=False
+        )
         checkpoint = Checkpoint(folder, str(folder))
         model, loading = loaded_model(checkpoint, getattr(torch, dtype))
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -41,7 +43,11 @@ class LiveModel:
                 names = ", ".join(sorted(map(str, loading[kind]))[:3])
                 raise CheckpointError(f"{folder}: {kind.replace('_', ' ')}: {names}")
         if vocabulary:
-            rows = AutoConfig.from_pretrained(vocabulary).get_text_config().vocab_size
+            rows = (
+                AutoConfig.from_pretrained(vocabulary, trust_remote_code=False)
+                .get_text_config()
+                .vocab_size
+            )
             model.resize_token_embeddings(rows, mean_resizing=False)
         self.model: Any = model.to(device).eval().requires_grad_(False)
         self.holds: str | None = None

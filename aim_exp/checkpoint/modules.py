@@ -110,6 +110,7 @@ def loaded_model(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Any, Mappi
         dtype=dtype,
         generation_config=generation,
         output_loading_info=True,
+        trust_remote_code=False,
     )
 
 

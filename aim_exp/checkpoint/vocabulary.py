@@ -315,7 +315,7 @@ def load_tokenizer(model: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model.folder)
+        return AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever a broken file makes it raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(

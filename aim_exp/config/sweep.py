@@ -39,7 +39,7 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
     overrides = parser.parse_overrides([*params, *cast("list[str]", task)])
     try:
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    except HydraException:  # the sweeper says it again
+    except (HydraException, ValueError):  # the sweeper says it again
         return None
     return [*jobs]
 
@@ -77,7 +77,10 @@ def run_name(method: str, omega: float | None, config: DictConfig, settings: Hyd
 
     def resolved(override: str) -> str:
         key, value = _key(override), override.partition("=")[2]
-        return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
+        try:
+            return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
+        except OmegaConfBaseException:  # its check says why
+            return override
 
     others = [resolved(each) for each in settings.overrides.task if _key(each) not in left_out]
     return " ".join([method, "omega=null" if omega is None else f"omega={omega:g}", *others])

@@ -38,7 +38,8 @@ def initial_record(
     config: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str], command: str
 ) -> RunRecord:
     """What a configuration says by itself, right or wrong, before anything is done."""
-    population = config.get("population") or {}
+    population = config.get("population")
+    population = population if isinstance(population, Mapping) else {}
     experts = population.get("experts") or {}
     return RunRecord(
         status="running",

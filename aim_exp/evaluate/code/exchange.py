@@ -94,6 +94,7 @@ class Given:
         self.places: dict[int, int] = {}
 
     def add(self, container: Any) -> None:
+        """The next one."""
         self.places[id(container)] = len(self.containers)
         self.containers.append(container)
 

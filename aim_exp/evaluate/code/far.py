@@ -96,7 +96,7 @@ class Far:
         object.__setattr__(self, "_claim", claim)
 
     @property
-    def __class__(self) -> type:
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What `isinstance` goes by."""
         return self._claim
 

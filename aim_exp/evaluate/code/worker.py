@@ -5,8 +5,8 @@ JSON: first on stdout the names of the walls that stand, then on stdin `{"answer
 "timeout"}` (in seconds), on stdout `{"passed", "reason"}`.
 
 The child runs the answer, this process its tests, on what the child shows of it (`exchange`): so
-the verdict is out of the answer's reach. What holds both: the kernel's walls (`walls`) and limits of
-the system on memory and file sizes. What holds the child besides: no processes, limited time, and
+the verdict is out of the answer's reach. What holds both: the kernel's walls (`walls`), and limits
+on memory and file sizes. What holds the child besides: no processes, limited time, and
 an audit hook that refuses to change files outside the working folder or to start processes. Where
 the walls stand, the hook only says sooner what they would; elsewhere it guards against accidents,
 and would not stop an attacker who knows CPython. In the folder, which is that of temporary files
