@@ -271,7 +271,8 @@ RIGHT = {
     "modules": ("import math\nfrom typing import List\ndef f(x: List[int]): return math.sqrt(x)",
                 "assert math.isclose(f(4), 2)"),
     "threads": ("import threading\ndef f(x):\n    out = []\n    "
-                "t = threading.Thread(target=out.append, args=(x,))\n    t.start(); t.join(); return out", "assert f(1) == [1]"),
+                "t = threading.Thread(target=out.append, args=(x,))\n    t.start(); t.join()\n"
+                "    return out", "assert f(1) == [1]"),
     "a loop of events": ("import asyncio\nasync def g(): return 1\n"
                          "def f(): return asyncio.run(g())",
                          "assert f() == 1"),
