@@ -28,9 +28,9 @@ from aim_exp.cli.explain import explain, first_lines, wrong_override
 from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
 from aim_exp.config.outside import copy_config_files, copy_sources, outside_config_files
-from aim_exp.config.recorded import recorded, without_user_info
+from aim_exp.config.recorded import hide_user_info, recorded, without_user_info
 from aim_exp.config.schema import CONFIG_FOLDER, register
-from aim_exp.config.sweep import run_name
+from aim_exp.config.sweep import run_name, task_overrides
 from aim_exp.console import begin_job, error_console, print_error
 from aim_exp.errors import ConfigError
 from aim_exp.run.recording import completed_record, initial_record, planned_record
@@ -117,7 +117,7 @@ def job(config: DictConfig) -> Outcome:
         Job(
             config=config,
             choices=choices,
-            overrides=tuple(settings.overrides.task),
+            overrides=tuple(task_overrides(settings)),
             command=run_command(),
             name=run_name(choices.get("method", ""), _value(config, "omega"), config, settings),
             directory=Path(settings.runtime.output_dir),
@@ -197,6 +197,7 @@ def _recorded(job: Job) -> Iterator[_Life]:
     overrides = tuple(map(without_user_info, job.overrides))
     life = _Life(initial_record(recorded(job.config), job.choices, overrides, command))
     life.record.write(job.directory)
+    hide_user_info(job.directory / ".hydra", job.sweep)
     try:
         yield life
     except BaseException as error:

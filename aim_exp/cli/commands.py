@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 
+from aim_exp.config.sweep import task_overrides
+
 if TYPE_CHECKING:
     from aim_exp.report.load import Runs
     from aim_exp.run.run import Run
@@ -22,7 +24,7 @@ AIMS = ("omega=", "aim", "calibration")
 
 def run_command() -> str:
     """What repeats the job that is running, by itself."""
-    return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+    return shlex.join(["python", "run.py", *task_overrides(HydraConfig.get())])
 
 
 def sweep_command() -> str:
@@ -32,7 +34,7 @@ def sweep_command() -> str:
 
 def after_run(run: Run) -> str | None:
     """A sweep worth trying next: of methods after the default run, else of omega."""
-    own = [o for o in HydraConfig.get().overrides.task if not o.startswith(("omega=", "hydra."))]
+    own = [o for o in task_overrides(HydraConfig.get()) if not o.startswith(("omega=", "hydra."))]
     if not own:
         return NEXT_COMMAND
     if not run.recipe.suite.benchmarks or not run.recipe.method.merges:
