@@ -23,14 +23,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.checkpoint.hub import forget_refusals
 from aim_exp.cli.callbacks import Launch
-from aim_exp.cli.commands import after_run, after_sweep, run_command, sweep_command
+from aim_exp.cli.commands import (
+    after_run,
+    after_sweep,
+    run_command,
+    sweep_command,
+    task_overrides,
+)
 from aim_exp.cli.explain import explain, first_lines, wrong_override
 from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
 from aim_exp.config.outside import copy_config_files, copy_sources, outside_config_files
 from aim_exp.config.recorded import hide_user_info, recorded, without_user_info
 from aim_exp.config.schema import CONFIG_FOLDER, register
-from aim_exp.config.sweep import run_name, task_overrides
+from aim_exp.config.sweep import run_name
 from aim_exp.console import begin_job, error_console, print_error
 from aim_exp.errors import ConfigError
 from aim_exp.run.recording import completed_record, initial_record, planned_record
@@ -99,7 +105,7 @@ def main() -> None:
     _put_multirun_first(sys.argv)
     register()
     try:
-        failed = _plan() if "plan=true" in map(str.lower, sys.argv) else _launch()
+        failed = _plan() if _is_plan(sys.argv) else _launch()
     except KeyboardInterrupt:
         print_error(
             error_console, "interrupted; what is done is kept: the same command goes on from there"
@@ -117,7 +123,7 @@ def job(config: DictConfig) -> Outcome:
         Job(
             config=config,
             choices=choices,
-            overrides=tuple(task_overrides(settings)),
+            overrides=tuple(task_overrides()),
             command=run_command(),
             name=run_name(choices.get("method", ""), _value(config, "omega"), config, settings),
             directory=Path(settings.runtime.output_dir),
@@ -325,6 +331,13 @@ def _track_sweep(directory: Path) -> None:
     if Launch.config is not None and (tracker := build_tracker(Launch.config)):
         tracking.start(tracker, sweep_info(directory, sweep_command()))
         tracking.finish(tracker, sweep_outcome(directory))
+
+
+def _is_plan(arguments: list[str]) -> bool:
+    """Whether `plan` is set to what YAML and OmegaConf take for true; the last one counts."""
+    values = [value for key, _, value in (a.partition("=") for a in arguments)
+              if key.lstrip("+") == "plan"]  # fmt: skip
+    return bool(values) and values[-1].strip("'\"").lower() in ("true", "yes", "on", "1", "y", "t")
 
 
 def _put_multirun_first(arguments: list[str]) -> None:

@@ -67,11 +67,6 @@ def job_folders(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     return folders
 
 
-def task_overrides(settings: HydraConf) -> list[str]:
-    """What was asked of a job, as it was written: `${...}` stays what it is."""
-    return cast("list[str]", OmegaConf.to_container(settings.overrides.task, resolve=False))  # type: ignore[arg-type]
-
-
 def run_name(method: str, omega: float | None, config: DictConfig, settings: HydraConf) -> str:
     """What a person calls a run: method, omega, and what else was set for it.
 
@@ -82,12 +77,14 @@ def run_name(method: str, omega: float | None, config: DictConfig, settings: Hyd
 
     def resolved(override: str) -> str:
         key, value = _key(override), override.partition("=")[2]
+        shown = "$" not in value or "oc.env" in value  # what is in the environment stays there
         try:
-            return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
+            return override if shown else f"{key}={OmegaConf.select(config, key)}"
         except OmegaConfBaseException:  # its check says why
             return override
 
-    others = [resolved(each) for each in task_overrides(settings) if _key(each) not in left_out]
+    task = cast("list[str]", OmegaConf.to_container(settings.overrides.task))
+    others = [resolved(each) for each in task if _key(each) not in left_out]
     return " ".join([method, "omega=null" if omega is None else f"omega={omega:g}", *others])
 
 
