@@ -161,7 +161,7 @@ def _remove_earlier(run: RunInfo) -> None:
 def _keep_files_in(directory: Path) -> None:
     """W&B reads these whenever it likes; so nothing of it lands in the user's home.
 
-    Nor does it report errors and use to its makers, as it does offline too unless it is told not to.
+    Nor does it report errors and use to its makers, as it would offline too.
     """
     folder = directory.resolve()
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")

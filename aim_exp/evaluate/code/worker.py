@@ -21,6 +21,7 @@ from __future__ import annotations
 import ast
 import gc
 import json
+import marshal
 import os
 import resource
 import shutil
@@ -87,8 +88,12 @@ def main(folder: str, memory: int) -> None:
     signal.signal(signal.SIGALRM, _time_is_up)
     _write(replies, standing)
     gc.freeze()
+    child = _Child(working)
     while request := _read(requests):
-        _write(replies, _run(working=working, **request))
+        reply = _run(child, working, **request)
+        _write(replies, reply)
+        if child.used:  # while the next program is on its way
+            child = _Child(working)
 
 
 def _time_is_up(*_: object) -> None:
@@ -119,35 +124,57 @@ def _limit(**limits: int) -> None:
             resource.setrlimit(getattr(resource, name), (amount, amount))
 
 
-def _run(working: str, answer: str, tests: str, timeout: float) -> dict[str, Any]:
+class _Child:
+    """A process that waits, limited already, for the answer that it is to run."""
+
+    def __init__(self, working: str) -> None:
+        to_answer, from_tests = os.pipe()
+        to_tests, from_answer = os.pipe()
+        self.used = False
+        self.process = os.fork()
+        if self.process == 0:
+            try:
+                _limit_child((to_answer, from_answer), working)
+                _serve(Link(to_answer, from_answer))
+            finally:
+                os._exit(0)
+        os.close(to_answer)
+        os.close(from_answer)
+        self.link = Link(to_tests, from_tests)
+
+    def end(self) -> int:
+        """Kill it; its wait status."""
+        os.kill(self.process, signal.SIGKILL)
+        return os.waitpid(self.process, 0)[1]
+
+
+def _serve(link: Link) -> None:
+    """Run the answer that comes first, then what its tests ask for."""
+    request = link.read()
+    _limit(RLIMIT_CPU=request["seconds"])
+    code = marshal.loads(bytes.fromhex(request["code"]))
+    Near(link).serve(lambda: _names(code))
+
+
+def _run(child: _Child, working: str, answer: str, tests: str, timeout: float) -> dict[str, Any]:
     try:
         code = _compiled(answer, ends=not tests.strip())
         checks = _compiled(tests, ends=True)
     except Exception as error:
         return {"passed": False, "reason": REASONS.get(type(error)) or type(error).__name__}
-    to_answer, from_tests = os.pipe()
-    to_tests, from_answer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            _limit_child((to_answer, from_answer), working, int(timeout) + 1)
-            Near(Link(to_answer, from_answer)).serve(lambda: _names(code))
-        finally:
-            os._exit(0)
-    os.close(to_answer)
-    os.close(from_answer)
-    with Link(to_tests, from_tests) as link:
+    child.used = True
+    with child.link as link:
+        link.write({"code": marshal.dumps(code).hex(), "seconds": int(timeout) + 1})
         reason = _verdict(Tests(link), checks, timeout)
-        status = _end(child)
+        status = child.end()
     _empty(working)
     return {"passed": reason == "passed", "reason": reason or _cause(status)}
 
 
-def _limit_child(keep: Sequence[int], working: str, seconds: int) -> None:
+def _limit_child(keep: Sequence[int], working: str) -> None:
     """What holds an answer besides the walls."""
     _close_all_but(*keep)
     os.chdir(working)
-    _limit(RLIMIT_CPU=seconds)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if not walls.refuse_processes():
         _limit(RLIMIT_NPROC=0)  # threads as well, and the system exempts root
@@ -198,12 +225,6 @@ def _without_exit(tree: ast.Module) -> ast.Module:
         ):
             tree.body.pop()
     return tree
-
-
-def _end(child: int) -> int:
-    """Kill the child; its wait status."""
-    os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
 
 
 def _empty(working: str) -> None:
