@@ -41,7 +41,15 @@ def needs(overrides: list[str]) -> list[str]:
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     wanted: Mapping[str, Mapping[str, Any]] = {
         "population=custom": {"population.base": "BASE", "population.experts": "{a: EXPERT}"},
-        "calibration=text": {"calibration.path": "TEXTS"},
+        "calibration=text": {"calibration.path": "TEXTS", "calibration.block_size": "32"},
+        "calibration=pile_val": {"calibration.path": "PILE", "calibration.block_size": "32"},
+        "evaluator=hf_process": {"evaluator.python": "PYTHON"},
+        "evaluator=hf_multimodal": {"evaluator.python": "PYTHON"},
+        "evaluator=vllm": {"evaluator.python": "PYTHON"},
+        "benchmarks=lm_eval": {
+            "benchmarks.tasks": "[aim_tiny_gsm8k]",
+            "benchmarks.task_folder": "tiny",
+        },
         "method=checkpoint": {"method.path": "EXPERT"},
     }
     return [

@@ -6,6 +6,7 @@
 import json
 import os
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,17 +50,19 @@ def test_a_wrong_line_is_answered_with_key_and_fix(
     tmp_path: Path, tiny_cache: Path, tiny_population: Path
 ) -> None:
     (tmp_path / "texts.txt").write_text("a text")
-    names = {"BASE": "base", "EXPERT": "code"}
+    (tmp_path / "pile.jsonl").write_text('{"text": "a text"}')
+    meant = {
+        "BASE": tiny_population / "base", "EXPERT": tiny_population / "code",
+        "TEXTS": tmp_path / "texts.txt", "PILE": tmp_path / "pile.jsonl", "PYTHON": sys.executable,
+    }  # fmt: skip
     every = list(lines())
     assert len(set(keys())) > 80
     assert len(every) > 2000
     tried = every[::STEP]
     for key, overrides in tried:
-        extra = [
-            option.replace("TEXTS", str(tmp_path / "texts.txt")) for option in needs(overrides)
-        ]
-        for word, name in names.items():
-            extra = [option.replace(word, str(tiny_population / name)) for option in extra]
+        extra = needs(overrides)
+        for word, path in meant.items():
+            extra = [option.replace(word, str(path)) for option in extra]
         quiet = ["tracker=none"] if not key.startswith("tracker") else []
         line = ["plan=true", *quiet, *overrides, *extra, f"cache_dir={tiny_cache}"]
         done = run_here(*line, cwd=tmp_path)
@@ -67,7 +70,7 @@ def test_a_wrong_line_is_answered_with_key_and_fix(
         if done.returncode:
             assert len(done.stderr.splitlines()) < 12, (overrides, done.stderr)
         assert not any(word in done.stderr for word in RAW), (overrides, done.stderr)
-    assert {path.name for path in tmp_path.iterdir()} <= {"texts.txt"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"texts.txt", "pile.jsonl"}
 
 
 @pytest.mark.parametrize(

@@ -67,14 +67,20 @@ def wrong_override(error: Exception, arguments: Sequence[str]) -> str | None:
 
     None where it is none of those.
     """
-    if isinstance(error, InterpolationResolutionError):
-        reason = str(error).splitlines()[0]
+    words = str(error)
+    if isinstance(error, InterpolationResolutionError) or words.startswith(
+        "Invalid value assigned"
+    ):
+        reason = words.splitlines()[0]
         referring = (argument for argument in arguments if "${" in argument)
         return next(
             (f"{each}: cannot be resolved ({reason}); give a value" for each in referring), None
         )
     if not isinstance(error, ValueError) or isinstance(error, AimError):
         return None
+    if inside := re.match("invalid literal for int.* base 10: '(.*)'", words):
+        asked = next((each for each in arguments if f".{inside[1]}=" in each), "")
+        return f"{asked}: a list has no key {inside[1]}; give the whole list" if asked else None
     parser = OverridesParser.create()
     for argument in arguments:
         try:

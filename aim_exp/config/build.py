@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.settings import AimSettings
@@ -225,6 +226,10 @@ def _parts(
         except ConfigError as error:
             parts[group], reason = None, error.__cause__
             problems += error.problems
+        except OmegaConfBaseException as error:  # only whole does it show that it does not fit
+            words = str(error).splitlines()[0]
+            parts[group], reason = None, error
+            problems.append(f"{group}: cannot be resolved ({words}); give values for ${{...}}")
     return parts, reason
 
 
