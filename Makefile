@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-browser check-input clean
+.PHONY: run test lint check-docs check-statistics check-browser check-input check-readers clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -25,9 +25,25 @@ check-docs: $(VENV)/installed-test
 check-input: $(VENV)/installed-test
 	AIM_EXP_INPUT=all $(BIN)/python -m pytest tests/test_input.py
 
+# How often tests and intervals over replicates are right, on simulated studies: a table.
+check-statistics: $(VENV)/installed-test
+	$(BIN)/python -m pytest -s tests/check_statistics.py
+
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser
 	$(BIN)/python -m pytest tests/browser/check_page.py
+
+# Saved merges, read by other programs, each in an environment of its own (vLLM's takes 3.5 GB).
+READERS ?= transformers4 peft vllm
+export READERS
+export READER_ENVIRONMENTS ?= $(CURDIR)/.readers
+check-readers: $(VENV)/installed-test $(READERS:%=$(READER_ENVIRONMENTS)/%/installed)
+	$(BIN)/python -m pytest tests/readers/check_readers.py
+
+$(READER_ENVIRONMENTS)/%/installed: tests/readers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet -r $<
+	touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

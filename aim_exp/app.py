@@ -261,7 +261,7 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
     from aim_exp.run.pipeline import MODEL_FOLDER
     from aim_exp.tracking.tracked import job_outcome
 
-    model = job.directory / MODEL_FOLDER if run.save_model and run.plan.merged else None
+    model = job.directory / MODEL_FOLDER if run.save_model and run.recipe.method.merges else None
     if model:
         from aim_exp.run.model_card import describe_model
 

@@ -69,7 +69,7 @@ def test_a_run_that_scores_nothing_has_the_table(cli: Cli, tmp_path: Path) -> No
     done = cli("benchmarks=none", "tracker=none", "hydra.run.dir=run", "aim.saliency=mean",
                "aim.dose=out:0.8", "aim.normalise=p99", "dtype=bfloat16")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    table = json.loads((tmp_path / "run" / "deltas.json").read_text())
+    table = json.loads((tmp_path / "run" / "result.json").read_text())["deltas"]
     assert set(table["all"]["cosine"]) == {"code instruct", "code math", "instruct math"}
     assert all(0 < value < 1 for value in table["q_proj"]["relative"].values())
     record = json.loads((tmp_path / "run" / "result.json").read_text())

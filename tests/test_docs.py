@@ -24,8 +24,9 @@ OWN_OPTIONS = {
 def test_the_pages_are_these() -> None:
     assert [page.relative_to(ROOT).as_posix() for page in PAGES] == [
         "CONTRIBUTING.md", "README.md", "docs/benchmark.md", "docs/calibration.md",
-        "docs/glossary.md", "docs/method.md", "docs/paper.md", "docs/population.md",
-        "docs/reliability.md", "docs/speed.md", "docs/tracker.md", "docs/wandb.md",
+        "docs/glossary.md", "docs/method.md", "docs/models.md", "docs/paper.md",
+        "docs/population.md", "docs/python.md", "docs/reliability.md", "docs/speed.md",
+        "docs/statistics.md", "docs/tracker.md", "docs/wandb.md",
     ]  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def test_every_command_is_known() -> None:
                 modules += 1
             else:
                 assert command[0] in others or command[:2] == ["python", "run.py"], command
-    assert modules == 16
+    assert modules == 18
     assert len(COMMANDS) >= 13
 
 

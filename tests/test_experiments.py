@@ -97,10 +97,10 @@ def test_published_control_runs_cut_down(cli: Cli, tmp_path: Path, tiny_populati
         "hydra.sweep.dir=s",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = {(r["omega"], r["aim"]["scaling"]): r for r in records(tmp_path / "s")}
+    found = {(r["omega"], r["config"]["aim"]["scaling"]): r for r in records(tmp_path / "s")}
     assert len(found) == 4
     aim, control = found[0.4, "identity"], found[0.4, "uniform_out"]
-    outputs = [r["relaxation"]["all"]["outputs"] for r in (aim, control)]
+    outputs = [r["dose"]["all"]["outputs"] for r in (aim, control)]
     assert outputs[0] == pytest.approx(outputs[1], rel=1e-4)
     assert outputs[0] < 1
     plain = {r["keys"]["weights"]["merged"] for (omega, _), r in found.items() if omega is None}

@@ -1,5 +1,7 @@
 """Content keys: which override changes which stage."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,8 @@ TABLE: dict[str, set[str]] = {
     "evaluator.batch_size=7": NOTHING,
     "evaluator=hf_process": {"members", "merged", "scores"},
     "benchmarks.limit=10": {"scores"},
+    "benchmarks.items_seed=1": {"scores"},
+    "+benchmarks.tasks.tiny_mmlu.objective=false": NOTHING,
     "benchmarks.num_fewshot=1": {"scores"},
     "benchmarks.chat_template=true": {"scores"},
     "population.chat_template=code": NOTHING,  # until benchmarks use one
@@ -108,6 +112,30 @@ def test_the_seed_counts_where_something_is_drawn(
     first, second = (keys(run)["merged"] for run in runs)
     assert (first != second) == draws
     assert {run.recipe.stochastic for run in runs} == {draws}
+
+
+def test_responses_belong_to_the_weights_and_to_what_they_are_asked_with(
+    family: Path, tmp_path: Path
+) -> None:
+    """Not to the model that lends it: beside another base nothing is scored again."""
+
+    def responses(base: Path) -> tuple[str, str]:
+        run = built(
+            tmp_path, "population=custom", f"population.base={base}", "omega=null",
+            f"population.experts={{x: {family / 'b'}}}",
+            "method=checkpoint", f"method.path={family / 'b'}",
+        )  # fmt: skip
+        assert run.plan.merged
+        return run.plan.member("x").responses.key, run.plan.merged.responses.key
+
+    other = shutil.copytree(family / "a", tmp_path / "other")
+    first = responses(family / "base")
+    assert first == responses(family / "a") == responses(other)
+    settings = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+    expert, merged = responses(other)
+    assert expert == first[0]  # it has a tokenizer of its own
+    assert merged != first[1]  # it is asked with base's
 
 
 def test_the_seed_of_a_control_that_does_not_run_counts_not(tmp_path: Path) -> None:

@@ -193,6 +193,15 @@ def test_the_first_bad_tensor_is_named_by_any_number_of_threads(family: Path) ->
         assert torch.get_num_threads() == intra_op
 
 
+def test_a_sum_beyond_float16_says_how_far_it_goes(family: Path) -> None:
+    base = Checkpoint(family / "base", "base")
+    experts = [Checkpoint(family / name, name) for name in ("a", "b")]
+    huge = TaskArithmetic(weight=1e4, scale=1e4)
+    words = r"merged model: tensor .* reaches .*, and torch.float16 ends at 65504; set dtype=bfloat"
+    with pytest.raises(NonFiniteError, match=words):
+        stream_merge(base, experts, huge, Kept(), seed=0, dtype="float16")
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("shape", [(5,), (40, 30), (300, 400)])
 def test_the_way_of_other_devices_gives_the_same_bits(name: str, shape: tuple[int, ...]) -> None:

@@ -245,7 +245,7 @@ def test_a_token_that_base_lacks_has_the_experts_mean(
         loaded.to(getattr(torch, dtype)).save_pretrained(model.folder)
     models = [Checkpoint(model.folder, model.label) for model in models]
     live = LiveModel(models[0].folder, "float32", "cpu")
-    saliency = measure(live.model, torch.arange(40)[None], "mean_abs", lambda n: None)
+    saliency = measure(live.model, torch.arange(40)[None], lambda n: None)
     relax = Relaxation(saliency.on_checkpoint(live.places), 0.2, SETTINGS, 0)
     folder = merged("union", models, tmp_path, relax, method, dtype="float32")
     out, weights = tensors(folder), method.weights(["a", "b"])

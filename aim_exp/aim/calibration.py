@@ -33,6 +33,16 @@ class CalibrationBlocks:
     n_texts: int
     n_tokens: int
 
+    def check_rows(self, rows: int, tokenizer: Any) -> None:
+        """AimError for a token beyond the `rows` of the embedding of the model to be measured."""
+        if (last := int(self.ids.max())) >= rows:
+            word = tokenizer.convert_ids_to_tokens(last)
+            raise AimError(
+                f"calibration: its texts hold {word}, token {last}, and the model that reads them "
+                f"has the rows of {rows} tokens; take {word} out of the texts, or resize the "
+                "model's embeddings with transformers first"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSet(ABC):

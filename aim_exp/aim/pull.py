@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -289,6 +289,12 @@ class _Replacement(Pull):
             norm_before=self._squares.sum().item(),
             norm_after=self._relaxed.double().square().sum().item(),
         )
+
+
+def idle_patterns(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """Those of the `patterns` of tensors to leave alone that none of `names` is like."""
+    names = list(names)
+    return [p for p in patterns if not any(_excluded(name, [p]) for name in names)]
 
 
 def _excluded(name: str, patterns: Sequence[str]) -> bool:

@@ -34,7 +34,7 @@ from aim_exp.merge import Given, MergeMethod
 from aim_exp.population.sources import GivenPopulation, PopulationSource
 from aim_exp.run.checks import header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
-from aim_exp.run.run import GIVEN_KEY, Run
+from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
 from aim_exp.tracking.protocol import Tracker
 from aim_exp.types import ModelRef, Population, Suite
@@ -112,7 +112,8 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, digests))
     if population:
         models = (population, given)
-        problems += _once(memo, models, lambda: misfits(*models, config.vocabulary))
+        layouts = store.root / LAYOUTS
+        problems += _once(memo, models, lambda: misfits(*models, config.vocabulary, layouts))
     if problems:
         raise ConfigError(problems) from failure
 
@@ -166,7 +167,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     )
     run = Run(
         recipe=recipe,
-        plan=make_plan(recipe, parts.source.recipe()),
+        plan=make_plan(recipe, parts.source.recipe(population)),
         choices=choices,
         source=parts.source,
         calibration=parts.calibration,
@@ -174,7 +175,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         tracker=parts.tracker,
         store=parts.store,
         device=config.device,
-        target_dtype=config.dtype,
+        target_dtype=config.dtype or parts.source.merged_dtype,
         save_model=config.save_model,
         settings=recorded(config),
     )

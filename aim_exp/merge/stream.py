@@ -17,7 +17,7 @@ from aim_exp.aim.pull import AnyRelaxation, Delta
 from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.console import Advance
-from aim_exp.errors import CheckpointError
+from aim_exp.errors import CheckpointError, NonFiniteError
 from aim_exp.merge.method import Kernel, MergeMethod
 from aim_exp.tensors.blocks import row_blocks
 from aim_exp.tensors.inputs import TensorInputs, all_finite, finite
@@ -187,7 +187,11 @@ def _merge_tensor(
         out = rounded(block, "out")
         if not all_finite(out):
             inputs.check()  # whose fault it is
-            finite(out, "merged model", inputs.name)
+            finite(block, "merged model", inputs.name)
+            raise NonFiniteError(
+                f"merged model: tensor {inputs.name} reaches {block.abs().max().item():.3g}, and "
+                f"{dtype} ends at {torch.finfo(dtype).max:.5g}; set dtype=bfloat16"
+            )
         if plain is not None:
             differing += int(plain.ne_(out).sum(dtype=torch.float32))  # exact up to 2^24
         sink.write(inputs.name, rows, out)

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from aim_exp.aim.dose import RelaxationReport
-from aim_exp.aim.pull import AnyRelaxation
+from aim_exp.aim.pull import AnyRelaxation, idle_patterns
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
-from aim_exp.checkpoint.fit import dtype_warnings
+from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
@@ -42,7 +42,7 @@ from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
-from aim_exp.run.run import GIVEN_KEY, Run
+from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.run.scoring import Scored, score
 from aim_exp.store.keys import StageSpec
 from aim_exp.tensors.sink import Discard, Load, Sink
@@ -113,7 +113,8 @@ class Pipeline:
             download(run.recipe.given)
         if new:
             models = (run.recipe.population, run.recipe.given)
-            problems = misfits(*models, run.settings["vocabulary"]) + header_problems(run)
+            problems = misfits(*models, run.settings["vocabulary"], self.layouts)
+            problems += header_problems(run)
             if problems:
                 raise ConfigError(problems)
         self._check_names()
@@ -127,6 +128,12 @@ class Pipeline:
         others += self.experts if run.recipe.given else []
         self.results.warnings += wrapper_warnings([self.base, *others, *self.references])
         self.results.warnings += adapter_warnings([self.base, *others, *self.references])
+        self.results.warnings += equality_warnings(self.base, others, self.layouts)
+
+    @property
+    def layouts(self) -> Path:
+        """Where layouts are remembered."""
+        return self.run.store.root / LAYOUTS
 
     @cached_property
     def device(self) -> str:
@@ -174,7 +181,7 @@ class Pipeline:
     @cached_property
     def merging(self) -> tuple[Checkpoint, Sequence[Checkpoint]]:
         """Base and the experts, with the same tensors and one vocabulary."""
-        base, experts = matched(self.base, self.experts)
+        base, experts = matched(self.base, self.experts, self.layouts)
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
             return base, experts
@@ -186,7 +193,7 @@ class Pipeline:
         problems = []
         for checkpoint in (self.base, *self.references):
             try:
-                problems += [problem] if (problem := name_problem(checkpoint)) else []
+                problems += [problem] if (problem := name_problem(checkpoint, self.layouts)) else []
             except CheckpointError as error:
                 self.results.warnings.append(f"{error}: whether its tensors are all is not known")
         if problems:
@@ -230,6 +237,7 @@ class Pipeline:
             model = self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
+        blocks.check_rows(model.model.get_input_embeddings().num_embeddings, model.tokenizer)
         with progress("Measuring activations", len(blocks.ids) * steps) as advance:
             saliency = pass_over(blocks.ids, advance, skip=calibration.skip_positions)
         saliency.on_checkpoint(model.places).with_column_norms(checkpoint).save(folder)
@@ -269,6 +277,12 @@ class Pipeline:
             self.results.warnings.append(
                 f"vocabulary={self.run.recipe.vocabulary}: the models' vocabularies differ; the "
                 f"merged model has {rows} tokens' rows, base {before}"
+            )
+        recipe = self.run.recipe
+        if recipe.relaxes and (idle := idle_patterns(layout.tensors, recipe.aim.exclude)):
+            self.results.warnings.append(
+                f"aim.exclude={','.join(idle)}: no tensor has such a name; they are like "
+                f"{max(layout.tensors, key=len)}"
             )
         if self.run.save_model:
             target = self.directory / MODEL_FOLDER

@@ -24,12 +24,16 @@ STAGE_VERSIONS = {
     "deltas": 1,
     "weights": 3,
     "responses": 2,
-    "scores": 3,
+    "scores": 4,
 }
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
-DRAWS = (("population.seed",), ("calibration.seed", "seed"), ("repeat",))
+DRAWS = (
+    ("population.seed", "benchmarks.items_seed"),
+    ("calibration.seed", "seed"),
+    ("repeat",),
+)
 """The keys whose values may be draws of the same, not choices: from the outermost level in."""
 
 
@@ -80,6 +84,7 @@ class Recipe:
         """The values of the keys in `DRAWS` that the merged model and its scores depend on."""
         values = {
             "population.seed": self.population.seed,
+            "benchmarks.items_seed": self.suite.items_seed or None,  # of other sets than the first
             "calibration.seed": self.calibration.get("seed") if self.reads_texts else None,
             "seed": self.seed if self.stochastic else None,
             "repeat": self.repeat if self.suite.benchmarks else None,
@@ -90,8 +95,17 @@ class Recipe:
     def undrawn(self) -> Recipe:
         """The same for all draws: what of two recipes is equal where they only draw anew."""
         texts = {key: value for key, value in self.calibration.items() if key != "seed"}
+        tasks = {
+            name: {key: value for key, value in spec.items() if key != "items_seed"}
+            for name, spec in self.tasks.items()
+        }
         return replace(
-            self, population=self.population.undrawn, calibration=texts, seed=0, repeat=0
+            self,
+            population=self.population.undrawn,
+            calibration=texts,
+            tasks=tasks,
+            seed=0,
+            repeat=0,
         )
 
     def home(self, model: ModelRef) -> ModelRef:
@@ -362,7 +376,8 @@ def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: Mod
     responses = _stage(
         "responses",
         weights=made.spec,
-        tokenizer=tokenizer.identity,
+        # What they are asked with, whichever model lends it.
+        companions=tokenizer.companions or tokenizer.identity,
         evaluator=recipe.evaluator,
         **_code(recipe, "evaluator"),
         **({"repeat": recipe.repeat} if recipe.repeat else {}),

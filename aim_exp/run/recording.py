@@ -78,7 +78,10 @@ def planned_record(record: RunRecord, run: Run) -> RunRecord:
         ),
         benchmarks={
             b.name: BenchmarkRecord(
-                task=b.task, reference_point=b.reference_point, protocol=recipe.tasks[b.name]
+                task=b.task,
+                reference_point=b.reference_point,
+                objective=b.objective,
+                protocol=recipe.tasks[b.name],
             )
             for b in recipe.suite.benchmarks
         },
@@ -99,11 +102,12 @@ def completed_record(
     `record` is the planned one.
     """
     recipe = run.recipe
+    plans = {plan.name: plan for plan in run.plan.models}
     models = tuple(
-        replace(model, scores=_scores(plan, results.scores[model.name], directory, shared))
-        if model.name in results.scores
+        replace(model, scores=_scores(plans[model.name], scored, directory, shared))
+        if (scored := results.scores.get(model.name))
         else model
-        for model, plan in zip(record.models, run.plan.models, strict=False)
+        for model in record.models
     )
     saliency = run.plan.saliency and _kept(
         run.store.path(run.plan.saliency) / "saliency.safetensors",
@@ -179,6 +183,7 @@ def _scores(
             stderr=result.score.stderr,
             n=result.score.n,
             metric=result.metric,
+            ends=result.ends,
             metrics=result.metrics,
             items=_kept(scored.items[name], target, directory),
         )
@@ -215,7 +220,7 @@ def _standing(recipe: Recipe, results: Results) -> Standing:
         {model.name: values[model.name] for model in (population.base, *population.experts)},
         population.merged,
         population.specialty,
-        {b.name: b.reference_point for b in recipe.suite.benchmarks},
+        {b.name: b.reference_point for b in recipe.suite.objectives},
     )
 
 
@@ -241,7 +246,8 @@ def _stages(run: Run, results: Results) -> list[StageRecord]:
 
 def _toy_settings(run: Run) -> list[str]:
     """What is made for the embedded population only, used with another one."""
-    if run.choices["population"] == "tiny":
+    specialty = run.recipe.population.specialty.values()
+    if set().union(*specialty) & {b.name for b in run.recipe.suite.benchmarks}:
         return []
     warnings = []
     if run.choices["benchmarks"] == "tiny":

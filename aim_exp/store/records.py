@@ -43,6 +43,8 @@ class ScoreRecord:
     """Items."""
     metric: str
     """lm-eval's key of the headline."""
+    ends: tuple[float, float] = (0.0, 1.0)
+    """Values of `metric` that are the scores 0 and 1."""
     metrics: Mapping[str, float]
     """Every metric by its key, as lm-eval gives it."""
     items: str
@@ -70,6 +72,8 @@ class BenchmarkRecord:
     task: str
     reference_point: float
     """Of the hypervolume, on this axis."""
+    objective: bool = True
+    """Whether averages, fronts and hypervolumes are over it too."""
     protocol: Mapping[str, Any]
     """What else its scores depend on: limit, template, digests of items, lm-eval's version, ..."""
     num_fewshot: int | None = None
