@@ -21,6 +21,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of others says first, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def number_problem(
     key: str, value: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
 ) -> list[str]:

@@ -19,7 +19,7 @@ from omegaconf.errors import (
 from aim_exp.config.plugins import told_with_place
 from aim_exp.config.schema import CONFIG_FOLDER, known_options
 from aim_exp.config.schema_errors import unknown_key, wrong_type
-from aim_exp.errors import AimError, did_you_mean
+from aim_exp.errors import AimError, did_you_mean, first_line
 from aim_exp.store.records import INTERRUPTED
 
 MOST_LINES = 6
@@ -82,7 +82,7 @@ def wrong_override(error: Exception, arguments: Sequence[str]) -> str | None:
     if isinstance(error, InterpolationResolutionError) or words.startswith(
         "Invalid value assigned"
     ):
-        reason = words.splitlines()[0]
+        reason = first_line(error)
         referring = (argument for argument in arguments if "${" in argument)
         return next(
             (f"{each}: cannot be resolved ({reason}); give a value" for each in referring), None
@@ -122,7 +122,7 @@ def _unlike_schema(error: BaseException) -> str | None:
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
         told = unknown_key(node, key, path)
     elif isinstance(cause, InterpolationResolutionError):
-        reason = str(cause).splitlines()[0]
+        reason = first_line(cause)
         told = f"{path}: cannot be resolved ({reason}); give a value in place of ${{...}}"
     elif isinstance(cause, ValidationError):
         override = re.match(r"Error merging override \+*(.*)", str(error))

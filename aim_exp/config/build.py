@@ -26,7 +26,7 @@ from aim_exp.config.plugins import not_built, source_digest
 from aim_exp.config.recorded import recorded
 from aim_exp.config.schema import known_benchmarks
 from aim_exp.config.schema_errors import unknown_keys, unreadable_keys
-from aim_exp.errors import AimError, ConfigError, did_you_mean, number_problem
+from aim_exp.errors import AimError, ConfigError, did_you_mean, first_line, number_problem
 from aim_exp.evaluate.evaluators import Evaluator
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
@@ -228,7 +228,7 @@ def _parts(
             parts[group], reason = None, error.__cause__
             problems += error.problems
         except OmegaConfBaseException as error:  # only whole does it show that it does not fit
-            words = str(error).splitlines()[0]
+            words = first_line(error)
             parts[group], reason = None, error
             problems.append(f"{group}: cannot be resolved ({words}); give values for ${{...}}")
     return parts, reason

@@ -11,6 +11,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aim_exp.errors import first_line
+
 KINDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "an integer",
@@ -46,7 +48,7 @@ def unreadable_keys(config: DictConfig) -> list[str]:
             except OmegaConfBaseException as error:
                 if not OmegaConf.is_missing(node, key):
                     written = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
-                    reason = str(error).splitlines()[0]
+                    reason = first_line(error)
                     found.append(f"{path}={written}: cannot be resolved ({reason}); give a value")
     return found
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel, first_line, say
+from aim_exp.errors import first_line
+from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel, say
 
 if TYPE_CHECKING:
     import wandb
