@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from command_line import run_here
 from records import failed, record, write_all
 
 from aim_exp.checkpoint.reader import Checkpoint
@@ -18,6 +20,8 @@ from aim_exp.checkpoint.vocabulary import load_tokenizer
 from aim_exp.errors import AimError
 from aim_exp.report.files import no_formula
 from aim_exp.run.model_card import _code, _literal
+from aim_exp.store.keys import file_name
+from aim_exp.store.records import FILE_NAME
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("AutoTokenizer", "AutoConfig", "AutoModelForCausalLM", "model_class")
@@ -56,6 +60,70 @@ def test_a_tokenizers_code_does_not_run(
 
 
 NASTY = "<script>alert(1)</script>|[x](javascript:y)`*b*"
+OUTSIDE = "../../../../../outside"
+"""A name that is a path: of an expert, and of a benchmark."""
+TOKENS = {
+    "WANDB_API_KEY": "planted0" * 5, "HF_TOKEN": "hf_planted1",
+    "HUGGING_FACE_HUB_TOKEN": "planted2",
+    "MLFLOW_TRACKING_URI": "https://me:planted3@host", "WANDB_BASE_URL": "https://me:planted4@host",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory, tiny_population: Path) -> Path:
+    """The folder above that of a sweep, with tokens in its environment and names from others.
+
+    Its first job is saved and tracked, its second refused.
+    """
+    top = tmp_path_factory.mktemp("others")
+    within = top / "1" / "2" / "3"
+    experts = {OUTSIDE: tiny_population / "code", NASTY: tiny_population / "math"}
+    tasks = {OUTSIDE: "aim_tiny_gsm8k", "b/c": "aim_tiny_ifeval"}
+    options = {
+        "population": {"base": tiny_population / "base", "experts": experts},
+        "benchmarks": {"tasks": tasks, "task_folder": "tiny", "limit": 2},
+    }
+    for group, default in {"population": "custom", "benchmarks": "lm_eval"}.items():
+        (within / "conf" / group).mkdir(parents=True)
+        content = json.dumps({"defaults": [default], **options[group]}, default=str)
+        (within / "conf" / group / "of_others.yaml").write_text(content)
+    line = ("-m", "-cd", "conf", "population=of_others", "benchmarks=of_others", "omega=0.4,7",
+            "save_model=true", "cache_dir=cache", "hydra.sweep.dir=sweep")  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in TOKENS.items():
+            patch.setenv(name, value)
+        assert run_here(*line, cwd=within).returncode == 1
+    statuses = [json.loads((within / "sweep" / n / FILE_NAME).read_text())["status"] for n in "01"]
+    assert statuses == ["completed", "failed"]
+    return top
+
+
+def test_names_lead_out_of_no_folder(others: Path) -> None:
+    within = others / "1" / "2" / "3"
+    files = [path for path in others.rglob("*") if path.is_file()]
+    assert all(within in path.parents for path in files)
+    assert {path.name for path in within.iterdir()} == {"conf", "cache", "sweep"}
+    assert {path.name for path in (within / "sweep" / "0" / "items").iterdir()} == {
+        f"{OUTSIDE.replace('/', '%2F')}.jsonl.gz", "b%2Fc.jsonl.gz",
+    }  # fmt: skip
+
+
+def test_a_name_becomes_one_of_a_file() -> None:
+    assert file_name("tiny_gsm8k") == "tiny_gsm8k"
+    for name in (OUTSIDE, "a\0b", "C:\\x", "x" * 1000, "\n"):
+        assert (Path("in") / f"{file_name(name)}.log").parent == Path("in")
+        assert len(file_name(name)) < 130
+    assert file_name("x" * 1000) != file_name("x" * 1001)
+
+
+def test_tokens_of_the_environment_are_in_no_file(others: Path) -> None:
+    paths = [path for path in others.rglob("*") if path.is_file()]
+    assert len(paths) > 60
+    assert sum(path.suffix == ".wandb" for path in paths) == 2  # the job's and the sweep's
+    for path in paths:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        assert b"planted" not in content, path
 
 
 def test_names_are_literal_in_a_model_card() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.run.plan import MERGED, ModelPlan, Recipe
 from aim_exp.run.run import Run
 from aim_exp.run.standing import standing, unexpected
+from aim_exp.store.keys import file_name
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.records import (
     BenchmarkRecord,
@@ -174,7 +175,7 @@ def _scores(
     scores = {}
     for name, result in scored.results.items():
         key = plan.scores[name].key
-        own = directory / "items" / f"{name}.jsonl.gz"
+        own = directory / "items" / f"{file_name(name)}.jsonl.gz"
         target = own if plan.name == MERGED else shared / "items" / f"{key[:KEY_DIGITS]}.jsonl.gz"
         scores[name] = ScoreRecord(
             key=key,
