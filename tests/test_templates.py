@@ -17,6 +17,7 @@ from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.templates import chat_template, template_warnings, write_chat_template
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.harness import Harness
+from aim_exp.evaluate.responses import kept_responses
 from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
 from aim_exp.run.plan import MERGED, Plan
 from aim_exp.run.scoring import asked_suite
@@ -117,7 +118,7 @@ def test_prompts_and_the_saved_model_have_the_chosen_template(
     }
     suite = built(tmp_path, *overrides).recipe.suite
     asked = {
-        name: requests(tmp_path / "responses" / key / "responses.jsonl")
+        name: set(kept_responses(tmp_path / "responses" / key))
         for name, key in responses_of(record).items()
     }
     plain, by_a, by_b = (asked_with(suite, models, mark, tmp_path) for mark in (None, "a", "b"))
@@ -131,13 +132,9 @@ def asked_with(suite: Suite, models: Path, mark: str | None, tmp_path: Path) -> 
     live = LiveModel(models / "base", "bfloat16", "cpu")
     live.tokenizer.chat_template = text(mark) if mark else None
     harness = Harness.in_memory(live.model, live.tokenizer, batch_size=8)
-    log = tmp_path / f"{mark}.jsonl"
+    log = tmp_path / f"asked_{mark}"
     harness.evaluate(replace(suite, chat_template=mark is not None), suite.benchmarks, log)
-    return requests(log)
-
-
-def requests(log: Path) -> set[str]:
-    return {json.loads(line)[0] for line in log.read_text().splitlines()}
+    return set(kept_responses(log))
 
 
 def chat_pair(folder: Path, tiny: Path, *, generation: bool, knows_end: bool = True) -> Path:
@@ -209,7 +206,7 @@ def test_an_answer_ends_at_the_templates_stops(tokenizer, tmp_path: Path) -> Non
     assert answer.startswith(answers[0])
     assert len(answers[0]) < len(answer)
     assert not any(stop in each for each in answers)
-    assert requests(tmp_path / "plain").isdisjoint(requests(tmp_path / "ended"))
+    assert kept_responses(tmp_path / "plain").keys().isdisjoint(kept_responses(tmp_path / "ended"))
 
 
 def test_a_template_that_does_not_go_with_its_stops_is_warned_of(
