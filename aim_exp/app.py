@@ -99,7 +99,7 @@ def main() -> None:
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printing
     _put_multirun_first(sys.argv)
-    sys.argv[1:] = ["++hydra.launcher.detach=true" if a == DETACH else a for a in sys.argv[1:]]
+    sys.argv[1:] = ["hydra.launcher.detach=true" if a == DETACH else a for a in sys.argv[1:]]
     register()
     try:
         failed = _plan() if "plan=true" in map(str.lower, sys.argv) else _launch()
@@ -200,6 +200,8 @@ def _recorded(job: Job) -> Iterator[_Life]:
     life.record.write(job.directory)
     try:
         yield life
+    except SystemExit:  # a cluster puts it back into its queue, where it goes on: still running
+        raise
     except BaseException as error:
         life.record = replace(life.record, status="failed", error=explain(error))
         life.record.write(job.directory)

@@ -49,8 +49,6 @@ class Engine(ABC):
 
     slots: int | None = field(default=None, init=False)
     """None: the engine has a queue of its own."""
-    outlives: bool = field(default=False, init=False)
-    """Whether its tasks go on when this process ends."""
 
     def submit(self, tickets: Sequence[Ticket]) -> None:  # noqa: B027 - `poll` starts them
         """Take over tickets, before they are ready: for engines with a queue."""

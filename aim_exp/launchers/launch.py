@@ -48,10 +48,6 @@ def launch(launcher: SweepLauncher, jobs: Sequence[Overrides], first: int) -> Se
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     engine = launcher.engine()
-    if launcher.detach and not engine.outlives:
-        raise AimError(
-            "--detach: these jobs end with this command; those of hydra/launcher=slurm not"
-        )
     sweep = Sweep(
         context=launcher.hydra_context,
         config=config,

@@ -66,7 +66,6 @@ class Slurm(_Submitit):
     def __init__(self, sweep: str, **settings: Any) -> None:
         more = {"requeue": True, **(settings.pop("additional_parameters") or {})}
         super().__init__("slurm", sweep, {**settings, "additional_parameters": more})
-        self.outlives = True
         self._asked = 0.0
         self._gone: dict[str, float] = {}
         """By job, when it was first seen to be out of the queue."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,7 @@ class Task:
 
     def checkpoint(self) -> Any:
         """What submitit puts into the queue when the time is up: the same, which goes on."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
+        return import_module("submitit.helpers").DelayedSubmission(self)
 
 
 def prepare_process(threads: int | None) -> None:

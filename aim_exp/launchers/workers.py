@@ -77,8 +77,9 @@ class Workers(Engine):
         futures = [ticket.handle[1] for ticket in tickets if ticket.handle]
         while time.monotonic() < until and not all(future.done() for future in futures):
             time.sleep(0.05)
+        killed = not all(future.done() for future in futures)
         for executor in self._executors.values():
-            executor.shutdown(kill_workers=True)
+            executor.shutdown(kill_workers=killed)
         self._executors.clear()
 
     def close(self) -> None:
