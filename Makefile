@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-browser clean
+.PHONY: run test lint check-docs check-launchers check-browser clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -20,6 +20,10 @@ lint: $(VENV)/installed-test
 # Every command of the documentation, run in a copy of the checkout: about ten minutes.
 check-docs: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/check_docs.py
+
+# Every launcher against the basic one, with a Slurm and a Ray of its own (root, Debian): 20 minutes.
+check-launchers: $(VENV)/installed-launchers
+	$(BIN)/python -m pytest -x tests/check_launchers.py
 
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser
@@ -37,6 +41,10 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-browser: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	touch $@
+
+$(VENV)/installed-launchers: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,slurm,ray]'
 	touch $@
 
 clean:
