@@ -25,7 +25,7 @@ SWEEP = (
     "-m",
     "method=ties,dare_ties",
     "omega=null,0.4",
-    "benchmarks.limit=16",
+    "benchmarks.limit=8",
     "evaluator.batch_size=1",
 )
 SLURM = (

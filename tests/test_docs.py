@@ -24,8 +24,8 @@ OWN_OPTIONS = {
 def test_the_pages_are_these() -> None:
     assert [page.relative_to(ROOT).as_posix() for page in PAGES] == [
         "CONTRIBUTING.md", "README.md", "docs/benchmark.md", "docs/calibration.md",
-        "docs/glossary.md", "docs/method.md", "docs/paper.md", "docs/population.md",
-        "docs/speed.md", "docs/tracker.md", "docs/wandb.md",
+        "docs/cluster.md", "docs/glossary.md", "docs/method.md", "docs/paper.md",
+        "docs/population.md", "docs/speed.md", "docs/tracker.md", "docs/wandb.md",
     ]  # fmt: skip
 
 
