@@ -25,7 +25,7 @@ SWEEP = (
     "-m",
     "method=ties,dare_ties",
     "omega=null,0.4",
-    "benchmarks.limit=8",
+    "benchmarks.limit=16",
     "evaluator.batch_size=1",
 )
 SLURM = (
@@ -234,20 +234,20 @@ def test_slurm_time_limit(begin: Callable[..., Sweep], results: Path) -> None:
 
 @pytest.mark.usefixtures("slurm")
 def test_slurm_jobs_that_are_gone(begin: Callable[..., Sweep], results: Path) -> None:
-    """scancel, and the kernel's kill for memory; then the sweep goes on on another launcher."""
+    """Killed, as for memory or at the end of a scancel; the sweep goes on on another launcher."""
     sweep = begin("gone", *SLURM)
     folder = sweep.wait_for(sweep.answering)
-    subprocess.run(["scancel", job_of(sweep, folder)], check=True)
+    subprocess.run(["scancel", "--signal=KILL", job_of(sweep, folder)], check=True)
     began = time.monotonic()
     sweep.wait_for(lambda: record(sweep, folder)["status"] == "failed")
-    assert time.monotonic() - began < GONE_WITHIN + 10  # Slurm's KillWait
+    assert time.monotonic() - began < GONE_WITHIN
     told = sweep.end(1)
-    assert "ended without a result (CANCELLED" in told
+    assert "ended without a result (" in told
     assert record(sweep, folder)["error"].startswith("Slurm's job ")
     again = begin("gone", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", again=True)
     again.end()
     same_as_basic(results, "gone")
-    again.note("slurm, then joblib", "scancel of one job")
+    again.note("slurm, then joblib", "one job killed")
 
 
 @pytest.mark.usefixtures("slurm")
