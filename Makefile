@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-launchers check-browser clean
+.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-readers clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -21,6 +21,10 @@ lint: $(VENV)/installed-test
 check-docs: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/check_docs.py
 
+# How often tests and intervals over replicates are right, on simulated studies: a table.
+check-statistics: $(VENV)/installed-test
+	$(BIN)/python -m pytest -s tests/check_statistics.py
+
 # Every launcher against the basic one, with a Slurm and a Ray of its own (root, Debian): 20 minutes.
 check-launchers: $(VENV)/installed-launchers
 	$(BIN)/python -m pytest -x tests/check_launchers.py
@@ -28,6 +32,18 @@ check-launchers: $(VENV)/installed-launchers
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser
 	$(BIN)/python -m pytest tests/browser/check_page.py
+
+# Saved merges, read by other programs, each in an environment of its own (vLLM's takes 3.5 GB).
+READERS ?= transformers4 peft vllm
+export READERS
+export READER_ENVIRONMENTS ?= $(CURDIR)/.readers
+check-readers: $(VENV)/installed-test $(READERS:%=$(READER_ENVIRONMENTS)/%/installed)
+	$(BIN)/python -m pytest tests/readers/check_readers.py
+
+$(READER_ENVIRONMENTS)/%/installed: tests/readers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet -r $<
+	touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -23,7 +23,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.checkpoint.hub import forget_refusals
 from aim_exp.cli.callbacks import Launch
-from aim_exp.cli.commands import after_detaching, after_run, after_sweep, run_command, sweep_command
+from aim_exp.cli.commands import (
+    after_detaching,
+    after_run,
+    after_sweep,
+    run_command,
+    sweep_command,
+    task_overrides,
+)
 from aim_exp.cli.explain import explain, first_lines
 from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
@@ -120,7 +127,7 @@ def job(config: DictConfig) -> Outcome:
         Job(
             config=config,
             choices=choices,
-            overrides=tuple(settings.overrides.task),
+            overrides=tuple(task_overrides()),
             command=run_command(),
             name=run_name(choices["method"], config.omega, config, settings),
             directory=Path(settings.runtime.output_dir),
@@ -240,7 +247,7 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
     from aim_exp.run.pipeline import MODEL_FOLDER
     from aim_exp.tracking.tracked import job_outcome
 
-    model = job.directory / MODEL_FOLDER if run.save_model and run.plan.merged else None
+    model = job.directory / MODEL_FOLDER if run.save_model and run.recipe.method.merges else None
     if model:
         from aim_exp.run.model_card import describe_model
 

@@ -13,11 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
+import torch
 from rich import box
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from aim_exp.aim.dose import Dose
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.convert import pickled_files
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.identity import resolve_model
@@ -30,11 +33,15 @@ from aim_exp.tensors.blocks import row_blocks
 EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
 """Exit codes, those of diff(1)."""
 NOTHING = "–"
+DOSES = ("norm", "mean r", "outputs")
 EPILOG = """\
 A, B and C are folders or hub ids (org/name@revision). Columns:
   equal     share of the elements that have the same value in A and B
   distance  ||A-B|| / ||B-C||: 0 is the same, about 1 another merge; without --base, C is 0
   cosine    between A-C and B-C
+  norm      ||A-C|| / ||B-C||: how much of a merge B a relaxation A of it leaves
+  mean r    the same by channel, averaged; with --saliency
+  outputs   the same of the change of outputs on base's inputs; with --saliency
 exit code: 0 equal, 1 different, 2 trouble
 """
 
@@ -53,6 +60,13 @@ class Difference:
     delta_b: float = 0.0
     product: float = 0.0
     """(A-C)(B-C), summed."""
+    outputs_a: float = 0.0
+    """q (A-C)^2, summed, with q = E x^2 of the input channel."""
+    outputs_b: float = 0.0
+    channels: int = 0
+    """Input channels in which B is not C."""
+    sum_r: float = 0.0
+    """Of (A-C) / (B-C), by least squares in each of them."""
 
     def __add__(self, other: Difference) -> Difference:
         return Difference(*(x + y for x, y in zip(astuple(self), astuple(other), strict=True)))
@@ -68,6 +82,15 @@ class Difference:
         if self.distance == 0:
             return 0.0
         return math.sqrt(self.distance / self.delta_b) if self.delta_b else None
+
+    @property
+    def dose(self) -> Dose:
+        """What A, a relaxation of the merge B, leaves of it; None where that is not known."""
+        return Dose(
+            mean_r=self.sum_r / self.channels if self.channels else None,
+            norm=math.sqrt(self.delta_a / self.delta_b) if self.delta_b else None,
+            outputs=math.sqrt(self.outputs_a / self.outputs_b) if self.outputs_b else None,
+        )
 
     @property
     def cosine(self) -> float | None:
@@ -102,8 +125,13 @@ class Comparison:
         return kinds
 
 
-def compare_checkpoints(a: Checkpoint, b: Checkpoint, base: Checkpoint | None) -> Comparison:
-    """`a` and `b`, as deltas to `base` (None: to zero). CheckpointError if unreadable."""
+def compare_checkpoints(
+    a: Checkpoint, b: Checkpoint, base: Checkpoint | None, saliency: Saliency | None = None
+) -> Comparison:
+    """`a` and `b`, as deltas to `base` (None: to zero), with what `saliency` says of its inputs.
+
+    CheckpointError if unreadable.
+    """
     models = [a, b, *([base] if base else [])]
     names = list(dict.fromkeys(name for model in (a, b) for name in model.tensors))
     found = Comparison()
@@ -114,6 +142,11 @@ def compare_checkpoints(a: Checkpoint, b: Checkpoint, base: Checkpoint | None) -
                 found.unmatched.append(problem)
             else:
                 found.tensors[name] = compare_tensors(*(model.tensor(name) for model in models))
+                source = saliency and saliency.source(name)
+                if base and saliency and source:
+                    tensors = (model.tensor(name) for model in (a, b, base))
+                    axis, q = saliency.axes[source], saliency.moments[source]
+                    found.tensors[name] += _compare_channels(*tensors, axis=axis, q=q)
             advance(1)
     return found
 
@@ -135,6 +168,26 @@ def compare_tensors(a: Tensor, b: Tensor, base: Tensor | None = None) -> Differe
     return found
 
 
+def _compare_channels(a: Tensor, b: Tensor, base: Tensor, *, axis: int, q: Tensor) -> Difference:
+    """The sums that go by channel, of a tensor with input axis `axis` and E x^2 in `q`."""
+    squares_a, squares_b, products = (q.new_zeros(len(q), dtype=torch.float64) for _ in range(3))
+    for rows in row_blocks(a.shape):
+        start = base[rows].double()
+        x, y = a[rows].double() - start, b[rows].double() - start
+        for sums, values in ((squares_a, x * x), (squares_b, y * y), (products, x * y)):
+            if axis % a.ndim:
+                sums += values.sum(0)
+            else:
+                sums[rows] += values.reshape(len(values), -1).sum(1)
+    r = products[squares_b > 0] / squares_b[squares_b > 0]
+    return Difference(
+        outputs_a=(q * squares_a).sum().item(),
+        outputs_b=(q * squares_b).sum().item(),
+        channels=len(r),
+        sum_r=r.sum().item(),
+    )
+
+
 def _misfit(name: str, models: Sequence[Checkpoint]) -> str | None:
     """Why a tensor cannot be compared, in a line."""
     missing = [model.label for model in models if name not in model.tensors]
@@ -154,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         memo = options.cache_dir / "digests"
         a, b = _opened("A", options.a, memo), _opened("B", options.b, memo)
         base = _opened("base", options.base, memo) if options.base else None
-        found = compare_checkpoints(a, b, base)
+        saliency = Saliency.load(options.saliency) if options.saliency else None
+        found = compare_checkpoints(a, b, base, saliency)
     except AimError as error:
         error_console.print(Text(f"error: {error}"), soft_wrap=True)
         return TROUBLE
@@ -175,7 +229,7 @@ def _opened(label: str, source: str, memo: Path) -> Checkpoint:
 def _show(found: Comparison, *, by_tensor: bool) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="dim")
     table.add_column("tensor" if by_tensor else "kind", no_wrap=True)
-    for heading in ("tensors", "elements", "equal", "distance", "cosine"):
+    for heading in (*("tensors", "elements", "equal", "distance", "cosine"), *DOSES):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, difference in (found.tensors if by_tensor else found.by_kind()).items():
         table.add_row(name, *_cells(difference))
@@ -192,7 +246,8 @@ def _cells(difference: Difference) -> Iterator[str]:
     yield f"{difference.elements:,}"
     # Rounded down: only what is equal throughout is shown as 100.
     yield f"{math.floor(10_000 * difference.equal_share) / 100:.2f}%"
-    for value in (difference.relative, difference.cosine):
+    dose = difference.dose
+    for value in (difference.relative, difference.cosine, dose.norm, dose.mean_r, dose.outputs):
         yield NOTHING if value is None else f"{value:.4g}"
 
 
@@ -212,6 +267,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("outputs/cache"),
         help="where pickled weights are converted to (default: outputs/cache)",
+    )
+    parser.add_argument(
+        "--saliency",
+        metavar="DIR",
+        type=Path,
+        help="what was measured of C's inputs: the folder that result.json calls saliency",
     )
     parser.add_argument("--tensors", action="store_true", help="a line per tensor")
     return parser

@@ -24,6 +24,8 @@ class ModelRef:
     """Where the weights come in pickled files only: their folder; `path` is made from it."""
     undrawn: str | None = None
     """Its identity but for the population's seed; None where it has none."""
+    companions: str | None = None
+    """The digest of its settings and tokenizer; None where they need not be on disk yet."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class Benchmark:
     `metric` is lm-eval's key, `name,filter`, maximised and in [0, 1]; None takes the
     task's usual one. One that is minimised, or lies elsewhere, says so: `direction` is `min`, or
     `scale` its values where it is worst and where it is best. `reference_point` is this axis of
-    the hypervolume's reference, on the score.
+    the hypervolume's reference, on the score. One that is no `objective` is scored beside: in no
+    average, on no front, in no hypervolume.
     """
 
     name: str
@@ -114,6 +117,7 @@ class Benchmark:
     reference_point: float = 0.0
     direction: Literal["max", "min"] = "max"
     scale: tuple[float, float] | None = None
+    objective: bool = True
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -130,7 +134,8 @@ class Suite:
     per task, or a share below 1. `chat_template` is whether the tokenizer's chat template is
     used, or the name of one of several; `template` the text of another one, in its place, and
     `stops` the tokens that end an answer beside those of the model that is asked.
-    `generation` is merged into each task's own generation arguments.
+    `generation` is merged into each task's own generation arguments. `items_seed` counts the sets
+    of test items that the built-in suite has.
     """
 
     name: str
@@ -145,6 +150,12 @@ class Suite:
     fewshot_as_multiturn: bool = False
     generation: Mapping[str, Any] = field(default_factory=dict)
     allow_code_execution: bool = False
+    items_seed: int = 0
+
+    @property
+    def objectives(self) -> tuple[Benchmark, ...]:
+        """The benchmarks that averages, fronts and hypervolumes are over."""
+        return tuple(benchmark for benchmark in self.benchmarks if benchmark.objective)
 
 
 @dataclass(frozen=True)

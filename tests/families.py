@@ -12,12 +12,10 @@ from checkpoints import tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aim_exp.aim.relaxation import AimSettings
 from aim_exp.aim.saliency import Saliency, measure
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.merge import TaskArithmetic
 
-SETTINGS = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
 SUM = TaskArithmetic(weight=1.0, scale=1.0)
 OMEGA = 0.3
 
@@ -217,7 +215,7 @@ def text_blocks() -> Tensor:
 
 
 def saliency_of(live: LiveModel) -> Saliency:
-    return measure(live.model, text_blocks(), "mean_abs", lambda n: None).on_checkpoint(live.places)
+    return measure(live.model, text_blocks(), lambda n: None).on_checkpoint(live.places)
 
 
 def run_blocks(live: LiveModel, blocks: Tensor) -> None:

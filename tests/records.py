@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
+from aim_exp.aim.settings import AimSettings
 from aim_exp.config.schema import CONFIG_FOLDER, register
 from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
 from aim_exp.store.keys import content_key
@@ -30,6 +31,7 @@ from aim_exp.store.records import (
     ScoreRecord,
     Standing,
 )
+from aim_exp.types import Benchmark
 
 POPULATION = {
     "base": (0.32, 0.38, 0.28, 0.44, 0.61, 0.28),
@@ -93,6 +95,7 @@ def record(
             name: BenchmarkRecord(
                 task=about["task"],
                 reference_point=about.get("reference_point", corner),
+                objective=about.get("objective", True),
                 protocol=parts.task(about),
                 num_fewshot=0,
             )
@@ -113,6 +116,7 @@ def record(
                         name, benchmark, about["metric"], row[number],
                         content_key("scores", 1, parts.scores(name, merged_names, about)),
                         content_key("scores", 1, undrawn.scores(name, merged_names, about)),
+                        ends_of(about),
                     )
                     for number, (benchmark, about) in enumerate(tasks.items())
                 },
@@ -120,6 +124,7 @@ def record(
             for role, name, row in models
         ),
         draws=parts.draws(scored=scores is not None),
+        omega=parts.omega,
         relaxed=parts.relaxes,
         relaxation=parts.relaxation,
         timings={"merge": 1.0, "evaluate": 2.0},
@@ -142,6 +147,7 @@ def failed(error: str = "method.density=2: must lie in (0, 1]", *overrides: str)
         config=config,
         choices=choices,
         overrides=overrides,
+        omega=config["omega"],
         population=PopulationRecord(
             name=choices["population"], base=None, experts={}, merged=()
         ),
@@ -252,6 +258,7 @@ def benchmarks_of(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def undrawn_config(config: dict[str, Any]) -> dict[str, Any]:
     undrawn = {**config, "seed": 0, "repeat": 0}
+    undrawn["benchmarks"] = {**config["benchmarks"], "items_seed": 0}
     for group in ("population", "calibration"):
         undrawn[group] = {**config[group], **({"seed": 0} if "seed" in config[group] else {})}
     return undrawn
@@ -269,9 +276,21 @@ class Keys:
         return self.choices["method"] != "none" and omega is not None and omega < 1
 
     @property
+    def aim(self) -> AimSettings:
+        own = {key: value for key, value in self.config["aim"].items() if key != "_target_"}
+        return AimSettings(**{**own, "exclude": tuple(own["exclude"])})
+
+    @property
     def relaxation(self) -> str | None:
-        scaling = self.config["aim"]["scaling"]
-        return ("aim" if scaling == "identity" else scaling) if self.relaxes else None
+        return self.aim.relaxation if self.relaxes else None
+
+    @property
+    def omega(self) -> float | None:
+        return self.config["omega"] if not self.relaxes or self.aim.uses_omega else None
+
+    @property
+    def reads_texts(self) -> bool:
+        return self.relaxes and self.aim.reads_texts
 
     @property
     def stochastic(self) -> bool:
@@ -281,7 +300,8 @@ class Keys:
         calibration, population = self.config["calibration"], self.config["population"]
         values = {
             "population.seed": population.get("seed"),
-            "calibration.seed": calibration.get("seed") if self.relaxes else None,
+            "benchmarks.items_seed": self.config["benchmarks"]["items_seed"] or None,
+            "calibration.seed": calibration.get("seed") if self.reads_texts else None,
             "seed": self.config["seed"] if self.stochastic else None,
             "repeat": self.config["repeat"] if scored else None,
         }
@@ -300,15 +320,17 @@ class Keys:
         weight = method.get("weight")
         if not isinstance(weight, dict):
             method["weight"] = dict.fromkeys(merged, weight)
-        aim, calibration = dict(self.config["aim"]), dict(self.config["calibration"])
+        calibration = dict(self.config["calibration"]) if self.reads_texts else {}
         calibration.pop("offload", None)
+        omega = self.config["omega"] if self.aim.uses_omega else None
+        own = [omega, self.aim.spec(), self.aim.saliency, calibration]
         return {
             "base": source,
             "experts": [[expert, source] for expert in merged],
             "method": method,
             "dtype": dtype,
             "seed": self.config["seed"] if self.stochastic else None,
-            "aim": [self.config["omega"], aim, calibration] if self.relaxes else None,
+            "aim": own if self.relaxes else None,
         }
 
     def responses(self, name: str, merged: Sequence[str]) -> dict[str, Any]:
@@ -324,7 +346,8 @@ class Keys:
             for key, value in self.config["benchmarks"].items()
             if key not in ("tasks", "reference_point")
         }
-        own = {key: about[key] for key in about if key not in ("metric", "reference_point")}
+        unasked = ("metric", "reference_point", "objective")
+        own = {key: about[key] for key in about if key not in unasked}
         return {**suite, **own, "lm_eval": self.lm_eval}
 
     def scores(self, name: str, merged: Sequence[str], about: Mapping[str, Any]) -> dict[str, Any]:
@@ -332,13 +355,19 @@ class Keys:
 
 
 def score_record(
-    model: str, benchmark: str, metric: str, score: float | Sequence[float], key: str, undrawn: str
+    model: str,
+    benchmark: str,
+    metric: str,
+    score: float | Sequence[float],
+    key: str,
+    undrawn: str,
+    ends: tuple[float, float] = (0.0, 1.0),
 ) -> ScoreRecord:
     answers = list(score) if not isinstance(score, float | int) else None
     value = fmean(answers) if answers is not None else float(score)  # type: ignore[arg-type]
     n = len(answers) if answers is not None else N_ITEMS
     if answers is not None:
-        ITEMS[key, value] = [item(benchmark, metric, i, got) for i, got in enumerate(answers)]
+        ITEMS[key, value] = [item(benchmark, metric, i, got, ends) for i, got in enumerate(answers)]
     own = f"items/{benchmark}.jsonl.gz"
     return ScoreRecord(
         key=key,
@@ -347,12 +376,24 @@ def score_record(
         stderr=sqrt(value * (1 - value) / n),
         n=n,
         metric=metric,
-        metrics={metric: value},
+        metrics={metric: on_ends(value, ends)},
+        ends=ends,
         items=own if model == "merged" else f"../shared/items/{key[:24]}.jsonl.gz",
     )
 
 
-def item(benchmark: str, metric: str, number: int, got: float) -> dict[str, Any]:
+def ends_of(about: Mapping[str, Any]) -> tuple[float, float]:
+    own = {name: about[name] for name in ("direction", "scale") if about.get(name)}
+    return Benchmark("", "", **own).ends
+
+
+def on_ends(score: float, ends: tuple[float, float]) -> float:
+    return ends[0] + score * (ends[1] - ends[0])
+
+
+def item(
+    benchmark: str, metric: str, number: int, got: float, ends: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, Any]:
     name, _, chosen_filter = metric.partition(",")
     return {
         "task": f"aim_tiny_{benchmark}",
@@ -363,7 +404,7 @@ def item(benchmark: str, metric: str, number: int, got: float) -> dict[str, Any]
         "choices": None,
         "text": f"answer {number}" if got else "something else",
         "filtered": f"answer {number}" if got else "something else",
-        "metrics": {name: got},
+        "metrics": {name: on_ends(got, ends)},
     }
 
 
@@ -372,8 +413,9 @@ def standing_of(made: RunRecord) -> Standing:
     scored = [model for model in made.models if model.role != "reference" and model.scores]
     if not scored:
         return Standing()
-    corner = [about.reference_point for about in made.benchmarks.values()]
-    points = {m.name: [m.scores[b].value for b in made.benchmarks] for m in scored}
+    objectives = {name: about for name, about in made.benchmarks.items() if about.objective}
+    corner = [about.reference_point for about in objectives.values()]
+    points = {m.name: [m.scores[b].value for b in objectives] for m in scored}
     front = tuple(
         name
         for name, kept in zip(points, non_dominated(list(points.values())), strict=True)
@@ -385,7 +427,7 @@ def standing_of(made: RunRecord) -> Standing:
         return Standing(on_front=front, hypervolume=hypervolume(population, corner))
     own = [points[name] for name in ("base", *made.population.merged)]
     owner = {b: name for name, names in made.population.specialty.items() for b in names}
-    at = list(made.benchmarks)
+    at = list(objectives)
     shares = [
         value / points[owner[b]][at.index(b)]
         for b, value in zip(at, point, strict=True)

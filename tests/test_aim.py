@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aim_exp.aim.relaxation import SCALINGS, named_scaling, relax, relaxation
+from aim_exp.aim.relaxation import named_scaling, relax, relaxation
 
 G = torch.Generator().manual_seed(0)
 BASE, MERGED = torch.randn(6, 4, generator=G), torch.randn(6, 4, generator=G)
@@ -63,10 +63,8 @@ def test_a_scaling_of_ones_own() -> None:
 
 def test_the_controls_keep_the_mean_and_lose_the_order() -> None:
     saliency = torch.rand(500, generator=G)
-    r = {
-        name: relaxation(saliency, 0.4, named_scaling(name, 0, "layer.weight")) for name in SCALINGS
-    }
-    assert len(r) == 4
+    names = ("identity", "uniform", "shuffled", "inverted")
+    r = {name: relaxation(saliency, 0.4, named_scaling(name, 0, "layer.weight")) for name in names}
     for name, factors in r.items():
         torch.testing.assert_close(factors.mean(), r["identity"].mean(), msg=name)
     assert (r["uniform"] == r["uniform"][0]).all()

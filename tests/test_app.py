@@ -49,7 +49,7 @@ def test_one_run(cli: Cli, tmp_path: Path) -> None:
     # The saved model is what was scored, and an ordinary one.
     AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
-    for words in ("merged", "hypervolume gain", "try next", "tiny_humaneval"):
+    for words in ("merged", "hypervolume gain", "try next", "humaneval"):
         assert words in done.stdout
     # Again, from the store, to the same numbers; then the saved model by itself.
     again = cli("benchmarks.limit=8", "hydra.run.dir=again", "tracker=none")

@@ -26,6 +26,7 @@ def text_file(path: Path, **settings: object) -> TextFile:
         "seed": 42,
         "add_special_tokens": True,
         "long_texts": "split",
+        "skip_positions": 0,
         "offload": "none",
     }
     return TextFile(path=str(path), **(recipe | settings))  # type: ignore[arg-type]
@@ -120,6 +121,7 @@ def test_the_embedded_texts_fill_the_default_recipe(
         seed=42,
         add_special_tokens=True,
         long_texts="split",
+        skip_positions=0,
         offload="none",
     )
     found = embedded.blocks(tokenizer)
@@ -145,6 +147,7 @@ def pile(path: Path | None, **settings: object) -> PileValidation:
         "seed": 42,
         "add_special_tokens": True,
         "long_texts": "skip",
+        "skip_positions": 0,
         "offload": "none",
     }
     where = None if path is None else str(path)

@@ -3,21 +3,26 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from built_runs import built
 from checkpoints import checkpoint, tensors
 from conftest import llama_config
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from aim_exp.checkpoint.fit import dtype_warnings, fit_problems
+from aim_exp.aim.pull import idle_patterns
+from aim_exp.checkpoint import companions
+from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings, fit_problems
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.merge import TaskArithmetic, Ties
 from aim_exp.merge.stream import stream_checkpoint, stream_merge
+from aim_exp.run.pipeline import Pipeline
 from aim_exp.tensors.sink import Discard
 
 SUM = TaskArithmetic(weight=1.0, scale=1.0)
@@ -36,9 +41,10 @@ def test_a_written_checkpoint_is_base_in_all_but_values(
         stream_merge(base, experts(family), SUM, writer, seed=0)
     files = list((tmp_path / "model").glob("*.safetensors"))
     assert (len(files) > 1) == (shard_bytes < 10**9)
-    model, loading = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         tmp_path / "model", dtype="auto", output_loading_info=True
     )
+    model, loading = loaded
     assert not any(loading[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert model.dtype == torch.bfloat16
     written, names = tensors(tmp_path / "model"), set(base.tensors)
@@ -172,3 +178,67 @@ def test_a_checkpoint_that_lacks_a_tensor_is_no_live_model(family: Path, tmp_pat
     save_file(content, tmp_path / "a" / "model.safetensors")
     with pytest.raises(ValueError, match=r"missing keys: model\.norm\.weight"):
         LiveModel(tmp_path / "a", "float32", "cpu")
+
+
+# As a person would want to know
+
+
+def test_equal_weights_are_warned_of(family: Path, tmp_path: Path) -> None:
+    """Also in another dtype and other files; not where one value differs."""
+    base, a, b = (checkpoint(family, name) for name in ("base", "a", "b"))
+    assert equality_warnings(base, [a, b]) == []
+    with CheckpointWriter(tmp_path / "wide", a, "float32") as writer:
+        stream_checkpoint(a, writer)
+    with CheckpointWriter(tmp_path / "near", a, "float32") as writer:
+        stream_checkpoint(a, writer)
+    content = load_file(tmp_path / "near" / "model.safetensors")
+    content["model.norm.weight"][-1] += 1e-6
+    save_file(content, tmp_path / "near" / "model.safetensors", {"format": "pt"})
+    again = Checkpoint(base.folder, "again")
+    others = [a, again, checkpoint(tmp_path, "wide"), checkpoint(tmp_path, "near")]
+    one, other = equality_warnings(base, others)
+    assert one.startswith("again: its weights are those of base; is ")
+    assert other.startswith("wide: its weights are those of a; is ")
+
+
+def test_patterns_that_leave_nothing_alone(family: Path) -> None:
+    names = checkpoint(family, "base").tensors
+    assert idle_patterns(names, ["*norm*", "lm_head", "*.self_atn.*"]) == [
+        "lm_head",
+        "*.self_atn.*",
+    ]
+
+
+@pytest.mark.parametrize("architectures", [["LLaMAForCausalLM"], None])
+def test_an_architecture_is_what_is_built(
+    architectures: list[str] | None, family: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(family / "a", tmp_path / "a")
+    path = tmp_path / "a" / "config.json"
+    config = json.loads(path.read_text()) | {"architectures": architectures}
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    base, a = checkpoint(family, "base"), checkpoint(tmp_path, "a")
+    assert fit_problems(base, [a]) == []
+    assert not companions.differ(base, a)
+
+
+def test_code_in_a_folder_is_never_run(family: Path, tmp_path: Path) -> None:
+    for name in ("base", "a"):
+        shutil.copytree(family / name, tmp_path / name)
+        path = tmp_path / name / "config.json"
+        own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | own))
+        (tmp_path / name / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    given = ("population=custom", f"population.base={tmp_path / 'base'}", "tracker=none",
+             f"population.experts={{a: {tmp_path / 'a'}}}")  # fmt: skip
+    for asked in ("omega=0.4", "benchmarks=tiny"):
+        other = "benchmarks=none" if asked == "omega=0.4" else "omega=null"
+        with pytest.raises(
+            ValueError, match=r"base: its architecture is code in .*never run; only"
+        ):
+            built(tmp_path / "cache", *given, asked, other)
+    run = built(tmp_path / "cache", *given, "omega=null", "benchmarks=none", "save_model=true")
+    (tmp_path / "run").mkdir()
+    Pipeline(run, tmp_path / "run").execute()
+    assert (tmp_path / "run" / "model" / "mine.py").is_file()
+    assert not (tmp_path / "ran").exists()

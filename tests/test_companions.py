@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from built_runs import built
 from conftest import Cli
 from run_records import items_of
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
-from aim_exp.checkpoint.companions import config_warnings, differ
+from aim_exp.checkpoint.companions import adapter_warnings, config_warnings, differ
+from aim_exp.checkpoint.files import copy_companions
+from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.reader import Checkpoint
 
 
@@ -79,10 +84,48 @@ def test_tokens_are_not_warned_of(family: Path, tmp_path: Path) -> None:
 
 
 def test_a_tied_head_that_is_stored_counts_as_the_embedding(family: Path, tmp_path: Path) -> None:
-    """Some files hold it, others of the same family do not."""
+    """Where it is equal to it: some files hold it, others of the same family do not."""
     tied = changed(
         family / "a", tmp_path / "a", "config.json",
         lambda config: config.update(tie_word_embeddings=True),
     )  # fmt: skip
-    assert "lm_head.weight" in Checkpoint(family / "a", "a").tensors
+    assert Checkpoint(family / "a", "a").head == Checkpoint(tied, "a").head == "lm_head.weight"
+    tensors = load_file(tied / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, tied / "model.safetensors", {"format": "pt"})
     assert "lm_head.weight" not in Checkpoint(tied, "a").tensors
+
+
+def test_a_leftover_adapter_is_passed_over(family: Path, tmp_path: Path) -> None:
+    """transformers obeys it where peft is installed, in place of the weights beside it."""
+    model = tmp_path / "model"
+    shutil.copytree(family / "a", model)
+    before = {path.name for path in model.iterdir()} - {"model.safetensors"}
+    leftover = {"peft_type": "LORA", "base_model_name_or_path": str(family / "b")}
+    (model / "adapter_config.json").write_text(json.dumps(leftover))
+    shutil.copy(family / "b" / "model.safetensors", model / "adapter_model.safetensors")
+    for name in ("trainer_state.json", "training_args.bin", "requirements.txt"):
+        (model / name).write_text("{}")
+    whole, left = Checkpoint(family / "a", "whole"), Checkpoint(model, "left")
+    (warning,) = adapter_warnings([whole, left])
+    assert warning.startswith(f"left: {model}/adapter_config.json lies beside whole weights")
+    (tmp_path / "copy").mkdir()
+    copy_companions(model, tmp_path / "copy")
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == before
+    live, ids = LiveModel(model, "bfloat16", "cpu"), torch.arange(20)[None]
+    fresh = AutoModelForCausalLM.from_pretrained(family / "a").eval()
+    with torch.no_grad():
+        assert torch.equal(live.model(ids).logits, fresh(ids).logits)
+
+
+def test_generation_follows_the_models_own_files(family: Path, tmp_path: Path) -> None:
+    """As transformers reads them: generation_config.json, or else what config.json says of it."""
+    model = tmp_path / "model"
+    shutil.copytree(family / "a", model)
+    for content in ({"eos_token_id": [2, 7], "max_new_tokens": 5}, None):
+        if content is None:
+            (model / "generation_config.json").unlink()
+        else:
+            (model / "generation_config.json").write_text(json.dumps(content))
+        own = AutoModelForCausalLM.from_pretrained(model).generation_config.to_dict()
+        assert LiveModel(model, "bfloat16", "cpu").model.generation_config.to_dict() == own

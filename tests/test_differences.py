@@ -22,6 +22,7 @@ from aim_exp.report.baselines import parse_names
 from aim_exp.report.csv_files import write_csvs
 from aim_exp.report.differences import Difference, Differences, Verdict, differences
 from aim_exp.report.estimates import GAIN
+from aim_exp.report.frames import items
 from aim_exp.report.halves import choices
 from aim_exp.report.load import load
 from aim_exp.report.paired import FOLDER
@@ -105,6 +106,24 @@ def test_every_number_is_that_of_the_items(tmp_path: Path) -> None:
     for family in (["average"], [GAIN], names):
         each = [c.differences[quantity] for c in compared.contrasts for quantity in family]
         assert [d.adjusted_p for d in each] == holm([d.test.p for d in each if d.test])
+
+
+@pytest.mark.parametrize("scale", ["direction: min", "scale: [1, 10]", "scale: [7.5, 2.5]"])
+def test_items_are_on_the_scale_of_the_score(scale: str, tmp_path: Path) -> None:
+    """A metric that is minimised, or not in [0, 1]: tested as the accuracy it stands for."""
+    before, after = accuracies(0.4, 40, 1), accuracies(0.7, 40, 2)
+    ends = ONE.replace("'m,flexible'", f"'m,flexible', {scale}")
+    pair = [
+        record(ends, f"omega={omega}", scores=[answers], members=MEMBERS)
+        for omega, answers in (("null", before), ("0.4", after))
+    ]
+    made = report(tmp_path, *pair)
+    (contrast,) = plain(made).contrasts
+    assert contrast.reasons == {}
+    assert contrast.differences["x"].test == mcnemar(before, after)
+    frame = items(tmp_path)
+    own = frame[(frame["role"] == "merged") & (frame["job"] == "1")]
+    assert own["value"].tolist() == pytest.approx(after)
 
 
 def test_a_claim_that_holds_and_one_that_does_not(tmp_path: Path) -> None:
@@ -274,8 +293,8 @@ def test_a_run_twice_is_compared_once(tmp_path: Path) -> None:
 def test_a_table_too_long_for_any_claim_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aim_exp.statistics.RESAMPLES", 30)
-    monkeypatch.setattr("aim_exp.statistics.MOST_SWAPS", 30)
+    monkeypatch.setattr("aim_exp.statistics.paired.RESAMPLES", 30)
+    monkeypatch.setattr("aim_exp.statistics.paired.MOST_SWAPS", 30)
     runs = [run(omega, right(0.1 + 0.4 * i)) for i, omega in enumerate((None, 0.2, 0.4))]
     lines = plain(report(tmp_path, *runs)).omissions()
     assert [line.split(":")[0] for line in lines] == [

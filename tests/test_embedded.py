@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from aim_exp.population.embedded import code, phases, trainer, training
+from aim_exp.population.embedded import code, corpus, phases, trainer, training
 from aim_exp.population.embedded.batches import IGNORED, own_document_mask, training_rows
 from aim_exp.population.embedded.corpus import calibration_texts, training_text
 from aim_exp.population.embedded.facts import CAPITALS
@@ -58,11 +59,14 @@ def test_calibration_texts_are_distinct_passages_of_reasonable_length() -> None:
     assert all(30 <= len(text.split()) <= 120 for text in texts)
 
 
-def test_no_calibration_sentence_is_trained() -> None:
+@pytest.mark.parametrize(("texts", "least"), [(calibration_texts, 300), (corpus.test_texts, 150)])
+def test_no_sentence_that_is_kept_back_is_trained(
+    texts: Callable[[], list[str]], least: int
+) -> None:
     trained = " ".join(training_text())
-    sentences = [s for text in calibration_texts() for s in re.split(r"(?<=[.:]) ", text)]
+    sentences = [s for text in texts() for s in re.split(r"(?<=[.:]) ", text)]
     long_ones = [sentence for sentence in sentences if len(sentence.split()) >= 12]
-    assert len(long_ones) > 300
+    assert len(long_ones) > least
     assert [sentence for sentence in long_ones if sentence in trained] == []
 
 
@@ -82,7 +86,7 @@ def test_items_are_fixed_and_distinct(kind: str) -> None:
 def test_no_test_prompt_is_in_the_training_stream(
     phase: phases.Phase, seed: int, tokenizer: Tokenizer
 ) -> None:
-    ids, labels = training_rows(tokenizer, phase, seed)
+    ids, labels, _ = training_rows(tokenizer, phase, seed)
     assert ids.shape == (phase.steps * phases.ROWS, phases.ROW_LENGTH)
     not_learnt = ids.where(labels == IGNORED, PAD_ID).tolist()
     decoded = "".join(tokenizer.decode_batch(not_learnt, skip_special_tokens=False))
@@ -225,7 +229,7 @@ def test_the_names_come_without_torch() -> None:
 
 
 def test_rows_hold_whole_documents_and_learn_answers_only(tokenizer: Tokenizer) -> None:
-    ids, labels = training_rows(tokenizer, replace(phases.BASE, steps=40), 0)
+    ids, labels, _ = training_rows(tokenizer, replace(phases.BASE, steps=40), 0)
     assert ((labels == IGNORED) | (labels == ids)).all()
     assert (ids[:, 0] == BOS_ID).all()
     assert (labels[ids == PAD_ID] == IGNORED).all()
@@ -243,7 +247,7 @@ def test_rows_hold_whole_documents_and_learn_answers_only(tokenizer: Tokenizer) 
 def test_documents_of_a_row_do_not_see_each_other() -> None:
     ids = torch.tensor([[BOS_ID, 9, BOS_ID, 8]])
     expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
-    assert own_document_mask(ids).int().tolist() == [[expected]]
+    assert own_document_mask((ids == BOS_ID).cumsum(dim=1)).int().tolist() == [[expected]]
 
 
 def test_training_depends_on_the_seed_and_nothing_else(tokenizer: Tokenizer) -> None:

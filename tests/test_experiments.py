@@ -19,16 +19,17 @@ TINY = ("population=tiny", "calibration=tiny", "benchmarks=tiny", "tracker=none"
 JOBS = {
     "paper_table": 5 * 4 * 2,
     "published_checkpoints": 40,
+    "published_control": 20 * 2 * 2,
     "ablation_omega": 3 * 11,
     "ablation_calibration": 3 * 3,
-    "ablation_control": 4 * 4 * 2,
+    "ablation_control": 4 * 5 * 2,
     "noise_floor": 2 * 5,
 }
 CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
     "paper_table": (("population.merge=[code,math]", "omega=0.4"), 5),
     "ablation_omega": (("method=ties", "omega=null,0.2"), 2),
     "ablation_calibration": (("calibration.n_samples=16,64", "calibration.seed=42"), 2),
-    "ablation_control": (("method.scale=0.8", "omega=0.4"), 4),
+    "ablation_control": (("method.scale=0.8", "omega=0.4"), 5),
     "noise_floor": (("omega=0.4", "repeat=0,1"), 2),
 }
 
@@ -86,6 +87,24 @@ def test_published_checkpoints_run_cut_down(
         record["population_scores"][name]
         for record, name in zip(found, ("code", "math"), strict=True)
     ]
+
+
+def test_published_control_runs_cut_down(cli: Cli, tmp_path: Path, tiny_population: Path) -> None:
+    """Of one checkpoint the plain merge, AIM and the control; its references are on the hub."""
+    done = cli(
+        "-m", "experiment=published_control", *TINY, "benchmarks.limit=2",
+        "population.references=null", f"method.path={tiny_population / 'math'}",
+        "hydra.sweep.dir=s",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {(r["omega"], r["config"]["aim"]["scaling"]): r for r in records(tmp_path / "s")}
+    assert len(found) == 4
+    aim, control = found[0.4, "identity"], found[0.4, "uniform_out"]
+    outputs = [r["dose"]["all"]["outputs"] for r in (aim, control)]
+    assert outputs[0] == pytest.approx(outputs[1], rel=1e-4)
+    assert outputs[0] < 1
+    plain = {r["keys"]["weights"]["merged"] for (omega, _), r in found.items() if omega is None}
+    assert len(plain) == 1
 
 
 @pytest.mark.parametrize("name", JOBS)

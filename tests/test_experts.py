@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import tensors
-from families import OMEGA, SETTINGS, SUM, run_blocks, saliency_of, save_family, text_blocks
+from families import OMEGA, SUM, run_blocks, saliency_of, save_family, text_blocks
+from relaxations import SETTINGS
 from torch import Tensor, nn
 
 from aim_exp.aim.pull import Relaxation
@@ -82,7 +83,7 @@ def test_an_expert_without_a_token_is_left_and_named(saved_moe: tuple[Moe, Path]
     moe, folder = saved_moe
     live = LiveModel(folder / "base", "float32", "cpu")
     token = torch.tensor([[5]])
-    measured = measure(live.model, token, "mean_abs", lambda n: None)
+    measured = measure(live.model, token, lambda n: None)
     measured.on_checkpoint(live.places).save(folder)
     saliency = Saliency.load(folder)
     missed = {

@@ -42,6 +42,7 @@ def refusal(overrides: str, folder: Path = CONFIG_FOLDER) -> str:
             "omega: no = in it, or blanks around that; write KEY=VALUE, in quotes what",
         ),
         ("x", "x: no = in it"),
+        ("+omega=0.3", "+omega: + is for keys that are new, and it has a value; write omega=..."),
         ("hydra.mode=x", "hydra.mode=x: Invalid value 'x', expected one of [RUN, MULTIRUN]"),
     ],
 )
@@ -87,7 +88,8 @@ def test_a_value_of_another_type(override: str, kind: str) -> None:
         ("method=none method.scale=1",
          "method.scale: method=none has no such key; it has none"),
         ("aim.omega=1",
-         "aim.omega: aim has no such key; it has statistic, scaling, exclude, tied_head"),
+         "aim.omega: aim has no such key; it has statistic, column_norm, saliency, normalise, "
+         "scaling, dose, exclude, tied_head"),
     ],
 )  # fmt: skip
 def test_an_unknown_key(overrides: str, words: str) -> None:
@@ -136,6 +138,8 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
     [
         (("--cfg", "job", "-m"), "Only one of --run, --multirun, --cfg,"),
         (("-m", "hydra.sweeper.params={omega:[0.2,0.4]}"), "(debug=true shows the traceback)"),
+        (("omega=interval(0,1)",), "that takes -m: python run.py -m omega=interval(0,1)"),
+        (("-m", "omega=interval(0,1)"), "for a sweeper that searches, which hydra/sweeper=... ch"),
         (("-m", "method=glob(zzz*)"), "the sweep has no job: glob(...) matches no option"),
     ],
 )

@@ -11,13 +11,13 @@ from conftest import Cli
 from families import (
     FAMILIES,
     OMEGA,
-    SETTINGS,
     SUM,
     run_blocks,
     saliency_of,
     save_family,
     text_blocks,
 )
+from relaxations import SETTINGS
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig
@@ -95,7 +95,7 @@ def test_merge_relax_save_reload(saved: tuple[str, Path]) -> None:
 def test_saliency_is_each_modules_mean_input(saved: tuple[str, Path]) -> None:
     """By hooks that keep every input, under the names of the modules."""
     live = LiveModel(saved[1] / "base", "float32", "cpu")
-    found = measure(live.model, text_blocks(), "mean_abs", lambda n: None)
+    found = measure(live.model, text_blocks(), lambda n: None)
     kept: dict[str, list[Tensor]] = {}
     for name, module in live.model.named_modules():
         if getattr(module, "weight", None) is None or isinstance(module, nn.Embedding):
@@ -141,9 +141,9 @@ def test_layer_by_layer_gives_the_same_statistics(saved: tuple[str, Path]) -> No
     live = LiveModel(folder, "float32", "cpu")
     layerwise = LayerwiseModel(Checkpoint(folder, "base"), "float32", "cpu")
     assert layerwise.places == live.places
-    whole = measure(live.model, text_blocks(), "mean_abs", lambda n: None)
+    whole = measure(live.model, text_blocks(), lambda n: None)
     steps: list[int] = []
-    parts = measure_layerwise(layerwise, text_blocks(), "mean_abs", steps.append)
+    parts = measure_layerwise(layerwise, text_blocks(), steps.append)
     assert len(steps) == 3 * 2
     assert parts.axes == whole.axes
     assert parts.tied == whole.tied

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT
+from documentation import blocks
 from records import MERGED, POPULATION, accuracies, failed, record, write_all
 
 import aim_exp
@@ -78,8 +79,27 @@ def test_equal_weights_are_one_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*are gone:UserWarning")
+def test_the_page_of_the_docs_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = [accuracies(0.5, 20, i) for i in range(6)]
+    runs = [record(f"method={method}", f"omega={omega}", scores=right)
+            for method in ("ties", "dare_ties") for omega in ("null", "0.4")]  # fmt: skip
+    write_all(tmp_path / "outputs" / "sweeps" / "one", *runs)
+    monkeypatch.chdir(tmp_path)
+    (code,) = [b.text for b in blocks(ROOT / "docs" / "python.md") if "aim_exp.items" in b.text]
+    exec(compile(code, "look.py", "exec"), {})
+    shown = capsys.readouterr().out
+    assert "dare_ties" in shown
+    assert "pareto_front [" in shown
+    assert "omega_average [" in shown
+
+
+@pytest.mark.filterwarnings("ignore:.*are gone:UserWarning")
 def test_every_item_is_a_line(sweep: Path) -> None:
-    with pytest.warns(UserWarning, match="4, merged on humaneval: the results by item are gone"):
+    with pytest.warns(
+        UserWarning, match="4, merged on tiny_humaneval: the results by item are gone"
+    ):
         frame = aim_exp.items(sweep)
     results = aim_exp.results(sweep)
     means = frame.groupby(["job", "model", "benchmark"]).value.mean()

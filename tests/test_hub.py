@@ -107,9 +107,9 @@ def models(base: str = "org/base", **experts: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def test_a_plan_downloads_no_weights(hub: Hub, cli: Cli, tmp_path: Path) -> None:
+def test_a_plan_downloads_no_weights(hub: Hub, process: Cli, tmp_path: Path) -> None:
     """Headers tell dtype and size."""
-    done = cli(*models(a="org/a", b="org/b"), "plan=true", "hydra.run.dir=run")
+    done = process(*models(a="org/a", b="org/b"), "plan=true", "hydra.run.dir=run")
     assert done.returncode == 0, done.stdout + done.stderr
     size = sum(file.stat().st_size for name in ("base", "a", "b")
                for file in (hub.folder / name).iterdir())  # fmt: skip
@@ -119,12 +119,12 @@ def test_a_plan_downloads_no_weights(hub: Hub, cli: Cli, tmp_path: Path) -> None
 
 
 def test_a_merge_of_hub_models_is_that_of_the_same_folders(
-    hub: Hub, cli: Cli, tmp_path: Path
+    hub: Hub, process: Cli, tmp_path: Path
 ) -> None:
     there = models(a="org/a", b=f"org/b@{COMMIT}")
     here = models(*[str(hub.folder / "base")], a=str(hub.folder / "a"), b=str(hub.folder / "b"))
     for name, population in (("there", there), ("here", here)):
-        done = cli(*population, "save_model=true", f"hydra.run.dir={name}")
+        done = process(*population, "save_model=true", f"hydra.run.dir={name}")
         assert done.returncode == 0, done.stdout + done.stderr
     found, expected = (
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("there", "here")
@@ -134,33 +134,33 @@ def test_a_merge_of_hub_models_is_that_of_the_same_folders(
     record = json.loads((tmp_path / "there" / "result.json").read_text())
     assert model_of(record, "base")["identity"] == f"hub:org/base@{COMMIT}"
     once = len(hub.fetched)
-    assert cli(*there, "hydra.run.dir=again").returncode == 0
+    assert process(*there, "hydra.run.dir=again").returncode == 0
     assert len(hub.fetched) == once, "downloaded once"
 
 
 @pytest.mark.parametrize("more", [(), ("plan=true",)])
-def test_a_gated_model_says_what_to_do(hub: Hub, cli: Cli, more: tuple[str, ...]) -> None:
-    done = cli(*models(GATED, a="org/a"), *more, "hydra.run.dir=run")
+def test_a_gated_model_says_what_to_do(hub: Hub, process: Cli, more: tuple[str, ...]) -> None:
+    done = process(*models(GATED, a="org/a"), *more, "hydra.run.dir=run")
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert f"accept its terms on huggingface.co/{GATED} and set HF_TOKEN" in line
 
 
-def test_a_model_that_is_not_there_is_named(hub: Hub, cli: Cli) -> None:
-    done = cli(*models(a="org/nobody"), "hydra.run.dir=run")
+def test_a_model_that_is_not_there_is_named(hub: Hub, process: Cli) -> None:
+    done = process(*models(a="org/nobody"), "hydra.run.dir=run")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "population.experts.a=org/nobody: no such folder, and the hub does not give it" in line
 
 
-def test_a_sweeps_plan_says_an_error_once(hub: Hub, cli: Cli) -> None:
-    done = cli("-m", *models(a="org/nobody"), "plan=true", "method=ties,linear")
+def test_a_sweeps_plan_says_an_error_once(hub: Hub, process: Cli) -> None:
+    done = process("-m", *models(a="org/nobody"), "plan=true", "method=ties,linear")
     assert done.returncode == 1
     assert done.stderr.count("population.experts.a=org/nobody") == 1
 
 
-def test_a_plan_says_which_data_sets_the_hub_does_not_give(hub: Hub, cli: Cli) -> None:
-    done = cli("benchmarks=lm_eval", "benchmarks.tasks=[gsm8k, arc_easy]", "plan=true")
+def test_a_plan_says_which_data_sets_the_hub_does_not_give(hub: Hub, process: Cli) -> None:
+    done = process("benchmarks=lm_eval", "benchmarks.tasks=[gsm8k, arc_easy]", "plan=true")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("hub       does not give") == 2
     for name in ("openai/gsm8k", "allenai/ai2_arc"):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,47 @@ def test_pickled_weights_are_converted_once(files: int, family: Path, tmp_path: 
     before = (model.path / "config.json").stat().st_mtime_ns
     download(resolve_model("old", str(source), "population.base", tmp_path / "digests"))
     assert (model.path / "config.json").stat().st_mtime_ns == before
+
+
+def nested(content: dict[str, torch.Tensor]) -> object:
+    return {"state_dict": {"model": content}, "step": 3}
+
+
+def parameters(content: dict[str, torch.Tensor]) -> object:
+    """With attributes, as some trainers leave them, and two names for one piece of memory."""
+    found = {name: torch.nn.Parameter(tensor) for name, tensor in content.items()}
+    for parameter in found.values():
+        parameter.sharded = False  # pyright: ignore[reportAttributeAccessIssue]
+    return found
+
+
+def prefixed(content: dict[str, torch.Tensor]) -> object:
+    return {f"module.{name}": tensor for name, tensor in content.items()}
+
+
+@pytest.mark.parametrize("kind", [dict, nested, parameters, prefixed])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickles_of_every_honest_kind(
+    kind: Callable[[dict[str, torch.Tensor]], object], zipped: bool, family: Path, tmp_path: Path
+) -> None:
+    source = pickled(family, tmp_path / "old", 1)
+    content = load_file(family / "a" / "model.safetensors")
+    torch.save(kind(content), source / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    shutil.copy(family / "b" / "model.safetensors", source / "adapter_model.safetensors")
+    model = resolve_model("old", str(source), "population.base", tmp_path / "digests")
+    download(model)
+    found = Checkpoint(model.path, "old")
+    assert set(found.tensors) == set(content)
+    assert all(torch.equal(found.tensor(name), content[name]) for name in content)
+
+
+@pytest.mark.parametrize("content", [[1], {"epoch": 3}, {"w": torch.ones(2), "epoch": 3}])
+def test_a_pickle_of_other_things_is_named(content: object, family: Path, tmp_path: Path) -> None:
+    source = pickled(family, tmp_path / "old", 1)
+    torch.save(content, source / "pytorch_model.bin")
+    model = resolve_model("old", str(source), "population.base", tmp_path / "digests")
+    with pytest.raises(ValueError, match=r"not a file of weights only \(it holds (no|epoch)"):
+        download(model)
 
 
 class Harmful:

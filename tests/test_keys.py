@@ -1,5 +1,7 @@
 """Content keys: which override changes which stage."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,19 +35,30 @@ TABLE: dict[str, set[str]] = {
     "aim.scaling=shuffled": {"merged"},
     "aim.exclude=['*norm*']": {"merged"},
     "aim.tied_head=relax": {"merged"},
-    "aim.statistic=rms": {"saliency", "merged"},
+    "aim.scaling=uniform_out": {"merged"},
+    "aim.scaling=power:2": {"merged"},
+    "aim.scaling=lines": {"merged", "saliency"},  # which read no text
+    "aim.scaling=svc": {"merged", "saliency"},
+    "aim.dose=out:.8": {"merged"},
+    "aim.statistic=rms": {"merged"},  # both are measured at once
+    "aim.column_norm=true": {"merged"},
+    "aim.normalise=p99": {"merged"},
+    "aim.saliency=mean": {"merged"},  # base's counts as before, with the experts'
     # The calibration set.
     "calibration.n_samples=100": {"saliency", "merged"},
     "calibration.block_size=64": {"saliency", "merged"},
     "calibration.seed=7": {"saliency", "merged"},
     "calibration.add_special_tokens=false": {"saliency", "merged"},
     "calibration.long_texts=skip": {"saliency", "merged"},
+    "calibration.skip_positions=1": {"saliency", "merged"},
     "calibration.offload=layers": NOTHING,
     # How responses are made and scored.
     "evaluator.max_length=128": {"members", "merged", "scores"},
     "evaluator.batch_size=7": NOTHING,
     "evaluator=hf_process": {"members", "merged", "scores"},
     "benchmarks.limit=10": {"scores"},
+    "benchmarks.items_seed=1": {"scores"},
+    "+benchmarks.tasks.tiny_mmlu.objective=false": NOTHING,
     "benchmarks.num_fewshot=1": {"scores"},
     "benchmarks.chat_template=true": {"scores"},
     "population.chat_template=code": NOTHING,  # until benchmarks use one
@@ -72,6 +85,15 @@ def test_an_override_changes_these_keys_and_no_others(override: str, tmp_path: P
     assert {stage for stage in STAGES if before[stage] != after[stage]} == TABLE[override]
 
 
+@pytest.mark.parametrize("setting", ["aim.scaling=lines", "aim.dose=out:.8"])
+def test_where_omega_plays_no_part_only_1_and_null_count(setting: str, tmp_path: Path) -> None:
+    runs = {omega: built(tmp_path, setting, f"omega={omega}") for omega in ("0.4", "0.6", "1")}
+    merged = {omega: keys(run)["merged"] for omega, run in runs.items()}
+    assert merged["0.4"] == merged["0.6"]
+    assert merged["1"] == keys(built(tmp_path, "omega=null"))["merged"]
+    assert not any(run.recipe.aim.uses_omega for run in runs.values())
+
+
 @pytest.mark.parametrize(
     ("setting", "draws"),
     [
@@ -90,6 +112,30 @@ def test_the_seed_counts_where_something_is_drawn(
     first, second = (keys(run)["merged"] for run in runs)
     assert (first != second) == draws
     assert {run.recipe.stochastic for run in runs} == {draws}
+
+
+def test_responses_belong_to_the_weights_and_to_what_they_are_asked_with(
+    family: Path, tmp_path: Path
+) -> None:
+    """Not to the model that lends it: beside another base nothing is scored again."""
+
+    def responses(base: Path) -> tuple[str, str]:
+        run = built(
+            tmp_path, "population=custom", f"population.base={base}", "omega=null",
+            f"population.experts={{x: {family / 'b'}}}",
+            "method=checkpoint", f"method.path={family / 'b'}",
+        )  # fmt: skip
+        assert run.plan.merged
+        return run.plan.member("x").responses.key, run.plan.merged.responses.key
+
+    other = shutil.copytree(family / "a", tmp_path / "other")
+    first = responses(family / "base")
+    assert first == responses(family / "a") == responses(other)
+    settings = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+    expert, merged = responses(other)
+    assert expert == first[0]  # it has a tokenizer of its own
+    assert merged != first[1]  # it is asked with base's
 
 
 def test_the_seed_of_a_control_that_does_not_run_counts_not(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """One set of tensors for the models of a merge: prefixes, places, strays, output heads."""
 
+import gzip
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from transformers import (
 
 from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.fit import fit_problems
+from aim_exp.checkpoint.layouts import layout
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
 from aim_exp.checkpoint.writer import CheckpointWriter
@@ -340,5 +344,72 @@ def test_a_run_with_one_head_of_its_own(one_untied: Path) -> None:
             "population.experts=null", "tracker=none", *scored,
         )  # fmt: skip
         again = Pipeline(alone, one_untied / "run").execute()
-        for benchmark, path in again.items["base"].items():
-            assert Path(path).read_text() == Path(found.items[name][benchmark]).read_text()
+        for benchmark, path in again.scores["base"].items.items():
+            assert answers(path) == answers(found.scores[name].items[benchmark])
+
+
+# Layouts, remembered
+
+PLAIN_MERGE = """
+import sys
+from aim_exp.app import run_experiment
+assert run_experiment(*sys.argv[1:]).status == "completed"
+print(*(name for name in sys.modules if ".modeling_" in name and ".models." in name
+        and ".auto." not in name))
+"""
+
+
+def test_a_layout_is_remembered_by_what_it_rests_on(family: Path, tmp_path: Path) -> None:
+    memo = tmp_path / "layouts"
+    shutil.copytree(family / "a", tmp_path / "a")
+    found = layout(checkpoint(tmp_path, "a"), memo)
+    (note,) = memo.iterdir()
+    assert layout(checkpoint(tmp_path, "a"), memo) == found == layout(checkpoint(tmp_path, "a"))
+    assert layout(checkpoint(family, "b"), memo) == found  # of the same names and settings
+    assert list(memo.iterdir()) == [note]
+    note.write_text(note.read_text()[:100])
+    assert layout(checkpoint(tmp_path, "a"), memo) == found
+    configured(tmp_path / "a", num_hidden_layers=1)
+    assert layout(checkpoint(tmp_path, "a"), memo).stray
+    configured(tmp_path / "a", num_hidden_layers=2)
+    rewritten(tmp_path / "a", lambda c: {**c, "model.stray.weight": torch.ones(2)})
+    assert layout(checkpoint(tmp_path, "a"), memo).stray == ["model.stray.weight"]
+    assert len(list(memo.iterdir())) == 3
+
+
+def test_a_plain_merge_of_known_names_imports_no_model(family: Path, tmp_path: Path) -> None:
+    arguments = ("population=custom", f"population.base={family / 'base'}", "omega=null",
+                 f"population.experts={{a: {family / 'a'}, b: {family / 'b'}}}", "save_model=true",
+                 "benchmarks=none", "tracker=none", f"cache_dir={tmp_path / 'cache'}")  # fmt: skip
+    models = []
+    for run in ("first", "second"):
+        done = subprocess.run(
+            [sys.executable, "-c", PLAIN_MERGE, *arguments, f"hydra.run.dir={tmp_path / run}"],
+            cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        models.append(done.stdout.splitlines()[-1].split())
+    assert "transformers.models.llama.modeling_llama" in models[0]  # built, and remembered
+    assert models[1] == []
+
+
+@pytest.mark.parametrize("whose", ["a", "all"])
+def test_a_prefix_that_is_not_known_is_named(whose: str, family: Path, tmp_path: Path) -> None:
+    for name in ("base", "a"):
+        shutil.copytree(family / name, tmp_path / name)
+        if whose in ("all", name):
+            rewritten(tmp_path / name, lambda c: {f"policy.{n}": t for n, t in c.items()})
+    base, a = checkpoint(tmp_path, "base"), checkpoint(tmp_path, "a")
+    problem = name_problem(base) if whose == "all" else fit_problems(base, [a])[0]
+    label = "base" if whose == "all" else "a"
+    assert str(problem).startswith(f"{label}: policy. stands before its tensors' names; save the")
+
+
+def answers(path: Path) -> list[Any]:
+    """What was answered to each item; log-likelihoods to what another batch leaves of them."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        items = [json.loads(line) for line in lines]
+    return [
+        [item["text"], [round(choice["loglikelihood"], 3) for choice in item["choices"] or ()]]
+        for item in items
+    ]

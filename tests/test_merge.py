@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from reference import merge as reference_merge
+from relaxations import SETTINGS
 from torch import Tensor
 
 from aim_exp import merge
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.relaxation import AimSettings
 from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
@@ -130,7 +130,6 @@ def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
     family: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, *experts = (Checkpoint(family / name, name) for name in ("base", "a", "b"))
-    aim = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
     widths = {name: info.shape[-1] for name, info in base.tensors.items()}
     channels = {name: torch.rand(width) for name, width in widths.items()}
     saliency = Saliency(channels, dict.fromkeys(channels, -1), tokens=1, tied={})
@@ -151,7 +150,7 @@ def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
     tested = {type(method).__name__ for method in methods}
     assert tested == {name for name in merge.__all__ if is_merging(getattr(merge, name))}
     for method in methods:
-        for relax in (None, Relaxation(saliency, 0.4, aim, seed=0)):
+        for relax in (None, Relaxation(saliency, 0.4, SETTINGS, seed=0)):
             monkeypatch.setattr(row_blocks, "__defaults__", (1 << 18,))
             plain = merged(method, 1, relax)
             assert set(plain) == set(base.tensors)
@@ -192,6 +191,15 @@ def test_the_first_bad_tensor_is_named_by_any_number_of_threads(family: Path) ->
         with pytest.raises(NonFiniteError, match="merged model: tensor"):
             stream_merge(base, [expert], bad, Kept(), seed=0, threads=threads)
         assert torch.get_num_threads() == intra_op
+
+
+def test_a_sum_beyond_float16_says_how_far_it_goes(family: Path) -> None:
+    base = Checkpoint(family / "base", "base")
+    experts = [Checkpoint(family / name, name) for name in ("a", "b")]
+    huge = TaskArithmetic(weight=1e4, scale=1e4)
+    words = r"merged model: tensor .* reaches .*, and torch.float16 ends at 65504; set dtype=bfloat"
+    with pytest.raises(NonFiniteError, match=words):
+        stream_merge(base, experts, huge, Kept(), seed=0, dtype="float16")
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -40,14 +40,14 @@ def test_settings_are_told_in_sentences(tmp_path):
         "We merged with dare_ties (weight 1, ",
         " and ties (weight 1, scale 1, density 0.2 and 0.5, normalize true).",
         "Random choices used seed 1.",
-        "AIM (Nobari et al., 2025) was applied with omega 0.2 and 0.4 (statistic mean_abs, scaling",
+        "AIM (Nobari et al., 2025) was applied with omega 0.2 and 0.4 (statistic mean_abs, column",
         "tied head keep), and left out for the plain merges.",
         "The population tiny, trained with seed 0, consists of base, code, instruct and math.",
         "Merged were code+instruct+math.",
         "Activations of base were measured on tiny (n samples 256, ",
         ": 60 texts, 5120 tokens.",
-        "in the suite tiny with lm-eval 0.4.13, on humaneval (task aim_tiny_humaneval, metric "
-        "pass@1, 0 shots, 149 items), mbpp",
+        "in the suite tiny with lm-eval 0.4.13, on tiny_humaneval (task aim_tiny_humaneval, metric "
+        "pass@1, 0 shots, 149 items), tiny_mbpp",
         "Differences were tested on the same items",
         "Software: torch 2.13.0 and lm-eval 0.4.13.",
     ):

@@ -17,7 +17,7 @@ from aim_exp.pareto import (
     non_dominated,
 )
 from aim_exp.report.published import FILE, PUBLISHED_POPULATIONS
-from aim_exp.run.standing import compare
+from aim_exp.run.standing import standing
 
 BENCHMARKS = ("humaneval", "mbpp", "mmlu", "math", "gsm8k", "ifeval")
 
@@ -108,10 +108,10 @@ def test_a_reference_that_no_score_exceeds_is_refused() -> None:
 def test_more_benchmarks_than_a_volume_has_are_compared_without_it() -> None:
     names = [f"b{number}" for number in range(MOST_OBJECTIVES + 1)]
     members = {"base": dict.fromkeys(names, 0.4), "a": dict.fromkeys(names, 0.3)}
-    found = compare(dict.fromkeys(names, 0.5), members, ["a"], {}, dict.fromkeys(names, 0.0))
-    assert (found.average, found.on_front) == (pytest.approx(0.5), ["merged"])
+    found = standing(dict.fromkeys(names, 0.5), members, ["a"], {}, dict.fromkeys(names, 0.0))
+    assert (found.average, found.on_front) == (pytest.approx(0.5), ("merged",))
     assert found.hypervolume is found.hypervolume_gain is found.hypervolume_difference is None
-    assert compare(None, members, ["a"], {}, dict.fromkeys(names, 0.0)).hypervolume is None
+    assert standing(None, members, ["a"], {}, dict.fromkeys(names, 0.0)).hypervolume is None
     with pytest.raises(ValueError, match="at most 31"):
         hypervolume_gain([0.5] * 32, [[0.4] * 32])
     with pytest.raises(ValueError, match="at most 31"):
@@ -147,17 +147,17 @@ def test_comparison() -> None:
         "a": {"x": 0.8, "y": 0.1},
         "b": {"x": 0.1, "y": 0.5},
     }
-    found = compare(
+    found = standing(
         {"x": 0.4, "y": 0.4}, members, ["b"], {"a": ["x"], "b": ["y"]}, {"x": 0, "y": 0}
     )
     assert found.average == pytest.approx(0.4)
     assert found.normalised_average == pytest.approx((0.4 / 0.8 + 0.4 / 0.5) / 2)
     assert found.gain_over_best_member == pytest.approx(0.4 - 0.45)
-    assert found.on_front == ["a", "b", "merged"]
+    assert found.on_front == ("a", "b", "merged")
     # Base and b cover .04 + .05 - .02 = .07, with the merge .16 + .01 = .17; a adds .04 more.
     assert found.hypervolume_difference == pytest.approx(0.10)
     assert found.hypervolume_gain == pytest.approx(0.10**0.5)
     assert found.hypervolume == pytest.approx(0.21)
-    without = compare(None, members, ["b"], {}, {"x": 0, "y": 0})
-    assert without.on_front == ["base", "a", "b"]
+    without = standing(None, members, ["b"], {}, {"x": 0, "y": 0})
+    assert without.on_front == ("base", "a", "b")
     assert without.hypervolume_gain is None

@@ -189,7 +189,9 @@ def test_a_run_warns_where_the_set_up_differs(
     cli: Cli, tiny_population: Path, tmp_path: Path
 ) -> None:
     def warnings(suite: str, directory: str) -> list[str]:
-        expected = f"{{suite: {suite}, scores: {{base: {{mmlu: 0.5}}, code: {{mbpp: 75}}}}}}"
+        expected = (
+            f"{{suite: {suite}, scores: {{base: {{tiny_mmlu: 0.5}}, code: {{tiny_mbpp: 75}}}}}}"
+        )
         done = cli(
             "population=custom", f"population.base={tiny_population / 'base'}",
             f"population.experts={{code: {tiny_population / 'code'}}}", "method=none",
@@ -200,7 +202,7 @@ def test_a_run_warns_where_the_set_up_differs(
         return json.loads((tmp_path / directory / "result.json").read_text())["warnings"]
 
     differs, toy = sorted(warnings("tiny", "same"))
-    assert differs.startswith("base on mmlu: ")
+    assert differs.startswith("base on tiny_mmlu: ")
     assert toy.startswith("benchmarks=tiny: these are toy tasks")
     assert warnings("paper", "other") == [toy]
 

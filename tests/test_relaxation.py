@@ -1,11 +1,13 @@
 """Saliency by the definition, and merges that AIM relaxes by it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from checkpoints import checkpoint, tensors
 from conftest import llama_config
+from relaxations import SETTINGS
 from torch import Tensor, nn
 from transformers import (
     GPT2Config,
@@ -16,14 +18,11 @@ from transformers import (
 )
 
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.relaxation import AimSettings
 from aim_exp.aim.saliency import Saliency, measure
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.merge import Given, Linear
 from aim_exp.merge.stream import stream_merge
-
-SETTINGS = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
 
 
 def slow_saliency(model: nn.Module, blocks: Tensor) -> dict[str, Tensor]:
@@ -67,7 +66,7 @@ def test_saliency_is_the_mean_input_of_every_module(kind: str) -> None:
     model = random_model(kind)
     blocks = torch.randint(0, 768, (3, 16), generator=torch.Generator().manual_seed(0))
     steps: list[int] = []
-    found = measure(model, blocks, "mean_abs", steps.append)
+    found = measure(model, blocks, steps.append)
     expected = slow_saliency(model, blocks)
     assert set(found.channels) == set(expected)
     for name, channels in expected.items():
@@ -82,7 +81,7 @@ def test_saliency_is_the_mean_input_of_every_module(kind: str) -> None:
 
 
 def test_modules_that_share_an_input_are_measured_once() -> None:
-    found = measure(random_model("untied"), torch.ones(1, 8, dtype=torch.long), "mean_abs", print)
+    found = measure(random_model("untied"), torch.ones(1, 8, dtype=torch.long), print)
     layer = "model.layers.0.self_attn."
     q, k, o = (found.channels[f"{layer}{name}_proj.weight"] for name in "qko")
     assert q is k
@@ -92,8 +91,8 @@ def test_modules_that_share_an_input_are_measured_once() -> None:
 def test_statistics_of_bfloat16_do_not_stagnate() -> None:
     model = random_model("untied")
     blocks = torch.randint(0, 768, (60, 16), generator=torch.Generator().manual_seed(0))
-    exact = measure(model, blocks, "mean_abs", lambda n: None)
-    coarse = measure(model.bfloat16(), blocks, "mean_abs", lambda n: None)
+    exact = measure(model, blocks, lambda n: None)
+    coarse = measure(model.bfloat16(), blocks, lambda n: None)
     for name, channels in exact.channels.items():
         relative = (coarse.channels[name] - channels).norm() / channels.norm()
         assert relative < 0.02, name
@@ -102,8 +101,8 @@ def test_statistics_of_bfloat16_do_not_stagnate() -> None:
 def test_rms_is_the_root_mean_square() -> None:
     model, blocks = random_model("untied"), torch.ones(1, 4, dtype=torch.long)
     x = model.get_input_embeddings()(blocks)
-    found = measure(model, blocks, "rms", lambda n: None)
-    norm = found.channels["model.layers.0.input_layernorm.weight"]
+    found = measure(model, blocks, lambda n: None)
+    norm = found.statistic("model.layers.0.input_layernorm.weight", "rms")
     torch.testing.assert_close(norm, x[0].square().mean(0).sqrt().detach())
 
 
@@ -111,7 +110,7 @@ def test_nan_activations_are_refused() -> None:
     model = random_model("untied")
     model.model.embed_tokens.weight.data[5] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinite on this text"):
-        measure(model, torch.full((1, 4), 5), "mean_abs", lambda n: None)
+        measure(model, torch.full((1, 4), 5), lambda n: None)
 
 
 # AIM
@@ -120,7 +119,7 @@ def test_nan_activations_are_refused() -> None:
 def saved_family(tmp_path: Path, kind: str) -> tuple[Checkpoint, Checkpoint, Saliency]:
     model = random_model(kind)
     blocks = torch.randint(0, 768, (2, 16), generator=torch.Generator().manual_seed(0))
-    saliency = measure(model, blocks, "mean_abs", lambda n: None)
+    saliency = measure(model, blocks, lambda n: None)
     model.save_pretrained(tmp_path / "base")
     for parameter in model.parameters():
         parameter.data += 0.05
@@ -133,9 +132,7 @@ def saved_family(tmp_path: Path, kind: str) -> tuple[Checkpoint, Checkpoint, Sal
 @pytest.mark.parametrize("kind", ["untied", "tied", "gpt2", "qwen3"])
 def test_the_stream_relaxes_by_the_definition(kind: str, tied_head: str, tmp_path: Path) -> None:
     base, expert, saliency = saved_family(tmp_path, kind)
-    settings = AimSettings(
-        statistic="mean_abs", scaling="identity", exclude=("*.1.*norm.weight",), tied_head=tied_head
-    )
+    settings = replace(SETTINGS, exclude=("*.1.*norm.weight",), tied_head=tied_head)
     with CheckpointWriter(tmp_path / "out", base, None) as writer:
         relax = Relaxation(saliency, 0.3, settings, 0)
         stream_merge(base, [expert], Given(path=""), writer, seed=0, relax=relax)
@@ -179,10 +176,11 @@ def test_omega_1_is_the_plain_merge_and_the_report_adds_up(tmp_path: Path) -> No
     b = tensors(tmp_path / "base")
     before = sum((plain[name] - b[name]).square().sum() for name in report_names(plain))
     after = sum((less[name] - b[name]).square().sum() for name in report_names(plain))
-    assert report["all"]["delta_kept"] == pytest.approx(float((after / before).sqrt()), rel=1e-4)
+    assert report["all"]["norm"] == pytest.approx(float((after / before).sqrt()), rel=1e-4)
     assert report["all"]["parameters"] == sum(t.numel() for t in b.values())
     embedding = report["embed_tokens"]
-    assert embedding == {"parameters": 768 * 24, "relaxed_parameters": 0}
+    dose = {"mean_r": 1.0, "norm": 1.0, "outputs": 1.0}
+    assert embedding == {"parameters": 768 * 24, "relaxed_parameters": 0, **dose}
     relaxed = report["all"]["parameters"] - embedding["parameters"]
     assert report["all"]["relaxed_parameters"] == relaxed
     assert 0.4 < report["q_proj"]["mean_r"] < 1

@@ -54,7 +54,7 @@ def test_page_tells_the_whole_story(sweep):
     page = page_of(sweep)
     titles = re.findall(r"^## (.*)", page, re.MULTILINE)
     assert titles == [
-        "Leaderboard", "Population", "Against the plain merge", "Against base",
+        "Leaderboard", "Population", "Against omega", "Against the plain merge", "Against base",
         "Chosen honestly", "Figures", "Tables for papers", "Failed",
         "How far to trust it", "How to repeat each", "Where this is from",
     ]  # fmt: skip
@@ -153,7 +153,9 @@ def test_different_models_with_equal_scores_are_named(tmp_path):
 def test_the_same_model_with_other_scores_is_named(tmp_path):
     again = record("method=ties", scores=shifted(0.1))
     lines = note_lines(record(), again, directory=tmp_path)
-    words = "merged on humaneval scored 50.0 in 0 and 60.0 in 1, the same weights asked the same"
+    words = (
+        "merged on tiny_humaneval scored 50.0 in 0 and 60.0 in 1, the same weights asked the same"
+    )
     assert words in lines
 
 
@@ -214,7 +216,9 @@ def test_command_joins_directories(tmp_path, capsys):
     first = write_all(tmp_path / "a", record("omega=null"))
     second = write_all(tmp_path / "b", record(), failed())
     out = tmp_path / "joined"
-    assert main([str(first), str(second), "--out", str(out), "--axes", "mmlu", "math"]) == 0
+    assert (
+        main([str(first), str(second), "--out", str(out), "--axes", "tiny_mmlu", "tiny_math"]) == 0
+    )
     assert len(pd.read_csv(out / "results.csv")) == 3
     assert (out / "figures" / "pareto_front.pdf").exists()
     assert "3 jobs, 2 scored, 1 failed" in capsys.readouterr().out
@@ -275,11 +279,11 @@ def test_one_text_for_a_paper_at_a_time(sweep, capsys):
 
 
 def test_unknown_axis_is_refused(sweep, capsys):
-    assert main([str(sweep), "--axes", "mmlu", "chess"]) == 1
+    assert main([str(sweep), "--axes", "tiny_mmlu", "chess"]) == 1
     assert "chess" in capsys.readouterr().err
     report = make_report(load(sweep))
-    with pytest.raises(AimError, match="humaneval, mbpp"):
-        write(report, sweep, (), axes=("chess", "mmlu"))
+    with pytest.raises(AimError, match="tiny_humaneval, tiny_mbpp"):
+        write(report, sweep, (), axes=("chess", "tiny_mmlu"))
 
 
 def test_old_records_are_named_with_what_helps(sweep, capsys):

@@ -30,12 +30,13 @@ from aim_exp.run.plan import DRAWS as PLANNED_DRAWS
 from aim_exp.run.recording import initial_record, planned_record
 from aim_exp.store.records import RunRecord
 
-DRAWN = {"population.seed=1", "calibration.seed=7", "repeat=1"}
+DRAWN = {"population.seed=1", "calibration.seed=7", "repeat=1", "benchmarks.items_seed=1"}
 """Of the table, what draws the same anew."""
 NO_KEY: dict[str, dict[str, Any]] = {
-    "+benchmarks.tasks.math.reference_point=0.1": {},
+    "+benchmarks.tasks.tiny_math.reference_point=0.1": {},
+    "+benchmarks.tasks.tiny_mmlu.objective=false": {},
     "benchmarks.reference_point=0.1": {},
-    "benchmarks.tasks.math.metric=other": {},
+    "benchmarks.tasks.tiny_math.metric=other": {},
     "specialty": {"specialty": {"code": ("math",)}},
     "members": {"members": {**POPULATION, "fourth": MERGED}},
 }
@@ -116,7 +117,7 @@ def test_records_of_tests_have_the_keys_that_a_plan_has(
 
 
 def test_the_seeds_of_a_record_are_those_of_the_plan() -> None:
-    own = [seed for level in LEVELS for seed in level if seed != "benchmarks.items_seed"]
+    own = [seed for level in LEVELS for seed in level]
     assert own == [seed for level in PLANNED_DRAWS for seed in level]
 
 

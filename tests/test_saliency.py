@@ -37,24 +37,27 @@ def live(tiny_population: Path) -> LiveModel:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("statistic", ["mean_abs", "rms"])
-def test_the_mean_over_many_tokens(statistic: str, dtype: torch.dtype) -> None:
+def test_the_means_over_many_tokens(dtype: torch.dtype) -> None:
     scale = 10.0 ** torch.linspace(-6, 3, 300)
     inputs = [(scale * torch.randn(1, n, 300, generator=G)).to(dtype) for n in (4000, 1, 999)]
     assert inputs[0].numel() > 4 * CACHED_ELEMENTS
-    meters = Meters(statistic)
+    meters = Meters()
     for x in inputs:
         meters.add("a.weight", 1, x)
-    found = meters.saliency(5000, {}).channels["a.weight"]
+    found = meters.saliency(5000, {})
     rows = torch.cat([x[0].double() for x in inputs])
-    expected = rows.abs().mean(0) if statistic == "mean_abs" else rows.square().mean(0).sqrt()
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), expected, rtol=3e-7, atol=0)
+    for values, expected in (
+        (found.channels["a.weight"], rows.abs().mean(0)),
+        (found.moments["a.weight"], rows.square().mean(0)),
+        (found.statistic("a.weight", "rms"), rows.square().mean(0).sqrt()),
+    ):
+        assert values.dtype == torch.float32
+        torch.testing.assert_close(values.double(), expected, rtol=3e-7, atol=0)
 
 
 def test_one_wide_row_is_a_piece() -> None:
     x = torch.randn(2, CACHED_ELEMENTS + 1, generator=G)
-    meters = Meters("mean_abs")
+    meters = Meters()
     meters.add("a.weight", 1, x)
     torch.testing.assert_close(meters.saliency(2, {}).channels["a.weight"], x.abs().mean(0))
 
@@ -75,7 +78,7 @@ def test_modules_with_one_input_share_a_statistic(live: LiveModel) -> None:
 def test_a_changed_input_is_another_one() -> None:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
     model = nn.Sequential(first, second)
-    meters = Meters("mean_abs")
+    meters = Meters()
     x = torch.ones(3, 4)
     with torch.no_grad(), meters.watch([first, second], model):
         first(x)
@@ -86,7 +89,7 @@ def test_a_changed_input_is_another_one() -> None:
 
 def test_an_activation_is_not_kept() -> None:
     linear = nn.Linear(4, 4)
-    meters = Meters("mean_abs")
+    meters = Meters()
     with torch.no_grad(), meters.watch([linear], nn.Sequential(linear)):
         for value in (1.0, 3.0):
             x = torch.full((2, 4), value)
@@ -108,7 +111,7 @@ def test_measuring_makes_no_logits(live: LiveModel) -> None:
 
 def test_no_module_waits_for_the_device(live: LiveModel) -> None:
     """A program waits when it reads a value (`_local_scalar_dense`); a plain pass does too."""
-    decoder, meters = live.model.base_model, Meters("mean_abs")
+    decoder, meters = live.model.base_model, Meters()
     counts = []
     for modules in ([], decoder.modules()):
         with torch.no_grad(), CalledOperators() as called, meters.watch(modules, live.model):
@@ -120,4 +123,4 @@ def test_no_module_waits_for_the_device(live: LiveModel) -> None:
 
 
 def measured(live: LiveModel) -> Saliency:
-    return measure(live.model, BLOCKS, "mean_abs", lambda n: None)
+    return measure(live.model, BLOCKS, lambda n: None)

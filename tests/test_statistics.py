@@ -105,7 +105,7 @@ def uneven(rng: np.random.Generator, items: int = 40) -> Stratum:
 
 @pytest.mark.parametrize("items_per_kind", [0, 1000], ids=["by kind", "by item"])
 def test_the_bootstrap_draws_items(items_per_kind: int, monkeypatch) -> None:
-    monkeypatch.setattr("aim_exp.statistics.ITEMS_PER_KIND", items_per_kind)
+    monkeypatch.setattr("aim_exp.statistics.paired.ITEMS_PER_KIND", items_per_kind)
     stratum = uneven(np.random.default_rng(0))
     fast, slow = bootstrap_scores([stratum], 20_000), slow_bootstrap(stratum, 5_000)
     assert fast.shape == (20_000, 3)
@@ -145,10 +145,10 @@ def test_strata_are_drawn_within_and_weighted() -> None:
 def test_the_same_seed_gives_the_same_numbers_however_they_are_chunked(
     items_per_kind: int, monkeypatch
 ) -> None:
-    monkeypatch.setattr("aim_exp.statistics.ITEMS_PER_KIND", items_per_kind)
+    monkeypatch.setattr("aim_exp.statistics.paired.ITEMS_PER_KIND", items_per_kind)
     stratum = uneven(np.random.default_rng(3))
     whole = bootstrap_scores([stratum], 300)
-    monkeypatch.setattr("aim_exp.statistics.CELLS", 1)
+    monkeypatch.setattr("aim_exp.statistics.paired.CELLS", 1)
     assert (bootstrap_scores([stratum], 300) == whole).all()
 
 

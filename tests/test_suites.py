@@ -107,7 +107,7 @@ def test_a_sweep_on_the_papers_suite_has_a_report(
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "s").glob("*/result.json"))) == 3
     report = (tmp_path / "s" / "report.md").read_text()
-    assert "every second item" in report
+    assert "on the other half" in report
     assert (tmp_path / "s" / "report.html").is_file()
 
 
@@ -122,7 +122,10 @@ def test_running_code_is_opt_in(
     assert refused.returncode == 1
     for name in ("humaneval", "mbpp"):
         reason = f"benchmarks.allow_code_execution=false: {name} runs code"
-        assert refused.stderr.count(reason) == 2
+        assert refused.stderr.count(reason) == 3  # of the sweep, before any job; of each job
+        assert f"warning: {reason} that models write; set it to true (in every job)" in (
+            refused.stderr
+        )
 
 
 @pytest.mark.parametrize(

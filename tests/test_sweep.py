@@ -17,12 +17,12 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import open_dict
+from records import record, write_all
 
-from aim_exp.cli.callbacks import SweepReport
 from aim_exp.cli.commands import after_sweep
 from aim_exp.config.schema import CONFIG_FOLDER
 from aim_exp.config.sweep import Composer, sweep_jobs, sweep_problems
-from aim_exp.store.records import RunRecord
+from aim_exp.report.load import load
 
 COUNTING = """
 import json, sys
@@ -166,17 +166,16 @@ def test_the_plain_merges_that_a_sweep_lacks_are_named_once(
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("config", asked.split(), run_mode=RunMode.MULTIRUN)
-    monkeypatch.setattr(SweepReport, "config", config)
-    monkeypatch.setattr(SweepReport, "jobs", 1)
+        jobs = sweep_jobs(config)
+    assert jobs
     monkeypatch.setattr("sys.argv", ["run.py", "-m", *asked.split(), "hydra.sweep.dir=s"])
-    relaxed = RunRecord(omega=0.4, scores={"x": 0.5})
-    command = after_sweep(tmp_path, [relaxed])
+    relaxed = replace(record("omega=0.4"), overrides=tuple(jobs[0]))
+    first, both, cut = (tmp_path / name for name in ("first", "both", "cut"))
+    command = after_sweep(first, load(write_all(first, relaxed)))
     assert command == f"python run.py -m {plain} omega=null"
-    assert "aim_exp.report" in (
-        after_sweep(tmp_path, [relaxed, replace(relaxed, omega=None)]) or ""
-    )
-    monkeypatch.setattr(SweepReport, "jobs", 2)
-    assert after_sweep(tmp_path, [relaxed]) is None, "it was interrupted"
+    pair = write_all(both, relaxed, record("omega=null"))
+    assert "aim_exp.report" in (after_sweep(both, load(pair)) or "")
+    assert after_sweep(cut, load(write_all(cut, relaxed, asked_for=2))) is None, "interrupted"
 
 
 JOBS = ("method=ties,dare_ties", "omega=null,0.4", "population.merge=[code],[code,math]",

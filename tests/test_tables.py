@@ -10,6 +10,7 @@ from records import by_benchmark, record, shifted, write_all
 from rich.console import Console
 
 from aim_exp.report.load import load
+from aim_exp.report.paper import Paper
 from aim_exp.report.rows import AVERAGE, GAIN, Report, make_report
 from aim_exp.report.tables import write_tables
 from aim_exp.report.tables.csv import as_csv
@@ -28,7 +29,7 @@ def report_of(directory: Path, *records) -> Report:
 def effect_of(directory: Path, *records) -> Table:
     report = report_of(directory, *records)
     (group,) = report.groups
-    return effect_table(report, group)
+    return effect_table(report, group, Paper(changes="percent"))
 
 
 def texts(table: Table) -> list[list[str]]:
@@ -133,7 +134,7 @@ def test_seeds_are_taken_together_and_one_model_counts_once(seeds: Report):
         ("ties", "No", "1"), ("ties", "Yes", "1"),
         ("dare_ties", "No", "2"), ("dare_ties", "Yes", "2"),
     ]  # fmt: skip
-    ties, dare = cells(table, "mmlu")[4], cells(table, "mmlu")[6]
+    ties, dare = cells(table, "tiny_mmlu")[4], cells(table, "tiny_mmlu")[6]
     assert ties.margin is None
     assert dare.value == pytest.approx(0.70)
     assert dare.margin == pytest.approx(0.04 / 2**0.5)
@@ -142,7 +143,10 @@ def test_seeds_are_taken_together_and_one_model_counts_once(seeds: Report):
 
 def test_changes_are_relative_to_the_plain_merge(seeds: Report):
     (group,) = seeds.groups
-    below = [cell.below for cell in cells(effect_table(seeds, group), "mmlu")]
+    below = [
+        cell.below
+        for cell in cells(effect_table(seeds, group, Paper(changes="percent")), "tiny_mmlu")
+    ]
     assert below == [""] * 5 + ["+6.2%", "", "+15.7%"]
 
 
@@ -150,7 +154,7 @@ def test_a_score_of_nothing_has_no_relative_change(tmp_path: Path):
     table = effect_of(
         tmp_path, record("omega=null", scores=(0.0, *shifted(0)[1:])), record("omega=0.4")
     )
-    assert [cells(table, name)[-1].below for name in ("humaneval", "gain", "avg")] == [
+    assert [cells(table, name)[-1].below for name in ("tiny_humaneval", "gain", "avg")] == [
         NOTHING, NOTHING, "+20.5%",
     ]  # fmt: skip
 
@@ -169,7 +173,7 @@ def test_best_is_best_of_the_merges_of_the_same_experts(tmp_path: Path):
     strong = [[column.heading for cell, column in zip(row.cells, table.columns, strict=True)
                if cell.strong] for row in table.rows]  # fmt: skip
     everything = [*by_benchmark(shifted(0)), "avg", "gain"]
-    assert strong == [[]] * 4 + [everything, ["humaneval"], everything]
+    assert strong == [[]] * 4 + [everything, ["tiny_humaneval"], everything]
 
 
 def test_what_varies_in_aim_is_said(tmp_path: Path):
@@ -273,8 +277,8 @@ def test_the_formats_say_the_same(seeds: Report, tmp_path: Path):
     rows = list(csv.DictReader(raw.splitlines()))
     assert len(rows) == 8
     (dare,) = [row for row in rows if (row["method"], row["aim"]) == ("dare_ties", "Yes")]
-    assert (dare["n"], float(dare["mmlu"])) == ("2", pytest.approx(0.81))
-    assert float(dare["mmlu_change_percent"]) == 15.7
+    assert (dare["n"], float(dare["tiny_mmlu"])) == ("2", pytest.approx(0.81))
+    assert float(dare["tiny_mmlu_change"]) == 11.0
     assert float(dare["gain_sd"]) > 0
 
 
@@ -302,7 +306,7 @@ def test_csv_has_numbers_without_rounding(tmp_path: Path):
     report = report_of(tmp_path, record(scores=(1 / 3, *shifted(0)[1:])))
     table = leaderboard(report, report.groups[0])
     (row,) = csv.DictReader(as_csv([table]).splitlines())
-    assert float(row["humaneval"]) == pytest.approx(1 / 3)
+    assert float(row["tiny_humaneval"]) == pytest.approx(1 / 3)
     estimate = report.merges[0].estimates[AVERAGE]
     assert (float(row["avg"]), float(row["avg_stderr"])) == (estimate.mean, estimate.stderr)
     assert float(row["gain"]) == report.merges[0].estimates[GAIN].mean

@@ -1,6 +1,7 @@
 """W&B: what is logged offline is read back; whatever fails costs a line, never a result."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from built_runs import built
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 from wandb_files import (
@@ -51,6 +53,41 @@ def info(directory: Path, name="ties omega=0.4") -> RunInfo:
         group="my sweep",
         tags=("ties", "tiny"),
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tags": ("short", "t" * 65)}, "tracker.tags: W&B takes tags of 1 to 64 .* t{65}"),
+        ({"project": "a/b"}, "tracker.project=a/b: W&B takes 1 to 128 characters, and none of"),
+        ({"project": "p" * 129}, "W&B takes 1 to 128 characters"),
+        ({"mode": "dryrun"}, "tracker.mode=dryrun: no such mode; use offline, online or disabled"),
+    ],
+)
+def test_what_wandb_would_refuse(changes: dict[str, Any], words: str) -> None:
+    (problem,) = wandb_tracker(**changes).problems()
+    assert re.match(f".*{words}", problem)
+
+
+def test_wandbs_own_mode_counts_where_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for said, mode in (("disabled", "disabled"), (None, "offline")):
+        if said:
+            monkeypatch.setenv("WANDB_MODE", said)
+        else:
+            monkeypatch.delenv("WANDB_MODE", raising=False)
+        tracker = built(tmp_path / "cache", "benchmarks=none", "omega=null").tracker
+        assert isinstance(tracker, WandbTracker)
+        assert tracker.mode == mode
+        assert not tracker.problems()
+
+
+def test_long_names_of_options_are_cut_to_a_tag(tmp_path: Path) -> None:
+    tracking.start(tracker := wandb_tracker(), replace(info(tmp_path / "job"), tags=("m" * 80,)))
+    tracking.finish(tracker, OUTCOME)
+    run = next(r.run for r in read_back(tmp_path / "job") if r.HasField("run"))
+    assert list(run.tags) == ["m" * 64]
 
 
 def track(tracker: WandbTracker, directory: Path, outcome: Outcome = OUTCOME) -> list[Record]:

@@ -10,6 +10,7 @@ import torch
 from conftest import Cli, llama_config
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
+from relaxations import SETTINGS
 from run_records import responses_of
 from safetensors.torch import load_file
 from torch import Tensor
@@ -23,7 +24,6 @@ from transformers import (
 )
 
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.relaxation import AimSettings
 from aim_exp.aim.saliency import measure
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.checkpoint.fit import fit_problems
@@ -44,7 +44,6 @@ from aim_exp.merge.stream import stream_checkpoint, stream_merge
 from aim_exp.run.run import Run
 
 SUM = TaskArithmetic(weight=1.0, scale=1.0)
-SETTINGS = AimSettings(statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep")
 TOKENS = 768
 """Of the embedded population's tokenizer, which every model here starts from."""
 
@@ -209,7 +208,7 @@ def test_aim_relaxes_the_extended_head(tmp_path: Path, tiny_population: Path) ->
         make(tmp_path / "a", tiny_population / "base", 1, ["<x>"], 769),
     ]
     live = LiveModel(models[0].folder, "float32", "cpu")
-    found = measure(live.model, torch.arange(40)[None], "mean_abs", lambda n: None)
+    found = measure(live.model, torch.arange(40)[None], lambda n: None)
     saliency = found.on_checkpoint(live.places)
     out = tensors(merged("union", models, tmp_path, Relaxation(saliency, 0.4, SETTINGS, 0)))
     base, a = (tensors(model.folder)["lm_head.weight"] for model in models)
@@ -246,7 +245,7 @@ def test_a_token_that_base_lacks_has_the_experts_mean(
         loaded.to(getattr(torch, dtype)).save_pretrained(model.folder)
     models = [Checkpoint(model.folder, model.label) for model in models]
     live = LiveModel(models[0].folder, "float32", "cpu")
-    saliency = measure(live.model, torch.arange(40)[None], "mean_abs", lambda n: None)
+    saliency = measure(live.model, torch.arange(40)[None], lambda n: None)
     relax = Relaxation(saliency.on_checkpoint(live.places), 0.2, SETTINGS, 0)
     folder = merged("union", models, tmp_path, relax, method, dtype="float32")
     out, weights = tensors(folder), method.weights(["a", "b"])
@@ -258,6 +257,38 @@ def test_a_token_that_base_lacks_has_the_experts_mean(
         x = (weights[0] * a[768] + weights[1] * b[769]) / sum(weights)
         wanted = torch.stack([x, a[769], b[768]])
         torch.testing.assert_close(out[embedding][rows], wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "LlamaTokenizerFast"])
+def test_an_extended_tokenizer_stays_in_bases_words(
+    kind: str, tmp_path: Path, tiny_population: Path
+) -> None:
+    """transformers 4 wrote base's files: it must be able to read the merge's."""
+    base = make(tmp_path / "base", tiny_population / "base", 0, ["<w>"], 769)
+    more = make(tmp_path / "a", tiny_population / "base", 1, ["<w>", "<x>"], 770)
+    token = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    before = {
+        "added_tokens_decoder": {"768": {"content": "<w>", **token, "special": True}},
+        "bos_token": "<s>", "clean_up_tokenization_spaces": False, "eos_token": "</s>",
+        "model_max_length": 256, "tokenizer_class": kind,
+    }  # fmt: skip
+    (base.folder / "tokenizer_config.json").write_text(json.dumps(before))
+    (base.folder / "added_tokens.json").write_text('{"<w>": 768}')
+    (base.folder / "special_tokens_map.json").write_text('{"eos_token": "</s>"}')
+    folder = merged("union", [base, more], tmp_path)
+    after = json.loads((folder / "tokenizer_config.json").read_text())
+    new = after["added_tokens_decoder"].pop("769")
+    assert new == {"content": "<x>", **token, "special": True}
+    assert after == before
+    assert json.loads((folder / "added_tokens.json").read_text()) == {"<w>": 768, "<x>": 769}
+    kept = "special_tokens_map.json"
+    assert (folder / kept).read_bytes() == (base.folder / kept).read_bytes()
+    assert {path.name for path in folder.iterdir()} == {
+        *(path.name for path in base.folder.iterdir())
+    }
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("<w><x>")["input_ids"][-2:] == [768, 769]
+    assert tokenizer.decode([5, 769], skip_special_tokens=True) == tokenizer.decode([5])
 
 
 def test_weights_that_add_up_to_nothing_give_the_plain_mean(

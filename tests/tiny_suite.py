@@ -62,9 +62,13 @@ class Oracle(LM):
 
     def loglikelihood(self, requests):
         return [
-            (0.0 if request.args[1] == request.doc["choices"][request.doc["label"]] else -1.0, True)
+            (0.0 if request.args[1] == self._gold(request.doc) else -1.0, True)
             for request in requests
         ]
+
+    @staticmethod
+    def _gold(doc):
+        return doc["choices"][doc["label"]] if "choices" in doc else doc["answer"]
 
     def loglikelihood_rolling(self, requests):
         raise NotImplementedError

@@ -33,6 +33,16 @@ class CalibrationBlocks:
     n_texts: int
     n_tokens: int
 
+    def check_rows(self, rows: int, tokenizer: Any) -> None:
+        """AimError for a token beyond the `rows` of the embedding of the model to be measured."""
+        if (last := int(self.ids.max())) >= rows:
+            word = tokenizer.convert_ids_to_tokens(last)
+            raise AimError(
+                f"calibration: its texts hold {word}, token {last}, and the model that reads them "
+                f"has the rows of {rows} tokens; take {word} out of the texts, or resize the "
+                "model's embeddings with transformers first"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSet(ABC):
@@ -40,7 +50,8 @@ class CalibrationSet(ABC):
 
     `n_samples` is the most texts used, `block_size` counts tokens. `long_texts`: a text
     longer than a block is left out (`skip`) or cut into pieces of at most a block, each of
-    which counts as a text (`split`). `offload=layers` runs base one decoder layer at a time,
+    which counts as a text (`split`). The first `skip_positions` of each block are read but not
+    counted. `offload=layers` runs base one decoder layer at a time,
     for models larger than memory, with the same result.
     """
 
@@ -49,6 +60,7 @@ class CalibrationSet(ABC):
     seed: int
     add_special_tokens: bool
     long_texts: str
+    skip_positions: int
     offload: str
 
     @abstractmethod
@@ -68,6 +80,11 @@ class CalibrationSet(ABC):
         ]
         if self.seed < 0:
             found.append(f"calibration.seed={self.seed}: must not be negative")
+        if not 0 <= self.skip_positions < max(1, self.block_size):
+            found.append(
+                f"calibration.skip_positions={self.skip_positions}: must be at least 0, and less "
+                f"than calibration.block_size={self.block_size}"
+            )
         if self.long_texts not in ("skip", "split"):
             found.append(f"calibration.long_texts={self.long_texts}: must be skip or split")
         if self.offload not in ("none", "layers"):
@@ -83,6 +100,7 @@ class CalibrationSet(ABC):
             "seed": self.seed,
             "add_special_tokens": self.add_special_tokens,
             "long_texts": self.long_texts,
+            "skip_positions": self.skip_positions,
         }
 
     def bytes_to_download(self) -> int:

@@ -1,107 +1,58 @@
-"""AIM in a stream: how much of each tensor's delta stays, and what that changed."""
+"""Relaxations in a stream: how much of each tensor's delta stays, and what that changed."""
 
 from __future__ import annotations
 
 import fnmatch
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from aim_exp.aim.relaxation import AimSettings, blend, named_scaling, relaxation
-from aim_exp.tensors.inputs import SPARE, TensorInputs
+from aim_exp.aim.dose import KindReport, RelaxationReport, solve_omega
+from aim_exp.aim.relaxation import blend, named_scaling, relaxation
+from aim_exp.aim.settings import AimSettings, named
+from aim_exp.checkpoint.names import kind_of, place_in_depth
+from aim_exp.errors import AimError
+from aim_exp.tensors.inputs import SPARE, TensorInputs, all_finite, finite
 
 if TYPE_CHECKING:
     from aim_exp.aim.saliency import Saliency
 
-RELAXED_BELOW = 0.9
-"""A channel counts as pulled back noticeably when less than this share of its delta stays."""
+Delta = Callable[[slice], Tensor]
+"""Rows to the merge's difference to base there, float32, good until the next call."""
 
 
-@dataclass
-class KindReport:
-    """How AIM changed one kind of module (`q_proj`, `lm_head`, ...); channels over its tensors."""
+class AnyRelaxation(Protocol):
+    """What relaxes a merge, tensor by tensor."""
 
-    parameters: int = 0
-    relaxed_parameters: int = 0
-    channels: int = 0
-    sum_r: float = 0.0
-    channels_below: int = 0
-    norm_before: float = 0.0
-    norm_after: float = 0.0
+    @property
+    def omega(self) -> float | None:
+        """None where it plays no part."""
+        ...
 
-    def summary(self) -> dict[str, float]:
-        """The numbers for the record; norms as the ratio after / before."""
-        found: dict[str, float] = {
-            "parameters": self.parameters,
-            "relaxed_parameters": self.relaxed_parameters,
-        }
-        if self.channels:
-            found["mean_r"] = self.sum_r / self.channels
-            found["share_below"] = self.channels_below / self.channels
-        if self.norm_before:
-            found["norm"] = math.sqrt(self.norm_after / self.norm_before)
-        return found
-
-    def add(self, other: KindReport) -> None:
-        """Add another report's counts and sums."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
-
-@dataclass
-class RelaxationReport:
-    """A `KindReport` for each kind of module."""
-
-    kinds: dict[str, KindReport] = field(default_factory=dict)
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Per kind and `all`, plain numbers."""
-        total = KindReport()
-        for kind in self.kinds.values():
-            total.add(kind)
-        kinds = {"all": total, **dict(sorted(self.kinds.items()))}
-        return {name: report.summary() for name, report in kinds.items()}
-
-
-@dataclass(frozen=True)
-class Relaxation:
-    """AIM for a stream: which tensors are relaxed, and by how much in each channel."""
-
-    saliency: Saliency
-    omega: float
-    settings: AimSettings
-    seed: int
-
-    def factors(self, name: str, shape: Sequence[int]) -> Tensor | None:
-        """r of a tensor, float32, shaped to broadcast over it; None where AIM leaves it alone."""
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.settings.exclude):
-            return None
-        head = self.saliency.tied.get(name)
-        if head is not None and self.settings.tied_head == "keep":
-            return None
-        source = head or name
-        channels = self.saliency.channels.get(source)
-        if channels is None:
-            return None
-        axis = self.saliency.axes[source]
-        assert len(channels) == shape[axis], f"{name}: saliency of {source} does not fit"
-        f = named_scaling(self.settings.scaling, self.seed, name)
-        view = [1] * len(shape)
-        view[axis] = -1
-        return relaxation(channels, self.omega, f).view(view)
+    def pull(self, inputs: TensorInputs, delta: Delta) -> Pull | None:
+        """Of one tensor; None where it is left alone."""
+        ...
 
 
 class Pull:
-    """AIM's relaxation of one tensor, block by block, and what it changed."""
+    """The relaxation of one tensor, block by block, and what it changed.
 
-    def __init__(self, inputs: TensorInputs, factors: Tensor) -> None:
+    `factors` is r, float32, shaped to broadcast over the tensor; `moments` is E x_j^2 of base,
+    shaped alike, None where it is not known.
+    """
+
+    def __init__(
+        self, inputs: TensorInputs, factors: Tensor, moments: Tensor | None = None
+    ) -> None:
+        device = inputs.scratch.device
         self._inputs = inputs
-        self._factors = factors
-        self._squares = torch.zeros_like(factors, dtype=torch.float64)
+        self._factors = factors.to(device)
+        self._moments = None if moments is None else moments.to(device)
+        self._squares = torch.zeros_like(self._factors, dtype=torch.float64)
 
     def delta(self, delta: Tensor, rows: slice) -> Tensor:
         """What is left of a difference to base, in place: exact at r = 0 and r = 1 as it is."""
@@ -126,12 +77,225 @@ class Pull:
 
     def report(self) -> KindReport:
         """The counts and sums of the whole tensor."""
-        r = self._factors
+        report = KindReport.of(self._factors, self._squares, self._moments)
+        report.relaxed_parameters = self._inputs.base.numel()
+        return report
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """AIM and its controls: r from what is known of base's inputs.
+
+    `squares` is |d_j|^2 of the plain merge's delta for each tensor that is relaxed, float64
+    [channels]: what `settings.needs_delta`. Where `experts` are given, the statistic is the mean
+    over base and them.
+    """
+
+    saliency: Saliency
+    omega: float
+    settings: AimSettings
+    seed: int
+    squares: Mapping[str, Tensor] = field(default_factory=dict)
+    experts: Sequence[Saliency] = ()
+
+    def pull(self, inputs: TensorInputs, delta: Delta) -> Pull | None:
+        """By the factors of the tensor."""
+        source = self._source(inputs.name)
+        if source is None:
+            return None
+        view = [1] * inputs.base.ndim
+        axis = self.saliency.axes[source]
+        view[axis] = -1
+        r = self.factors(inputs.name)
+        assert len(r) == inputs.base.shape[axis], (
+            f"{inputs.name}: saliency of {source} does not fit"
+        )
+        moments = self.saliency.moments.get(source)
+        return Pull(inputs, r.view(view), None if moments is None else moments.view(view))
+
+    def axis(self, name: str) -> int | None:
+        """The input axis of a tensor that is relaxed; None for one that is left alone."""
+        source = self._source(name)
+        return None if source is None else self.saliency.axes[source]
+
+    def factors(self, name: str) -> Tensor:
+        """r of a tensor that is relaxed, float32 [channels]."""
+        match self.settings.scaling:
+            case "uniform_norm":
+                share = self._report(name).dose.norm
+            case "uniform_out":
+                share = self._report(name).dose.outputs
+            case "uniform_global":
+                share = self._share
+            case _:
+                return self._aim(name)
+        # Where a tensor's outputs do not change, AIM leaves it as it is.
+        return torch.full_like(self._aim(name), 1.0 if share is None else share)
+
+    def expected(self) -> RelaxationReport:
+        """What relaxing will change, from `squares`: doses, but no counts of elements."""
+        return self._totals(self.factors)
+
+    def at_dose(self) -> Relaxation:
+        """With the omega that leaves `settings.dose`. AimError where every omega leaves more."""
+        assert self.settings.dose
+        name, wanted = named(self.settings.dose)
+        assert wanted is not None
+
+        def dose(omega: float) -> float:
+            left = replace(self, omega=omega).expected().total.dose
+            value = {"mean_r": left.mean_r, "norm": left.norm, "out": left.outputs}[name]
+            return 1.0 if value is None else value
+
+        if (least := dose(0.0)) > wanted:
+            raise AimError(
+                f"aim.dose={self.settings.dose}: at omega 0, {least:.4g} is left; "
+                f"ask for at least that, or set aim.normalise=p99 or mean"
+            )
+        return replace(self, omega=solve_omega(dose, wanted))
+
+    @cached_property
+    def _share(self) -> float | None:
+        """Of the change of outputs that AIM leaves, over all tensors."""
+        return self._totals(self._aim).total.dose.outputs
+
+    def _totals(self, factors: Callable[[str], Tensor]) -> RelaxationReport:
+        report = RelaxationReport(omega=self.omega)
+        for name in self.squares:
+            kind = report.kinds.setdefault(kind_of(name), KindReport())
+            kind.add(self._report(name, factors))
+        return report
+
+    def _report(self, name: str, factors: Callable[[str], Tensor] | None = None) -> KindReport:
+        source, squares = self._source(name), self.squares[name]
+        assert source
+        moments = self.saliency.moments.get(source)
+        report = KindReport.of((factors or self._aim)(name), squares, moments)
+        report.relaxed_parameters = squares.numel()
+        return report
+
+    def _aim(self, name: str) -> Tensor:
+        """AIM's own r; a control's where it matches by the mean."""
+        source = self._source(name)
+        assert source
+        models = [each for each in (self.saliency, *self.experts) if source in each.channels]
+        raw = torch.stack([m.statistic(source, self.settings.statistic) for m in models]).mean(0)
+        if self.settings.column_norm and source in self.saliency.column_norms:
+            raw = raw * self.saliency.column_norms[source]
+        f = named_scaling(self.settings.scaling, self.seed, name)
+        return relaxation(raw, self.omega, f, normalise=self.settings.normalise)
+
+    def _source(self, name: str) -> str | None:
+        """What the statistics of a tensor's input are called; None where it is left alone."""
+        if _excluded(name, self.settings.exclude):
+            return None
+        if name in self.saliency.tied and self.settings.tied_head == "keep":
+            return None
+        return self.saliency.source(name)
+
+
+@dataclass(frozen=True)
+class LayerScaling:
+    """LiNeS (Wang et al. 2024, arXiv 2410.17146): r = first + slope * l / (L - 1) in layer l.
+
+    Tensors in no layer get `first`. `layers` is L, by what stands before the number in a name.
+    """
+
+    first: float
+    slope: float
+    layers: Mapping[str, int]
+    exclude: Sequence[str]
+    omega: None = None
+
+    def pull(self, inputs: TensorInputs, delta: Delta) -> Pull | None:
+        """By one factor for the tensor."""
+        if _excluded(inputs.name, self.exclude):
+            return None
+        shape = [1] * (inputs.base.ndim - 1) + [inputs.base.shape[-1]]
+        return Pull(inputs, torch.full(shape, self.factor(inputs.name)))
+
+    def factor(self, name: str) -> float:
+        """r of a tensor."""
+        stack, layer = place_in_depth(name)
+        if layer is None:
+            return self.first
+        return self.first + self.slope * layer / max(1, self.layers[stack] - 1)
+
+
+@dataclass(frozen=True)
+class SingularValues:
+    """Singular value calibration (arXiv 2602.05536): directions that experts share count once.
+
+    For D = U S V^T and each direction u, gamma = T / sum_i max(floor, s_i), where s_i is the
+    projection <u^T D, u^T d_i> / |u^T d_i|^2 of D on expert i's delta; S becomes gamma S. Of
+    the weights with two axes in a layer; the others stay as they are.
+    """
+
+    floor: float
+    exclude: Sequence[str]
+    omega: None = None
+
+    def pull(self, inputs: TensorInputs, delta: Delta) -> Pull | None:
+        """By the whole matrix."""
+        matrix = inputs.base.ndim == 2 and place_in_depth(inputs.name)[1] is not None
+        if not matrix or _excluded(inputs.name, self.exclude):
+            return None
+        return _Replacement(inputs, calibrated(inputs, _whole(inputs, delta), self.floor))
+
+
+def calibrated(inputs: TensorInputs, merged: Tensor, floor: float) -> Tensor:
+    """The delta `merged` [out, in] with its singular values calibrated, float32."""
+    if not all_finite(merged):
+        inputs.check()  # whose fault it is
+        finite(merged, "merged model", inputs.name)
+    u, s, v = torch.linalg.svd(merged, full_matrices=False)
+    count = len(inputs.experts)
+    total = torch.zeros_like(s)
+    along = s[:, None] * v
+    for expert in range(count):
+        own = u.T @ _whole(inputs, lambda rows, i=expert: inputs.delta(i, rows, SPARE))
+        squares = own.square().sum(1)
+        share = torch.where(squares > 0, (along * own).sum(1) / squares, 0.0)
+        total += share.clamp(min=floor)
+    return (u * (count / total)) @ along
+
+
+def _whole(inputs: TensorInputs, rows_of: Delta) -> Tensor:
+    """All rows together, in new memory."""
+    return torch.cat([rows_of(rows).clone() for rows in inputs.blocks()])
+
+
+class _Replacement(Pull):
+    """A relaxation that is known as a whole: another delta in the place of the merge's."""
+
+    def __init__(self, inputs: TensorInputs, relaxed: Tensor) -> None:
+        super().__init__(inputs, torch.ones(1, 1))
+        self._relaxed = relaxed
+
+    def delta(self, delta: Tensor, rows: slice) -> Tensor:
+        """The rows of the other delta."""
+        return super().delta(delta, rows).copy_(self._relaxed[rows])
+
+    def merged(self, merged: Tensor, rows: slice) -> Tensor:
+        """Base and the other delta."""
+        super().merged(merged, rows)
+        base = self._inputs.base_rows(rows)
+        return torch.add(base, self._relaxed[rows], out=self._inputs.scratch(SPARE, base.shape))
+
+    def report(self) -> KindReport:
+        """The norms; there are no channels."""
         return KindReport(
             relaxed_parameters=self._inputs.base.numel(),
-            channels=r.numel(),
-            sum_r=r.sum(dtype=torch.float64).item(),
-            channels_below=int((r < RELAXED_BELOW).sum()),
             norm_before=self._squares.sum().item(),
-            norm_after=(self._squares * r.double().square()).sum().item(),
+            norm_after=self._relaxed.double().square().sum().item(),
         )
+
+
+def idle_patterns(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """Those of the `patterns` of tensors to leave alone that none of `names` is like."""
+    names = list(names)
+    return [p for p in patterns if not any(_excluded(name, [p]) for name in names)]
+
+
+def _excluded(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

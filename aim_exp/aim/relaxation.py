@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aim_exp.aim.settings import named
 from aim_exp.errors import AimError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -17,40 +17,6 @@ if TYPE_CHECKING:
 
 Scaling = Callable[["Tensor"], "Tensor"]
 """The paper's f: s / max s, float32 [channels] in [0, 1], to the strength of the pull."""
-
-STATISTICS = ("mean_abs", "rms")
-SCALINGS = ("identity", "uniform", "shuffled", "inverted")
-STOCHASTIC_SCALINGS = frozenset({"shuffled"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class AimSettings:
-    """The group `aim`: everything about AIM but omega.
-
-    `statistic` is what is measured per input channel: `mean_abs`, the paper's mean |x|, or
-    `rms`. `scaling` is f (`named_scaling`). `exclude` are glob patterns of tensor names that
-    keep their merged values. `tied_head` says whether an embedding that is also the output
-    head is relaxed by the head's input (`relax`, the authors' code) or not (`keep`).
-    """
-
-    statistic: str
-    scaling: str
-    exclude: tuple[str, ...]
-    tied_head: str
-
-    def problems(self) -> list[str]:
-        """What is wrong with the settings, `key=value: why; fix` each."""
-        choices = {"statistic": STATISTICS, "scaling": SCALINGS, "tied_head": ("keep", "relax")}
-        return [
-            f"aim.{key}={getattr(self, key)}: must be one of {', '.join(known)}"
-            for key, known in choices.items()
-            if getattr(self, key) not in known
-        ]
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the scaling draws from the seed."""
-        return self.scaling in STOCHASTIC_SCALINGS
 
 
 def relax(
@@ -85,20 +51,31 @@ def relax(
     return blend(base, merged.float(), r.to(merged.device).view(shape)).to(merged.dtype)
 
 
-def relaxation(saliency: Tensor, omega: float, scaling: Scaling | None = None) -> Tensor:
+def relaxation(
+    saliency: Tensor, omega: float, scaling: Scaling | None = None, *, normalise: str = "max"
+) -> Tensor:
     """r in [omega, 1] for each channel: what share of its delta stays. float32 [channels]."""
-    import torch
-
     if not 0 <= omega <= 1:  # also refuses NaN
         raise AimError(f"omega={omega}: must be in [0, 1]")
+    return 1 - _strength(saliency, scaling, normalise) * (1 - omega)
+
+
+def _strength(saliency: Tensor, scaling: Scaling | None, normalise: str) -> Tensor:
+    """f(min(s / N, 1)), where N is the largest, the 99th percentile or the mean of s."""
+    import torch
+
     if not torch.isfinite(saliency).all():
         raise NonFiniteError("saliency: NaN or infinite")
     s = saliency.float()
     largest = s.max()
     if largest <= 0:
-        return torch.ones_like(s)
-    s = s / largest
-    return 1 - (s if scaling is None else scaling(s)) * (1 - omega)
+        return torch.zeros_like(s)
+    if normalise == "max":
+        s = s / largest
+    else:
+        unit = s.double().quantile(0.99).float() if normalise == "p99" else s.mean()
+        s = torch.where(s < unit, s / unit, (s > 0).float())
+    return s if scaling is None else scaling(s)
 
 
 def blend(base: Tensor, merged: Tensor, r: Tensor, out: Tensor | None = None) -> Tensor:
@@ -111,20 +88,25 @@ def blend(base: Tensor, merged: Tensor, r: Tensor, out: Tensor | None = None) ->
     return torch.where(whole, merged, found) if whole.any() else found
 
 
-def named_scaling(name: str, seed: int, tensor_name: str) -> Scaling | None:
-    """The f called `name`, for the tensor `tensor_name`.
+def named_scaling(scaling: str, seed: int, tensor_name: str) -> Scaling | None:
+    """The f of `aim.scaling`, for the tensor `tensor_name`; None for the identity.
 
-    The controls keep the mean of s / max s and lose what AIM is about: `uniform` is the mean
+    `power:P` is s^P, `threshold:T` pulls the channels from T on at full strength and no other.
+    The controls keep the mean of s and lose what AIM is about: `uniform` is the mean
     everywhere, `shuffled` a permutation drawn from (seed, tensor name), `inverted` gives the
-    least salient channel the largest value, reversed by rank.
+    least salient channel the largest value, reversed by rank. What matches AIM by another
+    measure than the mean starts from its r: the identity here.
     """
-    functions: Mapping[str, Scaling | None] = {
-        "identity": None,
+    name, value = named(scaling)
+    value = 1.0 if value is None else value  # of those that take none
+    functions: Mapping[str, Scaling] = {
+        "power": lambda s: s**value,
+        "threshold": lambda s: (s >= value).float(),
         "uniform": lambda s: s.mean().expand_as(s),
         "shuffled": lambda s: s[_permutation(len(s), seed, tensor_name).to(s.device)],
         "inverted": _reverse_ranks,
     }
-    return functions[name]
+    return functions.get(name)
 
 
 def _reverse_ranks(s: Tensor) -> Tensor:

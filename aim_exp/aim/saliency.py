@@ -6,14 +6,14 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -27,9 +27,13 @@ from aim_exp.checkpoint.modules import (
     routed_inputs,
     tied_head,
 )
+from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
+from aim_exp.tensors.blocks import row_blocks
 
 FILE_NAME = "saliency.safetensors"
+MOMENTS_FILE = "second_moments.safetensors"
+NORMS_FILE = "column_norms.safetensors"
 RECENT_INPUTS = 4
 """How many inputs back a shared one is looked for: the readers of one input follow closely."""
 CACHED_ELEMENTS = 1 << 18
@@ -38,14 +42,16 @@ CACHED_ELEMENTS = 1 << 18
 
 @dataclass(frozen=True)
 class Saliency:
-    """The raw statistic of the input that each weight is applied to, by the weight's name.
+    """What is known of the input that each weight is applied to, by the weight's name.
 
-    `channels[name]` is float32 [channels], `axes[name]` the weight's input axis; `tokens` is
-    how many tokens were averaged. `tied` maps an embedding that is the output head too to the
-    name of the head's statistic. As measured, names are those of a model's parameters, and a
-    parameter that holds all experts of a layer has [experts, channels], zeros where an expert
-    got no token. As stored, names are those of a checkpoint's tensors, one for each expert,
-    and the tensors of experts without a token are in `unseen` instead.
+    `channels[name]` is E |x_j|, `moments[name]` E x_j^2, both over `tokens` tokens, and
+    `column_norms[name]` the norm of the weight's column j, for weights of two axes (empty until
+    `with_column_norms`); all are float32 [channels]. `axes[name]` is the weight's input axis.
+    `tied` maps an embedding that is the output head too to the name of the head's statistic.
+    As measured, names are those of a model's parameters, and a parameter that holds all experts
+    of a layer has [experts, channels], zeros where an expert got no token. As stored, names are
+    those of a checkpoint's tensors, one for each expert, and the tensors of experts without a
+    token are in `unseen` instead.
     """
 
     channels: Mapping[str, Tensor]
@@ -53,28 +59,52 @@ class Saliency:
     tokens: int
     tied: Mapping[str, str]
     unseen: Sequence[str] = ()
+    moments: Mapping[str, Tensor] = field(default_factory=dict)
+    column_norms: Mapping[str, Tensor] = field(default_factory=dict)
 
     def on_checkpoint(self, places: Mapping[str, Place]) -> Saliency:
         """The same for the tensors of a checkpoint, which the measured model holds at `places`."""
         channels: dict[str, Tensor] = {}
+        moments: dict[str, Tensor] = {}
         axes: dict[str, int] = {}
         unseen: list[str] = []
         for name, place in places.items():
-            measured = self.channels.get(place.parameter)
-            if measured is None:
+            source = place.parameter
+            if source not in self.channels:
                 continue
-            if place.expert is not None:
-                measured = measured[place.expert]
-                if not measured.any():
-                    unseen.append(name)
-                    continue
-            channels[name], axes[name] = measured, self.axes[place.parameter]
+            part = ... if place.expert is None else place.expert
+            if place.expert is not None and not self.channels[source][part].any():
+                unseen.append(name)
+                continue
+            axes[name] = self.axes[source]
+            channels[name], moments[name] = self.channels[source][part], self.moments[source][part]
         tied: dict[str, str] = {}
         for embedding, head in self.tied.items():
-            channels[head], axes[head] = self.channels[head], self.axes[head]
+            axes[head] = self.axes[head]
+            channels[head], moments[head] = self.channels[head], self.moments[head]
             shared = (embedding, head)
             tied |= {name: head for name, place in places.items() if place.parameter in shared}
-        return Saliency(channels, axes, self.tokens, tied, unseen)
+        return Saliency(channels, axes, self.tokens, tied, unseen, moments)
+
+    def with_column_norms(self, checkpoint: Checkpoint) -> Saliency:
+        """With those of the weights of `checkpoint`, the model that was measured."""
+        sources = {name: name for name in self.channels if name in checkpoint.tensors}
+        sources |= {head: name for name, head in self.tied.items()}
+        norms = {
+            name: column_norms(checkpoint.tensor(source), self.axes[name])
+            for name, source in sources.items()
+            if len(checkpoint.tensors[source].shape) == 2
+        }
+        return replace(self, column_norms=norms)
+
+    def source(self, name: str) -> str | None:
+        """What the statistics of a tensor's input are called: its own name, or the tied head's."""
+        source = self.tied.get(name, name)
+        return source if source in self.channels else None
+
+    def statistic(self, name: str, kind: str) -> Tensor:
+        """`mean_abs` or `rms` of a weight's input, float32 [channels]."""
+        return self.channels[name] if kind == "mean_abs" else self.moments[name].sqrt()
 
     def untied(self, head: str) -> Saliency:
         """For a merge with a head of its own, called `head`, where the measured model has none."""
@@ -83,51 +113,67 @@ class Saliency:
             self,
             channels={**self.channels, head: self.channels[measured]},
             axes={**self.axes, head: self.axes[measured]},
+            moments={**self.moments, head: self.moments[measured]},
             tied={},
         )
 
     def save(self, folder: Path) -> None:
-        """Write one safetensors file, all but the channels in its metadata."""
+        """Write a safetensors file for each quantity, the rest in the first one's metadata."""
         metadata = {
             "axes": json.dumps(self.axes),
             "tokens": str(self.tokens),
             "tied": json.dumps(self.tied),
             "unseen": json.dumps(self.unseen),
         }
-        # Shared inputs are one tensor here; the format wants copies.
-        content = {name: channels.clone() for name, channels in self.channels.items()}
-        save_file(content, folder / FILE_NAME, metadata)
+        for file, values in (
+            (FILE_NAME, self.channels),
+            (MOMENTS_FILE, self.moments),
+            (NORMS_FILE, self.column_norms),
+        ):
+            # Shared inputs are one tensor here; the format wants copies.
+            content = {name: tensor.clone() for name, tensor in values.items()}
+            save_file(content, folder / file, metadata if file == FILE_NAME else None)
 
     @staticmethod
     def load(folder: Path) -> Saliency:
         """Read what `save` wrote."""
         with safe_open(folder / FILE_NAME, framework="pt") as content:
             metadata = content.metadata()
-            channels = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         axes, tied, unseen = (json.loads(metadata[key]) for key in ("axes", "tied", "unseen"))
-        return Saliency(channels, axes, int(metadata["tokens"]), tied, unseen)
+        channels, moments, norms = (
+            load_file(folder / file) for file in (FILE_NAME, MOMENTS_FILE, NORMS_FILE)
+        )
+        return Saliency(channels, axes, int(metadata["tokens"]), tied, unseen, moments, norms)
+
+
+def column_norms(weight: Tensor, axis: int) -> Tensor:
+    """The norm over a matrix's outputs for each channel of the input axis, float32 [channels]."""
+    squares = torch.zeros(weight.shape[axis], dtype=torch.float64)
+    for rows in row_blocks(weight.shape):
+        part = weight[rows].double().square_().sum(1 - axis)
+        squares[rows if axis == 0 else slice(None)] += part
+    return squares.sqrt_().float()
 
 
 class _Meter:
-    """A running sum over tokens of |x| or x squared: float32 within pieces, float64 across."""
+    """Running sums over tokens of |x| and x squared: float32 within pieces, float64 across."""
 
-    def __init__(self, statistic: str) -> None:
-        self._statistic = statistic
+    def __init__(self) -> None:
         self._total: Tensor | float = 0.0
         self._count = 0
 
     def add(self, x: Tensor) -> None:
         rows = x.detach().flatten(0, -2)
         for piece in rows.split(_rows_at_once(rows)):
-            magnitude = piece.float().square() if self._statistic == "rms" else piece.abs()
-            self._total += magnitude.sum(0, dtype=torch.float32).double()
+            magnitude = piece.abs().float()
+            mean_abs = magnitude.sum(0)  # before its memory takes the squares
+            self._total += torch.stack([mean_abs, magnitude.square_().sum(0)]).double()
         self._count += len(rows)
 
     def value(self) -> Tensor:
-        """Float32, on the device of what was measured."""
+        """The means, float32 [2, channels], on the device of what was measured."""
         assert isinstance(self._total, Tensor)
-        mean = self._total / max(1, self._count)
-        return (mean.sqrt() if self._statistic == "rms" else mean).float()
+        return (self._total / max(1, self._count)).float()
 
 
 def _rows_at_once(rows: Tensor) -> int:
@@ -140,8 +186,8 @@ def _rows_at_once(rows: Tensor) -> int:
 class _ExpertMeters:
     """A meter for each expert of a layer; zeros for those that get no token."""
 
-    def __init__(self, statistic: str, weights: Tensor) -> None:
-        self._meters = [_Meter(statistic) for _ in weights]
+    def __init__(self, weights: Tensor) -> None:
+        self._meters = [_Meter() for _ in weights]
         for meter in self._meters:
             meter.add(weights.new_zeros(0, weights.shape[-1]))
 
@@ -149,7 +195,7 @@ class _ExpertMeters:
         self._meters[expert].add(x)
 
     def value(self) -> Tensor:
-        return torch.stack([meter.value() for meter in self._meters])
+        return torch.stack([meter.value() for meter in self._meters], dim=1)
 
 
 def _on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -159,8 +205,13 @@ def _on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def measure(model: Any, blocks: Tensor, statistic: str, advance: Callable[[int], None]) -> Saliency:
+def measure(
+    model: Any, blocks: Tensor, advance: Callable[[int], None], *, skip: int = 0
+) -> Saliency:
     """One pass of `model` (a causal language model) over `blocks`, token ids [n, length].
+
+    The first `skip` positions of each block are read but not counted: wherever a text begins,
+    the first tokens carry the massive activations.
 
     Every Linear, Conv1D, router and norm that the text reaches is measured once per input:
     modules that read the same tensor share a statistic. Of a layer's experts each is measured
@@ -168,7 +219,7 @@ def measure(model: Any, blocks: Tensor, statistic: str, advance: Callable[[int],
     state, so no logits are made. `advance(1)` after each block. Raises NonFiniteError for
     activations that are NaN or infinite.
     """
-    meters = Meters(statistic)
+    meters = Meters(blocks.shape[1], skip)
     head = model.get_output_embeddings()
     decoder = model.base_model
     with torch.no_grad(), meters.watch(decoder.modules(), model):
@@ -177,16 +228,16 @@ def measure(model: Any, blocks: Tensor, statistic: str, advance: Callable[[int],
             if head is not None:
                 meters.add(f"{module_name(model, head)}.weight", 1, output.last_hidden_state)
             advance(1)
-    return meters.saliency(blocks.numel(), tied_head(model))
+    return meters.saliency(blocks[:, skip:].numel(), tied_head(model))
 
 
 def measure_layerwise(
-    layerwise: LayerwiseModel, blocks: Tensor, statistic: str, advance: Callable[[int], None]
+    layerwise: LayerwiseModel, blocks: Tensor, advance: Callable[[int], None], *, skip: int = 0
 ) -> Saliency:
     """What `measure` gives, of a model that is read layer by layer; `advance(1)` for each block
     in each layer.
     """
-    meters = Meters(statistic)
+    meters = Meters(blocks.shape[1], skip)
     model = layerwise.model
     head = model.get_output_embeddings()
 
@@ -197,7 +248,7 @@ def measure_layerwise(
         for hidden in layerwise.last_hidden_states(blocks, watch, advance):
             if head is not None:
                 meters.add(f"{module_name(model, head)}.weight", 1, hidden)
-    return meters.saliency(blocks.numel(), layerwise.tied)
+    return meters.saliency(blocks[:, skip:].numel(), layerwise.tied)
 
 
 @dataclass(frozen=True)
@@ -210,18 +261,22 @@ class _Measured:
 
 
 class Meters:
-    """The meters of a pass, by the name of the parameter whose input they measure."""
+    """The meters of a pass, by the name of the parameter whose input they measure.
 
-    def __init__(self, statistic: str) -> None:
-        self._statistic = statistic
+    Of blocks of `length` tokens, the first `skip` positions are left out.
+    """
+
+    def __init__(self, length: int = 0, skip: int = 0) -> None:
+        self._length = length
+        self._skip = skip
         self._meters: dict[str, _Meter | _ExpertMeters] = {}
         self._axes: dict[str, int] = {}
 
     def add(self, name: str, axis: int, x: Tensor) -> _Meter:
         """Measure an input of `name`, a weight whose input axis is `axis`."""
-        meter = self._meters.setdefault(name, _Meter(self._statistic))
+        meter = self._meters.setdefault(name, _Meter())
         assert isinstance(meter, _Meter)
-        meter.add(x)
+        meter.add(self._counted(x))
         self._axes[name] = axis
         return meter
 
@@ -230,11 +285,21 @@ class Meters:
         meters = list(dict.fromkeys(self._meters.values()))
         values = _on_cpu([meter.value() for meter in meters])
         measured = dict(zip(meters, values, strict=True))
-        channels = {name: measured[meter] for name, meter in self._meters.items()}
-        for name, values in channels.items():
-            if not torch.isfinite(values).all():
+        for name, meter in self._meters.items():
+            if not torch.isfinite(measured[meter]).all():
                 raise NonFiniteError(f"base: the input of {name} is NaN or infinite on this text")
-        return Saliency(channels, self._axes, tokens, tied)
+        pairs = {meter: tuple(values) for meter, values in measured.items()}
+        channels, moments = (
+            {name: pairs[meter][i] for name, meter in self._meters.items()} for i in (0, 1)
+        )
+        return Saliency(channels, self._axes, tokens, tied, moments=moments)
+
+    def _counted(self, x: Tensor) -> Tensor:
+        """Without the positions left out, which run along the first axis of a block's length."""
+        if not self._skip:
+            return x
+        axis = x.shape[:-1].index(self._length)
+        return x.narrow(axis, self._skip, self._length - self._skip)
 
     @contextmanager
     def watch(self, modules: Iterable[nn.Module], model: nn.Module) -> Iterator[None]:
@@ -282,9 +347,7 @@ class Meters:
 
     def _watch_experts(self, experts: nn.Module, name: str) -> Any:
         gate_up, down = (
-            self._meters.setdefault(
-                f"{name}.{part}", _ExpertMeters(self._statistic, getattr(experts, part))
-            )
+            self._meters.setdefault(f"{name}.{part}", _ExpertMeters(getattr(experts, part)))
             for part in (GATE_UP, DOWN)
         )
         assert isinstance(gate_up, _ExpertMeters)
@@ -292,7 +355,8 @@ class Meters:
         self._axes |= {f"{name}.{GATE_UP}": 1, f"{name}.{DOWN}": 1}
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            for expert, x, inner in routed_inputs(module, *args, **kwargs):
+            tokens = (self._counted(value) for value in (*args, *kwargs.values()))
+            for expert, x, inner in routed_inputs(module, *tokens):
                 gate_up.add(expert, x)
                 down.add(expert, inner)
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim_exp.checkpoint.files import GENERATION_CONFIG, tokenizer_files
+from aim_exp.checkpoint.files import (
+    ADAPTER_CONFIG,
+    CONFIG_FILE,
+    GENERATION_CONFIG,
+    read_json,
+    tokenizer_files,
+)
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 
 NOTES = {"_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype",
-         "use_cache", "_from_model_config", TIED}  # fmt: skip
+         "use_cache", "_from_model_config", "architectures", TIED}  # fmt: skip
 """Settings that change no number: where a model came from, and what the run decides itself.
 
-Whether the output head is the embedding again is what the tensors say.
+Whether the output head is the embedding again is what the tensors say, and so is the architecture.
 """
 OF_TOKENS = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"}
 """Settings that go with the vocabulary, which a merge settles by a rule of its own."""
@@ -29,6 +36,18 @@ def differ(base: Checkpoint, other: Checkpoint) -> bool:
     )
 
 
+def companions_digest(folder: Path) -> str:
+    """Of what `differ` compares, so that equal weights beside it answer alike; in hex."""
+    config = folder / CONFIG_FILE
+    settings = _settings(read_json(config, folder.name)) if config.is_file() else {}
+    files = {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in tokenizer_files(folder).items()
+    }
+    content = json.dumps([settings, _generation(folder), files], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def config_warnings(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str]:
     """A warning where an expert was trained with other settings than base, which the merge has."""
     found = []
@@ -41,6 +60,16 @@ def config_warnings(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str
                     "merge has base's"
                 )
     return found
+
+
+def adapter_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """A warning for an adapter that a training run has left beside whole weights."""
+    return [
+        f"{checkpoint.label}: {checkpoint.folder / ADAPTER_CONFIG} lies beside whole weights; the "
+        "adapter is not loaded and not copied, though transformers would load it: take it away"
+        for checkpoint in checkpoints
+        if (checkpoint.folder / ADAPTER_CONFIG).is_file()
+    ]
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

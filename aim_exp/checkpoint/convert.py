@@ -6,19 +6,26 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aim_exp.checkpoint.files import INDEX_FILE, SINGLE_FILE, copy_companions
 from aim_exp.checkpoint.reader import RECOMPUTED
 from aim_exp.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 PICKLED = "pytorch_model*.bin"
+NESTED = ("model", "state_dict")
+"""What training scripts put the weights under, beside what else they keep."""
 
 
 def pickled_files(folder: Path) -> Sequence[Path]:
-    """The pickled weights of a folder that has no safetensors."""
-    if any(folder.glob("*.safetensors")):
+    """The pickled weights of a folder that has no safetensors of its own."""
+    if any((folder / name).is_file() for name in (SINGLE_FILE, INDEX_FILE)):
         return []
     return sorted(folder.glob(PICKLED))
 
@@ -34,7 +41,6 @@ def convert(source: Path, target: Path) -> None:
     One file in memory at a time; `target` appears when it is whole. Raises CheckpointError for
     a file that holds anything but tensors.
     """
-    import torch
     from safetensors.torch import save_file
 
     files = pickled_files(source)
@@ -45,14 +51,9 @@ def convert(source: Path, target: Path) -> None:
     try:
         places: dict[str, str] = {}
         for number, file in enumerate(files, start=1):
-            try:
-                loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-            except Exception as error:  # pickle raises every kind
-                reason = str(error).splitlines()[0]
-                raise CheckpointError(f"{file}: not a file of weights only ({reason})") from error
             tensors = {
-                name: tensor.clone()  # what shares memory may not be saved as it is
-                for name, tensor in loaded.items()
+                name: tensor.detach().clone()  # what shares memory may not be saved as it is
+                for name, tensor in _weights(file).items()
                 if not name.endswith(RECOMPUTED)
             }
             name = f"model-{number:05d}-of-{len(files):05d}.safetensors"
@@ -65,3 +66,29 @@ def convert(source: Path, target: Path) -> None:
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _weights(file: Path) -> Mapping[str, Tensor]:
+    """The tensors of a pickled file by name. Raises CheckpointError."""
+    import torch
+
+    mapped = zipfile.is_zipfile(file)  # torch wrote other files before 1.6
+    try:
+        found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # pickle raises every kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{file}: not a file of weights only ({reason})") from error
+    while nested := [key for key in NESTED if isinstance(_table(found).get(key), Mapping)]:
+        found = found[nested[0]]
+    tensors = {name: value for name, value in _table(found).items() if torch.is_tensor(value)}
+    if not tensors or len(tensors) < len(found):
+        odd = next((str(name) for name in _table(found) if name not in tensors), "no tensor")
+        raise CheckpointError(
+            f"{file}: not a file of weights only (it holds {odd}); keep the tensors by name, as "
+            f"they are or under {' or '.join(NESTED)}"
+        )
+    return tensors
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -13,6 +13,7 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 CONFIG_FILE = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*",
@@ -55,6 +56,11 @@ def weight_files(folder: Path, label: str) -> Mapping[str, frozenset[str] | None
         raise CheckpointError(f"{label}: {folder} is not a folder")
     if (folder / SINGLE_FILE).is_file():
         return {SINGLE_FILE: None}
+    if not (folder / INDEX_FILE).is_file() and (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(
+            f"{label}: {folder} is an adapter, not a model; merge it into its own base first: "
+            "peft's PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload(), save_pretrained"
+        )
     if not (folder / INDEX_FILE).is_file():
         raise CheckpointError(
             f"{label}: {folder} holds no {SINGLE_FILE} or {INDEX_FILE}; "

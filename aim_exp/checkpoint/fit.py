@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
 
 from aim_exp.checkpoint.matching import head_problem, matched
 from aim_exp.checkpoint.names import EMBEDDINGS
-from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.quantised import quantisation_problem
+from aim_exp.checkpoint.reader import Checkpoint, equal_values
 from aim_exp.checkpoint.vocabulary import differs, embedding_rows, vocabulary
 from aim_exp.errors import CheckpointError
 
 
-def fit_problems(base: Checkpoint, others: Sequence[Checkpoint], rule: str = "union") -> list[str]:
+def fit_problems(
+    base: Checkpoint, others: Sequence[Checkpoint], rule: str = "union", memo: Path | None = None
+) -> list[str]:
     """What keeps each of `others` from being merged with `base`: one line each.
 
-    `rule` says what becomes of vocabularies that differ.
+    `rule` says what becomes of vocabularies that differ; `memo` remembers layouts.
     """
     found: list[str] = []
     for checkpoint in (base, *others):
         try:
-            _ = checkpoint.tensors, checkpoint.config, embedding_rows(checkpoint)
-            problem = head_problem(checkpoint)
+            problem = quantisation_problem(checkpoint) or head_problem(checkpoint)
+            _ = embedding_rows(checkpoint) if not problem else None
             if not problem and checkpoint is not base and not found:
-                problem = _misfit(base, checkpoint, rule)
+                problem = _misfit(base, checkpoint, rule, memo)
         except CheckpointError as error:
             problem = str(error)
         found += [problem] if problem else []
     return found
+
+
+def code_problem(checkpoint: Checkpoint) -> str | None:
+    """A model that only code in its own folder can run."""
+    if "auto_map" not in checkpoint.config:
+        return None
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if checkpoint.config.get("model_type") in CONFIG_MAPPING:
+        return None
+    return (
+        f"{checkpoint.label}: its architecture is code in {checkpoint.folder} (auto_map in "
+        "config.json), which is never run; only a merge without activations and scores is "
+        "possible: omega=null benchmarks=none save_model=true"
+    )
 
 
 def dtype_warnings(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str]:
@@ -39,15 +59,30 @@ def dtype_warnings(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str]
     ]
 
 
-def _misfit(base: Checkpoint, other: Checkpoint, rule: str) -> str | None:
-    """Raises CheckpointError where names or vocabularies do not fit."""
-    for key in ("model_type", "architectures"):
-        if base.config.get(key) != other.config.get(key):
-            return (
-                f"{other.label}: {key} is {other.config.get(key)}, base's is "
-                f"{base.config.get(key)}; only models of one architecture can be merged"
+def equality_warnings(
+    base: Checkpoint, others: Sequence[Checkpoint], memo: Path | None = None
+) -> list[str]:
+    """A warning for each model with the weights of another; read up to the first difference."""
+    found, models = [], matched(base, others, memo)
+    for one, other in combinations((models[0], *models[1]), 2):
+        pairs = ((info, other.tensors[name]) for name, info in one.tensors.items())
+        if all(equal_values(*pair) for pair in pairs):
+            found.append(
+                f"{other.label}: its weights are those of {one.label}; is {other.folder} the right "
+                "folder?"
             )
-    base, (other,) = matched(base, [other])
+    return found
+
+
+def _misfit(base: Checkpoint, other: Checkpoint, rule: str, memo: Path | None) -> str | None:
+    """Raises CheckpointError where names or vocabularies do not fit."""
+    key = "model_type"  # by which the class is chosen; the rest of an architecture is its tensors
+    if base.config.get(key) != other.config.get(key):
+        return (
+            f"{other.label}: {key} is {other.config.get(key)}, base's is "
+            f"{base.config.get(key)}; only models of one architecture can be merged"
+        )
+    base, (other,) = matched(base, [other], memo)
     for name, info in base.tensors.items():
         theirs = other.tensors[name]
         free = 1 if name.endswith(EMBEDDINGS) else 0  # a vocabulary's rows may differ

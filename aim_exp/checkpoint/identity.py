@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from aim_exp.checkpoint.companions import companions_digest
 from aim_exp.checkpoint.convert import converted_folder, pickled_files
 from aim_exp.checkpoint.digests import file_digest, text_digest
 from aim_exp.checkpoint.files import INDEX_FILE, companion_files, weight_files
@@ -44,7 +45,8 @@ def identified(model: ModelRef, memo: Path) -> ModelRef:
     """
     if model.identity is not None:
         return model
-    return replace(model, identity=_folder_digest(model.name, model.path, memo))
+    identity = _folder_digest(model.name, model.path, memo)
+    return replace(model, identity=identity, companions=companions_digest(model.path))
 
 
 def _local_model(name: str, folder: Path, memo: Path) -> ModelRef:
@@ -52,7 +54,9 @@ def _local_model(name: str, folder: Path, memo: Path) -> ModelRef:
     if not pickled:
         return ModelRef(name, folder, None)
     identity = _digest(name, pickled | companion_files(folder), memo)
-    return ModelRef(name, converted_folder(identity, memo), identity, origin=folder)
+    converted = converted_folder(identity, memo)
+    companions = companions_digest(folder)
+    return ModelRef(name, converted, identity, origin=folder, companions=companions)
 
 
 def _folder_digest(name: str, folder: Path, memo: Path) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import AutoTokenizer
 
+from aim_exp.checkpoint.layouts import Place
 from aim_exp.checkpoint.modules import (
-    Place,
     auto_class,
     checkpoint_places,
     decoder_layers,
@@ -20,6 +19,7 @@ from aim_exp.checkpoint.modules import (
     tied_head,
 )
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.vocabulary import load_tokenizer
 from aim_exp.errors import CheckpointError
 
 Watch = Callable[[Iterable[nn.Module]], AbstractContextManager[None]]
@@ -34,7 +34,7 @@ class LayerwiseModel:
     """
 
     def __init__(self, checkpoint: Checkpoint, dtype: str, device: str) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder)
+        self.tokenizer: Any = load_tokenizer(checkpoint)
         config = model_config(checkpoint)
         # Buffers are made: those of the rotary embedding are in no checkpoint.
         with init_empty_weights(include_buffers=False):

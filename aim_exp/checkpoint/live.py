@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from aim_exp.checkpoint.modules import checkpoint_places, loaded_model, share_head
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.vocabulary import load_tokenizer
 from aim_exp.errors import CheckpointError
 
 transformers_logging.disable_progress_bar()  # the terminal belongs to the run's own bars
@@ -33,8 +34,8 @@ class LiveModel:
     def __init__(
         self, folder: Path, dtype: str, device: str, vocabulary: Path | None = None
     ) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary or folder)
         checkpoint = Checkpoint(folder, str(folder))
+        self.tokenizer: Any = load_tokenizer(Checkpoint(vocabulary or folder, str(folder)))
         model, loading = loaded_model(checkpoint, getattr(torch, dtype))
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if loading[kind]:

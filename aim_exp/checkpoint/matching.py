@@ -8,41 +8,42 @@ model which shares the two is its embedding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from aim_exp.checkpoint.layouts import Layout, layout
 from aim_exp.checkpoint.names import WRAPPERS, unwrapped
 from aim_exp.checkpoint.reader import TIED, Checkpoint, RenamedCheckpoint
 from aim_exp.errors import CheckpointError
 
-if TYPE_CHECKING:
-    from aim_exp.checkpoint.modules import Layout
-
 MOST_NAMED = 3
 
 
-def matched(base: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Checkpoint, list[Checkpoint]]:
+def matched(
+    base: Checkpoint, others: Sequence[Checkpoint], memo: Path | None = None
+) -> tuple[Checkpoint, list[Checkpoint]]:
     """Base and the others with the same tensor names. Raises CheckpointError naming what differs.
 
-    Models whose names are equal, but for the head, are taken as they are: no code is imported.
+    Models whose names are equal, but for the head, are taken as they are: no code is imported. Of
+    the others the places are looked up (`layouts.layout`, which explains `memo`).
     """
     names = _but_head(base)
     if any(_but_head(other) != names for other in others):
-        base = _weights_only(base)
-        others = [_named_as(base, other) for other in others]
+        base = _weights_only(base, memo)
+        others = [_named_as(base, other, memo) for other in others]
     head = next((model.head for model in (base, *others) if model.head), None)
     if head is None:
         return base, list(others)
     return _with_head(base, head), [_with_head(other, head) for other in others]
 
 
-def name_problem(checkpoint: Checkpoint) -> str | None:
+def name_problem(checkpoint: Checkpoint, memo: Path | None = None) -> str | None:
     """What tensor has no place in the checkpoint's model, or parameter no tensor of its kind.
 
     Raises CheckpointError where transformers cannot build the model.
     """
-    from aim_exp.checkpoint.modules import layout
-
-    found = layout(checkpoint)
+    found = layout(checkpoint, memo)
+    if prefix := _prefix(found.stray, found.absent):
+        return f"{checkpoint.label}: {_prefixed(checkpoint, prefix)}"
     parts = [f"lacks {some(found.absent)}"] if found.absent else []
     parts += [f"has {some(found.stray)}, which have no place in it"] if found.stray else []
     whole = [name for name in found.places if not checkpoint.tensors[name].is_floating]
@@ -91,17 +92,17 @@ def _but_head(checkpoint: Checkpoint) -> set[str]:
     return set(checkpoint.tensors) - {checkpoint.head}
 
 
-def _weights_only(base: Checkpoint) -> Checkpoint:
+def _weights_only(base: Checkpoint, memo: Path | None) -> Checkpoint:
     """Base without the buffers that its files hold."""
-    found = _layout(base)
+    found = _layout(base, memo)
     ignored = found.ignored if found else frozenset()
     return RenamedCheckpoint(base, {n: n for n in base.tensors if n not in ignored})
 
 
-def _named_as(base: Checkpoint, other: Checkpoint) -> Checkpoint:
+def _named_as(base: Checkpoint, other: Checkpoint, memo: Path | None) -> Checkpoint:
     """The other model in base's names, by their places. Raises CheckpointError."""
     own = {name: name for name in other.tensors}
-    there, here = _layout(base), _layout(other)
+    there, here = _layout(base, memo), _layout(other, memo)
     if there and here:
         names = {place: name for name, place in there.places.items()}
         own = {name: name for name in here.stray}
@@ -109,6 +110,8 @@ def _named_as(base: Checkpoint, other: Checkpoint) -> Checkpoint:
     heads = {base.head, other.head}
     missing = sorted(base.tensors.keys() - own.keys() - heads)
     unknown = sorted(own.keys() - base.tensors.keys() - heads)
+    if prefix := _prefix(unknown, missing):
+        raise CheckpointError(f"{other.label}: {_prefixed(other, prefix)}")
     if missing or unknown:
         parts = [f"lacks {some(missing)}"] if missing else []
         parts += [f"has {some(unknown)} beyond base's"] if unknown else []
@@ -117,12 +120,25 @@ def _named_as(base: Checkpoint, other: Checkpoint) -> Checkpoint:
     return RenamedCheckpoint(other, {name: own[name] for name in order if name in own})
 
 
-def _layout(checkpoint: Checkpoint) -> Layout | None:
-    """None where transformers cannot build the model: then it is the names alone that count."""
-    from aim_exp.checkpoint.modules import layout
+def _prefix(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """What stands before each of `wanted` in `names`; nothing where that is not all."""
+    first = next((name for name in names if name.endswith(tuple(f".{w}" for w in wanted))), "")
+    ends = [name for name in wanted if first.endswith(f".{name}")]
+    prefix = first.removesuffix(max(ends, key=len)) if ends else ""
+    return prefix if {f"{prefix}{name}" for name in wanted} == set(names) else ""
 
+
+def _prefixed(checkpoint: Checkpoint, prefix: str) -> str:
+    return (
+        f"{prefix} stands before its tensors' names; save the model without what wraps it, or take "
+        f"that off the names in {checkpoint.folder}"
+    )
+
+
+def _layout(checkpoint: Checkpoint, memo: Path | None) -> Layout | None:
+    """None where transformers cannot build the model: then it is the names alone that count."""
     try:
-        return layout(checkpoint)
+        return layout(checkpoint, memo)
     except CheckpointError:
         return None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,47 +34,12 @@ from transformers.models.auto.auto_factory import _get_model_class
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from aim_exp.checkpoint.files import CONFIG_FILE, GENERATION_CONFIG
+from aim_exp.checkpoint.layouts import Layout, Place
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.errors import CheckpointError
 
 GATE_UP, DOWN = "gate_up_proj", "down_proj"
 """A module of experts holds these two parameters, [experts, out, in] each."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a model holds a checkpoint tensor: a parameter (or buffer), or a part of one.
-
-    Where a parameter holds all experts of a layer, [experts, out, in], the tensor is of
-    expert number `expert`: the `part`-th of `parts` matrices that lie one after another.
-    """
-
-    parameter: str
-    expert: int | None = None
-    part: int = 0
-    parts: int = 1
-
-    def view(self, parameter: Tensor) -> Tensor:
-        """The tensor itself, sharing the parameter's memory."""
-        if self.expert is None:
-            return parameter
-        return parameter[self.expert].chunk(self.parts)[self.part]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a checkpoint's tensors fill a model.
-
-    `places` are those of its weights; `ignored` the tensors that are none: buffers that the model
-    makes itself, and what transformers passes over. `stray` tensors have no place, `absent`
-    parameters no tensor. `integers` are places of integers; all others are of floats.
-    """
-
-    places: Mapping[str, Place]
-    integers: frozenset[str]
-    ignored: frozenset[str]
-    stray: Sequence[str]
-    absent: Sequence[str]
 
 
 def model_config(checkpoint: Checkpoint) -> Any:
@@ -99,12 +63,9 @@ def loaded_model(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Any, Mappi
     the same to both.
     """
     config, folder = model_config(checkpoint), checkpoint.folder
+    old = {"config_file_name": CONFIG_FILE, "_from_model_config": True}
     has_own = (folder / GENERATION_CONFIG).is_file()
-    generation = GenerationConfig.from_pretrained(
-        folder,
-        config_file_name=GENERATION_CONFIG if has_own else CONFIG_FILE,
-        _from_model_config=not has_own,
-    )
+    generation = GenerationConfig.from_pretrained(folder, **({} if has_own else old))
     model_class = _get_model_class(config, auto_class(config)._model_mapping)
     return model_class.from_pretrained(
         None,
@@ -116,27 +77,21 @@ def loaded_model(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Any, Mappi
     )
 
 
-def layout(checkpoint: Checkpoint) -> Layout:
-    """How the checkpoint's tensors fill its model, which is built without memory, once.
+def built_layout(checkpoint: Checkpoint, names: Sequence[str]) -> Layout:
+    """How tensors of these names fill the checkpoint's model, which is built without memory.
 
     Raises CheckpointError for an architecture that transformers does not know by itself.
     """
     try:
         config = model_config(checkpoint)
-        key = (config.to_json_string(use_diff=False), *checkpoint.tensors)
-        if key not in _layouts:
-            with torch.device("meta"):
-                model = auto_class(config).from_config(config)
-            _layouts[key] = _layout(model, checkpoint.tensors)
+        with torch.device("meta"):
+            model = auto_class(config).from_config(config)
+        return _layout(model, names)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{checkpoint.label}: transformers cannot build this architecture ({reason})"
         ) from error
-    return _layouts[key]
-
-
-_layouts: dict[tuple[str, ...], Layout] = {}
 
 
 def _layout(model: Any, names: Iterable[str]) -> Layout:

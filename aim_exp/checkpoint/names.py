@@ -22,7 +22,16 @@ def kind_of(name: str) -> str:
 
 def layer_of(name: str) -> int | None:
     """The layer's number, the first one in the name; None for what is in no layer."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+    return place_in_depth(name)[1]
+
+
+def place_in_depth(name: str) -> tuple[str, int | None]:
+    """A stack of layers and the number there, `model.layers` and 3; or the name and None."""
+    parts = name.split(".")
+    for i, part in enumerate(parts):
+        if part.isdigit():
+            return ".".join(parts[:i]), int(part)
+    return name, None
 
 
 def unwrapped(name: str) -> str:

@@ -11,17 +11,22 @@ vocabularies are known to differ.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from aim_exp.checkpoint.files import (
     CONFIG_FILE,
+    TOKENIZER_CONFIG,
+    TOKENIZER_FILE,
     TOKENIZER_FILES,
     copy_companions,
     matching,
+    read_json,
     tokenizer_files,
 )
 from aim_exp.checkpoint.names import EMBEDDINGS
@@ -234,7 +239,33 @@ def write_companions(
     config = _resized(base.config, embedding_rows(base), len(found.rows[0]))
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     if found.added:
-        _extended_tokenizer(base, experts, found.added).save_pretrained(folder)
+        _write_tokenizer(_extended_tokenizer(base, experts, found.added), found.added, folder)
+
+
+def _write_tokenizer(tokenizer: Any, added: Mapping[str, int], folder: Path) -> None:
+    """Put the tokens `added` into base's tokenizer files in `folder`; all else stays base's words.
+
+    What transformers 5 writes beside the vocabulary, other readers do not know.
+    """
+    with TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        saved = Path(scratch)
+        whole = [saved / TOKENIZER_FILE] if (saved / TOKENIZER_FILE).is_file() else saved.iterdir()
+        for path in whole:
+            shutil.copyfile(path, folder / path.name)
+    settings = folder / TOKENIZER_CONFIG
+    if "added_tokens_decoder" in (content := _json_table(settings)):
+        known = {str(row): tokenizer.added_tokens_decoder[row] for row in added.values()}
+        states = {row: token.__getstate__() for row, token in known.items()}
+        content["added_tokens_decoder"] |= states
+        settings.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    if tokens := _json_table(folder / "added_tokens.json"):
+        text = json.dumps({**tokens, **added}, indent=2, ensure_ascii=False)
+        (folder / "added_tokens.json").write_text(text, encoding="utf-8")
+
+
+def _json_table(path: Path) -> dict[str, Any]:
+    return read_json(path, "base") if path.is_file() else {}
 
 
 def _extended_tokenizer(
@@ -284,7 +315,7 @@ def load_tokenizer(model: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(model.folder)
+        return AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever a broken file makes it raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(

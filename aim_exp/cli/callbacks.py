@@ -70,7 +70,7 @@ class Launch(Callback):
 
             directory = Path(config.hydra.sweep.dir)
             if due(directory):
-                refresh(directory)
+                refresh(directory, running=True)
 
 
 def _list_jobs(directory: Path, config: DictConfig, jobs: list[Any]) -> None:

@@ -6,9 +6,10 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 if TYPE_CHECKING:
     from aim_exp.report.load import Runs
@@ -20,9 +21,14 @@ AIMS = ("omega=", "aim", "calibration")
 """How the overrides begin that change nothing in a plain merge."""
 
 
+def task_overrides() -> list[str]:
+    """Those of the job that is running, as they were written: the environment is not looked up."""
+    return cast("list[str]", OmegaConf.to_container(HydraConfig.get().overrides.task))
+
+
 def run_command() -> str:
     """What repeats the job that is running, by itself."""
-    return shlex.join(["python", "run.py", *HydraConfig.get().overrides.task])
+    return shlex.join(["python", "run.py", *task_overrides()])
 
 
 def sweep_command() -> str:
@@ -32,7 +38,7 @@ def sweep_command() -> str:
 
 def after_run(run: Run) -> str | None:
     """A sweep worth trying next: of methods after the default run, else of omega."""
-    own = [o for o in HydraConfig.get().overrides.task if not o.startswith(("omega=", "hydra."))]
+    own = [o for o in task_overrides() if not o.startswith(("omega=", "hydra."))]
     if not own:
         return NEXT_COMMAND
     if not run.recipe.suite.benchmarks or not run.recipe.method.merges:
@@ -45,7 +51,7 @@ def after_sweep(directory: Path, runs: Runs) -> str | None:
     records = [job.record for job in runs.jobs]
     if any(r is None or r.status != "completed" or not r.models[-1].scores for r in records):
         return None
-    if all(record and record.omega is not None for record in records):
+    if all(record and record.relaxation is not None for record in records):
         plain = [a for a in sys.argv[1:] if not a.startswith(("hydra.sweep.dir=", *AIMS))]
         swept = _first_values(runs)
         return shlex.join(["python", "run.py", *plain, *swept, "omega=null"])

@@ -49,6 +49,17 @@ def first_lines(error: BaseException) -> str:
         return f"{option[1]}: no class for it; name it under OPTIONS in aim_exp/schema.py"
     if swept := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{swept[1]}: a comma makes a sweep, and that takes -m: python run.py -m {swept[1]}"
+    if searched := re.search(r"Sweep parameters '(.*)' requires --multirun", text):
+        return (
+            f"{searched[1]}: values of a sweep, and that takes -m: python run.py -m {searched[1]}"
+        )
+    if re.search(r"does not support sweep type : INTERVAL_SWEEP", text):
+        return (
+            "an interval is for a sweeper that searches, which hydra/sweeper=... chooses; name the "
+            "values: omega=0.2,0.4 or 'omega=range(0.2,1,0.2)'"
+        )
+    if there := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
+        return f"+{there[1]}: + is for keys that are new, and it has a value; write {there[1]}=..."
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
     unhelpful = ("full_key:", "object_type=", "reference_type=", "Config search", "provider=")

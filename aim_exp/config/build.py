@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from aim_exp.aim.calibration import CalibrationSet
-from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.settings import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
 from aim_exp.checkpoint.hub import HUB, download
 from aim_exp.checkpoint.identity import identified, resolve_model
@@ -33,7 +33,7 @@ from aim_exp.merge import Given, MergeMethod
 from aim_exp.population.sources import GivenPopulation, PopulationSource
 from aim_exp.run.checks import configuration_problems, header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
-from aim_exp.run.run import GIVEN_KEY, Run
+from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
 from aim_exp.tracking.protocol import Tracker
 from aim_exp.types import ModelRef, Population, Suite
@@ -82,14 +82,18 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     parts, failure = _parts(config, problems, memo)
     source: PopulationSource | None = parts["population"]
     method: MergeMethod | None = parts["method"]
-    merges = method is not None and method.merges
-    reads_texts = merges and config.omega is not None and config.omega != 1
+    aim: AimSettings | None = parts["aim"]
+    relaxes = method is not None and method.merges and config.omega not in (None, 1)
+    reads_texts = relaxes and aim is not None and aim.reads_texts
     for group in ("population", "aim", "evaluator", "tracker"):
         problems += _own_problems(parts[group])
     if reads_texts:  # those that nobody reads need not be there
         problems += _own_problems(parts["calibration"])
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
+        if relaxes and aim and not aim.problems():
+            experts = len(source.merged_names)
+            problems += aim.merge_problems(experts, experts if method.needs_experts else 1)
     suite = build_suite(config.benchmarks, choices["benchmarks"], problems)
     if suite and isinstance(source, GivenPopulation) and not _own_problems(source):
         problems += _specialty_problems(source, suite)
@@ -107,7 +111,8 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, digests))
     if population:
         models = (population, given)
-        problems += _once(memo, models, lambda: misfits(*models, config.vocabulary))
+        layouts = store.root / LAYOUTS
+        problems += _once(memo, models, lambda: misfits(*models, config.vocabulary, layouts))
     if problems:
         raise ConfigError(problems) from failure
 
@@ -118,7 +123,7 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         population=population,
         method=method,
         given=given,
-        aim=cast(AimSettings, parts["aim"]),
+        aim=cast(AimSettings, aim),
         calibration=parts["calibration"],
         reads_texts=reads_texts,
         suite=suite,
@@ -161,7 +166,7 @@ def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     )
     run = Run(
         recipe=recipe,
-        plan=make_plan(recipe, parts.source.recipe()),
+        plan=make_plan(recipe, parts.source.recipe(population)),
         choices=choices,
         source=parts.source,
         calibration=parts.calibration,
@@ -169,7 +174,7 @@ def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         tracker=parts.tracker,
         store=parts.store,
         device=config.device,
-        target_dtype=config.dtype,
+        target_dtype=config.dtype or parts.source.merged_dtype,
         save_model=config.save_model,
         settings=recorded(config),
     )

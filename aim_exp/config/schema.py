@@ -19,9 +19,10 @@ from omegaconf import MISSING, OmegaConf
 
 from aim_exp import merge
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
-from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.settings import AimSettings
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
+from aim_exp.population.smollm2.source import FineTunedPopulation
 from aim_exp.population.sources import EmbeddedPopulation, GivenPopulation
 from aim_exp.tracking.none import NullTracker
 from aim_exp.tracking.wandb import WandbTracker
@@ -39,6 +40,7 @@ OPTIONS: Mapping[str, type] = {
     "method/none": merge.NoMerge,
     "population/tiny": EmbeddedPopulation,
     "population/custom": GivenPopulation,
+    "population/smollm2": FineTunedPopulation,
     "calibration/tiny": EmbeddedTexts,
     "calibration/text": TextFile,
     "calibration/pile_val": PileValidation,
@@ -82,7 +84,8 @@ class BenchmarksConfig:
     """A suite: what is scored, and how the prompts are made.
 
     `tasks` is a list of lm-eval tasks, or maps a benchmark's name to {task, metric,
-    num_fewshot, reference_point, direction, scale}. What a benchmark leaves out comes from here.
+    num_fewshot, reference_point, direction, scale, objective}. What a benchmark leaves out
+    comes from here.
     """
 
     tasks: Any = MISSING
@@ -96,6 +99,7 @@ class BenchmarksConfig:
     fewshot_as_multiturn: bool = False  # examples as turns of a chat
     generation: Any = None  # generation arguments added to each task's own: {max_gen_toks: 64}
     allow_code_execution: bool = False  # code benchmarks run what the model wrote
+    items_seed: int = 0  # which set of test items, of those that the built-in tasks have
 
 
 def known_options(group: str) -> list[str]:

@@ -80,9 +80,11 @@ def run_name(method: str, omega: float | None, config: DictConfig, settings: Hyd
 
     def resolved(override: str) -> str:
         key, value = _key(override), override.partition("=")[2]
-        return f"{key}={OmegaConf.select(config, key)}" if "$" in value else override
+        shown = "$" not in value or "oc.env" in value  # what is in the environment stays there
+        return override if shown else f"{key}={OmegaConf.select(config, key)}"
 
-    others = [resolved(each) for each in settings.overrides.task if _key(each) not in left_out]
+    task = cast("list[str]", OmegaConf.to_container(settings.overrides.task))
+    others = [resolved(each) for each in task if _key(each) not in left_out]
     return " ".join([method, "omega=null" if omega is None else f"omega={omega:g}", *others])
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aim_exp.console import Advance
 from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.gold import BITS_PER_BYTE, LOGLIKELIHOOD, GoldOutcomes, gold_outcomes
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
 from aim_exp.evaluate.loading import LoadedTask, directions, load_task
@@ -141,9 +142,10 @@ def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) ->
             fewshot_as_multiturn=suite.fewshot_as_multiturn,
             confirm_run_unsafe_code=suite.allow_code_execution,
         )
-    scores = _scores(loaded, results)
+        gold = gold_outcomes(lm, loaded.tasks["tasks"], results["samples"])
+    scores = _scores(loaded, results, gold)
     warnings = _warnings(benchmark, loaded, ties=TIES.count - ties, n=scores.n)
-    return Evaluated(replace(scores, warnings=warnings), list(_items(results)))
+    return Evaluated(replace(scores, warnings=warnings), list(_items(results, gold)))
 
 
 def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) -> list[str]:
@@ -167,7 +169,7 @@ def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) ->
     return [f"benchmark {benchmark.name}: {text}" for text in found]
 
 
-def _scores(loaded: LoadedTask, results: Any) -> Scores:
+def _scores(loaded: LoadedTask, results: Any, gold: GoldOutcomes) -> Scores:
     row = results["results"].get(loaded.name, {})  # a group's own row holds its mean
     metrics: dict[str, float] = {}
     stderrs: dict[str, float | None] = {}
@@ -182,9 +184,9 @@ def _scores(loaded: LoadedTask, results: Any) -> Scores:
     return Scores(
         task=loaded.name,
         n=row.get("sample_len", 0),
-        metrics=metrics,
-        stderrs=stderrs,
-        higher_is_better=directions(loaded),
+        metrics={**metrics, **gold.metrics},
+        stderrs={**stderrs, **gold.stderrs},
+        higher_is_better={LOGLIKELIHOOD: True, BITS_PER_BYTE: False, **directions(loaded)},
         num_fewshot=_shots(loaded),
     )
 
@@ -205,9 +207,10 @@ def _shots(loaded: LoadedTask) -> int | None:
     return shots.pop() if len(shots) == 1 else None
 
 
-def _items(results: Any) -> Iterator[str]:
+def _items(results: Any, gold: GoldOutcomes) -> Iterator[str]:
     for task, samples in results["samples"].items():
         for sample in samples:
+            likelihood = gold.items.get((task, sample["doc_id"]))
             item = {
                 "task": task,
                 "doc_id": sample["doc_id"],
@@ -216,7 +219,8 @@ def _items(results: Any) -> Iterator[str]:
                 "target": sample["target"],
                 **_answer(sample["arguments"], sample["resps"]),
                 "filtered": sample["filtered_resps"],
-                "metrics": {name: sample[name] for name in sample["metrics"]},
+                "metrics": {name: sample[name] for name in sample["metrics"]}
+                | ({LOGLIKELIHOOD: likelihood.nats} if likelihood else {}),
             }
             yield json.dumps(item, default=handle_non_serializable, ensure_ascii=False)
 

@@ -57,7 +57,10 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
     task, digest = benchmark.task, files_digest(suite.task_folder, benchmark.task)
     data = (suite.data_dir, folder_digest(suite.data_dir, DATA_SUFFIXES))
     try:
-        return _load(suite.task_folder, digest, data, task, benchmark.num_fewshot, generation)
+        return _load(
+            suite.task_folder, digest, data, task, benchmark.num_fewshot, generation,
+            suite.items_seed,
+        )  # fmt: skip
     except Exception as error:  # lm-eval, its tasks and the hub raise every kind
         ours = isinstance(error, EvaluationError)
         reason = (str(error) if ours else f"{type(error).__name__}: {error}").splitlines()[0]
@@ -131,11 +134,12 @@ def _load(
     task: str,
     num_fewshot: int | None,
     generation: str,
+    items_seed: int,
 ) -> LoadedTask:
     """Again where the digest of the task's files, or of those in the data's folder, is another."""
     known, absent = known_tasks(folder, task), ()
     assert known.entry, "check_suite refuses an unknown task"
-    manager, data_dir = known.manager(), data[0]
+    manager, data_dir = known.manager(items_seed), data[0]
     if data_dir is not None:
         manager._factory = LocalFactory(data_dir)
         absent = _absent(known, data_dir)

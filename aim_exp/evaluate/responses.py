@@ -149,6 +149,8 @@ class _OpenItems:
 
     def open(self, keys: Sequence[str], requests: Sequence[Instance]) -> None:
         for key, request in zip(keys, requests, strict=True):
+            if request.task_name is None:
+                continue
             item = (request.task_name, request.doc_id)
             self._waiting[item] += 1
             self._items_of.setdefault(key, []).append(item)

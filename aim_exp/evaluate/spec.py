@@ -37,7 +37,7 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
     return {
         "task": Path(task).name if is_path(task) else task,
         "task_files": files_digest(suite.task_folder, task),
-        "items": _items(suite, task),
+        **_items(suite, task),
         "lm_eval": version("lm_eval"),
         "scorer": _scorer(task),
         "num_fewshot": benchmark.num_fewshot,
@@ -49,11 +49,17 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def _items(suite: Suite, task: str) -> str | None:
-    """The digest of what is asked; None where it comes from the hub, or with the task's files."""
-    if suite.task_folder == TINY_TASKS and task.startswith(TINY_TASK):
-        return _tiny_items(task.removeprefix(TINY_TASK))
-    return folder_digest(suite.data_dir, DATA_SUFFIXES)
+def _items(suite: Suite, task: str) -> dict[str, Any]:
+    """The digest of what is asked; None where it comes from the hub, or with the task's files.
+
+    Of the built-in tasks' sets, that of the first, and of the one asked for beside it: those are
+    draws of the same task.
+    """
+    if suite.task_folder != TINY_TASKS or not task.startswith(TINY_TASK):
+        return {"items": folder_digest(suite.data_dir, DATA_SUFFIXES)}
+    kind, seed = task.removeprefix(TINY_TASK), suite.items_seed
+    items = {"items": _tiny_items(kind, 0)}
+    return items | ({"items_seed": [seed, _tiny_items(kind, seed)]} if seed else {})
 
 
 def _scorer(task: str) -> str | None:
@@ -66,9 +72,9 @@ def _scorer(task: str) -> str | None:
 
 
 @cache
-def _tiny_items(kind: str) -> str | None:
-    from aim_exp.population.embedded.items import KINDS, test_items
+def _tiny_items(kind: str, items_seed: int) -> str | None:
+    from aim_exp.population.embedded.items import FIXED, KINDS, test_items
 
-    if kind not in KINDS:  # a misspelt task, which check_suite refuses
+    if kind not in {*KINDS, *FIXED}:  # a misspelt task, which check_suite refuses
         return None
-    return hashlib.sha256(canonical_json(test_items(kind)).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(test_items(kind, items_seed)).encode()).hexdigest()

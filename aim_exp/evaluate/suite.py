@@ -9,11 +9,15 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from aim_exp.errors import number_problem
+from aim_exp.evaluate.spec import TINY_TASKS
 from aim_exp.evaluate.task_files import is_path
 from aim_exp.pareto import MOST_OBJECTIVES
+from aim_exp.population.embedded.items import SETS
 from aim_exp.types import Benchmark, Suite
 
-BENCHMARK_KEYS = ("task", "metric", "num_fewshot", "reference_point", "direction", "scale")
+BENCHMARK_KEYS = (
+    "task", "metric", "num_fewshot", "reference_point", "direction", "scale", "objective",
+)  # fmt: skip
 DIRECTIONS = ("max", "min")
 NOTHING = "none"
 """The option that scores nothing."""
@@ -56,12 +60,25 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
         folder = OWN_TASKS / folder if (OWN_TASKS / folder).is_dir() else Path(folder)
         if not folder.is_dir():
             problems.append(f"benchmarks.task_folder={config.task_folder}: no such folder")
+    if not 0 <= config.items_seed < SETS:
+        problems.append(
+            f"benchmarks.items_seed={config.items_seed}: must be one of 0 to {SETS - 1}: there are "
+            f"{SETS} sets of items that share none"
+        )
+    elif config.items_seed and folder != TINY_TASKS:
+        problems.append(
+            f"benchmarks.items_seed={config.items_seed}: only the built-in tasks have several sets "
+            "of items; leave it 0"
+        )
     data_dir = Path(config.data_dir).expanduser() if config.data_dir is not None else None
     if data_dir is not None and not data_dir.is_dir():
         problems.append(f"benchmarks.data_dir={config.data_dir}: no such folder")
+    scored = tuple(b for b in benchmarks if b)
+    if scored and not any(b.objective for b in scored):
+        problems.append("benchmarks.tasks: none is an objective; leave objective=false out of one")
     return Suite(
         name=name,
-        benchmarks=tuple(b for b in benchmarks if b),
+        benchmarks=scored,
         task_folder=folder,
         data_dir=data_dir,
         limit=config.limit,
@@ -70,12 +87,13 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
         fewshot_as_multiturn=config.fewshot_as_multiturn,
         generation=generation,
         allow_code_execution=config.allow_code_execution,
+        items_seed=config.items_seed,
     )
 
 
 def suite_warnings(suite: Suite) -> list[str]:
     """What a report will lack, to be said before anything runs."""
-    count = len(suite.benchmarks)
+    count = len(suite.objectives)
     if count <= MOST_OBJECTIVES:
         return []
     return [
@@ -102,8 +120,11 @@ def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -
         return None
     reference = entry.get("reference_point", config.reference_point)
     direction, scale = entry.get("direction") or "max", entry.get("scale")
+    objective = entry.get("objective", True)
     wrong = number_problem(f"{key}.reference_point", reference, 0, 1)
     wrong += _scale_problems(key, direction, scale)
+    if not isinstance(objective, bool):
+        wrong.append(f"{key}.objective={objective}: must be true or false")
     problems += wrong
     return (
         None
@@ -116,6 +137,7 @@ def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -
             reference_point=float(reference),
             direction=direction,
             scale=scale and (float(scale[0]), float(scale[1])),
+            objective=objective,
         )
     )
 

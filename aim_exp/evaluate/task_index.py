@@ -29,9 +29,10 @@ class KnownTasks:
     entry: Entry | None
     unreadable: Mapping[Path, str]
 
-    def manager(self) -> TaskManager:
-        """lm-eval's, over these tasks."""
-        manager = TaskManager(include_defaults=False)
+    def manager(self, items_seed: int = 0) -> TaskManager:
+        """lm-eval's, over these tasks; those with several sets of items ask the one of the seed."""
+        metadata: Any = {"items_seed": items_seed} if items_seed else None
+        manager = TaskManager(include_defaults=False, metadata=metadata)
         manager._index = dict(self.index)
         return manager
 

@@ -6,23 +6,26 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from aim_exp.aim.pull import KindReport, Pull, Relaxation, RelaxationReport
+from aim_exp.aim.dose import KindReport, RelaxationReport
+from aim_exp.aim.pull import AnyRelaxation, Delta
 from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.console import Advance
-from aim_exp.errors import CheckpointError
-from aim_exp.merge.method import MergeMethod
+from aim_exp.errors import CheckpointError, NonFiniteError
+from aim_exp.merge.method import Kernel, MergeMethod
 from aim_exp.tensors.blocks import row_blocks
 from aim_exp.tensors.inputs import TensorInputs, all_finite, finite
 from aim_exp.tensors.scratch import Scratch
 from aim_exp.tensors.sink import Sink
 from aim_exp.tensors.uploads import Fetch, Uploads
 
+T = TypeVar("T")
 MOST_THREADS = 4
 """More only wait for each other: between a block's operations, a few microseconds each, a
 thread holds Python's lock. On two processors 8 threads took longer than one (TIES, DARE)."""
@@ -55,7 +58,7 @@ def stream_merge(
     *,
     seed: int,
     dtype: str | None = None,
-    relax: Relaxation | None = None,
+    relax: AnyRelaxation | None = None,
     threads: int | None = None,
     device: str | None = None,
     advance: Advance = lambda elements: None,
@@ -63,52 +66,80 @@ def stream_merge(
     """Merge `experts` by `method`, relax towards base, and hand the blocks to `sink`.
 
     The tensors are base's. Arithmetic in float32, rounded once to `dtype` (None: the dtype
-    of each tensor in base). Tensors of integers are base's. `threads` (None: as many as
-    torch uses for an operation; at most `MOST_THREADS`) each take whole tensors; their number
-    changes no bit.
-    `device` (None: the processor, on the mapped files themselves) is where tensors are
-    uploaded to, one ahead, and where the sink's blocks are; the one thread that gives it work
-    is enough. `advance(n)` is told of every n elements done, of `n_elements(base)` in all.
-    Raises NonFiniteError for NaN or infinity in any model or in the result.
+    of each tensor in base). Tensors of integers are base's. For `threads`, `device` and
+    `advance` see `over_tensors`. Raises NonFiniteError for NaN or infinity in any model or in
+    the result.
     """
-    scratch = Scratch(device or "cpu")
 
-    def fetch(name: str) -> Sequence[Tensor]:
-        return [model.tensor(name) for model in (base, *experts)]
-
-    def merge(name: str) -> KindReport | None:
-        start, *tuned = tensors(name)
-        inputs = TensorInputs(
-            name=name,
-            base=start,
-            experts=tuple(tuned),
-            expert_names=tuple(expert.label for expert in experts),
-            seed=seed,
-            scratch=scratch,
-        )
-        info = base.tensors[name]
+    def merge(inputs: TensorInputs) -> KindReport | None:
+        info = base.tensors[inputs.name]
         if not info.is_floating:
             _copy_integers(inputs, sink)
             return None
-        factors = relax and relax.factors(name, inputs.base.shape)
-        target = getattr(torch, dtype or info.dtype)
-        if factors is not None:
-            factors = factors.to(scratch.device)
-        return _merge_tensor(inputs, method, factors, target, sink)
+        return _merge_tensor(inputs, method, relax, getattr(torch, dtype or info.dtype), sink)
+
+    models = (base, *experts)
+    report = RelaxationReport(omega=relax.omega if relax else None)
+    for name, kind in over_tensors(
+        models, merge, seed=seed, threads=threads, device=device, advance=advance
+    ):
+        if kind:
+            report.kinds.setdefault(kind_of(name), KindReport()).add(kind)
+    return report
+
+
+def over_tensors(
+    models: Sequence[Checkpoint],
+    work: Callable[[TensorInputs], T],
+    *,
+    seed: int,
+    threads: int | None = None,
+    device: str | None = None,
+    advance: Advance = lambda elements: None,
+) -> Iterator[tuple[str, T]]:
+    """What `work` gives for each tensor of base, the first of `models`, and of the experts.
+
+    `threads` (None: as many as torch uses for an operation; at most `MOST_THREADS`) each take
+    whole tensors; their number changes no bit. `device` (None: the processor, on the mapped
+    files themselves) is where tensors are uploaded to, one ahead; the one thread that gives it
+    work is enough. `advance(n)` is told of every n elements done, of `n_elements(base)` in all.
+    """
+    base, *experts = models
+    scratch = Scratch(device or "cpu")
+
+    def fetch(name: str) -> Sequence[Tensor]:
+        return [model.tensor(name) for model in models]
+
+    def worked(name: str) -> T:
+        start, *tuned = tensors(name)
+        return work(
+            TensorInputs(
+                name=name,
+                base=start,
+                experts=tuple(tuned),
+                expert_names=tuple(expert.label for expert in experts),
+                seed=seed,
+                scratch=scratch,
+            )
+        )
 
     # Largest first: no thread is left alone with a large one at the end.
     names = sorted(base.tensors, key=lambda name: -math.prod(base.tensors[name].shape))
-    report = RelaxationReport()
     with ExitStack() as stack:
         map_over = stack.enter_context(_workers(1 if device else threads))
         tensors: Fetch = fetch
         if device:
             tensors = stack.enter_context(Uploads(fetch, names, torch.device(device)))
-        for name, kind in zip(names, map_over(merge, names), strict=True):
-            if kind:
-                report.kinds.setdefault(kind_of(name), KindReport()).add(kind)
+        for name, value in zip(names, map_over(worked, names), strict=True):
+            yield name, value
             advance(math.prod(base.tensors[name].shape))
-    return report
+
+
+def difference(inputs: TensorInputs, method: MergeMethod, kernel: Kernel) -> Delta:
+    """What `kernel`, of a tensor of `method`, says of the merge's difference to base."""
+    if method.from_base:
+        return kernel
+    return lambda rows: kernel(rows).sub_(inputs.base_rows(rows))
 
 
 @contextmanager
@@ -133,27 +164,46 @@ def _workers(threads: int | None) -> Iterator[Callable[..., Iterable[Any]]]:
 def _merge_tensor(
     inputs: TensorInputs,
     method: MergeMethod,
-    factors: Tensor | None,
+    relax: AnyRelaxation | None,
     dtype: torch.dtype,
     sink: Sink,
 ) -> KindReport:
     kernel = method.prepare(inputs)
-    pull = None if factors is None else Pull(inputs, factors)
+    pull = relax.pull(inputs, difference(inputs, method, kernel)) if relax else None
+    rounded = partial(_rounded, inputs, dtype)
+    differing = 0
     for rows in inputs.blocks():
-        block = kernel(rows)
+        block, plain = kernel(rows), None
         if method.from_base:
-            delta = pull.delta(block, rows) if pull else block
-            block = delta.add_(inputs.base_rows(rows))
+            if pull:
+                base = inputs.base_rows(rows)
+                plain = inputs.scratch(f"plain in {dtype}", base.shape, dtype)
+                torch.add(block, base, out=plain)
+                block = pull.delta(block, rows)
+            block = block.add_(inputs.base_rows(rows))
         elif pull:
+            plain = rounded(block)
             block = pull.merged(block, rows)
-        rounded = inputs.scratch(f"rounded to {dtype}", block.shape, dtype).copy_(block)
-        if not all_finite(rounded):
+        out = rounded(block, "out")
+        if not all_finite(out):
             inputs.check()  # whose fault it is
-            finite(rounded, "merged model", inputs.name)
-        sink.write(inputs.name, rows, rounded)
+            finite(block, "merged model", inputs.name)
+            raise NonFiniteError(
+                f"merged model: tensor {inputs.name} reaches {block.abs().max().item():.3g}, and "
+                f"{dtype} ends at {torch.finfo(dtype).max:.5g}; set dtype=bfloat16"
+            )
+        if plain is not None:
+            differing += int(plain.ne_(out).sum(dtype=torch.float32))  # exact up to 2^24
+        sink.write(inputs.name, rows, out)
     report = pull.report() if pull else KindReport()
-    report.parameters = inputs.base.numel()
+    report.parameters, report.differing = inputs.base.numel(), differing
     return report
+
+
+def _rounded(
+    inputs: TensorInputs, dtype: torch.dtype, block: Tensor, what: str = "plain"
+) -> Tensor:
+    return inputs.scratch(f"{what} in {dtype}", block.shape, dtype).copy_(block)
 
 
 def _copy_integers(inputs: TensorInputs, sink: Sink) -> None:

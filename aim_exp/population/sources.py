@@ -51,7 +51,7 @@ class PopulationSource(ABC):
         """The population; folders without identity. Raises ConfigError listing all problems."""
 
     @abstractmethod
-    def recipe(self) -> StageSpec | None:
+    def recipe(self, population: Population) -> StageSpec | None:
         """The stage that makes the models, or None where they are given."""
 
     @abstractmethod
@@ -60,7 +60,12 @@ class PopulationSource(ABC):
 
     @abstractmethod
     def dtype(self, population: Population) -> str:
-        """The dtype in which base is stored, known without training."""
+        """The dtype that the models are run in, known without training."""
+
+    @property
+    def merged_dtype(self) -> str | None:
+        """The dtype of merged weights where base's would round what was learnt; None: base's."""
+        return None
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, `key=value: why; fix` each."""
@@ -120,7 +125,7 @@ class EmbeddedPopulation(PopulationSource):
         """`code`, `instruct`, `math`."""
         return training.EXPERTS
 
-    def recipe(self) -> StageSpec:
+    def recipe(self, population: Population | None = None) -> StageSpec:
         """The training, keyed by its seed, code and library versions."""
         return StageSpec("population", 1, training.recipe(self.seed))
 
@@ -134,7 +139,7 @@ class EmbeddedPopulation(PopulationSource):
             identity = f"{recipe.stage}:{recipe.key}/{name}"
             return ModelRef(name, folder / name, identity, undrawn=f"{undrawn}/{name}")
 
-        references, found = _resolve_table("population.references", self.references or {}, store)
+        references, found = resolve_table("population.references", self.references or {}, store)
         if found:
             raise ConfigError(found)
         return Population(
@@ -182,7 +187,7 @@ class GivenPopulation(PopulationSource):
         """The names given."""
         return tuple(self.experts) if isinstance(self.experts, Mapping) else ()
 
-    def recipe(self) -> StageSpec | None:
+    def recipe(self, population: Population) -> StageSpec | None:
         """None: they are given."""
         return None
 
@@ -218,9 +223,9 @@ class GivenPopulation(PopulationSource):
 
     def resolve(self, store: Store) -> Population:
         """Looks for local folders and asks the hub for commits."""
-        base, problems = _resolve_table("population", {BASE: self.base}, store)
-        experts, more = _resolve_table("population.experts", self.experts or {}, store)
-        references, most = _resolve_table("population.references", self.references or {}, store)
+        base, problems = resolve_table("population", {BASE: self.base}, store)
+        experts, more = resolve_table("population.experts", self.experts or {}, store)
+        references, most = resolve_table("population.references", self.references or {}, store)
         problems += more + most
         if problems:
             raise ConfigError(problems)
@@ -264,9 +269,10 @@ def _model_table_problems(key: str, table: Any) -> list[str]:
     ]
 
 
-def _resolve_table(
+def resolve_table(
     key: str, table: Mapping[str, str], store: Store
 ) -> tuple[tuple[ModelRef, ...], list[str]]:
+    """The models of a table of configuration, and what is wrong with those that there are not."""
     models, problems = [], []
     for name, source in table.items():
         try:

@@ -9,19 +9,32 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from aim_exp.console import console
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from aim_exp.report.differences import Differences
     from aim_exp.report.load import Runs
+    from aim_exp.report.paper import Paper
     from aim_exp.report.rows import Report
     from aim_exp.store.records import RunRecord
 
-__all__ = ["draw_run", "due", "refresh", "show_job", "show_run", "show_sweep", "write"]
+__all__ = [
+    "bundle",
+    "draw_run",
+    "due",
+    "figures",
+    "refresh",
+    "show_job",
+    "show_run",
+    "show_sweep",
+    "write",
+]
 
 PAGE = "report.md"
 HTML = "report.html"
@@ -63,6 +76,24 @@ def draw_run(directory: Path, *, vector: bool = True) -> Path | None:
     return plots.draw_front(_report(directory), directory, vector=vector)
 
 
+def figures(
+    *directories: str | Path, axes: tuple[str, str] | None = None, x: str = "omega"
+) -> dict[str, Figure]:
+    """The figures of a report on `directories` as Matplotlib objects, by name.
+
+    `axes`: the two benchmarks of the front; `x`: the setting that scores are shown against, in full
+    or short. AimError if there is none of that name.
+    """
+    from aim_exp.report import plots
+    from aim_exp.report.baselines import parse_names
+    from aim_exp.report.plots.canvas import painted
+
+    report = _report(*map(Path, directories))
+    (key,) = parse_names(report, "x", [x])
+    shown = plots.figures(report, axes, key)
+    return {name: painted(paint) for name, (_, paint) in shown.items()}
+
+
 def due(directory: Path, seconds: float = 30) -> bool:
     """Whether the report of `directory` is missing, or older than `seconds`.
 
@@ -72,12 +103,15 @@ def due(directory: Path, seconds: float = 30) -> bool:
     return not page.exists() or time.time() - page.stat().st_mtime > seconds
 
 
-def refresh(directory: Path) -> Runs:
-    """Write the report of all runs in or below `directory` into it; the runs."""
+def refresh(directory: Path, *, running: bool = False) -> Runs:
+    """Write the report of all runs in or below `directory` into it; the runs.
+
+    `running`: others are still to end, so the page reloads itself.
+    """
     from aim_exp.report.differences import differences
 
     report = _report(directory)
-    write(report, directory, differences(report))
+    write(report, directory, differences(report), running=running)
     return report.runs
 
 
@@ -87,10 +121,14 @@ def write(
     differences: Sequence[Differences],
     *,
     axes: tuple[str, str] | None = None,
+    x: str = "omega",
+    running: bool = False,
+    paper: Paper | None = None,
 ) -> None:
     """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
 
-    `axes` are the two benchmarks of the front, by default those in sharpest conflict.
+    `axes` are the two benchmarks of the front, by default those in sharpest conflict; `x` is the
+    full key of the swept setting that scores are shown against.
     """
     if not report.runs.jobs:
         return
@@ -99,19 +137,29 @@ def write(
     from aim_exp.report.csv_files import write_csvs
     from aim_exp.report.files import write_text
     from aim_exp.report.html import write_html
+    from aim_exp.report.html.items import write_items
+    from aim_exp.report.paper import Paper
     from aim_exp.report.tables import write_tables
     from aim_exp.report.text import render
 
+    paper = paper or Paper()
     write_csvs(report, differences, out)
-    plots.draw(report, out, axes)
-    tables = [path.relative_to(out) for path in write_tables(report, out)]
-    context = make_context(report, differences, tables)
+    plots.draw(report, out, axes, x, paper)
+    tables = [path.relative_to(out) for path in write_tables(report, out, paper, differences)]
+    context = make_context(report, differences, tables, axes, x, running=running)
     write_text(out / PAGE, render("report.md", context=context))
-    write_html(context, report, out / HTML, axes)
+    write_items(report, out)
+    write_html(context, report, out / HTML, axes, x)
 
 
-def _report(directory: Path) -> Report:
+def bundle(report: Report, site: Path, differences: Sequence[Differences], **chosen: Any) -> None:
+    """The same as a folder that any static host serves: its page is `index.html`."""
+    write(report, site, differences, **chosen)
+    (site / HTML).replace(site / "index.html")
+
+
+def _report(*directories: Path) -> Report:
     from aim_exp.report.load import load
     from aim_exp.report.rows import make_report
 
-    return make_report(load(directory))
+    return make_report(load(*directories))

@@ -17,15 +17,15 @@ DESCRIPTION = """\
 Make the report of some runs again: results.csv, scores.csv, differences.csv,
 report.md, report.html and figures/, and print their table. DIR is a run, a
 sweep, or any folder of them; several are joined. The report of one DIR is
-written into it, that of several into joined-ID beside the first: the reports of
-each stay as they are.
+written into it, that of several into joined-ID beside the first: the reports
+of each stay as they are.
 
 Every run is compared on the same benchmark items with its plain merge and with
 base, or with what --against names: the difference, its 95 % interval, p, and p
 adjusted for the number of comparisons (Holm). "above" and "below" are claims
 that hold, by the adjusted p and by an interval that leaves out 0; "noise" is
-none. With --against or --by the tables are printed and the report that is there
-stays as it is; --out DIR writes another one.
+none. With --against or --by the tables are printed and the report that is
+there stays as it is; --out DIR writes another one.
 """
 EPILOG = """\
 examples:
@@ -47,6 +47,18 @@ examples:
   Is one run better than the others? By its job number, or by its label
     python -m aim_exp.report SWEEP --against "ties omega=0.2"
 
+  What changed, item by item? Two models by name, job number or label
+    python -m aim_exp.report SWEEP --items base math --benchmark mmlu --changed
+
+  Scores against any setting that was swept
+    python -m aim_exp.report SWEEP --x calibration.n_samples
+
+  For a paper: names as it writes them, columns, a figure's width, in a file
+    python -m aim_exp.report SWEEP --labels paper.yaml --out paper
+
+  To show others: a folder for GitHub Pages or any other static host
+    python -m aim_exp.report SWEEP --bundle site
+
   For a paper: the appendix, and our scores beside the published ones
     python -m aim_exp.report SWEEP --methods-paragraph --latex
     python -m aim_exp.report SWEEP --published
@@ -63,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.directories and not options.paper:
         parser.error("which directories of runs? (or --paper)")
+    if (options.benchmark or options.changed) and not options.items:
+        parser.error("--benchmark and --changed: go with --items A B")
     if options.latex and not options.methods_paragraph:
         parser.error("--latex: goes with --methods-paragraph")
     try:
@@ -99,6 +113,8 @@ def _report(options: argparse.Namespace) -> None:
         if others := other_populations(report):
             names = ", ".join(others)
             print_warning(console, f"the paper's population is llama2_13b; these runs use {names}")
+    elif options.items:
+        _items(report, options)
     elif options.methods_paragraph:
         from aim_exp.report.methods import methods_paragraph
 
@@ -108,17 +124,32 @@ def _report(options: argparse.Namespace) -> None:
         _compare(report, options)
 
 
+def _items(report, options: argparse.Namespace) -> None:
+    from aim_exp.report.baselines import one_model
+    from aim_exp.report.terminal import print_items
+
+    before, after = (one_model(report, name, "--items") for name in options.items)
+    benchmark = options.benchmark or next(iter(report.benchmarks), "")
+    print_items(console, before, after, benchmark, changed=options.changed)
+
+
 def _compare(report, options: argparse.Namespace) -> None:
     """What was asked for is printed; a question of its own is not written over the report."""
-    from aim_exp.report import write
+    from aim_exp.report import bundle, write
+    from aim_exp.report.baselines import parse_names
     from aim_exp.report.differences import differences
+    from aim_exp.report.paper import read_paper
     from aim_exp.report.terminal import print_differences, print_sweep
 
     compared = differences(report, options.against, options.by)
     own = bool(options.against or options.by)
-    out = options.out or _place(options.directories)
-    if options.out or not own:
-        write(report, out, compared, axes=tuple(options.axes) if options.axes else None)
+    out = options.bundle or options.out or _place(options.directories)
+    if options.bundle or options.out or not own:
+        (x,) = parse_names(report, "--x", [options.x])
+        make = bundle if options.bundle else write
+        axes = tuple(options.axes) if options.axes else None
+        paper = read_paper(options.labels) if options.labels else None
+        make(report, out, compared, axes=axes, x=x, paper=paper)
     print_sweep(console, report, out, compared)
     if compared:
         print_differences(console, compared[0], report)
@@ -159,10 +190,22 @@ def _parser() -> argparse.ArgumentParser:
         help="where to write (default: into DIR; of several, joined-ID beside the first)",
     )
     add(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        help="write it as a folder that any static host serves, with its page as index.html",
+    )
+    add(
         "--axes",
         metavar=("X", "Y"),
         nargs=2,
         help="the two benchmarks of the Pareto front (default: those in sharpest conflict)",
+    )
+    add(
+        "--x",
+        metavar="SETTING",
+        default="omega",
+        help="the swept setting that figures and a table show scores against (default: omega)",
     )
     add = parser.add_argument_group("comparing").add_argument
     add(
@@ -180,6 +223,24 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="group the rows; may be given again",
+    )
+    items = parser.add_argument_group("items (printed, nothing is written)")
+    add = items.add_argument
+    add(
+        "--items",
+        metavar=("A", "B"),
+        nargs=2,
+        help="what two models answered side by side, the largest changes first: base, an expert, a "
+        "reference, or a run by its job number or its label",
+    )
+    add("--benchmark", metavar="NAME", help="of which items (default: the first)")
+    add("--changed", action="store_true", help="those alone whose scores differ")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        type=Path,
+        help="YAML that says how tables/ and figures/ are to look: names {ties: TIES}, columns, "
+        "changes (points, percent), margin (deviation, stderr, none), marks, width, font",
     )
     papers = parser.add_argument_group("for a paper (printed, nothing is written)")
     add = papers.add_mutually_exclusive_group().add_argument

@@ -233,6 +233,19 @@ def parse_names(report: Report, option: str, names: Iterable[str]) -> tuple[str,
     return tuple(parsed)
 
 
+def one_model(report: Report, name: str, option: str) -> Draw:
+    """Base, an expert, a reference or a merge, by the names of `parse_against`; its first draw.
+
+    AimError if there is none.
+    """
+    if (named := _named(report, name)) is None:
+        known = ", ".join(
+            [*_members(report), *(merge.row.label for merge in merges_of(report)[:2])]
+        )
+        raise AimError(f"{option} {name}: no model is called so; names are as in: {known}")
+    return named.models[0].draw
+
+
 def _is_setting(text: str) -> bool:
     """`omega=null` is one, `ties omega=0.2` a label."""
     name, equals, _ = text.partition("=")

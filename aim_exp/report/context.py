@@ -11,6 +11,7 @@ from aim_exp.report.differences import Differences
 from aim_exp.report.halves import choices
 from aim_exp.report.load import Job
 from aim_exp.report.notes import notes
+from aim_exp.report.plots.series import OMEGA, sweep
 from aim_exp.report.rows import Group, Report
 from aim_exp.report.settings import as_text
 from aim_exp.report.summary import (
@@ -20,10 +21,12 @@ from aim_exp.report.summary import (
     headline,
     job_label,
     origin,
+    recorded,
     shared_settings,
     title,
     when,
 )
+from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
 from aim_exp.report.tables.scores import (
     choice_table,
@@ -31,7 +34,9 @@ from aim_exp.report.tables.scores import (
     leaderboard,
     members_table,
 )
+from aim_exp.report.tables.sweep import sweep_table
 from aim_exp.report.tables.table import Table
+from aim_exp.store.keys import canonical_json
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class Context:
     """Everything that a report says. Texts are plain: a template escapes them for its format."""
 
     title: str
+    running: bool
+    """Whether its sweep goes on."""
     about: tuple[str, ...]
     """Counts, and when."""
     settings: Mapping[str, str]
@@ -90,7 +97,13 @@ class Context:
     compared: tuple[Compared, ...]
     tests: str
     """How differences are tested."""
+    swept: Table | None
+    """Averages against one setting."""
     choices: Table | None
+    doses: Table | None
+    """What relaxations left of the merges' change."""
+    deltas: tuple[Table, ...]
+    """Of the experts, one for each set that was measured and scored nothing."""
     captions: Mapping[str, str]
     """Of the figures, by name."""
     tables: tuple[str, ...]
@@ -110,19 +123,36 @@ class Context:
 
 
 def make_context(
-    report: Report, differences: Sequence[Differences], tables: Sequence[Path] = ()
+    report: Report,
+    differences: Sequence[Differences],
+    tables: Sequence[Path] = (),
+    axes: plots.Pair | None = None,
+    x: str = OMEGA,
+    *,
+    running: bool = False,
 ) -> Context:
-    """`tables` are the files for papers that were written, below the report's directory."""
+    """`tables` are the files for papers that were written, below the report's directory.
+
+    `axes` are the benchmarks of the front, `x` the setting that scores are shown against.
+    """
     return Context(
         title=title(report),
+        running=running,
         about=tuple(filter(None, (counts(report), when(report)))),
         settings=shared_settings(report),
         sweeps=report.runs.sweeps,
         standings=tuple(_standings(report, group) for group in report.groups),
         compared=tuple(_compared(report, each) for each in differences),
         tests=TESTS,
+        swept=sweep_table(report, sweep(report, x)),
         choices=choice_table(report, choices(report)),
-        captions=plots.captions(report),
+        doses=dose_table(report),
+        deltas=tuple(
+            table
+            for record in {canonical_json(r.deltas): r for _, r in recorded(report)}.values()
+            if (table := deltas_table(record))
+        ),
+        captions=plots.captions(report, axes, x),
         tables=tuple(path.as_posix() for path in tables),
         notes=tuple(notes(report)),
         runs=tuple(_run(report, number, job) for number, job in enumerate(report.runs.jobs)),

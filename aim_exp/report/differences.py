@@ -113,6 +113,8 @@ class Contrast:
     settings: Mapping[str, str]
     """Those that the merge depends on, by full key."""
     evidence: Evidence
+    models: tuple[str, str]
+    """Identities of the two draws, the baseline's first."""
     differences: Mapping[str, Difference]
     """By quantity: `AVERAGE`, `GAIN` where the baseline is a merge, then benchmarks."""
     reasons: Mapping[str, tuple[str, ...]]
@@ -278,7 +280,9 @@ def _contrast(
     if not evidence.is_none:
         tests = paired_tests(merge.draw, baseline.draw, swaps, score_swaps)
     after, before = merge.draw.model.scores, baseline.draw.model.scores
-    average = fmean(s.value for s in after.values()) - fmean(s.value for s in before.values())
+    average = fmean(after[name].value for name in merge.draw.objectives) - fmean(
+        before[name].value for name in baseline.draw.objectives
+    )
     quantities = [Difference(AVERAGE, average, tests.average)]
     gains = [draw.record.standing.hypervolume_gain for draw in (merge.draw, baseline.draw)]
     if baseline.draw.is_merge and gains[0] is not None and gains[1] is not None:
@@ -296,6 +300,7 @@ def _contrast(
         against_row=baseline.row,
         settings=merge.settings,
         evidence=evidence,
+        models=(baseline.draw.identity, merge.draw.identity),
         differences={each.quantity: each for each in quantities},
         reasons=tests.reasons,
     )

@@ -58,12 +58,20 @@ class Draw:
         return content_key("identity", 1, [_evidence(self.model), merged])
 
     @property
+    def objectives(self) -> tuple[str, ...]:
+        """The benchmarks that averages, fronts and gains are over."""
+        about = self.record.benchmarks
+        return tuple(name for name in self.model.scores if about[name].objective)
+
+    @property
     def is_merge(self) -> bool:
         """Whether the run merged it."""
         return self.model.role == "merged"
 
     def value(self, level: Level) -> Value:
         """Of the level's seeds; None for one that it does not depend on."""
+        if level == OUTERMOST and self.depends_on(level):
+            return self.population  # a reference's items are those that its run's models had
         return tuple(self.seeds.get(seed) for seed in level)
 
     @property
@@ -105,7 +113,7 @@ def pools(jobs: Iterable[Job], words: Callable[[Job], str]) -> list[Pool]:
     protocols: dict[str, list[Draw]] = {}
     for job in jobs:
         assert job.record, "what is ranked has a record"
-        if job.record.models:
+        if any(model.keys for model in job.record.models):  # else nothing was measured or scored
             protocols.setdefault(_protocol(job.record), []).extend(_draws(job, job.record))
     return [pool for key, draws in protocols.items() for pool in _pools(key, draws, words)]
 
@@ -135,15 +143,17 @@ def _protocol(record: RunRecord) -> str:
     """
     members = [_evidence(model) for model in record.members]
     metrics = {n: score.metric for model in record.models for n, score in model.scores.items()}
-    corner = {name: about.reference_point for name, about in record.benchmarks.items()}
+    rules = {
+        name: [about.reference_point, about.objective] for name, about in record.benchmarks.items()
+    }
     specialty = {name: list(own) for name, own in record.population.specialty.items()}
-    return content_key("protocol", 1, [members, metrics, corner, specialty])
+    return content_key("protocol", 1, [members, metrics, rules, specialty])
 
 
 def _evidence(model: ModelRecord) -> list[Any]:
     """What a model is, and what its scores rest on, seeds apart."""
     scores = {name: score.undrawn for name, score in model.scores.items()}
-    return [model.name, model.role, model.keys["undrawn"], scores]
+    return [model.name, model.role, model.keys.get("undrawn"), scores]
 
 
 def _draws(job: Job, record: RunRecord) -> Iterator[Draw]:

@@ -82,8 +82,9 @@ def _quantities(draw: Draw) -> dict[str, Score]:
     scores: dict[str, Score] = {
         name: (score.value, score.stderr) for name, score in draw.model.scores.items()
     }
-    error = _root_of_squares((error for _, error in scores.values()), len(scores) ** 2)
-    quantities = {**scores, AVERAGE: (fmean(value for value, _ in scores.values()), error)}
+    own = [scores[name] for name in draw.objectives]
+    error = _root_of_squares((error for _, error in own), len(own) ** 2)
+    quantities = {**scores, AVERAGE: (fmean(value for value, _ in own), error)}
     gain = draw.record.standing.hypervolume_gain
     if draw.is_merge and gain is not None:
         quantities[GAIN] = (gain, gain_error(draw))
@@ -98,14 +99,14 @@ def gain_error(merge: Draw) -> float | None:
     """
     rivals = ("base", *merge.record.population.merged)
     models = [merge.model, *(m for m in merge.record.members if m.name in rivals)]
-    scores = [[model.scores[name] for name in merge.model.scores] for model in models]
+    scores = [[model.scores[name] for name in merge.objectives] for model in models]
     if any(score.stderr is None for row in scores for score in row):
         return None
     values = np.array([[score.value for score in row] for row in scores])
     errors = np.array([[score.stderr for score in row] for row in scores], dtype=float)
     noise = np.random.default_rng(0).standard_normal((GAIN_DRAWS, *values.shape))
     resampled = np.clip(values + errors * noise, 0.0, 1.0)
-    corner = [merge.record.benchmarks[name].reference_point for name in merge.model.scores]
+    corner = [merge.record.benchmarks[name].reference_point for name in merge.objectives]
     return float(np.std(hypervolume_gains(resampled[:, 0], resampled[:, 1:], corner), ddof=1))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aim_exp.errors import AimError
-from aim_exp.report.items import file_of, lines, parts
+from aim_exp.report.items import file_of, lines, on_scale, parts
 from aim_exp.report.load import Job, Runs, load
 from aim_exp.store.records import RunRecord, ScoreRecord
 
@@ -135,7 +136,7 @@ def _item_lines(job: Job, score: ScoreRecord) -> list[Line]:
     metric, _, chosen_filter = score.metric.partition(",")
     return [
         {
-            "value": _value(line.get("metrics", {}).get(metric)),
+            "value": item_score(line.get("metrics", {}).get(metric), score.ends),
             "task": line.get("task"),
             "doc_id": line.get("doc_id"),
             "prompt": line.get("prompt"),
@@ -155,12 +156,13 @@ def answer(line: Line) -> Any:
     return max(choices, key=lambda choice: choice["loglikelihood"])["text"]
 
 
-def _value(value: Any) -> float | None:
+def item_score(value: Any, ends: tuple[float, float]) -> float | None:
+    """An item's, on the scale of the benchmark's; None where its metric is no number."""
     try:
-        gained, possible = parts(value)
+        gained, possible = map(np.array, parts(value))
     except (TypeError, ValueError):
         return None
-    return fmean(g / p for g, p in zip(gained, possible, strict=True)) if all(possible) else None
+    return float((on_scale(gained, possible, ends) / possible).mean()) if all(possible) else None
 
 
 def _frame(rows: list[Line]) -> pd.DataFrame:

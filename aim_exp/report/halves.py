@@ -13,7 +13,7 @@ from statistics import fmean
 from aim_exp.errors import AimError
 from aim_exp.report.draws import Draw
 from aim_exp.report.estimates import outermost_values
-from aim_exp.report.items import digest, read_items, sources
+from aim_exp.report.items import read_items, sources
 from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Report, Row
 
@@ -96,7 +96,8 @@ def _halves(row: Row) -> tuple[float, float, float] | None:
 
 
 def _of_draw(draw: Draw) -> list[float] | None:
-    own = list(sources(draw.job, draw.model).values())
+    of_model = sources(draw.job, draw.model)
+    own = [of_model[name] for name in draw.objectives]
 
     def averages() -> list[float] | None:
         try:
@@ -109,7 +110,7 @@ def _of_draw(draw: Draw) -> list[float] | None:
             return None
         return [fmean(each.score for each in part) for part in (items, *halves)]
 
-    if any(digest(source.file) is None for source in own):
+    if not all(source.is_there for source in own):
         return None
     spec = [[source.evidence, source.score] for source in own]
     return kept(draw.job.shared / FOLDER, VERSION, spec, averages)

@@ -33,11 +33,24 @@ class Source:
     file: str
     metric: str
     score: float
+    ends: tuple[float, float] = (0.0, 1.0)
+    """Values of the metric that are the scores 0 and 1."""
 
     @property
     def evidence(self) -> str:
         """Equal for the same answers to the same items by the same metric; unique if it is gone."""
-        return f"{self.metric} {digest(self.file) or self.file}"
+        return f"{self.measure} {digest(self.file) or self.file}"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is."""
+        return digest(self.file) is not None
+
+    @property
+    def measure(self) -> str:
+        """What is measured: the metric, and its scale."""
+        worst, best = self.ends
+        return f"{self.metric} {worst:g} to {best:g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +96,7 @@ class Items:
 def sources(job: Job, model: ModelRecord) -> dict[str, Source]:
     """By benchmark."""
     return {
-        name: Source(file_of(job, score), score.metric, score.value)
+        name: Source(file_of(job, score), score.metric, score.value, score.ends)
         for name, score in model.scores.items()
     }
 
@@ -140,7 +153,8 @@ def _read_items(source: Source, evidence: str) -> Items:
     if not rows:
         raise AimError(f"no items with the filter {chosen_filter}")
     tasks = [task for (task, _, _), _, _ in rows]
-    gained, possible = (np.array([row[column] for row in rows], dtype=float) for column in (1, 2))
+    values, possible = (np.array([row[column] for row in rows], dtype=float) for column in (1, 2))
+    gained = on_scale(values, possible, source.ends)
     for weights in (_by_size(tasks), _equal(tasks)):
         items = Items(tuple(row[0] for row in rows), gained, possible, weights)
         if abs(items.score - source.score) < ROUNDING:
@@ -185,6 +199,12 @@ def parts(value: Any) -> tuple[list[float], list[int]]:
     if isinstance(value, list):
         return [float(sum(value))], [len(value)]
     return [float(value)], [1]
+
+
+def on_scale(values: Floats, possible: Floats, ends: tuple[float, float]) -> Floats:
+    """What was gained of what was possible, by the scale of the benchmark's score."""
+    worst, best = ends
+    return (values - worst * possible) / (best - worst)
 
 
 def _parity(item: tuple[str, int, str]) -> int:

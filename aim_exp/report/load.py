@@ -210,8 +210,9 @@ def _oddity(record: RunRecord) -> str:
 
 def _odd_numbers(record: RunRecord) -> Iterator[str]:
     """Scores outside [0, 1], and what is not finite."""
+    keyed = any(model.keys for model in record.models)  # a merge that is only saved has none
     for model in record.models:
-        for key in ("weights", "undrawn"):
+        for key in ("weights", "undrawn") if keyed else ():
             if key not in model.keys:
                 yield f"models: {model.name} has no key of its {key}"
         yield from _odd_scores(record, model)

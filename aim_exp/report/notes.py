@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 
+from aim_exp.report.faults import faults
+from aim_exp.report.plots.saliency import saliency_file
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.summary import job_label, named, recorded, scored
 from aim_exp.report.tables.scores import group_title
@@ -20,13 +23,13 @@ SHOWN = 4
 
 def notes(report: Report) -> list[str]:
     """All caveats that apply, what forbids a comparison first, each a sentence."""
-    parts = (doubts, _precision, _one_draw, _embedded, _warnings)
+    parts = (doubts, _precision, _one_draw, _embedded, _saliency, _warnings)
     return list(dict.fromkeys(line for part in parts for line in part(report)))
 
 
 def doubts(report: Report) -> list[str]:
     """Why the runs may not be compared, or should make one look twice: what differs, and how."""
-    parts = (_problems, _groups, _versions, _unequal, _equal, _gaps)
+    parts = (_problems, _groups, _versions, _unequal, _equal, faults, _gaps)
     return [line for part in parts for line in part(report)]
 
 
@@ -139,6 +142,14 @@ def _embedded(report: Report) -> Iterator[str]:
             "a gain from AIM could not be told from shrinking every delta by the same mean factor."
             f"{control}"
         )
+
+
+def _saliency(report: Report) -> Iterator[str]:
+    """A file that the records name and that is gone: its figure is left out."""
+    file = saliency_file(report)
+    if file and not file.is_file():
+        place = os.path.relpath(file, report.runs.directory)
+        yield f"{place} is gone: the saliency is not shown; any run of these repeats it"
 
 
 def _warnings(report: Report) -> Iterator[str]:

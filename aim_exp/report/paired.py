@@ -14,7 +14,7 @@ from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gains
 from aim_exp.report.draws import Draw
 from aim_exp.report.estimates import GAIN
-from aim_exp.report.items import Source, digest, read_items, sources, strata
+from aim_exp.report.items import Source, read_items, sources, strata
 from aim_exp.report.kept import kept
 from aim_exp.statistics import (
     SEED,
@@ -82,15 +82,16 @@ def paired_tests(after: Draw, before: Draw, swaps: int, score_swaps: int) -> Pai
     spec = [
         *([[source.evidence, source.score] for source in model.values()] for model in pairs),
         [list(pair) for pair in pairs],
+        list(after.objectives),
         [s.spec for s in settings],
         swaps,
         score_swaps,
     ]
 
     def make() -> dict[str, Any]:
-        return asdict(_paired_tests(*pairs, settings, swaps, score_swaps))
+        return asdict(_paired_tests(*pairs, after.objectives, settings, swaps, score_swaps))
 
-    if any(digest(s.file) is None for m in models for s in _each(m)):
+    if not all(s.is_there for m in models for s in _each(m)):
         return _read(make())
     try:
         return _read(kept(after.job.shared / FOLDER, VERSION, spec, make))
@@ -110,6 +111,7 @@ def _read(content: Any) -> PairedTests:
 def _paired_tests(
     after: Mapping[str, Source],
     before: Mapping[str, Source],
+    objectives: Sequence[str],
     settings: Sequence[_Setting],
     swaps: int,
     score_swaps: int,
@@ -123,7 +125,8 @@ def _paired_tests(
             reasons[str(error)] = (*reasons.get(str(error), ()), name)
     if reasons:
         return PairedTests(scores=scores, reasons=reasons)
-    average = _average(tuple(before[name] for name in after), tuple(after.values()), swaps)
+    first, second = (tuple(model[name] for name in objectives) for model in (before, after))
+    average = _average(first, second, swaps)
     if not settings:
         return PairedTests(average, None, scores)
     try:
@@ -163,9 +166,9 @@ def _setting(merge: Draw) -> _Setting:
     own = _sources(merge)
     members = [sources(merge.job, m) for m in merge.record.members if m.name in rivals]
     return _Setting(
-        tuple(own.values()),
-        tuple(tuple(member[name] for name in own) for member in members),
-        tuple(merge.record.benchmarks[name].reference_point for name in own),
+        tuple(own[name] for name in merge.objectives),
+        tuple(tuple(member[name] for name in merge.objectives) for member in members),
+        tuple(merge.record.benchmarks[name].reference_point for name in merge.objectives),
     )
 
 
@@ -177,8 +180,8 @@ def _test(before: Source | None, after: Source | None, swaps: int) -> PairedTest
     """On one benchmark: exact for answers that are right or wrong, else by resampling."""
     if before is None or after is None:
         raise AimError("only one of the two was scored on it")
-    if before.metric != after.metric:
-        raise AimError(f"another metric, {before.metric} and {after.metric}")
+    if before.measure != after.measure:
+        raise AimError(f"another metric, {before.measure} and {after.measure}")
     first, second = read_items(before), read_items(after)
     both = strata([first, second])
     if first.are_right_or_wrong and second.are_right_or_wrong:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from aim_exp.pareto import non_dominated
@@ -215,9 +216,12 @@ class _Draft:
             return name in averaged or len({as_text(own.get(name)) for own in each}) > 1
 
         self.settings: dict[str, Any] = {n: ANY if differs(n) else v for n, v in each[0].items()}
+        self.settings["method"] = draws[0].record.method
         omegas = [draw.record.omega for draw in draws]
-        plain = not self.relaxed and None in omegas
-        self.settings |= {"method": draws[0].record.method, "omega": None if plain else omegas[0]}
+        if not self.relaxed:
+            self.settings["omega"] = None if None in omegas else omegas[0]
+        elif None not in omegas:  # what a dose leads to differs a little from draw to draw
+            self.settings["omega"] = fmean(omega for omega in omegas if omega is not None)
 
     def is_plain_of(self, other: _Draft, names: Iterable[str]) -> bool:
         """Whether this is what the other one relaxes: the same settings, as far as both depend."""
@@ -232,7 +236,6 @@ class _Draft:
     def row(self, names: Sequence[str], own: Sequence[str], shorts: Mapping[str, str]) -> Row:
         """`names` vary among all that is shown, `own` among the merges of the group."""
         texts = {n: as_text(v) for n in names if (v := self.settings.get(n, ANY)) is not ANY}
-        relaxed_by_omega = self.relaxed and self.settings["omega"] is not None
         return Row(
             key=self.key,
             model="merged",
@@ -240,7 +243,7 @@ class _Draft:
             label=label(texts, own, shorts),
             settings=texts,
             method=texts["method"],
-            omega=self.settings["omega"] if relaxed_by_omega else None if self.relaxed else 1.0,
+            omega=self.settings.get("omega") if self.relaxed else 1.0,
             relaxed=self.relaxed,
             jobs=tuple(dict.fromkeys(draw.job for draw in self.draws)),
             draws=_different(self.draws),
@@ -262,7 +265,8 @@ def _group(
     members = [_member(pool, draws) for draws in pool.rows("base", "expert")]
     rivals = [row for row in (*members, *rows) if row.estimates]
     scored = tuple(rivals[0].draws[0].model.scores) if rivals else ()
-    means = [[row.estimates[name].mean for name in scored] for row in rivals]
+    objectives = rivals[0].draws[0].objectives if rivals else ()
+    means = [[row.estimates[name].mean for name in objectives] for row in rivals]
     front = {row.key for row, kept in zip(rivals, non_dominated(means), strict=True) if kept}
     labels = Counter(row.label for row in rows)
     merged = [
@@ -309,7 +313,8 @@ def _different(draws: Sequence[Draw]) -> tuple[Draw, ...]:
     """The first of each model."""
     first: dict[str, Draw] = {}
     for draw in draws:
-        first.setdefault(draw.model.keys.get("responses", draw.model.keys["weights"]), draw)
+        model, keys = draw.model, draw.model.keys
+        first.setdefault(keys.get("responses") or keys.get("weights") or model.name, draw)
     return tuple(first.values())
 
 
@@ -361,6 +366,7 @@ def _protocol_of_pool(pool: Pool) -> dict[str, str]:
     for name, benchmark in record.benchmarks.items():
         about |= {f"{name}.{key}": value for key, value in benchmark.protocol.items()}
         about[f"{name}.reference_point"] = benchmark.reference_point
+        about[f"{name}.objective"] = benchmark.objective
     about |= {f"{n}.metric": s.metric for m in record.models for n, s in m.scores.items()}
     about |= {f"specialty.{name}": list(own) for name, own in record.population.specialty.items()}
     about |= {f"{model.name}.identity": (model.identity or "")[:8] for model in record.members}

@@ -45,9 +45,15 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 
 
 def settings_with_effect(record: RunRecord) -> dict[str, Any]:
-    """Those that the merged model and its scores depend on, as far as can be told of one run."""
-    idle = OF_RELAXATION * (not is_relaxed(record))
-    return with_effect(settings_of(record), record.draws, idle)
+    """Those that the merged model and its scores depend on, as far as can be told of one run.
+
+    Omega is the one that a dose led to; a relaxation that has none reads no texts either.
+    """
+    settings, relaxed = settings_of(record), is_relaxed(record)
+    if relaxed:
+        settings["omega"] = record.omega
+    idle = OF_RELAXATION if not relaxed else ("omega", "calibration") * (record.omega is None)
+    return with_effect(settings, record.draws, idle)
 
 
 def with_effect(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aim_exp.report.differences import Differences, Verdict
+from aim_exp.report.doses import dose_words
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
 from aim_exp.report.settings import as_text, begins, label, settings_with_effect
@@ -98,8 +99,10 @@ def _named(record: RunRecord) -> dict[str, str]:
 
 
 def run_facts(record: RunRecord) -> dict[str, str]:
-    """By name, what to say below a run's table; empty where nothing was scored."""
+    """By name, what to say below a run's table."""
     standing, facts = record.standing, {}
+    if left := dose_words(record.dose):
+        facts[record.relaxation or "relaxation"] = left
     if standing.hypervolume_gain is not None:
         facts["hypervolume gain"] = _gain(record)
     if standing.average is not None:
@@ -152,7 +155,9 @@ def limit_words(records: Iterable[RunRecord]) -> str:
 def job_line(record: RunRecord) -> str:
     """`ties omega=0.4, average 49.0, hypervolume gain 0.123`."""
     standing = record.standing
-    parts = [f"{record.method} omega={as_text(record.omega)}"]
+    relaxation = "" if record.relaxation in (None, "aim") else record.relaxation
+    omega = f"omega={as_text(record.omega)}" * (record.omega is not None or not record.relaxed)
+    parts = [" ".join(filter(None, (record.method, omega, relaxation)))]
     if standing.average is not None:
         parts.append(f"average {PERCENT.write(standing.average)}")
     if standing.hypervolume_gain is not None:

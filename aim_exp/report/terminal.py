@@ -10,11 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from aim_exp.console import print_warning
+from aim_exp.errors import AimError
+from aim_exp.report.answers import change, changed_first, read_answers
 from aim_exp.report.differences import AVERAGE, GAIN, Differences, Verdict
+from aim_exp.report.draws import Draw
 from aim_exp.report.load import Job
 from aim_exp.report.notes import doubts
 from aim_exp.report.rows import Report
 from aim_exp.report.summary import counts, job_label, run_facts
+from aim_exp.report.tables.changes import deltas_table
 from aim_exp.report.tables.differences import INTERVAL, benchmark_table, verdict_table
 from aim_exp.report.tables.scores import run_table, standings, unscored_table
 from aim_exp.report.tables.terminal import fits, print_table
@@ -32,6 +36,8 @@ def print_run(console: Console, report: Report, next_command: str | None = None)
         if group.benchmarks:
             print_table(console, run_table(report, group))
     record = job.record
+    if record and (deltas := deltas_table(record)):
+        print_table(console, deltas)
     facts = (run_facts(record) if record else {}) | {"files": _short_path(job.directory)}
     if (job.directory / "model").is_dir():
         facts["model"] = _short_path(job.directory / "model")
@@ -90,6 +96,36 @@ def print_differences(console: Console, differences: Differences, report: Report
     console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
     for line in (*_best_is_noise(differences), *differences.omissions()):
         print_warning(console, line)
+
+
+def print_items(
+    console: Console, before: Draw, after: Draw, benchmark: str, *, changed: bool = False
+) -> None:
+    """What two models answered, the largest changes first; `changed`: those alone."""
+    scores = [draw.model.scores.get(benchmark) for draw in (before, after)]
+    if not scores[0] or not scores[1]:
+        known = ", ".join(after.model.scores)
+        raise AimError(f"--benchmark {benchmark}: not scored for both; there are: {known}")
+    first, second = read_answers(before.job, scores[0]), read_answers(after.job, scores[1])
+    order = changed_first(first, second)
+    differing = [item for item in order if change(first, second, item)]
+    asked = second.questions
+    for item in differing if changed else order:
+        console.rule(Text(asked.ids[item]), align="left")
+        console.print(Text(asked.prompts[item][asked.starts[item] :].strip()))
+        for choice in asked.choices[item] or ():
+            console.print(Text(f"  - {choice}"))
+        console.print(Text(f"target: {asked.targets[item]}", style="bold"))
+        for name, answers in (("before", first), ("after", second)):
+            score = answers.scores[item]
+            style = "green" if score else "red"
+            title = f"{name}: {'–' if score is None else f'{score:g}'}"
+            console.print(Text(title, style=style))
+            console.print(Text(answers.texts[item].strip()))
+    up = sum(change(first, second, item) > 0 for item in differing)
+    console.print(
+        Text(f"{len(order)} items: {up} better, {len(differing) - up} worse", style="bold")
+    )
 
 
 def _best_is_noise(differences: Differences) -> Iterable[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from aim_exp.checkpoint.fit import fit_problems
+from aim_exp.checkpoint.fit import code_problem, fit_problems
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.run.run import GIVEN_KEY, Run
@@ -23,9 +24,13 @@ def configuration_problems(run: Run) -> list[str]:
 
 
 def header_problems(run: Run) -> list[str]:
-    """From headers and companion files on disk, beside `misfits`: templates, longest prompts."""
+    """From headers and companions on disk, beside `misfits`: templates, code, longest prompts."""
     problems = template_problems(run.template_sources, run.template)
     base = run.recipe.population.base
+    scored = run.recipe.population.models if run.recipe.suite.benchmarks else ()
+    loaded = [*scored, *([base] if run.plan.saliency and not scored else [])]
+    there = [Checkpoint(model.path, model.name) for model in loaded if model.path.is_dir()]
+    problems += filter(None, map(code_problem, there))
     if not base.path.is_dir():
         return problems
     block_size = run.calibration.block_size
@@ -38,7 +43,9 @@ def header_problems(run: Run) -> list[str]:
     return problems
 
 
-def misfits(population: Population, given: ModelRef | None, vocabulary: str) -> list[str]:
+def misfits(
+    population: Population, given: ModelRef | None, vocabulary: str, layouts: Path
+) -> list[str]:
     """What keeps models from being merged with base, of those that are on disk."""
     if not population.base.path.is_dir():
         return []
@@ -46,7 +53,7 @@ def misfits(population: Population, given: ModelRef | None, vocabulary: str) -> 
     others = [
         Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
     ]
-    return fit_problems(Checkpoint(population.base.path, "base"), others, vocabulary)
+    return fit_problems(Checkpoint(population.base.path, "base"), others, vocabulary, layouts)
 
 
 def unchecked(run: Run) -> list[str]:

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from aim_exp.aim.pull import Relaxation
+from aim_exp.aim.dose import RelaxationReport
+from aim_exp.aim.pull import AnyRelaxation, idle_patterns
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
-from aim_exp.checkpoint.companions import config_warnings
-from aim_exp.checkpoint.fit import dtype_warnings
+from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
+from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
@@ -37,11 +37,14 @@ from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import console, print_warning, progress
 from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.evaluate.suite import suite_warnings
+from aim_exp.merge.deltas import DeltaTable, delta_table
+from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
-from aim_exp.run.run import GIVEN_KEY, Run
+from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.run.scoring import Scored, score
+from aim_exp.store.keys import StageSpec
 from aim_exp.tensors.sink import Discard, Load, Sink
 from aim_exp.types import ModelRef
 
@@ -49,6 +52,7 @@ MODEL_FOLDER = "model"
 """In a run's directory, the merged model where it is kept."""
 RELAXATION_FILE = "relaxation.json"
 COMPANIONS_FOLDER = "companions"
+DELTAS_FILE = "deltas.json"
 CALIBRATION_FILE = "calibration.json"
 
 
@@ -58,8 +62,10 @@ class Results:
 
     scores: dict[str, Scored] = field(default_factory=dict)
     """By model (base, experts, references, merged); empty where nothing is scored."""
-    relaxation: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By kind of module, the fields of its `Dose`."""
+    relaxation: RelaxationReport | None = None
+    """What relaxing changed, by kind of module; None where nothing is merged."""
+    deltas: DeltaTable | None = None
+    """How the models to merge lie to each other, where nothing is scored."""
     calibration: dict[str, int] = field(default_factory=dict)
     """How many texts, blocks and tokens were used."""
     warnings: list[str] = field(default_factory=list)
@@ -110,7 +116,8 @@ class Pipeline:
             download(run.recipe.given)
         if new:
             models = (run.recipe.population, run.recipe.given)
-            problems = misfits(*models, run.settings["vocabulary"]) + header_problems(run)
+            problems = misfits(*models, run.settings["vocabulary"], self.layouts)
+            problems += header_problems(run)
             if problems:
                 raise ConfigError(problems)
         self._check_names()
@@ -123,6 +130,13 @@ class Pipeline:
         others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
         others += self.experts if run.recipe.given else []
         self.results.warnings += wrapper_warnings([self.base, *others, *self.references])
+        self.results.warnings += adapter_warnings([self.base, *others, *self.references])
+        self.results.warnings += equality_warnings(self.base, others, self.layouts)
+
+    @property
+    def layouts(self) -> Path:
+        """Where layouts are remembered."""
+        return self.run.store.root / LAYOUTS
 
     @cached_property
     def device(self) -> str:
@@ -130,6 +144,11 @@ class Pipeline:
         if self.run.device != "auto":
             return self.run.device
         return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def upload(self) -> str | None:
+        """Where weights are merged: None on the processor, which works on the mapped files."""
+        return self.device if self.device.startswith("cuda") else None
 
     @cached_property
     def base(self) -> Checkpoint:
@@ -165,7 +184,7 @@ class Pipeline:
     @cached_property
     def merging(self) -> tuple[Checkpoint, Sequence[Checkpoint]]:
         """Base and the experts, with the same tensors and one vocabulary."""
-        base, experts = matched(self.base, self.experts)
+        base, experts = matched(self.base, self.experts, self.layouts)
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
             return base, experts
@@ -177,7 +196,7 @@ class Pipeline:
         problems = []
         for checkpoint in (self.base, *self.references):
             try:
-                problems += [problem] if (problem := name_problem(checkpoint)) else []
+                problems += [problem] if (problem := name_problem(checkpoint, self.layouts)) else []
             except CheckpointError as error:
                 self.results.warnings.append(f"{error}: whether its tensors are all is not known")
         if problems:
@@ -190,10 +209,13 @@ class Pipeline:
         self._score(plan, self._weights(plan, home, layout, _loader(layout)))
 
     def calibrate(self) -> None:
-        """Base's saliency, in the store."""
+        """Base's saliency, and the experts' where theirs counts too, in the store."""
         run = self.run
-        assert run.plan.saliency
-        folder = run.store.get_or_make(run.plan.saliency, self._measure)
+        measured = (run.recipe.population.base, *run.recipe.population.merged_experts)
+        folder, *_ = [
+            run.store.get_or_make(stage, partial(self._measure, model))
+            for stage, model in zip(run.plan.saliencies, measured, strict=False)
+        ]
         self.results.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
         used, wanted = self.results.calibration["n_texts"], run.calibration.n_samples
         if used < wanted:
@@ -207,26 +229,40 @@ class Pipeline:
                 f"their merged values: {unseen[0]}, ..."
             )
 
-    def _measure(self, folder: Path) -> None:
+    def _measure(self, measured: ModelRef, folder: Path) -> None:
         recipe, calibration = self.run.recipe, self.run.calibration
-        base = recipe.population.base
+        checkpoint = Checkpoint(measured.path, measured.name)
         if calibration.offload == "layers":
-            model = LayerwiseModel(self.base, recipe.dtype, self.device)
+            model = LayerwiseModel(checkpoint, recipe.dtype, self.device)
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
         else:
-            plan, load = self.run.plan.member(base.name), _loader(self.base)
-            model = self._weights(plan, base, self.base, load).live()
+            plan, home = self.run.plan.member(measured.name), recipe.home(measured)
+            model = self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
+        blocks.check_rows(model.model.get_input_embeddings().num_embeddings, model.tokenizer)
         with progress("Measuring activations", len(blocks.ids) * steps) as advance:
-            saliency = pass_over(blocks.ids, recipe.aim.statistic, advance)
-        saliency.on_checkpoint(model.places).save(folder)
+            saliency = pass_over(blocks.ids, advance, skip=calibration.skip_positions)
+        saliency.on_checkpoint(model.places).with_column_norms(checkpoint).save(folder)
         counts = {
             "n_texts": blocks.n_texts,
             "n_blocks": len(blocks.ids),
             "n_tokens": blocks.n_tokens,
         }
         (folder / CALIBRATION_FILE).write_text(json.dumps(counts))
+
+    def compare_deltas(self, stage: StageSpec) -> None:
+        """How the models to merge lie to each other, in the store."""
+        folder = self.run.store.get_or_make(
+            stage, lambda folder: self._deltas().save(folder / DELTAS_FILE)
+        )
+        names = [model.label for model in self.merging[1]]
+        self.results.deltas = DeltaTable.load(folder / DELTAS_FILE, names)
+
+    def _deltas(self) -> DeltaTable:
+        base, experts = self.merging
+        with progress("Comparing the deltas", n_elements(base)) as advance:
+            return delta_table((base, *experts), device=self.upload, advance=advance)
 
     def merge(self) -> None:
         """The merged model: kept if asked, scored, and what was relaxed."""
@@ -245,6 +281,12 @@ class Pipeline:
                 f"vocabulary={self.run.recipe.vocabulary}: the models' vocabularies differ; the "
                 f"merged model has {rows} tokens' rows, base {before}"
             )
+        recipe = self.run.recipe
+        if recipe.relaxes and (idle := idle_patterns(layout.tensors, recipe.aim.exclude)):
+            self.results.warnings.append(
+                f"aim.exclude={','.join(idle)}: no tensor has such a name; they are like "
+                f"{max(layout.tensors, key=len)}"
+            )
         if self.run.save_model:
             target = self.directory / MODEL_FOLDER
             with CheckpointWriter(target, layout, self.run.target_dtype) as writer:
@@ -255,6 +297,7 @@ class Pipeline:
             load = _loader(Checkpoint(target, MERGED))
         if plan is None:  # without keys nothing is remembered
             if not self.run.save_model:
+                self.results.deltas = self._deltas()
                 self._stream_merge(Discard())
             return
         if self.run.recipe.suite.benchmarks:
@@ -262,38 +305,52 @@ class Pipeline:
             self._score(plan, self._weights(plan, home, layout, load))
         if not self.run.store.has(plan.weights):
             self._stream_merge(Discard())
-        summary = self.run.store.path(plan.weights) / RELAXATION_FILE
-        self.results.relaxation = json.loads(summary.read_text())
+        report = self.run.store.path(plan.weights) / RELAXATION_FILE
+        self.results.relaxation = RelaxationReport.load(report)
 
     def _stream_merge(self, sink: Sink) -> None:
         """Merge into `sink`, and keep what AIM changed in the store."""
         run, recipe = self.run, self.run.recipe
-        relax = None
-        if run.plan.saliency and recipe.omega is not None:
-            saliency = Saliency.load(run.store.path(run.plan.saliency))
-            head = self.merging[0].head
-            if head and not self.base.head:
-                saliency = saliency.untied(head)
-            relax = Relaxation(saliency, recipe.omega, recipe.aim, recipe.seed)
         began = time.monotonic()
-        with self._timed("stream"), progress("Merging", n_elements(self.merging[0])) as advance:
-            report = stream_merge(
-                *self.merging,
-                recipe.method,
-                sink,
-                seed=recipe.seed,
-                dtype=run.target_dtype,
-                relax=relax,
-                device=self.device if self.device.startswith("cuda") else None,
-                advance=advance,
-            )
-        self.results.relaxation = report.summary() if relax else {}
-        text = json.dumps(self.results.relaxation)
+        with self._timed("stream"):
+            relax = self._relaxation()
+            with progress("Merging", n_elements(self.merging[0])) as advance:
+                report = stream_merge(
+                    *self.merging,
+                    recipe.method,
+                    sink,
+                    seed=recipe.seed,
+                    dtype=run.target_dtype,
+                    relax=relax,
+                    device=self.upload,
+                    advance=advance,
+                )
+        self.results.relaxation = report
         if run.plan.merged:
             run.store.get_or_make(
                 run.plan.merged.weights,
-                lambda folder: _write(folder / RELAXATION_FILE, text),
+                lambda folder: report.save(folder / RELAXATION_FILE),
                 since=began,
+            )
+
+    def _relaxation(self) -> AnyRelaxation | None:
+        recipe, plan = self.run.recipe, self.run.plan
+        if not recipe.relaxes or recipe.omega is None:
+            return None
+        saliency = [Saliency.load(self.run.store.path(stage)) for stage in plan.saliencies]
+        base, experts = self.merging
+        if base.head and not self.base.head:
+            saliency = [each.untied(base.head) for each in saliency]
+        with progress("Surveying the merge", n_elements(base)) as advance:
+            return relaxation_for(
+                recipe.aim,
+                recipe.omega,
+                saliency,
+                (base, *experts),
+                recipe.method,
+                seed=recipe.seed,
+                device=self.upload,
+                advance=advance,
             )
 
     def _score(self, plan: ModelPlan, weights: WeightSource) -> None:
@@ -332,7 +389,3 @@ def _loader(checkpoint: Checkpoint) -> Load:
             stream_checkpoint(checkpoint, sink, advance)
 
     return load
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)

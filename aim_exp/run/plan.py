@@ -6,11 +6,11 @@ silently wrong numbers, too many lose the sharing between jobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.aim.relaxation import AimSettings
+from aim_exp.aim.settings import AimSettings
 from aim_exp.merge.method import MergeMethod
 from aim_exp.store.keys import StageSpec
 from aim_exp.types import ModelRef, Population, Suite
@@ -18,11 +18,22 @@ from aim_exp.types import ModelRef, Population, Suite
 if TYPE_CHECKING:
     from aim_exp.run.pipeline import Pipeline
 
-STAGE_VERSIONS = {"saliency": 4, "vocabulary": 2, "weights": 2, "responses": 2, "scores": 2}
+STAGE_VERSIONS = {
+    "saliency": 5,
+    "vocabulary": 2,
+    "deltas": 1,
+    "weights": 3,
+    "responses": 2,
+    "scores": 3,
+}
 """Counts up when a change in the code changes a stage's numbers."""
 
 MERGED = "merged"
-DRAWS = (("population.seed",), ("calibration.seed", "seed"), ("repeat",))
+DRAWS = (
+    ("population.seed", "benchmarks.items_seed"),
+    ("calibration.seed", "seed"),
+    ("repeat",),
+)
 """The keys whose values may be draws of the same, not choices: from the outermost level in."""
 
 
@@ -59,6 +70,11 @@ class Recipe:
         return self.method.merges and self.omega is not None and self.omega < 1
 
     @property
+    def reads_texts(self) -> bool:
+        """Whether it relaxes by activations."""
+        return self.relaxes and self.aim.reads_texts
+
+    @property
     def stochastic(self) -> bool:
         """Whether the merged model depends on the seed: by its masks, or AIM's shuffled control."""
         return self.method.stochastic or (self.relaxes and self.aim.stochastic)
@@ -68,7 +84,8 @@ class Recipe:
         """The values of the keys in `DRAWS` that the merged model and its scores depend on."""
         values = {
             "population.seed": self.population.seed,
-            "calibration.seed": self.calibration.get("seed") if self.relaxes else None,
+            "benchmarks.items_seed": self.suite.items_seed or None,  # of other sets than the first
+            "calibration.seed": self.calibration.get("seed") if self.reads_texts else None,
             "seed": self.seed if self.stochastic else None,
             "repeat": self.repeat if self.suite.benchmarks else None,
         }
@@ -78,8 +95,17 @@ class Recipe:
     def undrawn(self) -> Recipe:
         """The same for all draws: what of two recipes is equal where they only draw anew."""
         texts = {key: value for key, value in self.calibration.items() if key != "seed"}
+        tasks = {
+            name: {key: value for key, value in spec.items() if key != "items_seed"}
+            for name, spec in self.tasks.items()
+        }
         return replace(
-            self, population=self.population.undrawn, calibration=texts, seed=0, repeat=0
+            self,
+            population=self.population.undrawn,
+            calibration=texts,
+            tasks=tasks,
+            seed=0,
+            repeat=0,
         )
 
     def home(self, model: ModelRef) -> ModelRef:
@@ -152,11 +178,19 @@ class Plan:
     """
 
     stages: tuple[Stage, ...]
-    saliency: StageSpec | None
+    saliencies: tuple[StageSpec, ...]
+    """Base's, then the merged experts' where theirs counts too; none where no text is read."""
     members: tuple[ModelPlan, ...]
     merged: ModelPlan | None
+    deltas: StageSpec | None = None
+    """How the models to merge lie to each other, where nothing else is asked of the merge."""
     vocabulary: StageSpec | None = None
     """The merge's tokenizer and configuration, where they are not base's."""
+
+    @property
+    def saliency(self) -> StageSpec | None:
+        """Base's."""
+        return self.saliencies[0] if self.saliencies else None
 
     @property
     def models(self) -> tuple[ModelPlan, ...]:
@@ -173,28 +207,21 @@ def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
 
     A run without them, which neither scores nor measures, has models without identity.
     """
-    saliency = _saliency(recipe) if recipe.relaxes else None
     undrawn = {model.name: model for model in _models(recipe.undrawn)}
     models = [replace(model, undrawn=undrawn[model.name]) for model in _models(recipe)]
     merged = models.pop() if models and recipe.method.merges else None
-    vocabulary = _vocabulary(recipe) if recipe.vocabulary and merged else None
-    return Plan(
-        stages=_graph(recipe, population_stage, saliency, vocabulary, models, merged),
-        saliency=saliency,
+    about = Plan(
+        stages=(),
+        saliencies=_saliencies(recipe),
         members=tuple(models),
         merged=merged,
-        vocabulary=vocabulary,
+        deltas=_deltas(recipe) if merged and not recipe.suite.benchmarks else None,
+        vocabulary=_vocabulary(recipe) if recipe.vocabulary and merged else None,
     )
+    return replace(about, stages=_graph(recipe, population_stage, about))
 
 
-def _graph(
-    recipe: Recipe,
-    population_stage: StageSpec | None,
-    saliency: StageSpec | None,
-    vocabulary: StageSpec | None,
-    members: Sequence[ModelPlan],
-    merged: ModelPlan | None,
-) -> tuple[Stage, ...]:
+def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tuple[Stage, ...]:
     population = Stage(
         name="population",
         what="the population's training",
@@ -207,23 +234,37 @@ def _graph(
     if recipe.suite.benchmarks:
         # A reference is another model in memory: first, to make room again.
         references = {model.name for model in recipe.population.references}
-        for member in sorted(members, key=lambda member: member.name not in references):
+        for member in sorted(plan.members, key=lambda member: member.name not in references):
             stages.append(_scoring(member, population))
     needs = [population]
-    if saliency:
+    if plan.saliencies:
+        several = len(plan.saliencies) > 1
         calibration = Stage(
             name="calibrate",
-            what="base's activations",
-            heading="base's activations measured",
-            key=saliency.key,
-            entries=(saliency,),
+            what="activations of base and experts" if several else "base's activations",
+            heading="activations measured",
+            key="+".join(saliency.key for saliency in plan.saliencies),
+            entries=plan.saliencies,
             carry_out=lambda pipeline: pipeline.calibrate(),
             needs=(population,),
         )
         stages.append(calibration)
         needs.append(calibration)
+    if deltas := plan.deltas:
+        stages.append(
+            Stage(
+                name="deltas",
+                what="how the deltas lie to each other",
+                heading="deltas compared",
+                key=deltas.key,
+                entries=(deltas,),
+                carry_out=lambda pipeline: pipeline.compare_deltas(deltas),
+                needs=(population,),
+            )
+        )
     if recipe.method.merges:
-        scored = bool(recipe.suite.benchmarks)
+        merged, scored = plan.merged, bool(recipe.suite.benchmarks)
+        vocabulary = [plan.vocabulary] if plan.vocabulary else []
         made = (*merged.scores.values(), merged.weights) if merged else ()
         stages.append(
             Stage(
@@ -231,7 +272,7 @@ def _graph(
                 what=_scores_of(merged) if merged and scored else "the merge",
                 heading="merged and scored" if scored else "merged, not scored",
                 key=merged.responses.key if merged else "",
-                entries=(*made, *([vocabulary] if vocabulary else [])),
+                entries=(*made, *vocabulary),
                 carry_out=lambda pipeline: pipeline.merge(),
                 needs=tuple(needs),
                 shared=False,
@@ -264,12 +305,18 @@ def _models(recipe: Recipe) -> list[ModelPlan]:
     return members + ([_merged(recipe)] if recipe.method.merges else [])
 
 
-def _saliency(recipe: Recipe) -> StageSpec:
+def _saliencies(recipe: Recipe) -> tuple[StageSpec, ...]:
+    if not recipe.reads_texts:
+        return ()
+    experts = recipe.population.merged_experts if recipe.aim.saliency == "mean" else ()
+    return tuple(_saliency(recipe, model) for model in (recipe.population.base, *experts))
+
+
+def _saliency(recipe: Recipe, model: ModelRef) -> StageSpec:
     return _stage(
         "saliency",
-        model=recipe.population.base.identity,
+        model=model.identity,
         calibration=recipe.calibration,
-        statistic=recipe.aim.statistic,
         dtype=recipe.dtype,
         **_code(recipe, "calibration"),
     )
@@ -281,7 +328,7 @@ def _member(recipe: Recipe, model: ModelRef) -> ModelPlan:
 
 def _merged(recipe: Recipe) -> ModelPlan:
     base, aim = recipe.population.base, recipe.aim
-    saliency = _saliency(recipe) if recipe.relaxes else None
+    saliencies = _saliencies(recipe)
     weights: dict[str, Any] = {}
     if recipe.given:
         weights["model"] = recipe.given.identity
@@ -295,28 +342,33 @@ def _merged(recipe: Recipe) -> ModelPlan:
             weights |= {"names": names, "seed": recipe.seed}
     if recipe.vocabulary:
         weights |= {"base": base.identity, "vocabulary": recipe.vocabulary}
-    if saliency:
+    if recipe.relaxes:
         weights["base"] = base.identity
-        weights["aim"] = {
-            "saliency": saliency.key,
-            "omega": recipe.omega,
-            "scaling": aim.scaling,
-            "exclude": sorted(aim.exclude),
-            "tied_head": aim.tied_head,
-        }
+        weights["aim"] = aim.spec()
+        if saliencies:
+            weights["aim"]["saliency"] = [stage.key for stage in saliencies]
+        if aim.uses_omega:
+            weights["aim"]["omega"] = recipe.omega
         if aim.stochastic:
             weights["aim"]["seed"] = recipe.seed
     return _model(recipe, MERGED, weights, base)
 
 
+def _deltas(recipe: Recipe) -> StageSpec:
+    rule = {"vocabulary": recipe.vocabulary} if recipe.vocabulary else {}
+    return _stage("deltas", **_to_merge(recipe), **rule)
+
+
 def _vocabulary(recipe: Recipe) -> StageSpec:
+    return _stage("vocabulary", rule=recipe.vocabulary, **_to_merge(recipe))
+
+
+def _to_merge(recipe: Recipe) -> dict[str, Any]:
     models = [recipe.given] if recipe.given else recipe.population.merged_experts
-    return _stage(
-        "vocabulary",
-        rule=recipe.vocabulary,
-        base=recipe.population.base.identity,
-        experts=[model.identity for model in models],
-    )
+    return {
+        "base": recipe.population.base.identity,
+        "experts": [model.identity for model in models],
+    }
 
 
 def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: ModelRef) -> ModelPlan:
@@ -324,7 +376,8 @@ def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: Mod
     responses = _stage(
         "responses",
         weights=made.spec,
-        tokenizer=tokenizer.identity,
+        # What they are asked with, whichever model lends it.
+        companions=tokenizer.companions or tokenizer.identity,
         evaluator=recipe.evaluator,
         **_code(recipe, "evaluator"),
         **({"repeat": recipe.repeat} if recipe.repeat else {}),

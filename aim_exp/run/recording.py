@@ -47,6 +47,7 @@ def initial_record(
         config=config,
         choices=choices,
         overrides=tuple(overrides),
+        omega=config["omega"] if isinstance(config.get("omega"), int | float) else None,
         population=PopulationRecord(
             name=choices.get("population", ""),
             base=_text(population.get("base")),
@@ -76,13 +77,17 @@ def planned_record(record: RunRecord, run: Run) -> RunRecord:
         ),
         benchmarks={
             b.name: BenchmarkRecord(
-                task=b.task, reference_point=b.reference_point, protocol=recipe.tasks[b.name]
+                task=b.task,
+                reference_point=b.reference_point,
+                objective=b.objective,
+                protocol=recipe.tasks[b.name],
             )
             for b in recipe.suite.benchmarks
         },
         models=tuple(_model(run, model) for model in run.plan.models) or _unidentified(run),
         draws=recipe.draws,
-        relaxation=_relaxation(recipe),
+        omega=recipe.omega if not recipe.relaxes or recipe.aim.uses_omega else None,
+        relaxation=recipe.aim.relaxation if recipe.relaxes else None,
         dtype=recipe.dtype,
         code=recipe.code,
     )
@@ -96,18 +101,20 @@ def completed_record(
     `record` is the planned one.
     """
     recipe = run.recipe
+    plans = {plan.name: plan for plan in run.plan.models}
     models = tuple(
-        replace(model, scores=_scores(plan, results.scores[model.name], directory, shared))
-        if model.name in results.scores
+        replace(model, scores=_scores(plans[model.name], scored, directory, shared))
+        if (scored := results.scores.get(model.name))
         else model
-        for model, plan in zip(record.models, run.plan.models, strict=False)
+        for model in record.models
     )
     saliency = run.plan.saliency and _kept(
         run.store.path(run.plan.saliency) / "saliency.safetensors",
         shared / "saliency" / f"{run.plan.saliency.key[:KEY_DIGITS]}.safetensors",
         directory,
     )
-    dose = {kind: Dose(**values) for kind, values in results.relaxation.items()}
+    report = results.relaxation
+    dose = {kind: Dose(**values) for kind, values in report.summary().items()} if report else {}
     return replace(
         record,
         status="completed",
@@ -117,8 +124,10 @@ def completed_record(
             name: replace(about, num_fewshot=_shots(results, name))
             for name, about in record.benchmarks.items()
         },
+        omega=report.omega if report and recipe.relaxes else record.omega,
         relaxed=any(each.relaxed_parameters for each in dose.values()),
         dose=dose,
+        deltas=results.deltas and results.deltas.summary(),
         standing=_standing(recipe, results),
         calibration=results.calibration,
         saliency=saliency,
@@ -127,12 +136,6 @@ def completed_record(
         stages=tuple(_stages(run, results)),
         provenance=provenance(),
     )
-
-
-def _relaxation(recipe: Recipe) -> str | None:
-    if not recipe.relaxes:
-        return None
-    return "aim" if recipe.aim.scaling == "identity" else recipe.aim.scaling
 
 
 def _model(run: Run, plan: ModelPlan) -> ModelRecord:
@@ -179,6 +182,7 @@ def _scores(
             stderr=result.score.stderr,
             n=result.score.n,
             metric=result.metric,
+            ends=result.ends,
             metrics=result.metrics,
             items=_kept(scored.items[name], target, directory),
         )
@@ -215,7 +219,7 @@ def _standing(recipe: Recipe, results: Results) -> Standing:
         {model.name: values[model.name] for model in (population.base, *population.experts)},
         population.merged,
         population.specialty,
-        {b.name: b.reference_point for b in recipe.suite.benchmarks},
+        {b.name: b.reference_point for b in recipe.suite.objectives},
     )
 
 
@@ -243,7 +247,8 @@ def _stages(run: Run, results: Results) -> list[StageRecord]:
 
 def _toy_settings(run: Run) -> list[str]:
     """What is made for the embedded population only, used with another one."""
-    if run.choices["population"] == "tiny":
+    specialty = run.recipe.population.specialty.values()
+    if set().union(*specialty) & {b.name for b in run.recipe.suite.benchmarks}:
         return []
     warnings = []
     if run.choices["benchmarks"] == "tiny":

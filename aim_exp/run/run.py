@@ -16,6 +16,8 @@ from aim_exp.types import ModelRef
 
 GIVEN_KEY = "method.path"
 """What weights merged elsewhere are called in errors."""
+LAYOUTS = "layouts"
+"""In the store, where models hold tensors of which names."""
 
 
 @dataclass(frozen=True, kw_only=True)

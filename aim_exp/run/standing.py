@@ -32,8 +32,8 @@ def standing(
     """Of `merged` (None: there is no merged model) among `members`, base and all experts.
 
     `merged_experts` are those that went into it; `specialty` maps an expert to its benchmarks;
-    `reference` is the hypervolume's reference point. All have the same benchmarks; of more than
-    `MOST_OBJECTIVES` there are no hypervolumes.
+    `reference` is the hypervolume's reference point, of the benchmarks that are objectives; of more
+    than `MOST_OBJECTIVES` there are no hypervolumes.
     """
     benchmarks = list(reference)
     corner = [reference[b] for b in benchmarks]
@@ -45,9 +45,10 @@ def standing(
         return Standing(on_front=_front(points), hypervolume=volume)
     point = [merged[b] for b in benchmarks]
     own = [points["base"], *(points[name] for name in merged_experts)]
+    scores = dict(zip(benchmarks, point, strict=True))
     return Standing(
         average=fmean(point),
-        normalised_average=_normalised_average(merged, members, specialty),
+        normalised_average=_normalised_average(scores, members, specialty),
         gain_over_best_member=fmean(point) - max(map(fmean, population)),
         on_front=_front({**points, "merged": point}),
         **(_volumes(point, own, population, corner) if measurable else {}),

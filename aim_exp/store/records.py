@@ -43,6 +43,8 @@ class ScoreRecord:
     """Items."""
     metric: str
     """lm-eval's key of the headline."""
+    ends: tuple[float, float] = (0.0, 1.0)
+    """Values of `metric` that are the scores 0 and 1."""
     metrics: Mapping[str, float]
     """Every metric by its key, as lm-eval gives it."""
     items: str
@@ -70,6 +72,8 @@ class BenchmarkRecord:
     task: str
     reference_point: float
     """Of the hypervolume, on this axis."""
+    objective: bool = True
+    """Whether averages, fronts and hypervolumes are over it too."""
     protocol: Mapping[str, Any]
     """What else its scores depend on: limit, template, digests of items, lm-eval's version, ..."""
     num_fewshot: int | None = None
@@ -105,6 +109,8 @@ class Dose:
     """Share of the change of outputs, by base's second moments."""
     share_below: float | None = None
     """Of the channels: those with r below 0.9."""
+    differing: float | None = None
+    """Of the relaxed elements: those that differ from the plain merge's in the output's dtype."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +179,9 @@ class RunRecord:
     """Base, experts, references, and the merged model last."""
     draws: Mapping[str, int] = field(default_factory=dict)
     """The seeds that the merged model depends on, by key: `population.seed`, `seed`, ..."""
+    omega: float | None = None
+    """As configured, or solved for `aim.dose`; null for the plain merge, and where it plays no
+    part."""
     relaxed: bool = False
     """Whether a relaxation changed the merge at all."""
     relaxation: str | None = None
@@ -180,6 +189,8 @@ class RunRecord:
     dose: Mapping[str, Dose] = field(default_factory=dict)
     """By kind of module, and `all`."""
     standing: Standing = Standing()
+    deltas: Mapping[str, Any] | None = None
+    """How the experts' deltas lie to each other: norms, cosines, signs. Where nothing is scored."""
     calibration: Mapping[str, int] = field(default_factory=dict)
     """How many texts, blocks and tokens were read."""
     saliency: str | None = None
@@ -201,11 +212,6 @@ class RunRecord:
     def method(self) -> str:
         """The choice in the group `method`."""
         return self.choices["method"]
-
-    @property
-    def omega(self) -> float | None:
-        """AIM's omega as configured; None is the plain merge."""
-        return self.config.get("omega")
 
     @property
     def merged(self) -> ModelRecord | None:
@@ -237,7 +243,6 @@ class RunRecord:
         scores = merged.scores if merged and merged.scores else None
         return {
             "method": self.method,
-            "omega": self.omega,
             "scores": scores and {name: score.value for name, score in scores.items()},
             "stderr": scores and {name: score.stderr for name, score in scores.items()},
             "population_scores": {

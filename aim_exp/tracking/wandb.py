@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import wandb
 
 MODES = ("offline", "online", "disabled")
+LONGEST_PROJECT, LONGEST_TAG = 128, 64
+NOT_IN_PROJECT = r"/\#?%:"
 ONLINE_TIMEOUT = 30
 """Seconds to wait for a server at the start, before going on offline."""
 FINISH_TIMEOUT = 120
@@ -37,10 +39,21 @@ class WandbTracker:
     """Going online failed once in this process: later jobs do not wait for it again."""
 
     def problems(self) -> list[str]:
-        """A mode that does not exist."""
-        if self.mode in MODES:
-            return []
-        return [f"tracker.mode={self.mode}: no such mode; use offline, online or disabled"]
+        """A mode that does not exist; a project or a tag that W&B does not take."""
+        found = []
+        if self.mode not in MODES:
+            found.append(f"tracker.mode={self.mode}: no such mode; use offline, online or disabled")
+        project = self.project
+        if not 0 < len(project) <= LONGEST_PROJECT or set(project) & set(NOT_IN_PROJECT):
+            found.append(
+                f"tracker.project={project}: W&B takes 1 to {LONGEST_PROJECT} characters, and none "
+                f"of {NOT_IN_PROJECT}"
+            )
+        return found + [
+            f"tracker.tags: W&B takes tags of 1 to {LONGEST_TAG} characters; shorten {tag}"
+            for tag in self.tags
+            if not 0 < len(tag) <= LONGEST_TAG
+        ]
 
     def start(self, run: RunInfo) -> None:
         """Open the run; offline where online does not work."""
@@ -91,7 +104,7 @@ class WandbTracker:
             name=run.name,
             group=run.group,
             job_type=run.kind,
-            tags=[*dict.fromkeys((*run.tags, *self.tags))],
+            tags=[*dict.fromkeys(tag[:LONGEST_TAG] for tag in (*run.tags, *self.tags))],
             config=dict(run.config),
             dir=run.directory,
             settings=wandb.Settings(

@@ -15,8 +15,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
 from test_html import hostile, many, other_population
+from test_report_items import DIFFERING, pair
 
+from aim_exp.report import refresh
+from aim_exp.report.__main__ import main
 from aim_exp.report.load import load
 from aim_exp.report.plots.front import front
 from aim_exp.report.rows import make_report
@@ -171,6 +175,39 @@ def test_loads_without_error_request_or_overflow(name, width, scheme, browser, p
     for figure in find_all(browser, ".plot"):
         assert figure.find_elements(By.CSS_SELECTOR, "svg path"), "something is drawn"
         assert figure.size["height"] > 100
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_items_are_read_from_disk_and_from_a_bundle(width, scheme, browser, tmp_path):
+    """From a cell of the differences to the items; those that changed, then all."""
+    directory = write_all(tmp_path / "sweep", *pair())
+    assert main([str(directory), "--bundle", str(tmp_path / "site")]) == 0
+    refresh(directory)
+    for page in (directory / "report.html", tmp_path / "site" / "index.html"):
+        show(browser, page.as_uri(), width, scheme)
+        link = find(browser, "#changes-1 td a")
+        browser.execute_script("location.hash = arguments[0].hash", link)
+        wait = WebDriverWait(browser, 10)
+        shown = wait.until(lambda b: find_all(b, "#items article"))
+        assert len(shown) == min(20, len(DIFFERING))
+        words = find(browser, "#items output").text
+        assert words.startswith(f"{len(DIFFERING)} of 40 items; ")
+        choose(browser, "#items select[name=kind]", "all")
+        wait.until(lambda b: find(b, "#items output").text.startswith("40 of 40 items"))
+        assert browser.get_log("browser") == []
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_any_swept_setting_has_a_figure_and_a_table(browser, pages):
+    show(browser, pages["samples"])
+    choose(browser, "#sweep select[name=key]", "n_samples")
+    find(browser, "#sweep summary").click()
+    headings = [cell.text for cell in find_all(browser, "#sweep-table thead th")]
+    assert headings == ["n_samples", "4", "16", "64", "1024", "without it"]
+    cells = [cell.text for cell in find_all(browser, "#sweep-table tbody td")]
+    assert len(cells) == 10
+    assert all(cells)
 
 
 INK = "#plot-front [aria-label='x-axis tick label']"

@@ -127,10 +127,10 @@ def _pass(variant: str, base: Path, dtype: str, blocks: Tensor) -> Callable[[], 
 
     if variant == LAYERS:
         layerwise = LayerwiseModel(Checkpoint(base, base.name), dtype, "cpu")
-        return lambda: measure_layerwise(layerwise, blocks, "mean_abs", _ignore)
+        return lambda: measure_layerwise(layerwise, blocks, _ignore)
     model = live_model(base, base.name, dtype, "cpu").model
     if variant == MEASURE:
-        return lambda: measure(model, blocks, "mean_abs", _ignore)
+        return lambda: measure(model, blocks, _ignore)
 
     @torch.no_grad()
     def plain() -> None:

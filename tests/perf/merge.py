@@ -121,7 +121,7 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
 
     from aim_exp import merge
     from aim_exp.aim.pull import Relaxation
-    from aim_exp.aim.relaxation import AimSettings
+    from aim_exp.aim.settings import AimSettings
     from aim_exp.checkpoint.reader import Checkpoint
     from aim_exp.checkpoint.writer import CheckpointWriter
     from aim_exp.merge import sparsify  # noqa: F401 (an import is no part of the work)
@@ -151,7 +151,14 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
         channels = {n: torch.rand(w) for n, w in widths.items() if "embed" not in n}
         saliency = Saliency(channels, dict.fromkeys(channels, -1), tied={}, tokens=1)
         settings = AimSettings(
-            statistic="mean_abs", scaling="identity", exclude=(), tied_head="keep"
+            statistic="mean_abs",
+            column_norm=False,
+            saliency="base",
+            normalise="max",
+            scaling="identity",
+            dose=None,
+            exclude=(),
+            tied_head="keep",
         )
         relax = Relaxation(saliency, 0.4, settings, 0)
 

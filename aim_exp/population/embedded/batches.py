@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from random import Random
 from typing import NamedTuple
@@ -12,12 +12,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from aim_exp.population.embedded.corpus import training_text
+from aim_exp.population.embedded.example import Example
 from aim_exp.population.embedded.items import training_examples
 from aim_exp.population.embedded.phases import ROW_LENGTH, ROWS, TEXT, Phase
 from aim_exp.population.embedded.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 IGNORED = -100
 """The label of a token that is not learnt: prompts and padding."""
+NO_DOCUMENT = -1
+"""Of padding."""
 
 CHUNK = 1000
 """Documents drawn and tokenised at a time."""
@@ -32,39 +35,69 @@ class Document(NamedTuple):
     labels: list[int]
 
 
-def training_rows(tokenizer: Tokenizer, phase: Phase, seed: int) -> tuple[Tensor, Tensor]:
-    """Ids and labels of the whole phase, both int64 `[steps * ROWS, ROW_LENGTH]`.
+class Rows(NamedTuple):
+    """Packed documents, all int64 `[rows, length]`.
+
+    `ids` and `labels` as in `Document`; `documents` numbers each token's document in its row.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    documents: Tensor
+
+    def split(self, rows: int) -> Iterator[Rows]:
+        """So many rows at a time."""
+        return map(Rows._make, zip(*(tensor.split(rows) for tensor in self), strict=True))
+
+
+def training_rows(tokenizer: Tokenizer, phase: Phase, seed: int) -> Rows:
+    """The rows of the whole phase, `[steps * ROWS, ROW_LENGTH]`.
 
     All of a text is learnt, of an example its answer.
     """
-    documents = _documents(tokenizer, phase.mix, Random(f"{phase.name} {seed}"))
-    packed = list(islice(_pack(documents), phase.steps * ROWS))
-    ids = [_padded(row.ids, PAD_ID) for row in packed]
-    labels = [_padded(row.labels, IGNORED) for row in packed]
-    return torch.tensor(ids), torch.tensor(labels)
+
+    def source(kind: str, rng: Random) -> Iterator[Document]:
+        if kind == TEXT:
+            return _texts(tokenizer, rng)
+        return example_documents(tokenizer, training_examples(kind, rng), EOS_ID)
+
+    documents = mixed(phase.mix, source, Random(f"{phase.name} {seed}"))
+    return pack(documents, phase.steps * ROWS, ROW_LENGTH, PAD_ID)
 
 
-def own_document_mask(ids: Tensor) -> Tensor:
+def own_document_mask(documents: Tensor) -> Tensor:
     """Who may attend to whom in packed rows, boolean `[rows, 1, length, length]`.
 
-    Earlier tokens of the same document, which `<s>` begins: without this the base learns
-    much more slowly.
+    Earlier tokens of the same document: without this the base learns much more slowly.
+    `documents` is that of `Rows`.
     """
-    document = (ids == BOS_ID).cumsum(dim=1)
-    same = document[:, :, None] == document[:, None, :]
+    same = documents[:, :, None] == documents[:, None, :]
     return same.tril()[:, None]
 
 
-def _documents(tokenizer: Tokenizer, mix: Mapping[str, float], rng: Random) -> Iterator[Document]:
-    """Documents of the kinds in `mix`, drawn by weight, without end."""
+def mixed(
+    mix: Mapping[str, float], source: Callable[[str, Random], Iterator[Document]], rng: Random
+) -> Iterator[Document]:
+    """Documents of the kinds in `mix`, drawn by weight, without end; `source` makes a kind's."""
     kinds, weights = list(mix), list(mix.values())
-    sources = {kind: _source(tokenizer, kind, Random(rng.random())) for kind in kinds}
+    sources = {kind: source(kind, Random(rng.random())) for kind in kinds}
     while True:
         yield next(sources[rng.choices(kinds, weights)[0]])
 
 
-def _source(tokenizer: Tokenizer, kind: str, rng: Random) -> Iterator[Document]:
-    return _texts(tokenizer, rng) if kind == TEXT else _examples(tokenizer, kind, rng)
+def pack(documents: Iterator[Document], rows: int, length: int, pad_id: int) -> Rows:
+    """So many rows of `length` tokens, each of whole documents, padded with `pad_id`."""
+    packed = list(islice(_pack(documents, length), rows))
+
+    def table(values: Callable[[int, Document], Iterable[int]], filler: int) -> Tensor:
+        flat = [[v for n, d in enumerate(row) for v in values(n, d)] for row in packed]
+        return torch.tensor([row + [filler] * (length - len(row)) for row in flat])
+
+    return Rows(
+        table(lambda _, document: document.ids, pad_id),
+        table(lambda _, document: document.labels, IGNORED),
+        table(lambda number, document: [number] * len(document.ids), NO_DOCUMENT),
+    )
 
 
 def _texts(tokenizer: Tokenizer, rng: Random) -> Iterator[Document]:
@@ -77,9 +110,10 @@ def _texts(tokenizer: Tokenizer, rng: Random) -> Iterator[Document]:
         yield Document(window, window)
 
 
-def _examples(tokenizer: Tokenizer, kind: str, rng: Random) -> Iterator[Document]:
-    """Training examples of a kind of task, each ended by `</s>`."""
-    examples = training_examples(kind, rng)
+def example_documents(
+    tokenizer: Tokenizer, examples: Iterator[Example], end_id: int
+) -> Iterator[Document]:
+    """The examples as documents, each ended by `end_id`; its answer is learnt."""
     while True:
         chunk = list(islice(examples, CHUNK))
         prompts = tokenizer.encode_batch([example.prompt for example in chunk])
@@ -87,27 +121,22 @@ def _examples(tokenizer: Tokenizer, kind: str, rng: Random) -> Iterator[Document
             [example.answer for example in chunk], add_special_tokens=False
         )
         for prompt, answer in zip(prompts, answers, strict=True):
-            learnt = [*answer.ids, EOS_ID]
+            learnt = [*answer.ids, end_id]
             yield Document(prompt.ids + learnt, [IGNORED] * len(prompt.ids) + learnt)
 
 
-def _pack(documents: Iterator[Document]) -> Iterator[Document]:
-    """Rows of at most ROW_LENGTH tokens, each of whole documents, first come, first fit."""
-    waiting: list[Document] = []
+def _pack(documents: Iterator[Document], length: int) -> Iterator[list[Document]]:
+    """Rows of at most `length` tokens: whole documents, first come, first fit."""
+    waiting: list[list[Document]] = []
     for document in documents:
-        row = next((row for row in waiting if _fits(document, row)), None)
+        row = next((row for row in waiting if _fits(document, row, length)), None)
         if row is None:
-            row = Document([], [])
+            row = []
             waiting.append(row)
-        row.ids.extend(document.ids)
-        row.labels.extend(document.labels)
+        row.append(document)
         if len(waiting) > OPEN_ROWS:
             yield waiting.pop(0)
 
 
-def _fits(document: Document, row: Document) -> bool:
-    return len(row.ids) + len(document.ids) <= ROW_LENGTH
-
-
-def _padded(values: list[int], filler: int) -> list[int]:
-    return values + [filler] * (ROW_LENGTH - len(values))
+def _fits(document: Document, row: list[Document], length: int) -> bool:
+    return sum(len(other.ids) for other in row) + len(document.ids) <= length

@@ -12,7 +12,7 @@ from itertools import product
 from random import Random
 from typing import Any, NamedTuple
 
-from aim_exp.population.embedded.example import Example, draw_distinct
+from aim_exp.population.embedded.example import Example
 
 CONSTANTS = range(2, 10)
 FUNCTION_NAMES = ("f", "g", "h")
@@ -119,25 +119,17 @@ def mbpp_example(rng: Random) -> Example:
     return Example(program.prompt, program.answer)
 
 
-def humaneval_items() -> list[dict[str, Any]]:
-    """150 items: `prompt`, `answer`, `entry_point`, `tests`."""
-
-    def draw(rng: Random) -> dict[str, Any]:
-        program = _arithmetic(rng, held_out=True)
-        return {**program._asdict(), "tests": _asserts(program, "", NUMBERS)}
-
-    return draw_distinct(draw, "humaneval", 150)
+def humaneval_item(rng: Random) -> dict[str, Any]:
+    """A test item: `prompt`, `answer`, `entry_point`, `tests`."""
+    program = _arithmetic(rng, held_out=True)
+    return {**program._asdict(), "tests": _asserts(program, "", NUMBERS)}
 
 
-def mbpp_items() -> list[dict[str, Any]]:
-    """150 items: `prompt`, `answer`, `entry_point`, `tests`, and the `prelude` they run after."""
-
-    def draw(rng: Random) -> dict[str, Any]:
-        program = _listing(rng, held_out=True)
-        tests = _asserts(program, PRELUDE, LISTS)
-        return {**program._asdict(), "tests": tests, "prelude": PRELUDE}
-
-    return draw_distinct(draw, "mbpp", 150)
+def mbpp_item(rng: Random) -> dict[str, Any]:
+    """A test item: `prompt`, `answer`, `entry_point`, `tests`, and the `prelude` they run after."""
+    program = _listing(rng, held_out=True)
+    tests = _asserts(program, PRELUDE, LISTS)
+    return {**program._asdict(), "tests": tests, "prelude": PRELUDE}
 
 
 def _arithmetic(rng: Random, held_out: bool) -> Program:

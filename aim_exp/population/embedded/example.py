@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, NamedTuple
 
@@ -14,13 +14,11 @@ class Example(NamedTuple):
     answer: str
 
 
-def draw_distinct(
-    draw: Callable[[Random], dict[str, Any]], name: str, count: int
-) -> list[dict[str, Any]]:
-    """The first `count` items of `draw` with distinct prompts, always the same for `name`."""
-    rng = Random(f"test items of {name}")
-    items: dict[str, dict[str, Any]] = {}
-    while len(items) < count:
+def distinct_items(draw: Callable[[Random], dict[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
+    """What `draw` gives with distinct prompts, always the same for `kind`, without end."""
+    rng, prompts = Random(f"test items of {kind}"), set[str]()
+    while True:
         item = draw(rng)
-        items.setdefault(item["prompt"], item)
-    return list(items.values())
+        if item["prompt"] not in prompts:
+            prompts.add(item["prompt"])
+            yield item

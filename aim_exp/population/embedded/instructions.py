@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from aim_exp.population.embedded.example import Example, draw_distinct
+from aim_exp.population.embedded.example import Example
 
 _WORDS = """
 arm bag bed bell bird boat bone book bow box bread bus cake cap car cat chair clock coat cow cup
@@ -30,7 +30,7 @@ ACTIONS = ("repeat", "join", "reverse", "last")
 
 
 def ifeval_item(rng: Random) -> dict[str, Any]:
-    """An instruction: `prompt`, `answer`, and its kind, `instruction`."""
+    """A test item: `prompt`, `answer`, and its kind, `instruction`."""
     action, form = rng.choice(ACTIONS), rng.choice(tuple(FORMS))
     request, words = _request(action, rng)
     asked, shape = FORMS[form]
@@ -45,11 +45,6 @@ def ifeval_example(rng: Random) -> Example:
     """An instruction to train on."""
     item = ifeval_item(rng)
     return Example(item["prompt"], item["answer"])
-
-
-def ifeval_items() -> list[dict[str, Any]]:
-    """150 items: `prompt`, `answer`, and the kind of `instruction`."""
-    return draw_distinct(ifeval_item, "ifeval", 150)
 
 
 def _request(action: str, rng: Random) -> tuple[str, list[str]]:

@@ -1,51 +1,86 @@
-"""The six kinds of tasks of the embedded population: test items, and examples to train on.
+"""The kinds of tasks of the embedded population: test items, and examples to train on.
 
-The benchmark `tiny_KIND` asks the test items of a kind.
-
-No prompt of a test item is ever in the training stream.
+The benchmark `tiny_KIND` asks the test items of a kind. There are several sets of them, which
+share no prompt, so that every replicate of a study can have its own; no prompt of any of them
+is ever in the training stream. What is `FIXED` has one set: of capitals, since what is recalled
+is what was trained; of plain text, since there is no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
-from aim_exp.population.embedded import code, facts, instructions, maths
-from aim_exp.population.embedded.example import Example
+from aim_exp.population.embedded import code, facts, instructions, maths, retained
+from aim_exp.population.embedded.example import Example, distinct_items
+
+SET_SIZE = 150
+SETS = 15
+"""How many sets there are: `mbpp` has 2304 prompts to test with."""
 
 
 class _Task(NamedTuple):
     example: Callable[[Random], Example]
-    test_items: Callable[[], list[dict[str, Any]]]
+    item: Callable[[Random], dict[str, Any]]
 
 
 _TASKS = {
-    "humaneval": _Task(code.humaneval_example, code.humaneval_items),
-    "mbpp": _Task(code.mbpp_example, code.mbpp_items),
-    "math": _Task(maths.math_example, maths.math_items),
-    "gsm8k": _Task(maths.gsm8k_example, maths.gsm8k_items),
-    "mmlu": _Task(facts.mmlu_example, facts.mmlu_items),
-    "ifeval": _Task(instructions.ifeval_example, instructions.ifeval_items),
+    "humaneval": _Task(code.humaneval_example, code.humaneval_item),
+    "mbpp": _Task(code.mbpp_example, code.mbpp_item),
+    "math": _Task(maths.math_example, maths.math_item),
+    "gsm8k": _Task(maths.gsm8k_example, maths.gsm8k_item),
+    "ifeval": _Task(instructions.ifeval_example, instructions.ifeval_item),
 }
+_RECALL = "mmlu"
+FIXED: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
+    _RECALL: facts.mmlu_items,
+    "continuation": retained.continuation_items,
+    "text": retained.text_items,
+}
+"""The kinds that have the same items whatever the seed."""
 
-KINDS = tuple(_TASKS)
+KINDS = ("humaneval", "mbpp", "math", "gsm8k", _RECALL, "ifeval")
+"""Those that are trained."""
 
 
-def test_items(kind: str) -> list[dict[str, Any]]:
-    """The test items, the same for every population; the task's module tells their keys."""
-    return _TASKS[kind].test_items()
+def test_items(kind: str, items_seed: int = 0) -> list[dict[str, Any]]:  # noqa: PT028
+    """A set of test items, the same for every population; the task's module tells their keys.
+
+    150 items of one of the `SETS` sets, which `items_seed` counts from 0; of what is `FIXED` always
+    the same.
+    """
+    assert 0 <= items_seed < SETS, items_seed
+    if kind in FIXED:
+        return FIXED[kind]()
+    return _items(kind, items_seed + 1)[-SET_SIZE:]
 
 
 def training_examples(kind: str, rng: Random) -> Iterator[Example]:
     """Examples without end, drawn with replacement, none with the prompt of a test item."""
+    draw = facts.mmlu_example if kind == _RECALL else _TASKS[kind].example
     while True:
-        example = _TASKS[kind].example(rng)
+        example = draw(rng)
         if example.prompt not in _held_out_prompts(kind):
             yield example
 
 
+def _items(kind: str, sets: int) -> list[dict[str, Any]]:
+    """Of the first so many sets, one behind the other."""
+    known, more = _stream(kind)
+    known.extend(islice(more, max(0, sets * SET_SIZE - len(known))))
+    return known[: sets * SET_SIZE]
+
+
+@cache
+def _stream(kind: str) -> tuple[list[dict[str, Any]], Iterator[dict[str, Any]]]:
+    """The items that were drawn so far, and those still to come."""
+    return [], distinct_items(_TASKS[kind].item, kind)
+
+
 @cache
 def _held_out_prompts(kind: str) -> frozenset[str]:
-    return frozenset(item["prompt"] for item in test_items(kind))
+    items = facts.mmlu_items() if kind == _RECALL else _items(kind, SETS)
+    return frozenset(item["prompt"] for item in items)

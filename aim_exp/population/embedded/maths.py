@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, NamedTuple
 
-from aim_exp.population.embedded.example import Example, draw_distinct
+from aim_exp.population.embedded.example import Example
 
 NAMES = ("Ann", "Ben", "Dan", "Eva", "Ida", "Leo", "Mia", "Max", "Sam", "Tom", "Una", "Zoe")
 THINGS = ("apples", "balls", "books", "cards", "coins", "cups", "eggs", "hats", "keys", "pens")
@@ -56,14 +56,14 @@ def gsm8k_example(rng: Random) -> Example:
     )
 
 
-def math_items() -> list[dict[str, Any]]:
-    """150 items: `prompt`, `answer`, and the `result` after its last `=`."""
-    return draw_distinct(lambda rng: _item(math_example(rng)), "math", 150)
+def math_item(rng: Random) -> dict[str, Any]:
+    """A test item: `prompt`, `answer`, and the `result` after its last `=`."""
+    return _item(math_example(rng))
 
 
-def gsm8k_items() -> list[dict[str, Any]]:
-    """150 items: `prompt`, `answer`, and the `result` after its `=`."""
-    return draw_distinct(lambda rng: _item(gsm8k_example(rng)), "gsm8k", 150)
+def gsm8k_item(rng: Random) -> dict[str, Any]:
+    """A test item: `prompt`, `answer`, and the `result` after its `=`."""
+    return _item(gsm8k_example(rng))
 
 
 def _item(example: Example) -> dict[str, Any]:

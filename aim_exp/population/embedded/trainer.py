@@ -20,7 +20,7 @@ from torch.optim import AdamW, Muon, Optimizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aim_exp.console import progress
-from aim_exp.population.embedded.batches import IGNORED, own_document_mask, training_rows
+from aim_exp.population.embedded.batches import IGNORED, Rows, own_document_mask, training_rows
 from aim_exp.population.embedded.phases import ROWS, WARMUP_STEPS, Phase
 from aim_exp.population.embedded.tokenizer import (
     BOS,
@@ -88,13 +88,12 @@ def make_model(
 
 def train(model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int) -> None:
     """Train all parameters in place; the learning rates fall linearly to zero."""
-    ids, labels = training_rows(tokenizer, phase, seed)
-    batches = zip(ids.split(ROWS), labels.split(ROWS), strict=True)
+    batches = training_rows(tokenizer, phase, seed).split(ROWS)
     optimizers = _optimizers(model, phase)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     with progress(f"Training {phase.name}", phase.steps) as advance:
-        for step, (inputs, targets) in enumerate(batches):
-            _loss(model, inputs, targets).backward()
+        for step, batch in enumerate(batches):
+            _loss(model, batch).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, rate in zip(optimizers, rates, strict=True):
                 optimizer.param_groups[0]["lr"] = rate * _schedule(step, phase.steps)
@@ -121,12 +120,12 @@ def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> N
     ).save_pretrained(folder)
 
 
-def _loss(model: LlamaForCausalLM, inputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean cross-entropy of the learnt tokens; both arguments are int64 `[rows, length]`."""
+def _loss(model: LlamaForCausalLM, batch: Rows) -> Tensor:
+    """The mean cross-entropy of the learnt tokens."""
     hidden = model.model(
-        input_ids=inputs, attention_mask=own_document_mask(inputs), use_cache=False
+        input_ids=batch.ids, attention_mask=own_document_mask(batch.documents), use_cache=False
     ).last_hidden_state
-    following = targets[:, 1:]
+    following = batch.labels[:, 1:]
     learnt = following != IGNORED
     logits = model.lm_head(hidden[:, :-1][learnt])  # of the learnt alone: half of them
     return cross_entropy(logits, following[learnt])

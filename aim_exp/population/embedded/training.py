@@ -11,7 +11,7 @@ from typing import Any
 
 from aim_exp.population.embedded import phases
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Counts up when a change in this package changes the weights."""
 
 DTYPE = "float32"

@@ -91,13 +91,13 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    data = figure_data(report, axes, x)
     anchors = {run.job.title: run.anchor for run in context.runs}
     environment.filters |= {
         "code": _code,
-        "table": partial(_table, anchors),
+        "table": partial(_table, anchors, bool(data and data["items"])),
         "sentences": _sentences,
     }
-    data = figure_data(report, axes, x)
     return environment.get_template("report.html").render(
         context=context,
         data=data,
@@ -116,9 +116,18 @@ def _code(text: str) -> Markup:
 
 
 def _table(
-    anchors: Mapping[str, str], table: Table, labelled_by: str, sorted_by: str = ""
+    anchors: Mapping[str, str],
+    has_items: bool,
+    table: Table,
+    labelled_by: str,
+    sorted_by: str = "",
 ) -> Markup:
-    """In the column of jobs, those that the page has lead to what it says of them."""
+    """In the column of jobs, those that the page has lead to what it says of them.
+
+    Differences lead to the items where those are at hand.
+    """
+    if not has_items:
+        table = table.map_cells(lambda cell: replace(cell, link="") if cell.link else cell)
 
     def with_links(row: Row) -> Row:
         names = row.cells[0].text.split(", ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aim_exp.report.html.items import items_data
 from aim_exp.report.plots.dose import Profile, dose_looks, kinds_shown, profiles
 from aim_exp.report.plots.front import front
 from aim_exp.report.plots.saliency import SaliencySpread, saliency_spread
@@ -80,6 +81,7 @@ def figure_data(
         "dose": _dose(dose, looks),
         "saliency": _saliency(saliency),
         "looks": looks.plain(),
+        "items": items_data(report),
     }
 
 
@@ -142,6 +144,7 @@ def _sweep(
         "title": axis.title,
         "limits": axis.limits,
         "ticks": list(axis.ticks.items()),
+        "values": sorted(axis.places, key=axis.places.__getitem__),
         "drawn": shown.is_worth_drawing,
         "series": [
             _series(each, groups.index(each.group.number), position, looks) for each in shown.series
@@ -157,8 +160,8 @@ def _series(each: Series, group: int, position: dict[str, int], looks: _Looks) -
         "look": looks.number(each.look),
         "rows": [position[row.key] for row in each.rows],
         "places": [round(place, 5) for place in each.places],
-        "plain": position[each.plain.key] if each.plain else None,
-        "plain_place": each.plain_place,
+        "level": position[each.level.key] if each.level else None,
+        "level_place": each.level_place,
     }
 
 
@@ -172,11 +175,14 @@ def _dose(shown: Sequence[Profile], looks: _Looks) -> dict[str, Any] | None:
         "ranges": any(profile.ranges for profile in shown),
         "profiles": [
             {
-                "label": " ".join(filter(None, (*profile.name, f"omega={profile.omega}"))),
+                "label": " ".join(
+                    filter(None, (*profile.name, profile.omega and f"omega={profile.omega}"))
+                ),
                 "omega": profile.omega,
                 "line": list(styles).index(profile.name),
                 "look": looks.number(styles[profile.name]),
                 "kept": {kind: round(share, 5) for kind, share in profile.kept.items()},
+                "outputs": {kind: round(share, 5) for kind, share in profile.outputs.items()},
                 "mean_r": {kind: round(share, 5) for kind, share in profile.mean_r.items()},
                 "ranges": profile.ranges,
             }

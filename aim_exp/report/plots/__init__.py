@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aim_exp.errors import AimError
+from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.plots.against import draw_sweep
 from aim_exp.report.plots.canvas import DRAWS, ERROR, PANELS, save
 from aim_exp.report.plots.dose import draw_dose, profiles
@@ -56,12 +57,16 @@ def figures(
 
 
 def draw(
-    report: Report, directory: Path, axes: Pair | None = None, x: str = OMEGA
+    report: Report,
+    directory: Path,
+    axes: Pair | None = None,
+    x: str = OMEGA,
+    paper: Paper = AS_IT_IS,
 ) -> dict[str, str]:
     """Draw all figures into `directory/figures`, as PNG and PDF; returns captions by name."""
     shown = figures(report, axes, x)
     for name, (_, paint) in shown.items():
-        save(name, paint, directory / FOLDER)
+        save(name, paint, directory / FOLDER, paper=paper)
     return {name: caption for name, (caption, _) in shown.items()}
 
 
@@ -96,6 +101,7 @@ def page_captions(report: Report) -> dict[str, str]:
         ),
         "sweep": _words(
             "Dashed and hollow: plain merges." * plain,
+            without_omega(report),
             f"Bars: {ERROR}; of a gain, by a parametric bootstrap of all scores.",
             _dots(report),
         ),
@@ -135,6 +141,12 @@ def path_words(report: Report) -> str:
     )
 
 
+def without_omega(report: Report) -> str:
+    """What the dotted lines against omega are; empty where there are none."""
+    dotted = any(row.relaxed and row.omega is None for row in report.merges)
+    return "Dotted: relaxed merges that omega plays no part in." * dotted
+
+
 def front_caption(report: Report) -> str:
     """Below the figure, in sentences."""
     return _words(FRONT_CAPTION, path_words(report), _dots(report), _panels(report))
@@ -148,6 +160,7 @@ def sweep_caption(report: Report, title: str, quantity: str) -> str:
     return _words(
         f"{what} against {title}. Bars: one standard error, {how}.",
         "Hollow, and dashed: plain merges." * plain,
+        without_omega(report) * (title == OMEGA),
         _dots(report),
         _panels(report),
     )

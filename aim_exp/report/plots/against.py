@@ -39,7 +39,8 @@ def shown(quantity: str, value: float) -> float:
 def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
     """A panel for each group, of the first few.
 
-    A plain merge is hollow, and dashed through the whole panel.
+    A plain merge is hollow, and dashed through the whole panel; what is relaxed without the setting
+    is a dotted line.
     """
     known = [each for each in sweep.series if any(quantity in r.estimates for r in each.path)]
     groups: dict[int, tuple[Group, list[Series]]] = {}
@@ -50,7 +51,7 @@ def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
     series = [each for _, members in drawn for each in members]
     name_looks(plots[0], looks_of(series), joined=sweep.axis.is_line)
     rows = [row for each in series for row in each.path]
-    if any(each.plain for each in series):
+    if any(each.level and not each.level.relaxed for each in series):
         hollow_in_legend(plots[0], line="--")
     elif not all(row.relaxed for row in rows):
         hollow_in_legend(plots[0])
@@ -76,19 +77,23 @@ def _bars_and_dots(estimates: Sequence[Estimate]) -> str:
 
 
 def _draw_group(plot: Plot, series: Sequence[Series], quantity: str) -> None:
-    plains = set()
+    levels = set()
     for each in series:
         known = [(x, row) for x, row in zip(each.places, each.rows, strict=True)
                  if quantity in row.estimates]  # fmt: skip
         if known:
             xs, ys = zip(*((x, _mean(row, quantity)) for x, row in known), strict=True)
             plot.plot(xs, ys, **each.look.line)
-        if each.plain and quantity in each.plain.estimates and each.plain.key not in plains:
-            plains.add(each.plain.key)  # what several series share is drawn once
-            mean = _mean(each.plain, quantity)
-            plot.axhline(mean, color=each.look.colour, linestyle="--", linewidth=0.8, alpha=0.8)
-            if each.plain_place is not None:
-                known.append((each.plain_place, each.plain))
+        if each.level and quantity in each.level.estimates and each.level.key not in levels:
+            levels.add(each.level.key)  # what several series share is drawn once
+            line = {
+                "linestyle": ":" if each.level.relaxed else "--",
+                "linewidth": 0.8,
+                "alpha": 0.8,
+            }
+            plot.axhline(_mean(each.level, quantity), color=each.look.colour, **line)
+            if each.level_place is not None:
+                known.append((each.level_place, each.level))
         for relaxed in (True, False):
             _draw_points(plot, [p for p in known if p[1].relaxed == relaxed], each.look, quantity)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aim_exp.report.files import write_atomically
+from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.plots.style import GREY, HEIGHT, HOLLOW, RC, WIDTH, Look, Name, legend
 
 if TYPE_CHECKING:
@@ -28,22 +29,49 @@ TITLE = 48
 """Characters of a line above a panel."""
 
 
-def save(name: str, paint: Callable[[Figure], None], folder: Path, *, vector: bool = True) -> Path:
+def save(
+    name: str,
+    paint: Callable[[Figure], None],
+    folder: Path,
+    *,
+    vector: bool = True,
+    paper: Paper = AS_IT_IS,
+) -> Path:
     """One figure as PNG and, unless `vector` is false, as PDF; nothing global is set."""
+    import matplotlib
+
+    figure = painted(paint, paper)
+    rc: Any = RC
+    with matplotlib.rc_context(rc):
+        if vector:
+            write_atomically(folder / f"{name}.pdf", figure.savefig)
+        return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
+
+
+def painted(paint: Callable[[Figure], None], paper: Paper = AS_IT_IS) -> Figure:
+    """A figure, laid out: as wide, in the font and with the names that a paper wants."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter
 
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells the log of each glyph
-    rc: Any = RC  # matplotlib types the keys as literals
+    rc: Any = RC | ({"font.family": paper.font} if paper.font else {})  # keys typed as literals
     with matplotlib.rc_context(rc):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         FigureCanvasAgg(figure)
         paint(figure)
+        for text in figure.findobj(Text) if paper.names else ():
+            assert isinstance(text, Text)
+            text.set_text(paper.write(text.get_text()))
+        for axis in (axis for plot in figure.axes for axis in (plot.xaxis, plot.yaxis)):
+            if isinstance(fixed := axis.get_major_formatter(), FixedFormatter):
+                axis.set_major_formatter(FixedFormatter([paper.write(str(t)) for t in fixed.seq]))
+        if paper.width:
+            figure.set_figwidth(paper.width)
         settle(figure)
-        if vector:
-            write_atomically(folder / f"{name}.pdf", figure.savefig)
-        return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
+    return figure
 
 
 def settle(figure: Figure) -> None:

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from aim_exp.report.doses import ALL, dose_of
 from aim_exp.report.plots.canvas import legend_below, name_looks
 from aim_exp.report.plots.series import OMEGA, setting_words
 from aim_exp.report.plots.style import GREY, INK, Look, Name, looks
 from aim_exp.report.rows import Report, Row
-from aim_exp.store.records import Dose
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
     from matplotlib.figure import Figure
 
-ALL = "all"
-"""A record's sum over all kinds of modules."""
 MOST = 7
 """Lines of a figure; of more, a method's settings are taken together."""
 ROW = 0.155
@@ -38,9 +36,12 @@ class Profile:
     name: Name
     """Method, and what else varies, omega apart."""
     omega: str
+    """Empty where it plays no part."""
     kept: Mapping[str, float]
     """Norm of the delta after the relaxation over before."""
     mean_r: Mapping[str, float]
+    outputs: Mapping[str, float]
+    """Share of the change of outputs, by base's second moments."""
     ranges: Mapping[str, tuple[float, float]]
     """Least and greatest share kept, where this is the mean over a method's settings."""
 
@@ -63,27 +64,30 @@ def _by_name(report: Report, leave_out: tuple[str, ...] = ()) -> dict[tuple[Name
         for row in group.merges:
             if row.relaxed and ALL in _means(row, "norm"):
                 name = row.method, setting_words(report, group, row, OMEGA, leave_out)
-                together.setdefault((name, row.settings[OMEGA]), []).append(row)
+                together.setdefault((name, row.settings.get(OMEGA, "")), []).append(row)
     return together
 
 
 def _profile(name: Name, omega: str, rows: Sequence[Row]) -> Profile:
     kept = _collected(_means(row, "norm") for row in rows)
-    mean_r = _collected(_means(row, "mean_r") for row in rows)
+    mean_r, outputs = (
+        {k: fmean(v) for k, v in _collected(_means(row, field) for row in rows).items()}
+        for field in ("mean_r", "outputs")
+    )
     return Profile(
         name,
         omega,
         kept={kind: fmean(values) for kind, values in kept.items()},
-        mean_r={kind: fmean(values) for kind, values in mean_r.items()},
+        mean_r=mean_r,
+        outputs=outputs,
         ranges={kind: (min(v), max(v)) for kind, v in kept.items() if len(rows) > 1},
     )
 
 
-def _means(row: Row, quantity: str) -> dict[str, float]:
-    """By kind of module, over the runs of a row."""
-    doses: list[Mapping[str, Dose]] = [job.record.dose for job in row.jobs if job.record]
-    found = _collected({k: getattr(d, quantity) for k, d in dose.items()} for dose in doses)
-    return {kind: fmean(values) for kind, values in found.items()}
+def _means(row: Row, field: str) -> dict[str, float]:
+    """By kind of module, where it is known."""
+    shares = {kind: getattr(dose, field) for kind, dose in dose_of(row).items()}
+    return {kind: share for kind, share in shares.items() if share is not None}
 
 
 def _collected(tables: Iterable[Mapping[str, float | None]]) -> dict[str, list[float]]:

@@ -47,7 +47,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """Merges that differ in the axis alone (and seeds), in its order; `plain` is theirs."""
+    """Merges that differ in the axis alone (and seeds), in its order; `level` is theirs."""
 
     group: Group
     method: str
@@ -56,10 +56,10 @@ class Series:
     rows: tuple[Row, ...]
     places: tuple[float, ...]
     """Of each, moved a little, or points of several series would hide one another."""
-    plain: Row | None
-    """The plain merge, where it has no place on the axis itself."""
-    plain_place: float | None
-    """On the axis of omega; on others it is a line alone."""
+    level: Row | None
+    """What has no place on the axis: the plain merge, or one relaxed without this setting."""
+    level_place: float | None
+    """Of a plain merge on the axis of omega; else it is a line alone."""
     look: Look
 
     @property
@@ -70,7 +70,7 @@ class Series:
     @property
     def path(self) -> tuple[Row, ...]:
         """From the plain merge to the strongest relaxation."""
-        return (*filter(None, [self.plain]), *reversed(self.rows))
+        return (*filter(None, [self.level]), *reversed(self.rows))
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Sweep:
     @property
     def is_worth_drawing(self) -> bool:
         """Whether anything has two places."""
-        return any(len(each.rows) + (each.plain is not None) > 1 for each in self.series)
+        return any(len(each.rows) + (each.level is not None) > 1 for each in self.series)
 
 
 def swept_keys(report: Report) -> list[str]:
@@ -111,8 +111,9 @@ def sweep(report: Report, key: str = OMEGA) -> Sweep:
                 identity = (group.number, row.method, setting_words(report, group, row, key))
                 found.setdefault(identity, [])
                 plains.setdefault(identity, row)
-    axis = _axis(report, key, (row for rows in found.values() for row in rows),
-                 with_null=key == OMEGA and any(plains.values()))  # fmt: skip
+    with_null = key == OMEGA and any(row and not row.relaxed for row in plains.values())
+    rows = (row for rows in found.values() for row in rows)
+    axis = _axis(report, key, rows, with_null=with_null)
     styles = looks((method, setting) for _, method, setting in found)
     numbers = [number for number, _, _ in found]
     series = []
@@ -127,8 +128,10 @@ def sweep(report: Report, key: str = OMEGA) -> Sweep:
                 setting=setting,
                 rows=tuple(rows),
                 places=tuple(axis.places[row.settings[key]] + shift for row in rows),
-                plain=plains[number, method, setting],
-                plain_place=axis.null + shift if key == OMEGA else None,
+                level=(level := plains[number, method, setting]),
+                level_place=axis.null + shift
+                if key == OMEGA and level and not level.relaxed
+                else None,
                 look=styles[method, setting],
             )
         )

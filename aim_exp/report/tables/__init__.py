@@ -5,17 +5,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aim_exp.report.paper import AS_IT_IS, Paper
+
 if TYPE_CHECKING:
+    from aim_exp.report.differences import Differences
     from aim_exp.report.rows import Report
 
 FOLDER = "tables"
 
 
-def write_tables(report: Report, directory: Path) -> list[Path]:
-    """`tables/scores.md`, `.tex` and `.csv` in `directory`; none where nothing was scored."""
+def write_tables(
+    report: Report,
+    directory: Path,
+    paper: Paper = AS_IT_IS,
+    differences: Sequence[Differences] = (),
+) -> list[Path]:
+    """`tables/scores.md`, `.tex` and `.csv` in `directory`; none where nothing was scored.
+
+    `differences` say which changes against the plain merge hold.
+    """
     from aim_exp.report.files import write_text
     from aim_exp.report.tables.csv import as_csv
     from aim_exp.report.tables.latex import as_latex
@@ -23,7 +35,7 @@ def write_tables(report: Report, directory: Path) -> list[Path]:
     from aim_exp.report.tables.scores import effect_table
 
     groups = [g for g in report.groups if any(row.estimates for row in g.merges)]
-    tables = [effect_table(report, group) for group in groups]
+    tables = [effect_table(report, group, paper, held(differences)) for group in groups]
     if not tables:
         return []
     shown = [table.named_once() for table in tables]
@@ -35,3 +47,17 @@ def write_tables(report: Report, directory: Path) -> list[Path]:
         "csv": as_csv(tables),
     }
     return [write_text(directory / FOLDER / f"scores.{kind}", text) for kind, text in texts.items()]
+
+
+def held(differences: Sequence[Differences]) -> set[tuple[str, str]]:
+    """Rows and quantities that differ from the plain merge beyond noise, in every draw."""
+    from aim_exp.report.baselines import PLAIN
+    from aim_exp.report.differences import Verdict
+
+    verdicts: dict[tuple[str, str], set[Verdict]] = {}
+    for contrast in (
+        c for each in differences if each.title == PLAIN.title for c in each.contrasts
+    ):
+        for quantity, difference in contrast.differences.items():
+            verdicts.setdefault((contrast.row.key, quantity), set()).add(difference.verdict)
+    return {key for key, every in verdicts.items() if every in ({Verdict.ABOVE}, {Verdict.BELOW})}

@@ -21,15 +21,15 @@ def as_csv(tables: Sequence[Table]) -> str:
 def _rows(table: Table) -> Iterator[Iterator[tuple[str, object]]]:
     columns = [list(table.column(number)) for number in range(len(table.columns))]
     margins = [any(cell.margin is not None for cell in column) for column in columns]
-    changes = [any(cell.below for cell in column) for column in columns]
+    changes = [_change([cell.below for cell in column if cell.below]) for column in columns]
     for row in table.rows:
         yield _row(table, row, margins, changes)
 
 
 def _row(
-    table: Table, row: Row, margins: Sequence[bool], changes: Sequence[bool]
+    table: Table, row: Row, margins: Sequence[bool], changes: Sequence[str]
 ) -> Iterator[tuple[str, object]]:
-    """`margins` and `changes`: which columns have any."""
+    """`margins` and `changes`: which columns have any, and what the latter are called."""
     if table.title:
         yield "table", table.title
     for number, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
@@ -41,7 +41,12 @@ def _row(
         if margins[number]:
             yield f"{name}_{'sd' if 'deviation' in table.margin else 'stderr'}", cell.margin
         if changes[number]:
-            yield f"{name}_change_percent", cell.below.rstrip("%")
+            yield f"{name}_{changes[number]}", cell.below.rstrip("%*")
+
+
+def _change(texts: Sequence[str]) -> str:
+    percent = any(text.rstrip("*").endswith("%") for text in texts)
+    return f"change{'_percent' * percent}" if texts else ""
 
 
 def _name(column: Column) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist, median
+from urllib.parse import urlencode
 
 from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Difference, Differences, Verdict
 from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone
 from aim_exp.statistics import LEVEL
+from aim_exp.statistics.power import POWER
 
 INTERVAL = f"{100 * LEVEL:.0f} % interval"
 VERDICTS: dict[Verdict, Cell] = {
@@ -72,14 +75,15 @@ def difference_table(differences: Differences, benchmarks: Sequence[str]) -> Tab
     kept = [q for q in quantities if any(q in each.differences for each in differences.contrasts)]
     sections = (
         tuple(
-            Row((*_lead(each), *(_cell(each.differences.get(q)) for q in kept)), key=each.row.key)
+            Row((*_lead(each), *(_cell(each, q, benchmarks) for q in kept)), key=each.row.key)
             for each in contrasts
         )
         for _, contrasts in differences.grouped()
     )
+    rows = (*sections, *filter(None, [_smallest(differences, kept)]))
     names = {GAIN: "gain", AVERAGE: "avg"}
     columns = (*LEAD, *(Column(names.get(q, q), numeric=True) for q in kept))
-    return Table(columns, tuple(sections), unit="points", legend=tuple(explained(differences)))
+    return Table(columns, rows, unit="points", legend=tuple(explained(differences)))
 
 
 def explained(differences: Differences) -> list[str]:
@@ -88,7 +92,35 @@ def explained(differences: Differences) -> list[str]:
         f"each run minus {differences.own}, on the same items: the difference, its {INTERVAL}, and "
         f"p adjusted by Holm's method over the {differences.family_words}",
         "bold: holds, by that p and by an interval that leaves out 0",
+        "last row: the smallest difference that these items would show, for one comparison",
     ]
+
+
+MODEL = 20
+"""Digits of a model's identity on the page."""
+
+
+def _smallest(differences: Differences, quantities: Sequence[str]) -> tuple[Row, ...]:
+    """The least difference that such a comparison would see, by the median of the intervals."""
+
+    def cell(quantity: str) -> Cell:
+        every = (each.differences.get(quantity) for each in differences.contrasts)
+        known = [each for each in every if each and each.test and each.test.high > each.test.low]
+        if not known:
+            return Cell(NOTHING, tone="dim")
+        errors = [detectable_by(each.test.low, each.test.high) for each in known if each.test]
+        return Cell(known[0].number(median(errors), sign=False), tone="dim")
+
+    cells = tuple(map(cell, quantities))
+    lead = (Cell(), Cell(f"least that shows ({100 * POWER:.0f} % power)", tone="dim"))
+    return (Row((*lead, *cells), competes=False),) if any(c.text != NOTHING for c in cells) else ()
+
+
+def detectable_by(low: float, high: float) -> float:
+    """What a two-sided test at 1 - `LEVEL` sees with `POWER`, of an interval of that level."""
+    normal = NormalDist()
+    critical = normal.inv_cdf((1 + LEVEL) / 2)
+    return (high - low) / (2 * critical) * (critical + normal.inv_cdf(POWER))
 
 
 LEAD = (Column("job"), Column("run"))
@@ -109,8 +141,9 @@ def _tested(difference: Difference) -> list[Cell]:
     ]
 
 
-def _cell(difference: Difference | None) -> Cell:
-    """`+1.8 (-0.9 to +4.6; p 0.360)`, the number strong where it holds."""
+def _cell(contrast: Contrast, quantity: str, benchmarks: Sequence[str]) -> Cell:
+    """`+1.8 (-0.9 to +4.6; p 0.360)`, the number strong where it holds; it leads to the items."""
+    difference = contrast.differences.get(quantity)
     if difference is None:
         return Cell(NOTHING, tone="dim")
     holds = difference.verdict in (Verdict.ABOVE, Verdict.BELOW)
@@ -123,7 +156,14 @@ def _cell(difference: Difference | None) -> Cell:
         tone=tone,
         value=difference.value,
         about=str(difference.verdict),
+        link=items_link(contrast.models, quantity if quantity in benchmarks else benchmarks[0]),
     )
+
+
+def items_link(models: tuple[str, str], benchmark: str) -> str:
+    """Where the page shows what two models answered, by their identities."""
+    before, after = (identity[:MODEL] for identity in models)
+    return urlencode({"items": benchmark, "a": before, "b": after})
 
 
 def p_text(p: float | None) -> str:

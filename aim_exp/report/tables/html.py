@@ -61,6 +61,8 @@ def _cell(cell: Cell, column: Column, row: Row, *, first: bool) -> str:
         f'<a href="#{escape(anchor)}">{escape(text)}</a>' for text, anchor in row.links.items()
     )
     text = (links if first else "") or escape(cell.text)
+    if cell.link:
+        text = f'<a href="#{escape(cell.link)}">{text}</a>'
     text += f"<small>{escape(cell.detail)}</small>" if cell.detail else ""
     text += f'<small class="below">{escape(cell.below)}</small>' if cell.below else ""
     tag, scope = ("th", ' scope="row"') if first else ("td", "")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from aim_exp.errors import AimError
 from aim_exp.report.load import Job
+from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.rows import AVERAGE, GAIN, Estimate, Group, Report
 from aim_exp.report.rows import Row as Model
 from aim_exp.report.settings import EXPERTS, OF_RELAXATION, begins
@@ -24,6 +26,7 @@ from aim_exp.report.tables.table import (
     Tone,
     unit,
 )
+from aim_exp.statistics import LEVEL
 
 if TYPE_CHECKING:
     from aim_exp.report.halves import Choice
@@ -74,18 +77,24 @@ def unscored_table(report: Report, jobs: Sequence[Job]) -> Table:
     return Table((Column("job"), Column("run"), Column("ended")), (tuple(rows),))
 
 
-def effect_table(report: Report, group: Group) -> Table:
+def effect_table(
+    report: Report,
+    group: Group,
+    paper: Paper = AS_IT_IS,
+    held: Collection[tuple[str, str]] = (),
+) -> Table:
     """A merge without AIM, the same with it, and what that changed (Nobari et al. 2025, table 1).
 
     Base and experts first, then a block for each combination of experts, in which the best is
-    marked; references last.
+    marked; references last. `held`: rows, by key, and quantities whose change against the plain
+    merge is a claim that holds.
     """
     blocks: dict[str, list[Model]] = {}
     for row in group.merges:
         if row.estimates:
             blocks.setdefault(row.settings.get(EXPERTS, ""), []).append(row)
     experts = ("Experts",) * (len(blocks) > 1)
-    form = _Form(report, group, (*experts, "Method", "AIM"), star=False)
+    form = _Form(report, group, (*experts, "Method", "AIM"), star=False, margin=paper.margin)
     names = [name for name in group.names if not begins(name, (*AIM_SETTINGS, EXPERTS))]
 
     plain = {row.key: row for row in group.merges if not row.relaxed}
@@ -93,7 +102,7 @@ def effect_table(report: Report, group: Group) -> Table:
     def merge(row: Model) -> Row:
         lead = [row.settings.get(EXPERTS, "")] * len(experts)
         lead += [_words(report, row, names), _relaxation(report, group, row)]
-        changes = _changes(form, row, plain.get(row.plain or ""))
+        changes = _changes(form, row, plain.get(row.plain or ""), paper, held)
         shown = form.row(row, lead)
         cells = (replace(c, below=b) for c, b in zip(shown.cells, changes, strict=True))
         return replace(shown, cells=tuple(cells))
@@ -107,10 +116,23 @@ def effect_table(report: Report, group: Group) -> Table:
         members(group.references),
     )
     marked = (replace(table, sections=(each,)).with_best().sections for each in table.sections)
-    shown = replace(table, sections=tuple(chain(*marked)), legend=tuple(_caption(group, table)))
+    shown = replace(
+        table, sections=tuple(chain(*marked)), legend=tuple(_caption(group, table, paper, held))
+    )
     first = len(table.columns) - len(form.quantities)
-    ends = [first, first + 1]  # average and gain stand last, as in the paper
-    return shown.only([i for i in range(len(table.columns)) if i not in ends] + ends)
+    places = dict(zip(form.quantities, range(first, len(table.columns)), strict=True))
+    places["gain"] = places[GAIN]
+    order = paper.columns or (*group.benchmarks, AVERAGE, GAIN)  # as in the published tables
+    unknown = [name for name in order if name not in places]
+    if unknown:
+        known = ", ".join((*group.benchmarks, AVERAGE, "gain"))
+        raise AimError(f"--labels: columns: {unknown[0]}: there is none; there are: {known}")
+    chosen = shown.only([*range(first), *(places[name] for name in order)])
+    headings = (replace(c, heading=paper.write(c.heading)) for c in chosen.columns)
+    return replace(
+        chosen.map_cells(lambda cell: replace(cell, text=paper.write(cell.text))),
+        columns=tuple(headings),
+    )
 
 
 @dataclass(frozen=True)
@@ -123,6 +145,8 @@ class _Form:
     """Headings."""
     star: bool = True
     gain: bool = True
+    margin: str = "deviation"
+    """What follows ±: see `Paper.margin`."""
 
     @cached_property
     def counted(self) -> bool:
@@ -161,13 +185,15 @@ class _Form:
             sections=tuple(filter(None, map(tuple, sections))),
             title=group_title(self.group),
             unit="percent",
-            margin=self._margin,
+            margin=self._margin_words,
             legend=(RANKED, *[GAIN_MEANS] * self.gain, *self._precision()),
         ).with_best()
 
     @property
-    def _margin(self) -> str:
-        if self.counted:
+    def _margin_words(self) -> str:
+        if self.margin == "none":
+            return ""
+        if self.counted and self.margin == "deviation":
             return f"standard deviation over {self.group.counted}"
         averages = [row.estimates.get(AVERAGE) for row in self.group.rows]
         known = any(each and each.stderr is not None for each in averages)
@@ -179,9 +205,11 @@ class _Form:
         if estimate is None:
             return Cell("" if is_gain and row.role != "merged" else NOTHING, tone="dim")
         error = None if is_gain else estimate.stderr
-        return Cell.number(
-            unit(quantity), estimate.mean, estimate.deviation if self.counted else error
-        )
+        if self.margin == "none":
+            error = None
+        elif self.margin == "deviation" and self.counted:
+            error = estimate.deviation
+        return Cell.number(unit(quantity), estimate.mean, error)
 
     def _precision(self) -> Iterator[str]:
         """Of one model, which a table of means does not show."""
@@ -267,22 +295,38 @@ def _plain_first(rows: Sequence[Model]) -> Iterator[Model]:
             yield from relaxed.get(row.key, ())
 
 
-def _changes(form: _Form, row: Model, plain: Model | None) -> list[str]:
-    """What stands below each cell: relative to the plain merge, in percent."""
+def _changes(
+    form: _Form,
+    row: Model,
+    plain: Model | None,
+    paper: Paper,
+    held: Collection[tuple[str, str]],
+) -> list[str]:
+    """What stands below each cell: the change against the plain merge, with a star if it holds."""
     if plain is None:
         return [""] * (len(form.lead) + form.counted + len(form.quantities))
     before, after = plain.estimates, row.estimates
-    changes = [_change(before.get(each), after.get(each)) for each in form.quantities]
+    changes = [
+        _change(each, before.get(each), after.get(each), paper.changes)
+        + "*" * (paper.marks and (row.key, each) in held)
+        for each in form.quantities
+    ]
     return [*[""] * (len(form.lead) - 1), "change", *[""] * form.counted, *changes]
 
 
-def _change(before: Estimate | None, after: Estimate | None) -> str:
-    if not before or not after or not before.mean:  # nothing is a percentage of zero
+def _change(quantity: str, before: Estimate | None, after: Estimate | None, kind: str) -> str:
+    if not before or not after:
+        return NOTHING
+    if kind == "points":
+        return replace(unit(quantity), signed=True).write(after.mean - before.mean)
+    if not before.mean:  # nothing is a percentage of zero
         return NOTHING
     return f"{100 * (after.mean / before.mean - 1):+.1f}%"
 
 
-def _caption(group: Group, table: Table) -> Iterator[str]:
+def _caption(
+    group: Group, table: Table, paper: Paper, held: Collection[tuple[str, str]]
+) -> Iterator[str]:
     kinds = {row.relaxed for row in group.merges}
     ways = " and ".join(
         word for kind, word in ((False, "without"), (True, "with")) if kind in kinds
@@ -290,7 +334,11 @@ def _caption(group: Group, table: Table) -> Iterator[str]:
     omegas = _omegas(group)
     yield f"merges {ways} AIM" + (f" with omega = {omegas[0]:g}" if len(omegas) == 1 else "")
     if any(cell.below for row in table.rows for cell in row.cells):
-        yield "change: relative to the plain merge, in percent"
+        kinds = {"points": "against the plain merge, in points",
+                 "percent": "relative to the plain merge, in percent"}  # fmt: skip
+        yield f"change: {kinds[paper.changes]}"
+        if held and paper.marks:
+            yield f"*: holds, by Holm's adjusted p below {1 - LEVEL:.2g} and by its interval"
     yield "bold: best merge of the same experts"
     yield from (sentence for sentence in table.legend if sentence != RANKED)
 

@@ -39,6 +39,8 @@ PERCENT = Unit("percent", 100)
 VOLUME = Unit("hypervolume gain", digits=3)
 """d-th root of a volume; a digit more than in the paper's tables."""
 
+SHARE = Unit("share", digits=3)
+
 
 def unit(quantity: str) -> Unit:
     """How a quantity of `report.estimates` is written."""
@@ -63,6 +65,8 @@ class Cell:
     """That of `detail`, where it is `±`."""
     about: str = ""
     """More, for whoever asks: a pointer that rests on it."""
+    link: str = ""
+    """An anchor on the page that its text leads to."""
 
     @staticmethod
     def number(unit: Unit, value: float | None, margin: float | None = None) -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import exp
 from typing import Any
 
 from datasets import Dataset
@@ -11,9 +12,9 @@ from aim_exp.evaluate.code.execution import runner
 from aim_exp.population.embedded.items import test_items
 
 
-def load(kind: str, **_: object) -> dict[str, Dataset]:
-    """The items of a kind as lm-eval wants them; they stay in memory."""
-    return {"test": Dataset.from_list(test_items(kind))}
+def load(kind: str, items_seed: int = 0, **_: object) -> dict[str, Dataset]:
+    """A set of items of a kind as lm-eval wants them; they stay in memory."""
+    return {"test": Dataset.from_list(test_items(kind, items_seed))}
 
 
 def run_tests(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
@@ -32,3 +33,14 @@ def compare_result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
 def compare_answer(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """1 if the answer is the item's, outer white space aside."""
     return {"exact_match": float(results[0].strip() == doc["answer"].strip())}
+
+
+def text_likelihood(doc: Mapping[str, Any], results: Sequence[float]) -> dict[str, Any]:
+    """The log-likelihood of the item's text and its bytes, which both metrics are made of."""
+    pair = (results[0], len(doc["text"].encode()))
+    return {"byte_probability": pair, "bits_per_byte": pair}
+
+
+def byte_probability(items: Sequence[tuple[float, int]]) -> float:
+    """The geometric mean of the probabilities of bytes: 2 to the power of minus bits per byte."""
+    return exp(sum(value for value, _ in items) / sum(count for _, count in items))

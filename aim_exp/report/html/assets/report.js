@@ -277,7 +277,7 @@ function drawFront() {
   const shown = known.filter(p => passing(p) && inside(p));
   const at = new Map(shown.map(p => [p.key, p]));
   const series = data.sweeps[0].series.filter(each => each.group === group());
-  const paths = series.map(each => [each.plain, ...each.rows.toReversed()].filter(present)
+  const paths = series.map(each => [each.level, ...each.rows.toReversed()].filter(present)
     .map(number => at.get(data.rows[number].key)).filter(Boolean)).filter(path => path.length);
   const ends = [Math.min(domainX[0], front[0].x), Math.min(domainY[0], front.at(-1).y)];
   const stairs = [[ends[0], front[0].y], ...front.map(p => [p.x, p.y]), [front.at(-1).x, ends[1]]];
@@ -304,7 +304,7 @@ function drawFront() {
   }, `${data.quantities[second].name} against ${data.quantities[first].name}: every model, and the front`);
   const merges = shown.filter(p => p.role === "merged");
   const numbers = new Set(merges.map(p => data.rows.findIndex(row => row.key === p.key)));
-  const seen = series.filter(each => [...each.rows, each.plain].some(number => numbers.has(number)));
+  const seen = series.filter(each => [...each.rows, each.level].some(number => numbers.has(number)));
   const own = members.find(p => p.role !== "reference");
   fillLegend("front", [
     ...namesShown(data.sweeps[0].legend, seen, false),
@@ -320,21 +320,21 @@ function drawFront() {
 function drawSweep() {
   if (!one("#sweep")) return;
   const form = one("#sweep form");
-  const {title, limits, ticks, series: every, legend} = data.sweeps[Number(form.key.value)];
+  const {title, limits, ticks, values, series: every, legend} = data.sweeps[Number(form.key.value)];
   const quantity = Number(form.quantity.value);
   const has = number => present(number) && present(data.rows[number].values[quantity]) && passing(data.rows[number]);
   const point = (number, x, look) => {
     const row = data.rows[number];
     return {...row, look, x, y: row.values[quantity], e: row.errors[quantity], text: `${row.label}\n${written(row, quantity)}`};
   };
-  const series = every.filter(each => each.group === group() && (each.rows.some(has) || has(each.plain)));
-  const plains = new Map();  // what several series share is drawn once
+  const series = every.filter(each => each.group === group() && (each.rows.some(has) || has(each.level)));
+  const levels = new Map();  // what several series share is drawn once
   const lines = series.map(each => {
-    if (has(each.plain) && !plains.has(each.plain)) plains.set(each.plain, point(each.plain, each.plain_place, each.look));
+    if (has(each.level) && !levels.has(each.level)) levels.set(each.level, point(each.level, each.level_place, each.look));
     return each.rows.flatMap((number, i) => (has(number) ? [point(number, each.places[i], each.look)] : []));
   });
-  const hollow = [...plains.values()];
-  const points = [...lines.flat(), ...hollow.filter(p => present(p.x))];
+  const flat = [...levels.values()];
+  const points = [...lines.flat(), ...flat.filter(p => present(p.x))];
   const texts = new Map(ticks);
   const long = d3.sum(ticks, ([, text]) => text.length) * 8 > one("#plot-sweep").clientWidth - 60;
   show("sweep", {
@@ -344,7 +344,7 @@ function drawSweep() {
     y: {label: axisTitle(quantity), labelArrow: "none", nice: true, ticks: 7, tickSize: 0},
     marks: [
       Plot.gridX(ticks.map(tick => tick[0]), grid), Plot.gridY(grid),
-      hollow.map(p => Plot.ruleY([p], {y: "y", stroke: looks[p.look].ink, strokeDasharray: "5 4", strokeOpacity: 0.8, ariaDescription: "plain"})),
+      flat.map(p => Plot.ruleY([p], {y: "y", stroke: looks[p.look].ink, strokeDasharray: p.hollow ? "5 4" : "1.5 3", strokeOpacity: 0.8, ariaDescription: p.hollow ? "plain" : "level"})),
       lines.filter(line => line.length > 1).map(line => Plot.line(line, {x: "x", y: "y", stroke: looks[line[0].look].ink, strokeWidth: 1.8,
         strokeLinecap: "butt", strokeDasharray: looks[line[0].look].dash, ariaDescription: "series"})),
       Plot.ruleX(points.filter(p => present(p.e)), {x: "x", y1: p => p.y - p.e, y2: p => p.y + p.e, stroke: p => looks[p.look].ink, ariaDescription: "bar"}),
@@ -353,9 +353,16 @@ function drawSweep() {
     ],
   }, `${data.quantities[quantity].name} against ${title}`);
   const joined = lines.some(line => line.length > 1);
-  const lone = points.some(p => p.hollow) || hollow.length;
-  fillLegend("sweep", [...namesShown(legend, series, joined), ...(lone ? [[plainPicture(hollow.length ? "5 4" : undefined), "plain merge"]] : [])]);
+  const dashed = flat.some(p => p.hollow);
+  fillLegend("sweep", [...namesShown(legend, series, joined), ...(dashed || points.some(p => p.hollow) ? [[plainPicture(dashed ? "5 4" : undefined), "plain merge"]] : [])]);
   one("#sweep-title").textContent = `Against ${title}`;
+  const cell = row => (row ? written(row, quantity).slice(data.quantities[quantity].name.length + 1) : "");
+  const lone = series.some(each => has(each.level));
+  one("#sweep-table").replaceChildren(
+    element("thead", {}, tableLine("th", [title, ...values, ...(lone ? ["without it"] : [])])),
+    element("tbody", {}, ...series.map(each => tableLine("td", [each.names.filter(Boolean).join(" ") || "all",
+      ...values.map(value => cell(each.rows.filter(has).map(number => data.rows[number]).find(row => row.settings[title] === value))),
+      ...(lone ? [cell(has(each.level) ? data.rows[each.level] : null)] : [])]))));
 }
 
 // All benchmarks at once.
@@ -393,7 +400,7 @@ function drawProfiles() {
     ],
   }, "A line per model over all benchmarks");
   const numbers = new Set(rows.map(row => row.key));
-  const series = data.sweeps[0].series.filter(each => [...each.rows, each.plain].some(n => present(n) && numbers.has(data.rows[n].key)));
+  const series = data.sweeps[0].series.filter(each => [...each.rows, each.level].some(n => present(n) && numbers.has(data.rows[n].key)));
   fillLegend("profiles", [
     ...namesShown(data.sweeps[0].legend, series, false),
     ...(rows.some(row => row.hollow && row.role === "merged") ? [[plainPicture("5 4"), "plain merge"]] : []),
@@ -409,17 +416,20 @@ function drawDose() {
   const lines = d3.max(profiles, profile => profile.line) + 1;
   const row = Math.max(20, 7 * lines);
   one("#plot-dose").style.height = `${row * (kinds.length + 1) + 60}px`;
-  const points = profiles.flatMap(profile => Object.entries(profile.kept).map(([kind, x]) => ({
-    x, y: kind, look: profile.look, line: profile.line, range: profile.ranges[kind], r: profile.mean_r[kind], text: `${profile.label}\n${kind}: ${x.toFixed(3)} of the delta kept`,
+  const measure = one("#dose form").measure.value;
+  const words = measure === "kept" ? "delta" : "change of outputs";
+  const points = profiles.flatMap(profile => Object.entries(profile[measure]).map(([kind, x]) => ({
+    x, y: kind, look: profile.look, line: profile.line, range: measure === "kept" ? profile.ranges[kind] : undefined, r: profile.mean_r[kind],
+    text: `${profile.label}\n${kind}: ${x.toFixed(3)} of the ${words} left`,
   })));
   const shift = line => 0.7 * row * ((line + 0.5) / lines - 0.5);
   show("dose", {
     marginLeft: 8 + 7 * d3.max(kinds, kind => kind.length), marginTop: 6,
-    x: {label: "share of the delta kept", labelAnchor: "center", labelArrow: "none", nice: true, ticks: narrow.matches ? 4 : 8},
+    x: {label: `share of the ${words} that is left`, labelAnchor: "center", labelArrow: "none", nice: true, ticks: narrow.matches ? 4 : 8},
     y: {type: "point", domain: ["omega", ...kinds], label: null, tickSize: 0, padding: 0.6},
     marks: [
       Plot.gridX(grid), Plot.gridY(kinds, grid),
-      Plot.text(d3.rollups(profiles, some => d3.mean(some, profile => profile.kept.all), profile => profile.omega),
+      Plot.text(d3.rollups(profiles, some => d3.mean(some, profile => profile[measure].all), profile => profile.omega),
         {x: ([, x]) => x, y: () => "omega", text: ([omega]) => omega, fill: "var(--ink)"}),
       Plot.text(points.filter(p => present(p.r)), {x: "r", y: "y", text: () => "|", fill: "var(--muted)", fontSize: 15, opacity: 0.5}),
       d3.groups(points, p => p.line).flatMap(([line, some]) => [
@@ -464,6 +474,116 @@ function drawSaliency() {
   fillLegend("saliency", inputs.map((input, i) => [picture({ink: colour(i)}, {line: dash(i), point: false}), input.name]));
 }
 
+// Items: what two models answered. Files lie beside the page, and are scripts: a page from disk may load no other.
+
+const files = new Map();  // by name, what settles the promise of its content
+const MORE = 20;
+
+async function answers(name, packed) {
+  const bytes = Uint8Array.from(atob(packed), letter => letter.charCodeAt(0));
+  files.get(name).resolve(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json());
+}
+
+function content(name) {
+  if (!files.has(name)) {
+    const file = {};
+    file.promise = new Promise((resolve, reject) => Object.assign(file, {resolve, reject}));
+    files.set(name, file);
+    const script = element("script", {src: `${data.items.folder}/${name}.js`});
+    script.onerror = () => file.reject(new Error(`${data.items.folder}/${name}.js is not beside this page`));
+    document.body.append(script);
+  }
+  return files.get(name).promise;
+}
+
+function tableLine(tag, texts) {
+  return element("tr", {}, ...texts.map((text, i) => element(i && tag === "td" ? "td" : "th", {class: i ? "number" : "word"}, text)));
+}
+
+function answerOf(model, title, item) {
+  const score = model.scores[item];
+  return element("div", {}, element("h4", {}, title, element("span", {class: score > 0 ? "right" : "wrong"}, present(score) ? ` ${+score.toFixed(3)}` : "")),
+    element("pre", {}, model.texts[item]));
+}
+
+function choicesOf(questions, before, after, item) {
+  const choices = questions.choices[item];
+  if (!choices) return "";
+  const number = (model, i) => model.loglikelihoods[item]?.[i].toFixed(2) ?? "";
+  return element("div", {class: "scroll"}, element("table", {}, element("thead", {}, tableLine("th", ["choice", "log-likelihood before", "after"])),
+    element("tbody", {}, ...choices.map((text, i) => tableLine("td", [text, number(before, i), number(after, i)])))));
+}
+
+function itemShown(questions, before, after, item) {
+  const [prompt, start] = [questions.prompts[item], questions.starts[item]];
+  return element("article", {}, element("h3", {}, questions.ids[item]), element("pre", {}, prompt.slice(start)),
+    start ? element("details", {}, element("summary", {}, "whole prompt"), element("pre", {}, prompt)) : "",
+    element("p", {}, element("b", {}, "target "), element("code", {}, questions.targets[item])), choicesOf(questions, before, after, item),
+    element("div", {class: "both"}, answerOf(before, "before", item), answerOf(after, "after", item)));
+}
+
+let asked = 0;  // only the latest choice is shown
+
+async function drawItems() {
+  const form = one("#items form");
+  const [box, state, more] = [one("#items .answers"), one("#items output"), one("#items .more")];
+  const number = ++asked;
+  const names = [form.a, form.b].map(choice => data.items.models[Number(choice.value)].files[Number(form.benchmark.value)]);
+  box.replaceChildren();
+  more.hidden = true;
+  if (!names.every(present)) { state.textContent = "one of the two has no items on this benchmark"; return; }
+  state.textContent = "reading ...";
+  try {
+    const [before, after] = await Promise.all(names.map(content));
+    const [questions, others] = await Promise.all([after, before].map(model => content(model.questions)));
+    if (number !== asked) return;
+    if (String(questions.ids) !== String(others.ids)) throw new Error("the two were not asked the same items");
+    const change = item => (present(before.scores[item]) && present(after.scores[item]) ? after.scores[item] - before.scores[item] : 0);
+    const every = d3.sort(d3.range(questions.ids.length), item => -Math.abs(change(item)));
+    const kinds = {changed: item => change(item), up: item => change(item) > 0, down: item => change(item) < 0, all: () => true};
+    const text = form.text.value.toLowerCase();
+    const has = item => !text || [questions.prompts[item].slice(questions.starts[item]), questions.targets[item], before.texts[item], after.texts[item]].some(t => t.toLowerCase().includes(text));
+    const shown = every.filter(kinds[form.kind.value]).filter(has);
+    state.textContent = `${shown.length} of ${every.length} items; ${d3.sum(every, kinds.up)} better, ${d3.sum(every, kinds.down)} worse`;
+    const add = () => {
+      const first = box.children.length;
+      box.append(...shown.slice(first, first + MORE).map(item => itemShown(questions, before, after, item)));
+      more.hidden = box.children.length >= shown.length;
+    };
+    more.onclick = add;
+    add();
+  } catch (error) {
+    if (number === asked) state.textContent = error.message;
+  }
+}
+
+function openItems() {  // from a cell of the differences: #items=NAME&a=KEY&b=KEY
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  if (!wanted.get("items") || !data.items) return;
+  const form = one("#items form");
+  const position = name => data.items.models.findIndex(model => model.key === wanted.get(name));
+  form.benchmark.value = data.quantities.slice(data.first).findIndex(quantity => quantity.name === wanted.get("items"));
+  const places = [position("a"), position("b")];
+  if (places.includes(-1)) { one("#items output").textContent = "of one of the two there are no items here"; return; }
+  [form.a.value, form.b.value] = places;
+  one("#items").scrollIntoView();
+  drawItems();
+}
+
+if (data.items) {
+  const form = one("#items form");
+  for (const choice of [form.a, form.b]) {
+    choice.append(...data.items.models.map(({label, group}, i) =>
+      element("option", {value: i}, data.groups.length > 1 ? `${label} [${group + 1}]` : label)));
+  }
+  form.b.value = Math.max(1, data.items.models.findLastIndex(model => model.files.some(present))) % data.items.models.length;
+  form.addEventListener("change", drawItems);
+  window.addEventListener("hashchange", openItems);
+  new IntersectionObserver((entries, observer) => {  // nothing is read before it is looked at
+    if (entries.some(entry => entry.isIntersecting) && !asked) { observer.disconnect(); drawItems(); }
+  }).observe(one("#items"));
+}
+
 // Saving: what the style says is written into the file.
 
 function save(id) {
@@ -494,3 +614,4 @@ if (data.quantities) {
 }
 for (const form of all("form")) form.addEventListener("submit", event => event.preventDefault());
 openTarget();
+openItems();

@@ -89,6 +89,22 @@ def mcnemar(before: ArrayLike, after: ArrayLike) -> PairedTest:
     return PairedTest((won - lost) / n, float(low), float(high), p)
 
 
+def clustered_stderr(values: ArrayLike, clusters: ArrayLike) -> float:
+    """The standard error of the mean of `values` [items], whose items come in families.
+
+    `clusters` [items] names each item's family. What the items of one share does not average out:
+    the residuals are summed within families first (Liang & Zeger 1986), times G / (G - 1) for G of
+    them. With a family per item it is the usual one; nan for a single family.
+    """
+    scores = np.asarray(values, dtype=float)
+    _, family = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(family.reshape(-1), weights=scores - scores.mean())
+    count = len(sums)
+    if count < 2:
+        return math.nan
+    return float(np.sqrt(count / (count - 1) * (sums**2).sum()) / scores.size)
+
+
 def bootstrap_scores(
     strata: Sequence[Stratum], resamples: int = RESAMPLES, rng: np.random.Generator | None = None
 ) -> Floats:

@@ -1,0 +1,112 @@
+"""Where models hold the tensors of checkpoints: remembered, so that none is built twice."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aim_exp.checkpoint.digests import text_digest
+from aim_exp.checkpoint.reader import Checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERSION = 1
+"""Counts up where other places are found for the same names."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model holds a checkpoint tensor: a parameter (or buffer), or a part of one.
+
+    Where a parameter holds all experts of a layer, [experts, out, in], the tensor is of
+    expert number `expert`: the `part`-th of `parts` matrices that lie one after another.
+    """
+
+    parameter: str
+    expert: int | None = None
+    part: int = 0
+    parts: int = 1
+
+    def view(self, parameter: Tensor) -> Tensor:
+        """The tensor itself, sharing the parameter's memory."""
+        if self.expert is None:
+            return parameter
+        return parameter[self.expert].chunk(self.parts)[self.part]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a checkpoint's tensors fill a model.
+
+    `places` are those of its weights; `ignored` the tensors that are none: buffers that the model
+    makes itself, and what transformers passes over. `stray` tensors have no place, `absent`
+    parameters no tensor. `integers` are places of integers; all others are of floats.
+    """
+
+    places: Mapping[str, Place]
+    integers: frozenset[str]
+    ignored: frozenset[str]
+    stray: Sequence[str]
+    absent: Sequence[str]
+
+
+def layout(checkpoint: Checkpoint, memo: Path | None = None) -> Layout:
+    """How the checkpoint's tensors fill its model.
+
+    Remembered under `memo` by configuration, names and transformers' version; only for what is not
+    there yet is transformers imported, and a model built without memory. Raises CheckpointError
+    for an architecture that transformers does not know by itself.
+    """
+    names = sorted(checkpoint.tensors)
+    spec = [VERSION, version("transformers"), checkpoint.config, checkpoint.head, names]
+    entry = memo and memo / text_digest(json.dumps(spec, sort_keys=True)).partition(":")[2]
+    if entry and (known := _remembered(entry)):
+        return known
+    from aim_exp.checkpoint.modules import built_layout
+
+    known = built_layout(checkpoint, names)
+    if entry:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        partial = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
+        partial.write_text(json.dumps(_content(known)))
+        partial.rename(entry)
+    return known
+
+
+def _content(known: Layout) -> dict[str, Any]:
+    places = {name: [*asdict(place).values()] for name, place in known.places.items()}
+    return {
+        "places": places,
+        "integers": sorted(known.integers),
+        "ignored": sorted(known.ignored),
+        "stray": list(known.stray),
+        "absent": list(known.absent),
+    }
+
+
+def _remembered(entry: Path) -> Layout | None:
+    """None where there is no such note, or it was cut short."""
+    try:
+        return _read(entry, entry.stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@cache
+def _read(entry: Path, changed: int) -> Layout:
+    del changed
+    content = json.loads(entry.read_text())
+    return Layout(
+        places={name: Place(*place) for name, place in content["places"].items()},
+        integers=frozenset(content["integers"]),
+        ignored=frozenset(content["ignored"]),
+        stray=content["stray"],
+        absent=content["absent"],
+    )

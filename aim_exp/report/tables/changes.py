@@ -1,0 +1,62 @@
+"""What merging and relaxing did to the weights: deltas of the experts, doses of the relaxations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from aim_exp.report.doses import ALL, DOSES, EXPLAINED, SHARES, dose_of
+from aim_exp.report.rows import Report
+from aim_exp.report.tables.table import SHARE, Cell, Column, Row, Table
+from aim_exp.store.records import Dose, RunRecord
+
+
+def dose_table(report: Report) -> Table | None:
+    """A relaxed merge a row; of a single one each kind of module. None without any."""
+    relaxed = [(group, row, dose) for group in report.groups for row in group.merges
+               if (dose := dose_of(row)) and row.relaxed]  # fmt: skip
+    if not relaxed:
+        return None
+    mark = len(report.groups) > 1
+    rows = [
+        Row((Cell(row.label + f" [{group.number}]" * mark), *_numbers(dose[ALL])), key=row.key)
+        for group, row, dose in relaxed
+        if ALL in dose
+    ]
+    kinds = [Row((Cell(kind), *_numbers(dose))) for kind, dose in _kinds(relaxed[0][2])]
+    sections = (tuple(rows), tuple(kinds)) if len(rows) == 1 else (tuple(rows),)
+    numbers = (Column(name, numeric=True) for name in (*DOSES, *SHARES))
+    legend = (EXPLAINED, "differing: elements of relaxed tensors that are not the plain merge's")
+    return Table((Column("run"), *numbers), sections, legend=legend)
+
+
+def deltas_table(record: RunRecord) -> Table | None:
+    """How the experts' deltas lie to each other, a kind of module a row; None if not measured."""
+    deltas = record.deltas
+    if not deltas:
+        return None
+    names = {"relative": "|d|/|base|", "cosine": "cos", "sign_agreement": "signs"}
+    columns = [(key, of) for key in names for of in deltas[ALL][key]]
+
+    def rows(kinds: Sequence[str]) -> Iterator[Row]:
+        for kind in kinds:
+            numbers = (Cell.number(SHARE, deltas[kind][key][of]) for key, of in columns)
+            yield Row((Cell(kind), *numbers))
+
+    headings = (f"{names[key]} {of.replace(' ', '·')}" for key, of in columns)
+    return Table(
+        (Column("module"), *(Column(heading, numeric=True) for heading in headings)),
+        (tuple(rows([ALL])), tuple(rows([kind for kind in deltas if kind != ALL]))),
+        legend=(
+            "norms of the experts' deltas over base's; cosines of two deltas; of the elements that "
+            "both change, the share changed in the same direction",
+        ),
+    )
+
+
+def _kinds(dose: dict[str, Dose]) -> list[tuple[str, Dose]]:
+    return [(kind, each) for kind, each in dose.items() if kind != ALL]
+
+
+def _numbers(dose: Dose) -> list[Cell]:
+    fields = (*DOSES.values(), *SHARES.values())
+    return [Cell.number(SHARE, getattr(dose, field)) for field in fields]
