@@ -21,7 +21,7 @@ from records import record, write_all
 
 from aim_exp.cli.commands import after_sweep
 from aim_exp.config.schema import CONFIG_FOLDER
-from aim_exp.config.sweep import _Composer, sweep_jobs, sweep_problems
+from aim_exp.config.sweep import Composer, sweep_jobs, sweep_problems
 from aim_exp.report.load import load
 
 COUNTING = """
@@ -192,7 +192,7 @@ def test_a_job_is_checked_as_hydra_composes_it() -> None:
         jobs = sweep_jobs(config)
         assert jobs
         assert len(jobs) == 8
-        composer = _Composer(config)
+        composer = Composer(config)
         for job in jobs:
             expected = loader.load_sweep_config(config, [*job])
             checked, choices = composer.job(job)

@@ -58,6 +58,12 @@ def after_sweep(directory: Path, runs: Runs) -> str | None:
     return shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
 
 
+def after_detaching(directory: Path) -> str:
+    """What shows how far the jobs of a sweep are, and what ends them."""
+    shows = shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
+    return f"handed in; to see how far they are: {shows}"
+
+
 def _first_values(runs: Runs) -> list[str]:
     """Of an experiment that sweeps settings of AIM: the first of each; all are one when plain."""
     if not any(argument.startswith("experiment=") for argument in sys.argv[1:]):

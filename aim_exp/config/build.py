@@ -32,7 +32,7 @@ from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
 from aim_exp.merge import Given, MergeMethod
 from aim_exp.population.sources import GivenPopulation, PopulationSource
-from aim_exp.run.checks import header_problems, misfits, to_merge
+from aim_exp.run.checks import configuration_problems, header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
@@ -135,19 +135,19 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     )
 
 
-def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
+def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = None) -> Run:
     """The run that `config` describes, its given models fetched; see `check`."""
-    parts = check(config, choices)
+    parts = check(config, choices, memo)
     population, given, suite = parts.population, parts.given, parts.suite
     if not config.plan:
         _fetch(population, given)
     own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
-    memo = parts.store.root / "digests"
-    texts = parts.calibration.spec(memo) if parts.reads_texts else {}
+    digests = parts.store.root / "digests"
+    texts = parts.calibration.spec(digests) if parts.reads_texts else {}
     if suite.benchmarks or parts.reads_texts or merged & own_tokens:  # then there are keys
-        population = population.each(lambda model: identified(model, memo))
-        given = given and identified(given, memo)
+        population = population.each(lambda model: identified(model, digests))
+        given = given and identified(given, digests)
     recipe = Recipe(
         population=population,
         method=parts.method,
@@ -180,6 +180,14 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         settings=recorded(config),
     )
     if problems := header_problems(run):
+        raise ConfigError(problems)
+    return run
+
+
+def checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
+    """`build`, and every other check that needs no model."""
+    run = build(config, choices)
+    if problems := configuration_problems(run):
         raise ConfigError(problems)
     return run
 

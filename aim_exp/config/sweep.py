@@ -50,14 +50,17 @@ def constant_keys(jobs: Sequence[Job]) -> list[str]:
     return [_key(override) for override in jobs[0] if override in shared]
 
 
-def job_folders(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
-    """The folder of each job below the sweep's directory: its number, unless asked otherwise."""
+def job_folders(config: DictConfig, jobs: Sequence[Job], first: int = 0) -> list[str]:
+    """The folder of each job below the sweep's directory: its number, unless asked otherwise.
+
+    They are numbered from `first`.
+    """
     subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index]
     if subdir == "${hydra.job.num}":
-        return [str(number) for number in range(len(jobs))]
+        return [str(number) for number, _ in enumerate(jobs, first)]
     loader = GlobalHydra.instance().config_loader()
     folders = []
-    for number, job in enumerate(jobs):
+    for number, job in enumerate(jobs, first):
         composed = loader.load_sweep_config(config, [*job])
         with open_dict(composed):
             composed.hydra.job.num, composed.hydra.job.id = number, f"job_id_{number}"
@@ -100,7 +103,7 @@ def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     turn can tell (a device, data from the hub) is left to it. Keys and types are left to Hydra,
     which refuses the whole sweep for them: then there is nothing to tell.
     """
-    composer = _Composer(config)
+    composer = Composer(config)
     by_problem: dict[str, list[Job]] = {}
     memo: Memo = {}
     for job in jobs:
@@ -147,7 +150,7 @@ def _as_written(config: DictConfig, key: str) -> Any:
     return dict(node.items_ex(resolve=False))[name]
 
 
-class _Composer:
+class Composer:
     """Configurations of jobs. Composing one takes Hydra 70 ms: the same choices, only once."""
 
     def __init__(self, config: DictConfig) -> None:

@@ -78,7 +78,7 @@ class Harness:
     ) -> Iterator[tuple[Benchmark, Evaluated]]:
         """Every benchmark with its scores and samples, as soon as it is done.
 
-        `responses` is the file of this very model's responses: those in it are not computed
+        `responses` is the folder of this very model's responses: those in it are not computed
         again, new ones are added as they come. `advance(n)` is told of every n items done,
         of `loading.n_items` in all. The global random generators are left as they were.
         EvaluationError if a task cannot be loaded, or asked as the suite says.
