@@ -120,6 +120,11 @@ class Harness:
     def _check_lengths(self, benchmark: Benchmark, loaded: LoadedTask) -> None:
         for task in loaded.tasks["tasks"].values():
             if task.get_config("output_type") == "generate_until":
+                if self._lm.tokenizer.eos_token_id is None:
+                    raise EvaluationError(
+                        f"benchmark {benchmark.name}: the model's tokenizer has no eos_token, "
+                        "which ends answers; name it in its tokenizer_config.json"
+                    )
                 generation = task.get_config("generation_kwargs")
                 tokens = generation.get("max_gen_toks", self._lm.max_gen_toks)
                 if tokens >= self._lm.max_length:
