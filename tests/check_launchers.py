@@ -106,6 +106,8 @@ def begin(results: Path, tiny_cache: Path) -> Iterator[Callable[..., Sweep]]:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "COLUMNS": "120", **environment},
+            # Where pytest runs in a shell's background, the signal is ignored from birth.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         begun.append(Sweep(folder, cache, process, time.monotonic()))
         return begun[-1]
@@ -194,6 +196,22 @@ def test_joblib(begin: Callable[..., Sweep], results: Path, workers: int) -> Non
     at_once = [sum(a <= began < b for a, b in spans) for began, _ in spans]
     assert len(spans) == 4
     assert max(at_once) >= 2, "members are scored at once"
+
+
+def test_joblib_ctrl_c(begin: Callable[..., Sweep], results: Path) -> None:
+    workers = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    sweep = begin("joblib-ctrl-c", *workers)
+    folder = sweep.wait_for(sweep.answering)
+    sweep.process.send_signal(signal.SIGINT)  # it alone, as `kill` does
+    told = sweep.end(130)
+    assert "interrupted; what is done is kept" in told.splitlines()[-1]
+    assert record(sweep, folder)["error"] == "interrupted"
+    left = subprocess.run(["pgrep", "-f", str(sweep.cache)], capture_output=True, text=True)
+    assert left.stdout == "", "no process goes on"
+    again = begin("joblib-ctrl-c", *workers, again=True)
+    again.end()
+    same_as_basic(results, "joblib-ctrl-c")
+    again.note("joblib, 2 workers", "Ctrl-C, then the same command")
 
 
 def test_slurm_local(begin: Callable[..., Sweep], results: Path) -> None:
