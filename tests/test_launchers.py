@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -18,14 +18,13 @@ from run_records import model_of, result
 from worker_tasks import devices, die, last
 
 from aim_exp.errors import AimError
-from aim_exp.launchers import workers
 from aim_exp.launchers.engines import Engine, Ticket
 from aim_exp.launchers.stages import levels
 from aim_exp.launchers.workers import Workers, gpus, worker_environments
 
 FAST = ("-m", "method=ties", "tracker=none")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-SWEEP = ("hydra/launcher=joblib", "hydra.sweep.dir=s")
+SWEEP = ("hydra/launcher=joblib", "hydra.launcher.engine=test_launchers.Here", "hydra.sweep.dir=s")
 PART = (
     "benchmarks=lm_eval",
     "benchmarks.tasks=[aim_tiny_mmlu]",
@@ -35,24 +34,34 @@ PART = (
 
 
 class Here(Engine):
-    """Tasks in this process, which has imported everything; Ctrl-C comes behind `lasts` of them."""
+    """Tasks in this process, which has imported everything."""
 
-    def __init__(self, lasts: int | None = None) -> None:
-        super().__init__()
-        self.slots, self.lasts = 1, lasts
-        self.cancelled: list[str] = []
+    def __init__(self, sweep: Path, **settings: Any) -> None:
+        super().__init__(sweep)
+        self.slots = 1
 
     def start(self, ticket: Ticket) -> None:
-        if self.lasts == 0:
-            raise KeyboardInterrupt
-        self.lasts = self.lasts and self.lasts - 1
         ticket.handle, ticket.returned = True, ticket.task()
 
     def look(self, tickets: Sequence[Ticket]) -> None:
         """They ended as they began."""
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
-        self.cancelled = [ticket.task.name for ticket in tickets]
+        """There is nothing to end."""
+
+
+class Interrupted(Here):
+    """Ctrl-C comes behind its second task."""
+
+    cancelled: ClassVar[list[str]] = []
+
+    def start(self, ticket: Ticket) -> None:
+        if ticket.task.number == 2:
+            raise KeyboardInterrupt
+        super().start(ticket)
+
+    def cancel(self, tickets: Sequence[Ticket]) -> None:
+        self.cancelled[:] = [ticket.task.name for ticket in tickets]
 
 
 def test_workers_give_what_one_process_gives(cli: Cli, tmp_path: Path, tiny_cache: Path) -> None:
@@ -104,9 +113,8 @@ def test_shared_stages_in_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fail_fast", [False, True])
 def test_a_failed_shared_stage_fails_those_in_need(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_fast: bool
+    cli: Cli, tmp_path: Path, fail_fast: bool
 ) -> None:
-    monkeypatch.setattr(workers, "Workers", lambda **settings: Here())
     (tmp_path / "texts.txt").write_text("short\n\nshort, too\n")
     texts = ("calibration=text", "calibration.path=texts.txt", "calibration.long_texts=skip")
     sweep = (*FAST, "omega=null,0.4,0.2", "benchmarks=none", *SWEEP)
@@ -127,16 +135,14 @@ def test_a_failed_shared_stage_fails_those_in_need(
         assert [record["error"] for record in records] == [None, words, words]
 
 
-def test_ctrl_c_leaves_word(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Here(lasts=2)
-    monkeypatch.setattr(workers, "Workers", lambda **settings: engine)
+def test_ctrl_c_leaves_word(cli: Cli, tmp_path: Path) -> None:
     sweep = (*FAST, "omega=null,1", "repeat=0,1", "benchmarks=none", *SWEEP)
-    done = cli(*sweep)
+    done = cli(*sweep, "hydra.launcher.engine=test_launchers.Interrupted")
     assert done.returncode == 130
     assert done.stderr.splitlines() == [
         "error: interrupted; what is done is kept: the same command goes on from there"
     ]
-    assert len(engine.cancelled) == 2, "those that had not ended"
+    assert len(Interrupted.cancelled) == 2, "those that had not ended"
     assert len(list((tmp_path / "s").glob("[0-9]/result.json"))) == 2
     rows = pd.read_csv(tmp_path / "s" / "results.csv")
     assert [*rows["status"]] == ["completed", "completed", "not run", "not run"]
@@ -191,7 +197,7 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_a_worker_per_gpu() -> None:
     assert gpus() == ["0", "1"]
-    engine = Workers(n_jobs=None, gpus_per_job=1)
+    engine = Workers(Path(), n_jobs=None, gpus_per_job=1)
     assert engine.slots == 2
     tickets = carry_out(engine, *[devices] * 4)
     engine.close()
@@ -216,7 +222,7 @@ def test_gpus_are_dealt_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_that_dies_takes_its_own_task_along() -> None:
-    engine = Workers(n_jobs=2, gpus_per_job=0)
+    engine = Workers(Path(), n_jobs=2, gpus_per_job=0)
     tickets = carry_out(engine, devices, die, devices, devices)
     engine.close()
     assert [ticket.lost is None for ticket in tickets] == [True, False, True, True]
@@ -224,7 +230,7 @@ def test_a_process_that_dies_takes_its_own_task_along() -> None:
 
 
 def test_ctrl_c_reaches_every_worker(tmp_path: Path) -> None:
-    engine = Workers(n_jobs=2, gpus_per_job=0)
+    engine = Workers(Path(), n_jobs=2, gpus_per_job=0)
     begun = [tmp_path / str(number) for number in range(3)]
     tickets: list[Ticket] = [Ticket(partial(last, file)) for file in begun]  # type: ignore[arg-type]
     engine.poll(tickets)
