@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-readers clean
+.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -20,6 +20,10 @@ lint: $(VENV)/installed-test
 # Every command of the documentation, run in a copy of the checkout: about ten minutes.
 check-docs: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/check_docs.py
+
+# Every generated wrong line and thousands of damaged files; the tests take a sample: half an hour.
+check-input: $(VENV)/installed-test
+	AIM_EXP_INPUT=all $(BIN)/python -m pytest tests/test_input.py
 
 # How often tests and intervals over replicates are right, on simulated studies: a table.
 check-statistics: $(VENV)/installed-test

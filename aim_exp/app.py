@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.checkpoint.hub import forget_refusals
@@ -31,12 +31,12 @@ from aim_exp.cli.commands import (
     sweep_command,
     task_overrides,
 )
-from aim_exp.cli.explain import explain, first_lines
+from aim_exp.cli.explain import explain, first_lines, wrong_override
 from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
 from aim_exp.config.build import checked
 from aim_exp.config.outside import copy_config_files, copy_sources, outside_config_files
-from aim_exp.config.recorded import recorded, without_user_info
+from aim_exp.config.recorded import hide_user_info, recorded, without_user_info
 from aim_exp.config.schema import CONFIG_FOLDER, register
 from aim_exp.config.sweep import run_name
 from aim_exp.console import begin_job, console, error_console, print_error
@@ -109,7 +109,7 @@ def main() -> None:
     sys.argv[1:] = ["hydra.launcher.detach=true" if a == DETACH else a for a in sys.argv[1:]]
     register()
     try:
-        failed = _plan() if "plan=true" in map(str.lower, sys.argv) else _launch()
+        failed = _plan() if _is_plan(sys.argv) else _launch()
     except KeyboardInterrupt:
         print_error(
             error_console, "interrupted; what is done is kept: the same command goes on from there"
@@ -129,7 +129,7 @@ def job(config: DictConfig) -> Outcome:
             choices=choices,
             overrides=tuple(task_overrides()),
             command=run_command(),
-            name=run_name(choices["method"], config.omega, config, settings),
+            name=run_name(choices.get("method", ""), _value(config, "omega"), config, settings),
             directory=Path(settings.runtime.output_dir),
             sweep=sweep,
             number=settings.job.num if sweep else None,
@@ -140,23 +140,25 @@ def job(config: DictConfig) -> Outcome:
 
 def run_job(job: Job) -> Outcome:
     """One run. A failure is recorded and told, not raised: a sweep goes on."""
-    prepare_process(job.config.threads)
+    threads = _value(job.config, "threads")
+    prepare_process(threads if isinstance(threads, int) and threads > 0 else None)
     forget_refusals()  # of the hub, in earlier jobs
+    planned = bool(_value(job.config, "plan"))
     if job.sweep and (job.sweep / STOP_FILE).exists():
         return Outcome("not run")
     try:
-        if job.config.plan:
+        if planned:
             PLANS.show(job.name, checked(job.config, job.choices))
         else:
             _carry_out(job)
     except Exception as error:
-        if job.config.debug:
+        if _value(job.config, "debug"):
             traceback.print_exc()
         log.exception("failed")
         words = explain(error)
-        shown = PLANS.news(words) if job.config.plan else words
-        print_error(error_console, shown, of="" if job.config.plan else job.ordinal)
-        if job.config.fail_fast and job.sweep:
+        shown = PLANS.news(words) if planned else words
+        print_error(error_console, shown, of="" if planned else job.ordinal)
+        if _value(job.config, "fail_fast") and job.sweep:
             (job.sweep / STOP_FILE).write_text(f"{job.name}: {words}\n")
         return Outcome("failed", words)
     return Outcome("completed")
@@ -182,7 +184,7 @@ def run_experiment(*overrides: str) -> RunRecord:
             choices=choices,
             overrides=overrides,
             command=run_command(),
-            name=run_name(choices["method"], config.omega, config, settings),
+            name=run_name(choices.get("method", ""), _value(config, "omega"), config, settings),
             directory=directory,
         )
     )
@@ -205,6 +207,7 @@ def _recorded(job: Job) -> Iterator[_Life]:
     overrides = tuple(map(without_user_info, job.overrides))
     life = _Life(initial_record(recorded(job.config), job.choices, overrides, command))
     life.record.write(job.directory)
+    hide_user_info(job.directory / ".hydra", job.sweep)
     try:
         yield life
     except SystemExit:  # a cluster puts it back into its queue, where it goes on: still running
@@ -239,6 +242,14 @@ def _carry_out(job: Job) -> None:
         results = Pipeline(run, job.directory).execute()
         life.record = completed_record(life.record, run, results, job.directory, job.shared)
     _tell(job, run, life.record)
+
+
+def _value(config: DictConfig, key: str) -> Any:
+    """Of a key that may have been deleted, or cannot be resolved: None."""
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException:
+        return None
 
 
 def _tell(job: Job, run: Run, record: RunRecord) -> None:
@@ -294,7 +305,8 @@ def _hydra() -> bool:
         if "debug=true" in sys.argv:
             raise
         known = isinstance(error, (HydraException, OmegaConfBaseException))
-        print_error(error_console, first_lines(error) if known else explain(error))
+        words = first_lines(error) if known else explain(error)
+        print_error(error_console, wrong_override(error, sys.argv[1:]) or words)
         return True
     return False
 
@@ -318,6 +330,13 @@ def _track_sweep(directory: Path) -> None:
     if Launch.config is not None and (tracker := build_tracker(Launch.config)):
         tracking.start(tracker, sweep_info(directory, sweep_command()))
         tracking.finish(tracker, sweep_outcome(directory))
+
+
+def _is_plan(arguments: list[str]) -> bool:
+    """Whether `plan` is set to what YAML and OmegaConf take for true; the last one counts."""
+    values = [value for key, _, value in (a.partition("=") for a in arguments)
+              if key.lstrip("+") == "plan"]  # fmt: skip
+    return bool(values) and values[-1].strip("'\"").lower() in ("true", "yes", "on", "1", "y", "t")
 
 
 def _put_multirun_first(arguments: list[str]) -> None:

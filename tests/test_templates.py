@@ -14,8 +14,13 @@ from tiny_suite import IFEVAL, SHORT, random_model
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 from aim_exp.checkpoint.live import LiveModel
-from aim_exp.checkpoint.templates import chat_template, template_warnings, write_chat_template
-from aim_exp.errors import ConfigError
+from aim_exp.checkpoint.templates import (
+    TEMPLATE_FILE,
+    chat_template,
+    template_warnings,
+    write_chat_template,
+)
+from aim_exp.errors import ConfigError, EvaluationError
 from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.responses import kept_responses
 from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
@@ -98,6 +103,44 @@ def test_a_template_that_is_not_there_is_refused(
         built(tmp_path, *population(models, *overrides))
     assert len(refused.value.problems) == 1
     assert words in refused.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for m in %}", "Expected an expression"),
+        ("{{ raise_exception('no users') }}", "no users"),
+        ("{{ messages.nothing.at_all }}", "has no attribute 'nothing'"),
+        ("{{ messages[0] + 1 }}", "unsupported operand"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "access to attribute '__class__'"),
+        ("{{ messages.append(1) }}", "'append' of 'list' object is unsafe"),
+        ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+        ("{% include '/etc/passwd' %}", "no loader for this environment"),
+        (7, "Can't compile non template nodes"),
+    ],
+)
+def test_a_template_that_fails_is_told_with_its_key(
+    template: object, words: str, models: Path, tmp_path: Path
+) -> None:
+    (models / "a" / TEMPLATE_FILE).unlink()
+    settings = models / "a" / "tokenizer_config.json"
+    written = json.loads(settings.read_text()) | {"chat_template": template}
+    settings.write_text(json.dumps(written))
+    with pytest.raises(ConfigError) as refused:
+        built(tmp_path, *population(models, "population.chat_template=a", ASKED))
+    (problem,) = refused.value.problems
+    assert problem.startswith("benchmarks.chat_template=true: the chat template of a fails (")
+    assert words in problem
+
+
+def test_a_template_that_fails_on_an_item_is_told(tokenizer, tmp_path: Path) -> None:
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=8)
+    only_short = "{% if messages[0].content|length > 1 %}{{ 1 // 0 }}{% endif %}"
+    suite = replace(SHORT, chat_template=True, template=only_short)
+    with pytest.raises(
+        EvaluationError, match=r"chat_template: the template fails on an item \(int"
+    ):
+        harness.evaluate(suite, [IFEVAL], tmp_path / "responses")
 
 
 def test_prompts_and_the_saved_model_have_the_chosen_template(

@@ -39,7 +39,7 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
     overrides = parser.parse_overrides([*params, *cast("list[str]", task)])
     try:
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    except HydraException:  # the sweeper says it again
+    except (HydraException, ValueError):  # the sweeper says it again
         return None
     return [*jobs]
 
@@ -81,7 +81,10 @@ def run_name(method: str, omega: float | None, config: DictConfig, settings: Hyd
     def resolved(override: str) -> str:
         key, value = _key(override), override.partition("=")[2]
         shown = "$" not in value or "oc.env" in value  # what is in the environment stays there
-        return override if shown else f"{key}={OmegaConf.select(config, key)}"
+        try:
+            return override if shown else f"{key}={OmegaConf.select(config, key)}"
+        except OmegaConfBaseException:  # its check says why
+            return override
 
     task = cast("list[str]", OmegaConf.to_container(settings.overrides.task))
     others = [resolved(each) for each in task if _key(each) not in left_out]

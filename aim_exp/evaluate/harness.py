@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aim_exp.console import Advance
 from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.code.execution import runner
 from aim_exp.evaluate.gold import BITS_PER_BYTE, LOGLIKELIHOOD, GoldOutcomes, gold_outcomes
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
@@ -161,6 +162,8 @@ def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) ->
             f"scored on {n_scored} of its {n_scored + n_absent} tasks; "
             f"benchmarks.data_dir has no folder for {names}"
         )
+    if any(task.get_config("unsafe_code") for task in loaded.tasks["tasks"].values()):
+        found += [f"on this system {text}" for text in runner().missing]
     if ties:
         found.append(
             f"in {ties} of {n} items the best choices are as likely as each other (within "

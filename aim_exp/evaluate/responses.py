@@ -23,6 +23,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CacheHook, hash_args
 
 from aim_exp.console import Advance
+from aim_exp.errors import AimError, EvaluationError, first_line
 
 ANSWERING = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 """The methods of lm-eval's models that answer requests."""
@@ -97,6 +98,20 @@ class RememberingLM:
         """The model's; an answering method remembers."""
         found = getattr(self._lm, attribute)
         return partial(self._answer, attribute, found) if attribute in ANSWERING else found
+
+    def apply_chat_template(
+        self, chat: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """The chat as a prompt. Raises EvaluationError where the template fails on it."""
+        try:
+            return self._lm.apply_chat_template(chat, add_generation_prompt)
+        except AimError:  # of a model in another process
+            raise
+        except Exception as error:  # jinja's, its sandbox's, or whatever an expression raises
+            raise EvaluationError(
+                f"benchmarks.chat_template: the template fails on an item ({first_line(error)}); "
+                "name a model with another one in population.chat_template"
+            ) from error
 
     def _answer(
         self, method: str, ask: Callable[[list[Instance]], list[Any]], requests: list[Instance]

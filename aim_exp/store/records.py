@@ -211,7 +211,7 @@ class RunRecord:
     @property
     def method(self) -> str:
         """The choice in the group `method`."""
-        return self.choices["method"]
+        return self.choices.get("method", "")
 
     @property
     def merged(self) -> ModelRecord | None:
