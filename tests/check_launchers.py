@@ -5,13 +5,15 @@ Real workers, a Slurm of one node, a Ray of two. The table at the end goes into 
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import pytest
 from conftest import ROOT
 
 from aim_exp.evaluate.responses import kept_responses
+from aim_exp.store.leases import take
 
 SWEEP = (
     "-m",
@@ -64,15 +67,28 @@ class Sweep:
             time.sleep(0.02)
         return found
 
-    def answering(self) -> str | None:
+    def answering(self, but: Sequence[str] = ()) -> str | None:
         """The folder of a job that is in the middle of its answers."""
         for folder in sorted(self.folder.glob("[0-9]")):
             if (
-                answers(self.cache, processes(folder)[-1:]) > 3
+                folder.name not in but
+                and answers(self.cache, processes(folder)[-1:]) > 3
                 and record(self, folder.name)["status"] == "running"
             ):
                 return folder.name
         return None
+
+    def job(self, folder: str) -> str:
+        """Slurm's number of the job in a folder: of the last array handed in."""
+        arrays = [path.name.split("_") for path in self.folder.glob(".submitit/*_*")]
+        return f"{max(int(array) for array, _ in arrays)}_{folder}"
+
+    def go_on(self, folder: str) -> None:
+        """Wait until the job is back in the queue, where Slurm lets it wait for two minutes."""
+        job = self.job(folder)
+        waits = r"JobState=PENDING(?s:.*)Restarts=1"
+        self.wait_for(lambda: re.search(waits, _run("scontrol", "show", "job", job)))
+        _run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def end(self, status: int = 0) -> str:
         """What it printed, when it has ended as it should."""
@@ -106,6 +122,8 @@ def begin(results: Path, tiny_cache: Path) -> Iterator[Callable[..., Sweep]]:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "COLUMNS": "120", **environment},
+            # Where pytest runs in a shell's background, the signal is ignored from birth.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         begun.append(Sweep(folder, cache, process, time.monotonic()))
         return begun[-1]
@@ -145,12 +163,8 @@ def record(sweep: Sweep, job: str) -> dict[str, Any]:
     return json.loads((sweep.folder / job / "result.json").read_text())
 
 
-def job_of(sweep: Sweep, folder: str) -> str:
-    """Slurm's number of the job in a folder, of the last array handed in."""
-    (array,) = {
-        path.name.partition("_")[0] for path in sweep.folder.glob(f".submitit/*_{JOBS - 1}")
-    } - {path.name.partition("_")[0] for path in sweep.folder.glob(f".submitit/*_{JOBS}")}
-    return f"{array}_{folder}"
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def processes(folder: Path) -> list[str]:
@@ -178,58 +192,72 @@ def test_basic(begin: Callable[..., Sweep]) -> None:
     sweep.note("basic")
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-def test_joblib(begin: Callable[..., Sweep], results: Path, workers: int) -> None:
-    name = f"joblib-{workers}"
-    sweep = begin(name, "hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}")
+def test_joblib(begin: Callable[..., Sweep], results: Path) -> None:
+    sweep = begin("joblib-4", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
     sweep.end()
-    same_as_basic(results, name)
-    sweep.note(f"joblib, {workers} workers")
+    same_as_basic(results, "joblib-4")
+    sweep.note("joblib, 4 workers")
     spans = []
     for job in "0123":
         for stage in record(sweep, job)["stages"]:
             assert not stage["waited"], "no worker waits for another"
             if stage["name"].startswith("score ") and job == "0":
                 spans.append((stage["made_at"] - stage["seconds"], stage["made_at"]))
-    at_once = [sum(a <= began < b for a, b in spans) for began, _ in spans]
     assert len(spans) == 4
-    assert max(at_once) >= 2, "members are scored at once"
+    assert max(sum(a <= began < b for a, b in spans) for began, _ in spans) >= 2, "scored at once"
 
 
-def test_slurm_local(begin: Callable[..., Sweep], results: Path) -> None:
-    sweep = begin("slurm_local", "hydra/launcher=slurm_local", "hydra.launcher.n_jobs=2")
-    sweep.end()
-    same_as_basic(results, "slurm_local")
-    sweep.note("slurm_local, 2 workers")
+def test_joblib_ctrl_c(begin: Callable[..., Sweep], results: Path) -> None:
+    workers = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    sweep = begin("joblib-ctrl-c", *workers)
+    folder = sweep.wait_for(sweep.answering)
+    sweep.process.send_signal(signal.SIGINT)  # it alone, as `kill` does
+    told = sweep.end(130)
+    assert "interrupted; what is done is kept" in told.splitlines()[-1]
+    assert record(sweep, folder)["error"] == "interrupted"
+    left = subprocess.run(["pgrep", "-f", str(sweep.cache)], capture_output=True, text=True)
+    assert left.stdout == "", "no process goes on"
+    again = begin("joblib-ctrl-c", *workers, again=True)
+    again.end()
+    same_as_basic(results, "joblib-ctrl-c")
+    again.note("joblib, 2 workers", "Ctrl-C, then the same command")
 
 
 @pytest.mark.usefixtures("slurm")
-@pytest.mark.parametrize("how", ["time is up", "preempted"])
-def test_slurm_goes_on(begin: Callable[..., Sweep], results: Path, how: str) -> None:
-    """The signal that comes before the time limit; a requeue by Slurm, which kills the job."""
-    name = how.replace(" ", "-")
-    sweep = begin(name, *SLURM)
-    folder = sweep.wait_for(sweep.answering)
-    job = job_of(sweep, folder)
-    ask = ["scancel", "--signal=USR2"] if how == "time is up" else ["scontrol", "requeue"]
-    subprocess.run([*ask, job], check=True)
+def test_slurm_goes_on(begin: Callable[..., Sweep], results: Path) -> None:
+    """After the signal that comes before the time limit; after a requeue, which kills the job."""
+    sweep = begin("requeued", *SLURM)
+    folders: list[str] = []
+    for ask in (["scancel", "--signal=USR2"], ["scontrol", "requeue"]):
+        folders.append(sweep.wait_for(partial(sweep.answering, but=folders)))
+        _run(*ask, sweep.job(folders[-1]))
+    for folder in folders:
+        sweep.go_on(folder)
     sweep.end()
-    same_as_basic(results, name)
-    sweep.note("slurm", f"{how}: one job back into the queue")
-    first, second = processes(sweep.folder / folder)
-    assert answers(sweep.cache, [first]) > 3 < answers(sweep.cache, [second])
-    assert len(responses(sweep, folder)) == answers(sweep.cache, [first, second]), "none twice"
-    assert len(list((sweep.folder / folder / "wandb").glob("offline-run-*"))) == 1
+    same_as_basic(results, "requeued")
+    sweep.note("slurm", "two jobs back into the queue: signal of the time limit, preemption")
+    for folder in folders:
+        first, second = processes(sweep.folder / folder)
+        assert answers(sweep.cache, [first]) > 3 < answers(sweep.cache, [second])
+        assert len(responses(sweep, folder)) == answers(sweep.cache, [first, second]), "none twice"
+        assert len(list((sweep.folder / folder / "wandb").glob("offline-run-*"))) == 1
 
 
 @pytest.mark.usefixtures("slurm")
 def test_slurm_time_limit(begin: Callable[..., Sweep], results: Path) -> None:
-    """A limit of a minute; the warning comes up to that much earlier, too."""
-    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5")
+    """A job reaches its limit, since its model's responses are this process's until then."""
+    limit = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=5")
     sweep = begin("limit", *SLURM, *limit)
+    merged = json.loads((results / "basic" / "3" / "result.json").read_text())["models"][-1]
+    lease = take(sweep.cache / "leases" / f"responses-{merged['keys']['responses']}")
+    assert lease
+    sweep.wait_for(lambda: processes(sweep.folder / "3"))
+    sweep.go_on("3")
+    lease.release()
     sweep.end()
     same_as_basic(results, "limit")
-    sweep.note("slurm", "a time limit of one minute")
+    sweep.note("slurm", "one job at its time limit")
+    assert len(processes(sweep.folder / "3")) == 2
 
 
 @pytest.mark.usefixtures("slurm")
@@ -237,17 +265,17 @@ def test_slurm_jobs_that_are_gone(begin: Callable[..., Sweep], results: Path) ->
     """Killed, as for memory or at the end of a scancel; the sweep goes on on another launcher."""
     sweep = begin("gone", *SLURM)
     folder = sweep.wait_for(sweep.answering)
-    subprocess.run(["scancel", "--signal=KILL", job_of(sweep, folder)], check=True)
+    _run("scancel", "--signal=KILL", sweep.job(folder))
     began = time.monotonic()
     sweep.wait_for(lambda: record(sweep, folder)["status"] == "failed")
     assert time.monotonic() - began < GONE_WITHIN
     told = sweep.end(1)
     assert "ended without a result (" in told
     assert record(sweep, folder)["error"].startswith("Slurm's job ")
-    again = begin("gone", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", again=True)
+    again = begin("gone", "hydra/launcher=slurm_local", "hydra.launcher.n_jobs=2", again=True)
     again.end()
     same_as_basic(results, "gone")
-    again.note("slurm, then joblib", "one job killed")
+    again.note("slurm, then slurm_local", "one job killed")
 
 
 @pytest.mark.usefixtures("slurm")
@@ -256,7 +284,7 @@ def test_slurm_ctrl_c(begin: Callable[..., Sweep], results: Path) -> None:
     folder = sweep.wait_for(sweep.answering)
     sweep.process.send_signal(signal.SIGINT)
     sweep.end(130)
-    assert subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout == ""
+    assert _run("squeue", "-h") == ""
     assert record(sweep, folder)["error"] == "interrupted"
     again = begin("ctrl-c", *SLURM, "--detach", again=True)
     assert "python -m aim_exp.report" in again.end()

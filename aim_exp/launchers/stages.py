@@ -22,7 +22,7 @@ from aim_exp.errors import AimError
 from aim_exp.launchers.task import prepare_process
 from aim_exp.run.plan import Stage
 from aim_exp.run.run import Run
-from aim_exp.store.keys import content_key
+from aim_exp.store.keys import content_key, file_name
 from aim_exp.store.sweeps import FAILED_FILE, STAGES_FOLDER, STOP_FILE
 
 KEY_DIGITS = 12
@@ -66,7 +66,7 @@ def stage_folder(stage: Stage) -> str:
     """Of a shared stage, below the sweep's directory."""
     keys = [entry.key for entry in stage.entries]
     key = content_key("stage", 1, [stage.key, keys])[:KEY_DIGITS]
-    return f"{STAGES_FOLDER}/{stage.name.replace(' ', '_')}-{key}"
+    return f"{STAGES_FOLDER}/{file_name(stage.name.replace(' ', '_'))}-{key}"
 
 
 def shared_stage(config: DictConfig) -> None:
