@@ -90,7 +90,7 @@ def figures(
 
     report = _report(*map(Path, directories))
     (key,) = parse_names(report, "x", [x])
-    shown = plots.figures(report, axes, key)
+    shown = plots.figures(plots.make_charts(report, axes, key))
     return {name: painted(paint) for name, (_, paint) in shown.items()}
 
 
@@ -136,7 +136,7 @@ def write(
     from aim_exp.report.context import make_context
     from aim_exp.report.csv_files import write_csvs
     from aim_exp.report.files import write_text
-    from aim_exp.report.html import write_html
+    from aim_exp.report.html import render as render_page
     from aim_exp.report.html.items import write_items
     from aim_exp.report.paper import Paper
     from aim_exp.report.tables import write_tables
@@ -144,12 +144,12 @@ def write(
 
     paper = paper or Paper()
     write_csvs(report, differences, out)
-    plots.draw(report, out, axes, x, paper)
     tables = [path.relative_to(out) for path in write_tables(report, out, paper, differences)]
     context = make_context(report, differences, tables, axes, x, running=running)
-    write_text(out / PAGE, render("report.md", context=context))
+    plots.draw(context.charts, out, paper)
     write_items(report, out)
-    write_html(context, report, out / HTML, axes, x)
+    write_text(out / PAGE, render("report.md", context=context))
+    write_text(out / HTML, render_page(context))
 
 
 def bundle(report: Report, site: Path, differences: Sequence[Differences], **chosen: Any) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from aim_exp.report.html.items import items_data
-from aim_exp.report.plots.dose import Profile, dose_looks, kinds_shown, profiles
-from aim_exp.report.plots.front import front
-from aim_exp.report.plots.saliency import SaliencySpread, saliency_spread
-from aim_exp.report.plots.series import OMEGA, Series, Sweep, is_scored, sweep, swept_keys
+from aim_exp.report.plots import Charts
+from aim_exp.report.plots.dose import Profile, dose_looks, kinds_shown
+from aim_exp.report.plots.saliency import SaliencySpread
+from aim_exp.report.plots.series import OMEGA, Series, Sweep, is_scored
 from aim_exp.report.plots.style import INK, MEMBER, Look, Name, legend, outline
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row
 from aim_exp.report.tables.html import KEY
@@ -40,23 +40,14 @@ class _Looks:
         return [_plain_look(look) for look in self.looks]
 
 
-def figure_data(
-    report: Report, axes: tuple[str, str] | None = None, x: str = OMEGA
-) -> dict[str, Any] | None:
-    """All figures; rows are named by their position. None where there is nothing to draw.
-
-    `axes` are the benchmarks of the front and `x` the setting that are shown first. AimError if one
-    is none here.
-    """
+def figure_data(charts: Charts) -> dict[str, Any] | None:
+    """All figures; rows are named by their position. None where there is nothing to draw."""
+    report = charts.report
     rows = [row for group in report.groups for row in group.rows if is_scored(row)]
-    saliency, dose = saliency_spread(report), profiles(report)
-    if not (rows or saliency or dose):
+    if not (rows or charts.saliency or charts.profiles):
         return None
-    planes = front(report, axes)
-    looks = _Looks()
+    planes, sweeps, looks = charts.planes, list(charts.sweeps.values()), _Looks()
     quantities = (AVERAGE, GAIN, *report.benchmarks)
-    others = (sweep(report, key) for key in swept_keys(report) if key != OMEGA)
-    sweeps = [sweep(report), *(each for each in others if each.is_worth_drawing)]
     groups = [group.number for group in report.groups]
     position = {row.key: number for number, row in enumerate(rows)}
     own = {row.key: each.look for each in reversed(sweeps[0].series) for row in each.path}
@@ -76,10 +67,10 @@ def figure_data(
         ],
         "filters": _filters(report),
         "axes": [report.benchmarks.index(axis) for axis in planes[0].axes] if planes else None,
-        "first_sweep": _first(sweeps, x),
+        "first_sweep": _first(sweeps, charts.x),
         "sweeps": [_sweep(each, groups, position, looks) for each in sweeps],
-        "dose": _dose(dose, looks),
-        "saliency": _saliency(saliency),
+        "dose": _dose(charts.profiles, looks),
+        "saliency": _saliency(charts.saliency),
         "looks": looks.plain(),
         "items": items_data(report),
     }
