@@ -62,7 +62,7 @@ class Job:
     def settings_with_effect(self) -> dict[str, Any]:
         """Those that its numbers depend on; of a job that was not begun, what its overrides say."""
         if self.record:
-            return settings_with_effect(self.record)
+            return settings_with_effect(self.record, self.settings)
         pairs = (override.lstrip("+").partition("=") for override in self.overrides)
         return with_effect({name: value for name, equals, value in pairs if equals})
 

@@ -63,10 +63,11 @@ def profiles(report: Report) -> list[Profile]:
         for row in group.merges
         if row.relaxed and ALL in (dose := dose_of(row)) and dose[ALL].norm is not None
     ]
-    for left_out in ((), ("method.",)):
+    of_methods = [name for name in report.varying if name.startswith("method.")]
+    for hidden in ([OMEGA], [OMEGA, *of_methods]):
         together: dict[tuple[Name, str], list[Doses]] = {}
         for group, row, dose in relaxed:
-            name = row.method, setting_words(report, group, row, OMEGA, left_out)
+            name = row.method, setting_words(report, group, row, hidden)
             together.setdefault((name, row.settings.get(OMEGA, "")), []).append(dose)
         if len({name for name, _ in together}) <= MOST:
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -95,20 +95,22 @@ def swept_keys(report: Report) -> list[str]:
 
 def sweep(report: Report, key: str = OMEGA) -> Sweep:
     """All scored merges of `report` against the setting `key` (in full)."""
+    one_omega = len({row.settings.get(OMEGA) for row in _scored(report)}) < 2
+    hidden = {key, OMEGA} if one_omega else {key}
     found: dict[tuple[int, str, str], list[Row]] = {}
     groups = {group.number: group for group in report.groups}
     for group in report.groups:
         for row in filter(is_scored, group.merges):
             if _has_place(row, key):
                 name = (group.number, "" if key == METHOD else row.method)
-                found.setdefault((*name, setting_words(report, group, row, key)), []).append(row)
+                found.setdefault((*name, setting_words(report, group, row, hidden)), []).append(row)
     plains = {identity: _plain(groups[identity[0]], rows, key) for identity, rows in found.items()}
     taken = {row.key for rows in found.values() for row in rows}
     taken |= {row.key for row in plains.values() if row}
     for group in report.groups:
         for row in filter(is_scored, group.merges):
             if row.key not in taken:
-                identity = (group.number, row.method, setting_words(report, group, row, key))
+                identity = (group.number, row.method, setting_words(report, group, row, hidden))
                 found.setdefault(identity, [])
                 plains.setdefault(identity, row)
     with_null = key == OMEGA and any(row and not row.relaxed for row in plains.values())
@@ -156,18 +158,11 @@ def _has_place(row: Row, key: str) -> bool:
     return key in row.settings and (key != OMEGA or row.relaxed)
 
 
-def setting_words(
-    report: Report, group: Group, row: Row, key: str, leave_out: tuple[str, ...] = ()
-) -> str:
-    """What names a row in its group beside its method and the setting `key`.
-
-    Without settings whose key begins with one of `leave_out`.
-    """
-    kept = [name for name in group.names if name in row.settings and name not in (METHOD, key)]
-    others = {name: row.settings[name] for name in kept if not name.startswith(leave_out)}
-    if key != OMEGA and len({each.settings.get(OMEGA) for each in _scored(report)}) < 2:
-        others.pop(OMEGA, None)
-    return " ".join(f"{report.short(name)}={value}" for name, value in others.items())
+def setting_words(report: Report, group: Group, row: Row, hidden: Collection[str]) -> str:
+    """What names a row in its group beside its method and the settings in `hidden`."""
+    names = [name for name in group.names if name in row.settings and name not in hidden]
+    shown = [name for name in names if name != METHOD]
+    return " ".join(f"{report.short(name)}={row.settings[name]}" for name in shown)
 
 
 def _plain(group: Group, rows: list[Row], key: str) -> Row | None:
