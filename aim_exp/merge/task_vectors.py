@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from aim_exp.errors import number_problem
+from aim_exp.errors import LARGEST, number_problem
 from aim_exp.merge.method import Kernel, WeightedMethod
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
@@ -37,7 +37,9 @@ class TaskArithmetic(WeightedMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a scale that is no finite number."""
-        return super().problems(experts, merged) + number_problem("method.scale", self.scale)
+        return super().problems(experts, merged) + number_problem(
+            "method.scale", self.scale, -LARGEST, LARGEST
+        )
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """What to keep of each task vector; none: all of it."""

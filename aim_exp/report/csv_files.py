@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.report.differences import Differences
-from aim_exp.report.files import write_atomically
+from aim_exp.report.files import no_formula, write_atomically
 from aim_exp.report.frames import COLUMNS, Line, merge_settings, score_lines
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, Report
@@ -122,11 +122,11 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
     def write(partial: Path) -> None:
         with partial.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(columns)
+            table.writerow(map(no_formula, columns))
             table.writerows([_cell(row.get(name)) for name in columns] for row in rows)
 
     write_atomically(path, write)
 
 
 def _cell(value: Any) -> Any:
-    return f'"{value}"' if value in MISSING else value
+    return f'"{value}"' if value in MISSING else no_formula(value)

@@ -70,7 +70,7 @@ def _chance(draw: Draw, benchmark: str) -> float | None:
             choices = read_answers(source).questions.choices
         except AimError:
             return None
-        return fmean(1 / len(each) for each in choices if each) if all(choices) else None
+        return fmean(1 / len(each) for each in choices) if choices and all(choices) else None
 
     return kept(draw.job.shared / FOLDER, VERSION, source.evidence, blind)
 
