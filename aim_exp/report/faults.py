@@ -70,7 +70,8 @@ def _chance(draw: Draw, benchmark: str) -> float | None:
             choices = read_answers(source).questions.choices
         except AimError:
             return None
-        return fmean(1 / len(each) for each in choices) if choices and all(choices) else None
+        lengths = [len(each or ()) for each in choices]
+        return fmean(1 / n for n in lengths) if lengths and all(lengths) else None
 
     return kept(draw.job.shared / FOLDER, VERSION, source.evidence, blind)
 
