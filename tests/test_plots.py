@@ -41,7 +41,7 @@ def test_a_series_is_a_method_and_what_else_varies(made) -> None:
           for m in ("dare_ties", "ties") for o in ("0.4", "null", "0.2") for d in (0.1, 0.5))
     )  # fmt: skip
     shown = sweep(report).series
-    assert [(each.method, each.setting) for each in shown] == [
+    assert [each.names for each in shown] == [
         ("dare_ties", "density=0.1"), ("dare_ties", "density=0.5"),
         ("ties", "density=0.1"), ("ties", "density=0.5"),
     ]  # fmt: skip
@@ -49,7 +49,7 @@ def test_a_series_is_a_method_and_what_else_varies(made) -> None:
         assert texts(each) == ["0.2", "0.4"]
         assert each.level
         assert (each.level.relaxed, each.level.settings["omega"]) == (False, "null")
-        assert f"density={each.level.settings['method.density']}" == each.setting
+        assert f"density={each.level.settings['method.density']}" == each.names[1]
         assert [row.omega for row in each.path] == [1.0, 0.4, 0.2], "from weak to strong"
     assert len({each.look for each in shown}) == 4
     assert len({place for each in shown for place in each.places}) == 8, "none hides another"
@@ -70,7 +70,7 @@ def test_any_setting_that_was_swept_can_be_the_axis(made) -> None:
     assert axis.title == "n_samples"
     assert [axis.places[str(n)] for n in counts] == pytest.approx(np.log10(counts).tolist())
     assert list(axis.ticks.values()) == ["4", "16", "64", "1024"]
-    assert [each.setting for each in shown.series] == [
+    assert [each.names[1] for each in shown.series] == [
         "omega=0.2 scaling=identity", "omega=0.6 scaling=identity", "omega=0.2 scaling=uniform",
     ]  # fmt: skip
     assert [texts(each, "calibration.n_samples") for each in shown.series[1:]] == [
@@ -103,9 +103,7 @@ def test_seeds_are_one_point_of_a_series(made) -> None:
         record("method=ties", "omega=0.4"),
     )  # fmt: skip
     dare, ties = sweep(report).series
-    assert [(each.method, each.setting) for each in (dare, ties)] == [
-        ("dare_ties", ""), ("ties", ""),
-    ]  # fmt: skip
+    assert [each.names for each in (dare, ties)] == [("dare_ties", ""), ("ties", "")]
     assert dare.level
     assert len(dare.level.estimates[AVERAGE].values) == 2
     (row,) = dare.rows

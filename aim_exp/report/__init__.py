@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "bundle", "draw_run", "due", "figures", "refresh", "show_job", "show_run", "show_sweep", "write",
+    "bundle", "draw_run", "due", "figures", "refresh", "show_job", "show_run", "show_sweep",
+    "write",
 ]  # fmt: skip
 
 PAGE = "report.md"

@@ -28,7 +28,7 @@ from aim_exp.report.plots.canvas import (
     settle,
 )
 from aim_exp.report.plots.labels import place_labels
-from aim_exp.report.plots.series import Series, looks_of
+from aim_exp.report.plots.series import Series
 from aim_exp.report.plots.style import HOLLOW, INK, MEMBER
 from aim_exp.report.rows import Group, Report, Row
 
@@ -158,7 +158,7 @@ def draw_planes(figure: Figure, planes: Sequence[Plane]) -> None:
     plots[0].set(xlim=plots[0].get_xlim(), ylim=plots[0].get_ylim())  # what follows must not move
     lines = [_draw_line(plot, plane) for plot, plane in zip(plots, planes, strict=True)]
     series = [each for plane in planes for each in plane.series]
-    name_looks(plots[0], looks_of(series), joined=False)
+    name_looks(plots[0], {each.names: each.look for each in series}, joined=False)
     if any(not row.relaxed for each in series for row in each.path):
         hollow_in_legend(plots[0])
     if any(plane.references for plane in planes):
