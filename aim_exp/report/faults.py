@@ -8,7 +8,6 @@ from statistics import fmean
 from aim_exp.errors import AimError
 from aim_exp.report.answers import read_answers
 from aim_exp.report.draws import Draw
-from aim_exp.report.items import sources
 from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Report, Row
 from aim_exp.report.tables.table import PERCENT
@@ -76,17 +75,17 @@ def _is_low(row: Row, benchmark: str, chance: float) -> bool:
 
 def _chance(draw: Draw, benchmark: str) -> float | None:
     """Of choosing blindly; None where nothing is chosen, or the items are gone."""
-    source = sources(draw.job, draw.model).get(benchmark)
+    source = draw.sources.get(benchmark)
     if source is None or not source.is_there:
         return None
 
     def blind() -> float | None:
         try:
-            choices = read_answers(draw.job, draw.model.scores[benchmark]).questions.choices
+            choices = read_answers(source).questions.choices
         except AimError:
             return None
-        counts = [len(each) for each in choices if each]
-        return fmean(1 / n for n in counts) if counts and len(counts) == len(choices) else None
+        lengths = [len(each or ()) for each in choices]
+        return fmean(1 / n for n in lengths) if lengths and all(lengths) else None
 
     return kept(draw.job.shared / FOLDER, VERSION, source.evidence, blind)
 
@@ -95,7 +94,7 @@ def _alike(group: Group) -> Iterator[str]:
     """The same answers to every item as base or an expert, by the files that hold them."""
     same: dict[tuple[str, ...], list[Row]] = {}
     for row in group.rows:
-        own = sources(row.draws[0].job, row.draws[0].model)
+        own = row.draws[0].sources
         if own and all(source.is_there for source in own.values()):
             same.setdefault(tuple(own[name].evidence for name in sorted(own)), []).append(row)
     for rows in same.values():
