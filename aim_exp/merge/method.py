@@ -41,6 +41,7 @@ class MergeMethod:
     """Whether kernels return the difference to base, which AIM then need not compute."""
     needs_experts: ClassVar[bool] = True
     """Whether it merges experts of the population at all."""
+    fewest_experts: ClassVar[int] = 1
     most_experts: ClassVar[int | None] = None
     """How many experts it can merge; None: any number."""
 
@@ -55,12 +56,16 @@ class MergeMethod:
             shape = "{name: DIR or hub id, ...}"
             name = type(self).__name__
             return [f"population.experts: {name} merges experts, and there are none; give {shape}"]
-        if self.most_experts is None or len(merged) <= self.most_experts:
+        fewest, most = self.fewest_experts, self.most_experts
+        if not self.needs_experts or fewest <= len(merged) <= (most or len(merged)):
             return []
-        return [
-            f"population.merge=[{','.join(merged)}]: {type(self).__name__} merges at most "
-            f"{self.most_experts} experts; name fewer"
-        ]
+        few = len(merged) < fewest
+        bound = (
+            f"at least {fewest} experts; name more"
+            if few
+            else f"at most {most} experts; name fewer"
+        )
+        return [f"population.merge=[{','.join(merged)}]: {type(self).__name__} merges {bound}"]
 
     def weights(self, merged: Sequence[str]) -> list[float]:
         """How much each expert of `merged` counts, in order: a token that base lacks has only this.

@@ -8,7 +8,7 @@ order of blocks changes a bit of the result. NaN stays NaN all the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim_exp.merge.masks import keep_bytes, stream_key
+from aim_exp.merge.masks import draws, keep_bytes, stream_key
 from aim_exp.tensors.blocks import row_size
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 from aim_exp.tensors.scratch import Scratch
@@ -31,6 +31,10 @@ SAMPLE_RUN = 8
 
 def _all(delta: Tensor, rows: slice) -> None:
     pass
+
+
+def _none(delta: Tensor, rows: slice) -> None:
+    delta.mul_(0)
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,35 @@ def top_k(inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
 
     Of equal magnitudes at the threshold those with the lowest index stay.
     """
+    return Sparsifier(_largest(inputs, expert, max(1, int(density * inputs.base.numel()))))
+
+
+def without_outliers(inputs: TensorInputs, expert: int, density: float, gamma: float) -> Sparsifier:
+    """Drop the share `gamma` of the largest magnitudes, keep the share `density` below them.
+
+    Fewer of the largest go where more would not leave `density` (Davari and Belilovsky 2024).
+    """
     n = inputs.base.numel()
-    k = max(1, int(density * n))
+    kept = int(density * n)
+    outliers = min(int(gamma * n), n - kept)
+    keep, excess = (_largest(inputs, expert, k) for k in (outliers + kept, outliers))
+
+    def drop(delta: Tensor, rows: slice) -> None:
+        largest = inputs.scratch("outliers", delta.shape).copy_(delta)
+        excess(largest, rows)
+        keep(delta, rows)
+        delta.sub_(largest)
+
+    return Sparsifier(drop)
+
+
+def _largest(inputs: TensorInputs, expert: int, k: int) -> Callable[[Tensor, slice], None]:
+    """What sets all but the k largest magnitudes of a task vector to zero; see `top_k`."""
+    n = inputs.base.numel()
     if k >= n:
-        return Sparsifier()
+        return _all
+    if k == 0:
+        return _none
     sampled = n >= 4 * SAMPLE and inputs.scratch.on_cpu
     threshold, last = (_threshold if sampled else _plain_threshold)(inputs, expert, k)
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
@@ -63,7 +92,7 @@ def top_k(inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
         for part, limit in ((flat[:split], below), (flat[split:], threshold)):
             torch.hardshrink(part, limit, out=part)
 
-    return Sparsifier(keep)
+    return keep
 
 
 def random_drop(
@@ -88,21 +117,70 @@ def random_drop(
     if rescale == "inv_density":
         factor = 1 / density
     elif rescale == "l1":
-        before = after = 0.0
-        for rows, delta in _deltas(inputs, expert):
-            before += delta.abs_().sum(dtype=torch.float64).item()
-            keep(delta, rows)
-            after += delta.sum(dtype=torch.float64).item()
-        factor = before / after if after else 1.0
+        factor = _kept_l1(inputs, expert, keep)
     return Sparsifier(keep, factor)
 
 
+def _kept_l1(inputs: TensorInputs, expert: int, keep: Callable[[Tensor, slice], None]) -> float:
+    """sum |d| of a task vector over that of what `keep` keeps."""
+    before = after = 0.0
+    for rows, delta in _deltas(inputs, expert):
+        before += delta.abs_().sum(dtype=torch.float64).item()
+        keep(delta, rows)
+        after += delta.sum(dtype=torch.float64).item()
+    return before / after if after else 1.0
+
+
+def ranked_drop(
+    inputs: TensorInputs, expert: int, density: float, epsilon: float, rescale: str | None
+) -> Sparsifier:
+    """Keep each element with probability density - epsilon + 2 epsilon r (Deep et al. 2024).
+
+    r in [0, 1] is the rank of its magnitude in its row, a run of the last axis; of equal ones
+    the earlier is the lower, and the only element of a row has r = 1/2. Masks as `random_drop`.
+    """
+    if density >= 1:
+        return Sparsifier()
+    key = stream_key(inputs.seed, inputs.expert_names[expert], inputs.name)
+    columns = row_size(inputs.base.shape)
+    whole = inputs.base.ndim == 1  # one row: its ranks are not those of a block
+    every = slice(0, len(inputs.base))
+    ranks = _ranks(inputs.delta(expert, every, SPARE)) if whole and columns else None
+
+    def keep(delta: Tensor, rows: slice) -> None:
+        rank = _ranks(delta) if ranks is None else ranks[rows]
+        chance = rank * (2 * epsilon) + (density - epsilon)
+        uniform = draws(key, rows.start * columns, delta.numel(), delta.device).view(delta.shape)
+        limit = chance.mul(1 << 16).round_().clamp_(1, (1 << 16) - 1).sub_(1 << 15)
+        delta.mul_(uniform < limit)
+        if rescale == "inv_density":
+            delta.div_(chance)
+
+    return Sparsifier(keep, _kept_l1(inputs, expert, keep) if rescale == "l1" else 1.0)
+
+
+def _ranks(delta: Tensor) -> Tensor:
+    """The ranks of magnitudes along the last axis over the highest, float32; NaN stays NaN."""
+    order = delta.abs().argsort(dim=-1, stable=True)
+    last = delta.shape[-1] - 1
+    ranks = torch.empty_like(delta)
+    places = torch.arange(last + 1, dtype=delta.dtype, device=delta.device)
+    ranks.scatter_(-1, order, places.expand_as(delta))
+    return ranks.div_(last) if last > 0 else ranks.fill_(0.5)
+
+
 def elect_and_sum(
-    deltas: list[Tensor], weights: list[float], scratch: Scratch, *, normalize: bool
+    deltas: list[Tensor],
+    weights: list[float],
+    scratch: Scratch,
+    *,
+    normalize: bool,
+    factors: Sequence[float] | None = None,
 ) -> Tensor:
     """Sum the weighted `deltas` that have the sign of their total; overwrites them.
 
     With `normalize`, divided elementwise by the sum of the weights kept (1 where none is).
+    `factors` count in the sum and not in the total.
     """
     shape = deltas[0].shape
     total = scratch("total", shape).copy_(deltas[0])
@@ -112,9 +190,10 @@ def elect_and_sum(
     one = torch.ones((), device=total.device)
     sign = torch.copysign(one, total, out=scratch("sign", shape))
     kept, kept_weight = total.zero_(), scratch("kept weight", shape).zero_()
-    for delta, weight in zip(deltas, weights, strict=True):
+    factors = factors or [1.0] * len(deltas)
+    for delta, weight, factor in zip(deltas, weights, factors, strict=True):
         agreeing = delta.mul_(sign).relu_()  # its magnitude where the signs agree, or zero
-        kept.add_(agreeing)
+        kept.add_(agreeing, alpha=factor)
         if normalize:
             kept_weight.add_(agreeing.sign_(), alpha=weight)
     kept.mul_(sign)

@@ -110,10 +110,40 @@ class Ties(SignElection):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Breadcrumbs(SparseMethod):
+    """`base + scale * sum(w_i kept_i)`, without outliers (Davari and Belilovsky 2024, 2312.06795).
+
+    Of n elements of a task vector the floor(gamma n) largest go, and the floor(density n) below
+    them stay; of equal magnitudes at a threshold the first count as the largest.
+    """
+
+    gamma: float
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also a gamma outside [0, 1)."""
+        found = super().problems(experts, merged)
+        return found + number_problem("method.gamma", self.gamma, 0, 1)
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """The magnitudes between outliers and noise."""
+        from aim_exp.merge.sparsify import without_outliers
+
+        return [
+            without_outliers(inputs, index, self.density, self.gamma)
+            for index in range(len(inputs.experts))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreadcrumbsTies(Breadcrumbs, SignElection):
+    """Drop outliers and noise, then elect signs (Breadcrumbs with TIES)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RandomDrop(SparseMethod):
     """DARE's sparsifier: drop at random, rescale what is kept (Yu et al. 2024).
 
-    `rescale`: `inv_density` (the paper: 1 / density), `l1` (sum |d| / sum |kept|), None.
+    `rescale`: `inv_density` (the paper: 1 / probability), `l1` (sum |d| / sum |kept|), None.
     """
 
     rescale: str | None
@@ -148,3 +178,40 @@ class DareLinear(RandomDrop):
 @dataclass(frozen=True, kw_only=True)
 class DareTies(RandomDrop, SignElection):
     """Drop and rescale, then elect signs (DARE with TIES)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DellaLinear(RandomDrop):
+    """DELLA's sparsifier, then the weighted sum (Deep et al. 2024, arXiv 2406.11617).
+
+    An element stays with probability density - epsilon + 2 epsilon r, r the rank of its magnitude
+    in its row in [0, 1], and is divided by that probability (`rescale=inv_density`).
+    """
+
+    epsilon: float
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also an epsilon that makes a probability none."""
+        found = super().problems(experts, merged)
+        found += number_problem("method.epsilon", self.epsilon, 0, 1)
+        room = min(self.density, 1 - self.density)
+        if not found and self.density < 1 and not self.epsilon < room:
+            found.append(
+                f"method.epsilon={self.epsilon}: must be below {room:g}, so that density - epsilon "
+                "and density + epsilon are probabilities"
+            )
+        return found
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """A random mask for each task vector, by the ranks of its magnitudes."""
+        from aim_exp.merge.sparsify import ranked_drop
+
+        return [
+            ranked_drop(inputs, index, self.density, self.epsilon, self.rescale)
+            for index in range(len(inputs.experts))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Della(DellaLinear, SignElection):
+    """DELLA's sparsifier, then TIES's election."""
