@@ -1,5 +1,6 @@
 """Every method against its plain reference; masks and blocks that change nothing."""
 
+import tempfile
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from aim_exp.merge import (
     Della,
     DellaLinear,
     Given,
+    IsoC,
+    IsoCts,
     Karcher,
     Linear,
     MergeMethod,
@@ -36,10 +39,12 @@ from aim_exp.merge import (
     TaskArithmetic,
     TensorInputs,
     Ties,
+    TsvM,
     Widen,
     sparsify,
 )
 from aim_exp.merge.angles import ByAngles
+from aim_exp.merge.groundwork import Material
 from aim_exp.merge.masks import keep_bytes, keep_mask
 from aim_exp.merge.method import WeightedMethod
 from aim_exp.merge.stream import stream_merge
@@ -55,11 +60,11 @@ METHODS: dict[str, tuple[MergeMethod, dict[str, Any]]] = {
     "linear": (Linear(weight=WEIGHTS), {}),
     "task_arithmetic": (TaskArithmetic(weight=WEIGHTS, scale=0.8), {"scale": 0.8}),
     "ties": (
-        Ties(weight=WEIGHTS, scale=0.8, density=0.3, normalize=True),
+        Ties(weight=WEIGHTS, scale=0.8, density=0.3, normalize=True, trim_scope="tensor"),
         {"scale": 0.8, "density": 0.3, "normalize": True},
     ),
     "ties unnormalised": (
-        Ties(weight=1.0, scale=1.0, density=1.0, normalize=False),
+        Ties(weight=1.0, scale=1.0, density=1.0, normalize=False, trim_scope="tensor"),
         {"density": 1.0, "normalize": False},
     ),
     "dare_linear": (
@@ -109,6 +114,13 @@ METHODS: dict[str, tuple[MergeMethod, dict[str, Any]]] = {
     "nuslerp": (NuSlerp(weight=WEIGHTS), {}),
     "karcher": (Karcher(max_iter=10, tol=1e-5), {}),
 }
+FRAME: dict[str, Any] = {"weight": 1.0, "scale": 0.7, "matrices": "all", "others": "mean"}
+MATRIX_METHODS = (
+    TsvM(**FRAME, rank=None),
+    IsoC(**FRAME, rank=None),
+    IsoCts(**FRAME, rank=None, common=0.8),
+    Ties(weight=1.0, scale=1.0, density=0.3, normalize=True, trim_scope="model"),
+)
 SUMS = (ByAngles, Sce)
 """Methods that need sums over a tensor, which are made block by block."""
 
@@ -180,7 +192,7 @@ class Kept:
 
 
 def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
-    family: Path, monkeypatch: pytest.MonkeyPatch
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, *experts = (Checkpoint(family / name, name) for name in ("base", "a", "b"))
     widths = {name: info.shape[-1] for name, info in base.tensors.items()}
@@ -191,6 +203,10 @@ def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
         method: MergeMethod, threads: int, relax: Relaxation | None, device: str | None = None
     ) -> dict[str, Tensor]:
         kept, used = Kept(), experts[:1] if isinstance(method, Given) else experts
+        if method.groundwork([*weights]) is not None:
+            folder = Path(tempfile.mkdtemp(dir=tmp_path))
+            method.work_out(Material(base, used, device=device, threads=threads), folder)
+            method = method.upon(folder)
         stream_merge(base, used, method, kept, seed=0, relax=relax, threads=threads, device=device)
         return {name: tensor.cpu() for name, tensor in kept.whole().items()}
 
@@ -199,7 +215,7 @@ def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
         replace(method, weight=weights) if isinstance(method, WeightedMethod) else method
         for method, _ in METHODS.values()
     ]
-    methods += [Given(path=""), WIDEN]
+    methods += [Given(path=""), WIDEN, *MATRIX_METHODS]
     tested = {type(method).__name__ for method in methods}
     assert tested == {name for name in merge.__all__ if is_merging(getattr(merge, name))}
     for method in methods:
@@ -308,7 +324,9 @@ def test_any_shape(name: str, shape: tuple[int, ...]) -> None:
 def test_top_k_keeps_exactly_k_and_the_lowest_index_of_equals() -> None:
     base = torch.zeros(2, 5)
     expert = torch.tensor([[1.0, -1.0, 2.0, 1.0, 0.5], [1.0, -1.0, 1.0, 0.0, 1.0]])
-    ties = Ties(weight=1.0, scale=1.0, density=0.45, normalize=True)  # k = floor(4.5) = 4
+    ties = Ties(
+        weight=1.0, scale=1.0, density=0.45, normalize=True, trim_scope="tensor"
+    )  # k = floor(4.5) = 4
     merged = in_blocks(ties, TensorInputs("w", base, (expert,), ("a",), 0), 5)
     assert merged.tolist() == [[1, -1, 2, 1, 0], [0, 0, 0, 0, 0]]
 
@@ -316,7 +334,7 @@ def test_top_k_keeps_exactly_k_and_the_lowest_index_of_equals() -> None:
 def test_ties_elects_plus_where_the_sum_is_zero_and_skips_zeros() -> None:
     base = torch.zeros(1, 3)
     experts = (torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[-1.0, 0.0, 4.0]]))
-    ties = Ties(weight=1.0, scale=1.0, density=1.0, normalize=True)
+    ties = Ties(weight=1.0, scale=1.0, density=1.0, normalize=True, trim_scope="tensor")
     merged = in_blocks(ties, TensorInputs("w", base, experts, ("a", "b"), 0), 8)
     assert merged.tolist() == [[1, 0, 3]]
 
@@ -368,7 +386,7 @@ def test_top_k_is_a_sort(size: int, values: str, density: float) -> None:
         delta *= torch.rand(size, 1, generator=generator) < 0.05
     if size == 100_000:  # a sample of the whole misleads: large values stand where it does not look
         delta[10:20] *= 100
-    ties = Ties(weight=1.0, scale=1.0, density=density, normalize=False)
+    ties = Ties(weight=1.0, scale=1.0, density=density, normalize=False, trim_scope="tensor")
     merged = in_blocks(ties, TensorInputs("w", base, (delta,), ("a",), 0), 1000)
     order = delta.abs().flatten().sort(descending=True, stable=True).indices
     expected = torch.zeros(size)

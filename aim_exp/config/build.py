@@ -144,7 +144,8 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     merged = {given.name} if given else set(population.merged)
     memo = parts.store.root / "digests"
     texts = parts.calibration.spec(memo) if parts.reads_texts else {}
-    if suite.benchmarks or parts.reads_texts or merged & own_tokens:  # then there are keys
+    keyed = suite.benchmarks or parts.reads_texts or merged & own_tokens
+    if keyed or parts.method.groundwork(population.merged) is not None:  # then there are keys
         population = population.each(lambda model: identified(model, memo))
         given = given and identified(given, memo)
     recipe = Recipe(

@@ -7,6 +7,7 @@ from aim_exp.merge.angles import Karcher, ModelStock, NuSlerp, Slerp
 from aim_exp.merge.average import Linear
 from aim_exp.merge.consensus import ConsensusTa, Sce
 from aim_exp.merge.given import Given, NoMerge
+from aim_exp.merge.matrices import IsoC, IsoCts, TsvM
 from aim_exp.merge.method import Kernel, MergeMethod
 from aim_exp.merge.task_vectors import (
     Breadcrumbs,
@@ -30,6 +31,8 @@ __all__ = [
     "Della",
     "DellaLinear",
     "Given",
+    "IsoC",
+    "IsoCts",
     "Karcher",
     "Kernel",
     "Linear",
@@ -42,5 +45,6 @@ __all__ = [
     "TaskArithmetic",
     "TensorInputs",
     "Ties",
+    "TsvM",
     "Widen",
 ]

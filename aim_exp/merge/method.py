@@ -10,7 +10,11 @@ from aim_exp.errors import number_problem
 from aim_exp.tensors.inputs import TensorInputs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
+
+    from aim_exp.merge.groundwork import Material
 
 Kernel = Callable[[slice], "Tensor"]
 """Rows (a slice of the first axis) to the merged rows, float32, good until the next call.
@@ -44,6 +48,8 @@ class MergeMethod:
     fewest_experts: ClassVar[int] = 1
     most_experts: ClassVar[int | None] = None
     """How many experts it can merge; None: any number."""
+    keeps_direction: ClassVar[bool] = False
+    """Whether its groundwork is as large as a model in float32."""
 
     @property
     def stochastic(self) -> bool:
@@ -77,6 +83,21 @@ class MergeMethod:
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """The settings that the result depends on, as plain data for the content key."""
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", **asdict(self)}
+
+    def groundwork(self, merged: Sequence[str]) -> dict[str, Any] | None:
+        """The settings that what is worked out of the whole models first depends on.
+
+        It is done once for all merges that share them. None: nothing is.
+        """
+        return None
+
+    def work_out(self, material: Material, folder: Path) -> None:
+        """Do the groundwork, and leave in `folder` what comes of it."""
+        raise AssertionError(f"{type(self).__name__} has no groundwork")
+
+    def upon(self, folder: Path) -> MergeMethod:
+        """What merges by the groundwork in `folder`."""
+        raise AssertionError(f"{type(self).__name__} has no groundwork")
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """A kernel for one tensor."""

@@ -8,7 +8,7 @@ order of blocks changes a bit of the result. NaN stays NaN all the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.merge.masks import draws, keep_bytes, stream_key
 from aim_exp.tensors.blocks import row_size
 from aim_exp.tensors.inputs import SPARE, TensorInputs
@@ -80,7 +81,52 @@ def _largest(inputs: TensorInputs, expert: int, k: int) -> Callable[[Tensor, sli
     if k == 0:
         return _none
     sampled = n >= 4 * SAMPLE and inputs.scratch.on_cpu
-    threshold, last = (_threshold if sampled else _plain_threshold)(inputs, expert, k)
+    return _from(inputs, *(_threshold if sampled else _plain_threshold)(inputs, expert, k))
+
+
+def model_trim(base: Checkpoint, expert: Checkpoint, density: float) -> ModelTrim:
+    """Which of a whole task vector's elements are its k = max(1, floor(density n)) largest.
+
+    Of equal magnitudes at the threshold the first stay, in base's order of tensors.
+    """
+    floating = {name: info for name, info in base.tensors.items() if info.is_floating}
+    sizes = {name: math.prod(info.shape) for name, info in floating.items()}
+    k = max(1, int(density * sum(sizes.values())))
+
+    def magnitudes(name: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        pair = (base.tensor(name), (expert.tensor(name),))
+        inputs = TensorInputs(name, *pair, (expert.label,), 0)
+        inputs.check()
+        return _magnitudes(inputs, 0)
+
+    def of_all() -> Iterator[NDArray[np.float32]]:
+        return (block for name in floating for _, block in magnitudes(name))
+
+    threshold = _kth_largest(of_all, k)
+    room = k - sum(int(np.count_nonzero(block > threshold)) for block in of_all())
+    last = dict.fromkeys(floating, -1)
+    for name in floating:
+        for first, block in magnitudes(name) if room else ():
+            equal = np.flatnonzero(block == threshold)[:room]
+            room -= len(equal)
+            last[name] = first + int(equal[-1]) if len(equal) else last[name]
+    return ModelTrim(float(threshold), last)
+
+
+@dataclass(frozen=True)
+class ModelTrim:
+    """The smallest magnitude that stays; by tensor the index of the last equal one, -1 for none."""
+
+    threshold: float
+    last: Mapping[str, int]
+
+    def sparsifier(self, inputs: TensorInputs) -> Sparsifier:
+        """What keeps a tensor's part."""
+        return Sparsifier(_from(inputs, self.threshold, self.last[inputs.name]))
+
+
+def _from(inputs: TensorInputs, threshold: float, last: int) -> Callable[[Tensor, slice], None]:
+    """What keeps all magnitudes above a threshold, and those equal to it up to an index."""
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
     columns = row_size(inputs.base.shape)
 
@@ -299,7 +345,13 @@ def _bracket(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32, np.
 
 
 def _exact_bounds(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32, np.float32]:
-    """The k-th largest magnitude itself, twice; NaN counts as the largest.
+    """The k-th largest magnitude itself, twice."""
+    magnitude = _kth_largest(lambda: (block for _, block in _magnitudes(inputs, expert)), k)
+    return magnitude, magnitude
+
+
+def _kth_largest(blocks: Callable[[], Iterable[NDArray[np.float32]]], k: int) -> np.float32:
+    """Of magnitudes in blocks, gone through twice; NaN counts as the largest.
 
     Magnitudes are ordered as their bits are: a pass counts the upper halves of the words, and
     tells which the k-th has, and another the lower halves of those with that one.
@@ -307,7 +359,7 @@ def _exact_bounds(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32
     found = 0
     for shift in (16, 0):
         counts = np.zeros(1 << 16, np.int64)
-        for _, magnitudes in _magnitudes(inputs, expert):
+        for magnitudes in blocks():
             words = magnitudes.view(np.uint32) >> shift
             if not shift:
                 words = words[words >> 16 == found] & 0xFFFF
@@ -316,8 +368,7 @@ def _exact_bounds(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32
         place = int(np.searchsorted(from_top, k))
         k -= int(from_top[place - 1]) if place else 0
         found = found << 16 | (0xFFFF - place)
-    magnitude = np.uint32(found).view(np.float32)
-    return magnitude, magnitude
+    return np.uint32(found).view(np.float32)
 
 
 def _magnitudes(

@@ -7,24 +7,29 @@ et al. 2023).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aim_exp.errors import number_problem
-from aim_exp.merge.method import Kernel, WeightedMethod
+from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
-    from aim_exp.merge.sparsify import Sparsifier
+    from aim_exp.merge.groundwork import Material
+    from aim_exp.merge.sparsify import ModelTrim, Sparsifier
     from aim_exp.tensors.scratch import Scratch
 
 WeightedDelta = Callable[[int, str], "Tensor"]
 """An expert's number and the name of a buffer to what is kept of its delta, times its weight."""
 
+TRIMS_FILE = "trims.json"
 RESCALES = ("inv_density", "l1", None)
 
 
@@ -100,13 +105,53 @@ class SignElection(SparseMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class Ties(SignElection):
-    """Trim to the largest magnitudes per tensor, elect signs, merge (Yadav et al. 2023)."""
+    """Trim to the largest magnitudes, elect signs, merge (Yadav et al. 2023).
+
+    The largest of each tensor, or of the whole task vector as in the paper (`trim_scope`).
+    """
+
+    trim_scope: str
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also an unknown scope."""
+        found = super().problems(experts, merged)
+        if self.trim_scope not in ("tensor", "model"):
+            found.append(f"method.trim_scope={self.trim_scope}: must be tensor or model")
+        return found
+
+    def groundwork(self, merged: Sequence[str]) -> dict[str, Any] | None:
+        """The density, where thresholds are the whole model's."""
+        return {"trim": self.density} if self.trim_scope == "model" else None
+
+    def work_out(self, material: Material, folder: Path) -> None:
+        """Each expert's threshold."""
+        from aim_exp.merge.sparsify import model_trim
+
+        trims = [asdict(model_trim(material.base, e, self.density)) for e in material.experts]
+        (folder / TRIMS_FILE).write_text(json.dumps(trims))
+
+    def upon(self, folder: Path) -> MergeMethod:
+        """The same with those thresholds."""
+        from aim_exp.merge.sparsify import ModelTrim
+
+        trims = [ModelTrim(**trim) for trim in json.loads((folder / TRIMS_FILE).read_text())]
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _TrimmedTies(**settings, trims=trims)
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """The largest magnitudes of each task vector."""
         from aim_exp.merge.sparsify import top_k
 
         return [top_k(inputs, index, self.density) for index in range(len(inputs.experts))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrimmedTies(Ties):
+    trims: Sequence[ModelTrim]
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """What is among the largest of the whole."""
+        return [trim.sparsifier(inputs) for trim in self.trims]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,8 @@ from aim_exp.console import console, print_warning, progress
 from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.deltas import DeltaTable, delta_table
+from aim_exp.merge.groundwork import Material
+from aim_exp.merge.method import MergeMethod
 from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
@@ -188,6 +190,12 @@ class Pipeline:
         weights = self.run.recipe.method.weights([expert.label for expert in experts])
         return align(rule, base, experts, self.vocabulary, weights)
 
+    @cached_property
+    def method(self) -> MergeMethod:
+        """What merges, upon its groundwork if it has any."""
+        method, groundwork = self.run.recipe.method, self.run.plan.groundwork
+        return method.upon(self.run.store.path(groundwork)) if groundwork else method
+
     def _check_names(self) -> None:
         """Every tensor has its parameter: of base, whose names are the merge's, and references."""
         problems = []
@@ -247,6 +255,17 @@ class Pipeline:
             "n_tokens": blocks.n_tokens,
         }
         (folder / CALIBRATION_FILE).write_text(json.dumps(counts))
+
+    def lay_groundwork(self, stage: StageSpec) -> None:
+        """What the method works out of the whole models, in the store."""
+
+        def make(folder: Path) -> None:
+            base, experts = self.merging
+            with progress("Laying the groundwork", n_elements(base)) as advance:
+                material = Material(base, experts, device=self.upload, advance=advance)
+                self.run.recipe.method.work_out(material, folder)
+
+        self.run.store.get_or_make(stage, make)
 
     def compare_deltas(self, stage: StageSpec) -> None:
         """How the models to merge lie to each other, in the store."""
@@ -314,7 +333,7 @@ class Pipeline:
             with progress("Merging", n_elements(self.merging[0])) as advance:
                 report = stream_merge(
                     *self.merging,
-                    recipe.method,
+                    self.method,
                     sink,
                     seed=recipe.seed,
                     dtype=run.target_dtype,
@@ -344,7 +363,7 @@ class Pipeline:
                 recipe.omega,
                 saliency,
                 (base, *experts),
-                recipe.method,
+                self.method,
                 seed=recipe.seed,
                 device=self.upload,
                 advance=advance,

@@ -22,6 +22,7 @@ STAGE_VERSIONS = {
     "saliency": 5,
     "vocabulary": 2,
     "deltas": 1,
+    "groundwork": 1,
     "weights": 3,
     "responses": 2,
     "scores": 3,
@@ -186,6 +187,8 @@ class Plan:
     """How the models to merge lie to each other, where nothing else is asked of the merge."""
     vocabulary: StageSpec | None = None
     """The merge's tokenizer and configuration, where they are not base's."""
+    groundwork: StageSpec | None = None
+    """What the method works out of the whole models first."""
 
     @property
     def saliency(self) -> StageSpec | None:
@@ -217,6 +220,7 @@ def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
         merged=merged,
         deltas=_deltas(recipe) if merged and not recipe.suite.benchmarks else None,
         vocabulary=_vocabulary(recipe) if recipe.vocabulary and merged else None,
+        groundwork=_groundwork(recipe) if merged else None,
     )
     return replace(about, stages=_graph(recipe, population_stage, about))
 
@@ -250,6 +254,18 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
         )
         stages.append(calibration)
         needs.append(calibration)
+    if groundwork := plan.groundwork:
+        laid = Stage(
+            name="groundwork",
+            what="what the method works out first",
+            heading="methods' groundwork",
+            key=groundwork.key,
+            entries=(groundwork,),
+            carry_out=lambda pipeline: pipeline.lay_groundwork(groundwork),
+            needs=(population,),
+        )
+        stages.append(laid)
+        needs.append(laid)
     if deltas := plan.deltas:
         stages.append(
             Stage(
@@ -338,6 +354,8 @@ def _merged(recipe: Recipe) -> ModelPlan:
         weights["base"] = base.identity
         weights["experts"] = [expert.identity for expert in experts]
         weights |= {"method": recipe.method.spec(names), **_code(recipe, "method")}
+        if groundwork := _groundwork(recipe):
+            weights["groundwork"] = groundwork.key
         if recipe.method.stochastic:
             weights |= {"names": names, "seed": recipe.seed}
     if recipe.vocabulary:
@@ -355,8 +373,20 @@ def _merged(recipe: Recipe) -> ModelPlan:
 
 
 def _deltas(recipe: Recipe) -> StageSpec:
-    rule = {"vocabulary": recipe.vocabulary} if recipe.vocabulary else {}
-    return _stage("deltas", **_to_merge(recipe), **rule)
+    return _stage("deltas", **_to_merge(recipe), **_rule(recipe))
+
+
+def _groundwork(recipe: Recipe) -> StageSpec | None:
+    experts = recipe.population.merged_experts
+    settings = recipe.method.groundwork([expert.name for expert in experts])
+    if settings is None:
+        return None
+    code = _code(recipe, "method")
+    return _stage("groundwork", **_to_merge(recipe), **_rule(recipe), method=settings, **code)
+
+
+def _rule(recipe: Recipe) -> dict[str, str]:
+    return {"vocabulary": recipe.vocabulary} if recipe.vocabulary else {}
 
 
 def _vocabulary(recipe: Recipe) -> StageSpec:

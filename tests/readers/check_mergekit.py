@@ -24,7 +24,7 @@ TAILS = {**TRIM, "gamma": 0.05}
 CASES: dict[str, tuple[MergeMethod, int, dict[str, Any]]] = {
     "linear": (merge.Linear(weight=0.7), 3, {"weight": 0.7}),
     "task_arithmetic": (merge.TaskArithmetic(weight=0.7, scale=1.0), 3, {"weight": 0.7}),
-    "ties": (merge.Ties(**TRIM, scale=1.0, normalize=True), 3, TRIM),
+    "ties": (merge.Ties(**TRIM, scale=1.0, normalize=True, trim_scope="tensor"), 3, TRIM),
     "breadcrumbs": (merge.Breadcrumbs(**TAILS, scale=1.0), 3, TAILS),
     "breadcrumbs_ties": (
         merge.BreadcrumbsTies(**TAILS, scale=1.0, normalize=False),
