@@ -1,6 +1,7 @@
 """Methods that need whole matrices: against slow code, at their ends, and once per sweep."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,26 @@ import torch
 from built_runs import built
 from conftest import Cli
 from numpy.typing import NDArray
-from run_records import result
+from run_records import model_of, result
 from safetensors.torch import save_file
 from test_merge import Kept
 from torch import Tensor
+from transformers import LlamaForCausalLM
 
+from aim_exp.aim.grams import Reader
+from aim_exp.aim.saliency import measure
+from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
-from aim_exp.merge import IsoC, IsoCts, Ties, TsvM
+from aim_exp.merge import Diagonal, IsoC, IsoCts, Regmean, Ties, TsvM, Wudi
 from aim_exp.merge.groundwork import Material
 from aim_exp.merge.matrices import DIRECTION, MatrixMethod, is_matrix
+from aim_exp.merge.quadratic import solve
 from aim_exp.merge.sparsify import model_trim
 from aim_exp.merge.stream import stream_merge
+from aim_exp.population.embedded.items import KINDS
+from aim_exp.population.embedded.items import test_items as items_of
+from aim_exp.population.embedded.training import EXPERTS, N_EXAMPLES, expert_examples
 
 FRAME: dict[str, Any] = {"weight": 1.0, "scale": 1.0, "matrices": "linear", "others": "mean"}
 TSV_M = TsvM(**FRAME, rank=None)
@@ -125,10 +134,170 @@ def test_what_no_expert_uses_stays_base(name: str) -> None:
     basis = torch.linalg.svd(torch.cat([*exact], 1), full_matrices=False)[0][:, :4]
     torch.testing.assert_close(basis @ (basis.T @ direction), direction)
     rounded = exact + 1e-4 * drawn(2, (12, 15))
-    capped = type(SPECTRAL[name])(**{**vars(SPECTRAL[name]), "rank": 2})
+    capped = replace(SPECTRAL[name], rank=2)
     assert (capped.direction(rounded) - direction).norm() < 0.01 * direction.norm()
     if name != "tsv_m":
         assert (SPECTRAL[name].direction(rounded) - direction).norm() > 0.5 * direction.norm()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("rank", [1, 99])
+def test_the_quadratic_minimum(shape: tuple[int, int], rank: int) -> None:
+    """Of sum c_i |(D - d_i) X_i|^2; the smallest where inputs of low rank leave it open."""
+    deltas = drawn(3, shape)
+    inputs = drawn(3, (shape[1], 40))
+    if rank == 1:
+        inputs[:, 1:] = 0
+    c = [0.5, 1.0, 2.0]
+    grams = inputs @ inputs.mT
+    whole = np.concatenate([s**0.5 * x for s, x in zip(c, inputs.numpy(), strict=True)], axis=1)
+    wanted = [s**0.5 * d @ x for s, d, x in zip(c, deltas.numpy(), inputs.numpy(), strict=True)]
+    expected = np.linalg.lstsq(whole.T, np.concatenate(wanted, axis=1).T, rcond=None)[0].T
+    np.testing.assert_allclose(solve(deltas, grams, c).numpy(), expected, atol=1e-9)
+    if rank == 99:  # as published, for the weights: equal where the sum is invertible
+        base = drawn(1, shape)[0]
+        total = sum(s * g for s, g in zip(c, grams, strict=True))
+        published = sum(s * (base + d) @ g for s, d, g in zip(c, deltas, grams, strict=True))
+        found = base + solve(deltas, grams, c)
+        torch.testing.assert_close(found, published @ torch.linalg.inv(total))
+
+
+def test_wudi_by_both_solvers() -> None:
+    deltas = drawn(2, (6, 9))
+    wudi = Wudi(**FRAME, solver="closed_form")
+    direction = wudi.direction(deltas).requires_grad_()
+
+    def loss(d: Tensor) -> Tensor:
+        terms = [((d - each) @ each.T).square().sum() / each.square().sum() for each in deltas]
+        return torch.stack(terms).sum()
+
+    (gradient,) = torch.autograd.grad(loss(direction), direction)
+    assert gradient.abs().max() < 1e-9
+    moved = deltas.sum(0).requires_grad_()
+    adam = torch.optim.Adam([moved], lr=1e-5)
+    for _ in range(300):
+        adam.zero_grad()
+        loss(moved).backward()
+        adam.step()
+    published = replace(wudi, solver="adam").direction(deltas)
+    torch.testing.assert_close(published, moved.detach())
+    assert (published - deltas.sum(0)).abs().max() < 3.1e-3
+    assert loss(direction) < loss(published) < loss(deltas.sum(0))
+    for method in (wudi, TSV_M):  # one expert is itself
+        torch.testing.assert_close(method.direction(deltas[:1]), deltas[0])
+    with_none = torch.cat([deltas, 0 * deltas[:1]])
+    torch.testing.assert_close(wudi.direction(with_none), wudi.direction(deltas))
+    assert not wudi.direction(0 * deltas).any()
+
+
+def inputs_of(expert: Checkpoint, ids: Tensor) -> dict[str, Tensor]:
+    """By weight, all that its module reads, float64 [tokens, in]: a pass with plain hooks."""
+    model: Any = LlamaForCausalLM.from_pretrained(expert.folder, dtype=torch.float32)
+    found: dict[str, list[Tensor]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and "layers" in name:
+            module.register_forward_hook(
+                lambda m, args, out, name=name: found.setdefault(f"{name}.weight", []).append(
+                    args[0].flatten(0, -2).double()
+                )
+            )
+    with torch.no_grad():
+        for block in ids:
+            model(block[None])
+    return {name: torch.cat(each) for name, each in found.items()}
+
+
+@pytest.mark.parametrize("shrink", [0.9, 0.0])
+def test_regmean_and_diagonal_on_models(shrink: float, family: Path, tmp_path: Path) -> None:
+    base, *experts = (Checkpoint(family / name, name) for name in ("base", "a", "b"))
+    texts = [torch.randint(3, 700, (3, 16), generator=torch.manual_seed(i)) for i in (1, 2)]
+    weight = {"a": 0.5, "b": 2.0}
+    (tmp_path / "laid").mkdir()
+    if shrink:
+        readers = [
+            Reader(LayerwiseModel(each, "float32", "cpu"), ids, 0)
+            for each, ids in zip(experts, texts, strict=True)
+        ]
+        material = Material(base, experts, readers=lambda: readers)
+        Regmean(weight=weight, scale=1.0, others="zero", shrink=shrink).work_out(
+            material, tmp_path / "laid"
+        )
+    else:  # the same from the second moments alone
+        folders = []
+        for each, ids in zip(experts, texts, strict=True):
+            model = LlamaForCausalLM.from_pretrained(each.folder, dtype=torch.float32)
+            folders.append(tmp_path / each.label)
+            folders[-1].mkdir()
+            measure(model, ids, lambda blocks: None).save(folders[-1])
+        method = Diagonal(weight=weight, scale=1.0, others="zero")
+        method.work_out(Material(base, experts, statistics=folders), tmp_path / "laid")
+    direction = Checkpoint(tmp_path / "laid" / DIRECTION, DIRECTION)
+    measured = [inputs_of(each, ids) for each, ids in zip(experts, texts, strict=True)]
+    assert len(measured[0]) == 14
+    for name in base.tensors:
+        found = direction.tensor(name).double()
+        if name not in measured[0]:
+            assert not found.any() or (name == "lm_head.weight" and not shrink)
+            continue
+        left = right = torch.zeros((), dtype=torch.float64)
+        for each, inputs in zip(experts, measured, strict=True):
+            gram = inputs[name].T @ inputs[name] / len(inputs[name])
+            gram = shrink * gram + (1 - shrink) * torch.diag(torch.diag(gram))
+            delta = each.tensor(name).double() - base.tensor(name).double()
+            left = left + weight[each.label] * delta @ gram
+            right = right + weight[each.label] * gram
+        expected = left @ torch.linalg.inv(right)
+        torch.testing.assert_close(
+            found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item()
+        )
+
+
+def test_experts_without_texts_of_their_own_are_warned_of(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("\n\n".join(f"Ann has {i} apples." for i in range(200)))
+    common = (
+        "method=regmean", "omega=null", "benchmarks=none", "tracker=none", "calibration=text",
+        "calibration.path=t.txt", "calibration.block_size=32",
+    )  # fmt: skip
+    for given, warned in (("null", True), ("{code: a.txt, math: b.txt}", False)):
+        for name in "ab":
+            (tmp_path / f"{name}.txt").write_text(f"One {name} more. " * 200)
+        done = cli(*common, f"calibration.per_expert={given}", "hydra.run.dir=r")
+        assert done.returncode == 0, done.stderr
+        warnings = result(tmp_path / "r")["warnings"]
+        assert any(w.startswith("calibration.per_expert: code, inst") for w in warnings) == warned
+    done = cli(*common, "calibration.per_expert={cod: a.txt, math: c.txt}")
+    assert "calibration.per_expert.cod: no such expert" in done.stderr
+    assert "calibration.per_expert.math=c.txt: no such file" in done.stderr
+
+
+def test_texts_of_their_own_count_where_they_are_read(tmp_path: Path) -> None:
+    def merged(*overrides: str) -> str:
+        plan = built(tmp_path, *overrides).plan
+        assert plan.merged
+        return plan.merged.weights.key
+
+    file = tmp_path / "own.txt"
+    file.write_text("Some text. " * 100)
+    own = f"calibration.per_expert={{code: {file}}}"
+    for method in ("regmean", "diagonal"):
+        chosen = f"method={method}", "omega=null"
+        assert merged(*chosen) != merged(*chosen, own)
+        assert merged(*chosen) != merged(*chosen, "calibration.n_samples=3")
+        assert built(tmp_path, *chosen).recipe.draws["calibration.seed"] == 42
+    assert merged("method=ties") == merged("method=ties", own)
+    stage = built(tmp_path, "method=diagonal", own).plan.statistics[0]
+    assert stage.stage == "saliency"
+    assert stage.spec["calibration"]["source"].startswith("file:")
+
+
+def test_what_the_tiny_experts_are_measured_with() -> None:
+    """Their own tasks, none of the test items."""
+    for expert in EXPERTS:
+        texts = expert_examples(expert)
+        assert len(texts) == N_EXAMPLES
+        items = {i["prompt"] for kind in KINDS for i in items_of(kind)} - {""}
+        assert not any(text.startswith(prompt) for text in texts[:100] for prompt in items)
+    assert len({tuple(expert_examples(expert)) for expert in EXPERTS}) == 3
 
 
 def write(folder: Path, name: str, tensors: dict[str, Tensor]) -> Checkpoint:
@@ -213,7 +382,7 @@ def test_settings_that_are_none() -> None:
         weight=1.0, scale=1.0, matrices="some", others="half", rank=0, common=1.5
     ).problems(["a"], ["a"])
     assert [problem.split(":")[0] for problem in bad] == [
-        "method.matrices=some", "method.others=half", "method.rank=0", "method.common=1.5",
+        "method.others=half", "method.matrices=some", "method.rank=0", "method.common=1.5",
     ]  # fmt: skip
     ties = Ties(weight=1.0, scale=1.0, density=0.2, normalize=True, trim_scope="layer")
     assert ties.problems(["a"], ["a"]) == ["method.trim_scope=layer: must be tensor or model"]
@@ -279,4 +448,4 @@ def test_a_sweep_lays_it_once(cli: Cli, tmp_path: Path) -> None:
     runs = [result(tmp_path / "s" / str(job)) for job in range(2)]
     laid = [stage for run in runs for stage in run["stages"] if stage["name"] == "groundwork"]
     assert len({(*stage["keys"], stage["seconds"]) for stage in laid}) == 1 < len(laid)
-    assert len({run["keys"]["weights"]["merged"] for run in runs}) == 2
+    assert len({model_of(run)["keys"]["weights"] for run in runs}) == 2

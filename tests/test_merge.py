@@ -14,8 +14,10 @@ from relaxations import SETTINGS
 from torch import Tensor
 
 from aim_exp import merge
+from aim_exp.aim.grams import Reader
 from aim_exp.aim.pull import Relaxation
 from aim_exp.aim.saliency import Saliency
+from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
 from aim_exp.merge import (
@@ -26,6 +28,7 @@ from aim_exp.merge import (
     DareTies,
     Della,
     DellaLinear,
+    Diagonal,
     Given,
     IsoC,
     IsoCts,
@@ -34,6 +37,7 @@ from aim_exp.merge import (
     MergeMethod,
     ModelStock,
     NuSlerp,
+    Regmean,
     Sce,
     Slerp,
     TaskArithmetic,
@@ -41,6 +45,7 @@ from aim_exp.merge import (
     Ties,
     TsvM,
     Widen,
+    Wudi,
     sparsify,
 )
 from aim_exp.merge.angles import ByAngles
@@ -119,6 +124,9 @@ MATRIX_METHODS = (
     TsvM(**FRAME, rank=None),
     IsoC(**FRAME, rank=None),
     IsoCts(**FRAME, rank=None, common=0.8),
+    Wudi(**FRAME, solver="closed_form"),
+    Regmean(weight=1.0, scale=0.7, others="mean", shrink=0.9),
+    Diagonal(weight=1.0, scale=0.7, others="sum"),
     Ties(weight=1.0, scale=1.0, density=0.3, normalize=True, trim_scope="model"),
 )
 SUMS = (ByAngles, Sce)
@@ -199,13 +207,29 @@ def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
     channels = {name: torch.rand(width) for name, width in widths.items()}
     saliency = Saliency(channels, dict.fromkeys(channels, -1), tokens=1, tied={})
 
+    measured = []
+    for expert in experts:
+        draws = {name: torch.rand(width) for name, width in widths.items() if "layers" in name}
+        own = Saliency(draws, dict.fromkeys(draws, -1), 1, {}, moments=draws)
+        (tmp_path / expert.label).mkdir()
+        own.save(tmp_path / expert.label)
+        measured.append(tmp_path / expert.label)
+    ids = torch.randint(3, 700, (2, 32))
+
+    def readers(device: str | None) -> list[Reader]:
+        where = [LayerwiseModel(each, "bfloat16", device or "cpu") for each in experts]
+        return [Reader(each, ids, 0) for each in where]
+
     def merged(
         method: MergeMethod, threads: int, relax: Relaxation | None, device: str | None = None
     ) -> dict[str, Tensor]:
         kept, used = Kept(), experts[:1] if isinstance(method, Given) else experts
         if method.groundwork([*weights]) is not None:
             folder = Path(tempfile.mkdtemp(dir=tmp_path))
-            method.work_out(Material(base, used, device=device, threads=threads), folder)
+            material = Material(
+                base, used, device, threads, statistics=measured, readers=lambda: readers(device)
+            )
+            method.work_out(material, folder)
             method = method.upon(folder)
         stream_merge(base, used, method, kept, seed=0, relax=relax, threads=threads, device=device)
         return {name: tensor.cpu() for name, tensor in kept.whole().items()}

@@ -59,6 +59,7 @@ class Parts:
     aim: AimSettings
     calibration: CalibrationSet
     reads_texts: bool
+    """Whether base is measured."""
     suite: Suite
     evaluator: Evaluator
     tracker: Tracker
@@ -87,8 +88,11 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     reads_texts = relaxes and aim is not None and aim.reads_texts
     for group in ("population", "aim", "evaluator", "tracker"):
         problems += _own_problems(parts[group])
-    if reads_texts:  # those that nobody reads need not be there
+    experts_read = bool(method and method.reads)
+    if reads_texts or experts_read:  # texts that nobody reads need not be there
         problems += _own_problems(parts["calibration"])
+    if experts_read and source and parts["calibration"]:
+        problems += parts["calibration"].expert_problems(source.expert_names)
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
         if relaxes and aim and not aim.problems():
@@ -143,9 +147,12 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
     memo = parts.store.root / "digests"
-    texts = parts.calibration.spec(memo) if parts.reads_texts else {}
+    calibration, method = parts.calibration, parts.method
+    texts = calibration.spec(memo) if parts.reads_texts else {}
+    readers = population.merged if method.reads else ()
+    expert_texts = {name: calibration.of(name).spec(memo) for name in readers}
     keyed = suite.benchmarks or parts.reads_texts or merged & own_tokens
-    if keyed or parts.method.groundwork(population.merged) is not None:  # then there are keys
+    if keyed or method.groundwork(population.merged) is not None:  # then there are keys
         population = population.each(lambda model: identified(model, memo))
         given = given and identified(given, memo)
     recipe = Recipe(
@@ -155,6 +162,7 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
         omega=config.omega,
         aim=parts.aim,
         calibration=texts,
+        expert_texts=expert_texts,
         suite=suite,
         tasks={b.name: task_spec(suite, b) for b in suite.benchmarks},
         evaluator=parts.evaluator.spec(),

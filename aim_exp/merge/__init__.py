@@ -9,6 +9,7 @@ from aim_exp.merge.consensus import ConsensusTa, Sce
 from aim_exp.merge.given import Given, NoMerge
 from aim_exp.merge.matrices import IsoC, IsoCts, TsvM
 from aim_exp.merge.method import Kernel, MergeMethod
+from aim_exp.merge.quadratic import Diagonal, Regmean, Wudi
 from aim_exp.merge.task_vectors import (
     Breadcrumbs,
     BreadcrumbsTies,
@@ -30,6 +31,7 @@ __all__ = [
     "DareTies",
     "Della",
     "DellaLinear",
+    "Diagonal",
     "Given",
     "IsoC",
     "IsoCts",
@@ -40,6 +42,7 @@ __all__ = [
     "ModelStock",
     "NoMerge",
     "NuSlerp",
+    "Regmean",
     "Sce",
     "Slerp",
     "TaskArithmetic",
@@ -47,4 +50,5 @@ __all__ = [
     "Ties",
     "TsvM",
     "Widen",
+    "Wudi",
 ]

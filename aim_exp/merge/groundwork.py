@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
+from aim_exp.aim.grams import Reader
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.console import Advance
 from aim_exp.merge.stream import over_tensors
@@ -23,6 +25,10 @@ class Material:
     device: str | None = None
     threads: int | None = None
     advance: Advance = lambda elements: None
+    statistics: Sequence[Path] = ()
+    """What was measured of each expert, where the method reads that."""
+    readers: Callable[[], Sequence[Reader]] = lambda: ()
+    """The experts themselves, each with its texts."""
 
     def over_tensors(
         self, work: Callable[[TensorInputs], T], names: Iterable[str] | None = None

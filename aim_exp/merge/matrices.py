@@ -7,7 +7,7 @@ not on `scale`, nor on how the merge is relaxed: those cost a stream each.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from aim_exp.merge.groundwork import Material
     from aim_exp.tensors.sink import Sink
 
+MatrixOf = Callable[[TensorInputs, int | None], "Tensor | None"]
+"""D, float64 [out, in], of a tensor that is a matrix, or of its part of that number."""
+
 DIRECTION = "direction"
 MATRICES = ("linear", "all")
 OTHERS = ("mean", "sum", "zero")
@@ -32,30 +35,29 @@ OTHERS = ("mean", "sum", "zero")
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixMethod(WeightedMethod):
-    """The frame: D of a matrix from the weighted deltas w_i d_i, all of it in float64.
+    """The frame: D of a matrix, all of it in float64.
 
-    `matrices` are those with two axes in a layer (`linear`: neither embeddings nor the head), or
-    all with two axes; of a tensor that holds a matrix for each expert of a layer, each by itself.
-    In the other tensors D is the mean of the w_i d_i, their sum, or zero (`others`).
+    Where a tensor holds a matrix for each expert of a layer, each is one by itself. In tensors
+    that are no matrices D is the mean of the w_i d_i, their sum, or zero (`others`).
     """
 
     from_base: ClassVar[bool] = True
     keeps_direction: ClassVar[bool] = True
     scale: float
-    matrices: str
     others: str
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a scale that is no number, and unknown words."""
+        """Also a scale that is no number, and an unknown word."""
         found = super().problems(experts, merged) + number_problem("method.scale", self.scale)
-        for key, known in (("matrices", MATRICES), ("others", OTHERS)):
-            if (value := getattr(self, key)) not in known:
-                found.append(f"method.{key}={value}: must be {' or '.join(known)}")
-        return found
+        return found + self._word_problem("others", OTHERS)
+
+    def _word_problem(self, key: str, known: Sequence[str]) -> list[str]:
+        value = getattr(self, key)
+        return [] if value in known else [f"method.{key}={value}: must be {' or '.join(known)}"]
 
     @abstractmethod
-    def direction(self, deltas: Tensor) -> Tensor:
-        """D, float64 [out, in], of the weighted deltas, float64 [T, out, in]."""
+    def write(self, material: Material, sink: Sink) -> None:
+        """All of D."""
 
     def groundwork(self, merged: Sequence[str]) -> dict[str, Any] | None:
         """All settings but the scale."""
@@ -72,44 +74,43 @@ class MatrixMethod(WeightedMethod):
         with CheckpointWriter(folder / DIRECTION, material.base, "float32") as sink:
             self.write(material, sink)
 
-    def write(self, material: Material, sink: Sink) -> None:
-        """All of D."""
-        self.write_tensors(material, sink, material.base.tensors)
-
-    def write_tensors(self, material: Material, sink: Sink, names: Iterable[str]) -> None:
-        """D of the tensors `names`."""
+    def write_tensors(
+        self, material: Material, sink: Sink, names: Iterable[str], matrix: MatrixOf
+    ) -> None:
+        """D of the tensors `names`: by `matrix`, or what `others` says where that is None."""
 
         def work(inputs: TensorInputs) -> None:
-            if not inputs.base.is_floating_point():
+            if not inputs.base.is_floating_point() or not inputs.base.numel():
                 return
             inputs.check()
-            if not is_matrix(inputs.name, inputs.base.shape, self.matrices):
+            fused = inputs.base.ndim == 3
+            parts = [
+                matrix(inputs, part) for part in (range(len(inputs.base)) if fused else [None])
+            ]
+            if any(part is None for part in parts):
                 self._write_other(inputs, sink)
-            elif inputs.base.numel():
-                whole = slice(0, len(inputs.base))
-                sink.write(inputs.name, whole, self.whole(inputs).float())
+                return
+            for index, part in enumerate(parts):
+                assert part is not None
+                rows = slice(index, index + 1) if fused else slice(0, len(part))
+                sink.write(inputs.name, rows, (part[None] if fused else part).float())
 
         for _ in material.over_tensors(work, names):
             pass
 
-    def whole(self, inputs: TensorInputs) -> Tensor:
-        """D of a tensor that is a matrix, or holds one for each expert of a layer."""
-        import torch
-
-        if inputs.base.ndim == 2:
-            return self.direction(self.deltas(inputs))
-        parts = range(len(inputs.base))
-        return torch.stack([self.direction(self.deltas(inputs, part)) for part in parts])
-
-    def deltas(self, inputs: TensorInputs, part: int | None = None) -> Tensor:
-        """The weighted deltas of a matrix, float64 [T, out, in]; of the one numbered `part`."""
+    def deltas(
+        self, inputs: TensorInputs, part: int | None = None, *, weighted: bool = True
+    ) -> Tensor:
+        """The deltas of a matrix, float64 [T, out, in]; of the one numbered `part`."""
         import torch
 
         index = ... if part is None else part
         base = inputs.base[index].double()
-        weights = self.weights(inputs.expert_names)
-        pairs = zip(weights, inputs.experts, strict=True)
-        return torch.stack([(x[index].double() - base) * weight for weight, x in pairs])
+        deltas = torch.stack([x[index].double() - base for x in inputs.experts])
+        if weighted:
+            for delta, weight in zip(deltas, self.weights(inputs.expert_names), strict=True):
+                delta.mul_(weight)
+        return deltas
 
     def _write_other(self, inputs: TensorInputs, sink: Sink) -> None:
         weights = self.weights(inputs.expert_names)
@@ -122,7 +123,36 @@ class MatrixMethod(WeightedMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectralMethod(MatrixMethod):
+class DataFree(MatrixMethod):
+    """By the deltas alone.
+
+    `matrices` are those with two axes in a layer (`linear`: neither embeddings nor the head), or
+    all with two axes.
+    """
+
+    matrices: str
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also an unknown word for the matrices."""
+        return super().problems(experts, merged) + self._word_problem("matrices", MATRICES)
+
+    @abstractmethod
+    def direction(self, deltas: Tensor) -> Tensor:
+        """D, float64 [out, in], of the weighted deltas, float64 [T, out, in]."""
+
+    def write(self, material: Material, sink: Sink) -> None:
+        """Matrix by matrix."""
+
+        def matrix(inputs: TensorInputs, part: int | None) -> Tensor | None:
+            if not is_matrix(inputs.name, inputs.base.shape, self.matrices):
+                return None
+            return self.direction(self.deltas(inputs, part))
+
+        self.write_tensors(material, sink, material.base.tensors, matrix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralMethod(DataFree):
     """By singular value decompositions; directions that are zero to float64 have no part.
 
     `rank` is that of each expert's delta where it is an adapter that was merged in: rounding
@@ -205,7 +235,7 @@ class _Along(MergeMethod):
 
 
 def is_matrix(name: str, shape: Sequence[int], matrices: str) -> bool:
-    """Whether a tensor is decomposed: see `MatrixMethod`."""
+    """Whether a tensor is a matrix: see `DataFree`."""
     if len(shape) == 3:
         return ".experts." in name
     return len(shape) == 2 and (matrices == "all" or layer_of(name) is not None)

@@ -48,6 +48,8 @@ class MergeMethod:
     fewest_experts: ClassVar[int] = 1
     most_experts: ClassVar[int | None] = None
     """How many experts it can merge; None: any number."""
+    reads: ClassVar[str | None] = None
+    """What its groundwork needs of each expert on its own texts, `moments` or `texts`, if any."""
     keeps_direction: ClassVar[bool] = False
     """Whether its groundwork is as large as a model in float32."""
 

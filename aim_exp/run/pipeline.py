@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 
+from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.dose import RelaxationReport
+from aim_exp.aim.grams import Reader
 from aim_exp.aim.pull import AnyRelaxation, idle_patterns
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
@@ -46,7 +48,7 @@ from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.run.scoring import Scored, score
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.keys import StageSpec, canonical_json
 from aim_exp.tensors.sink import Discard, Load, Sink
 from aim_exp.types import ModelRef
 
@@ -218,7 +220,7 @@ class Pipeline:
         run = self.run
         measured = (run.recipe.population.base, *run.recipe.population.merged_experts)
         folder, *_ = [
-            run.store.get_or_make(stage, partial(self._measure, model))
+            run.store.get_or_make(stage, partial(self._measure, model, run.calibration))
             for stage, model in zip(run.plan.saliencies, measured, strict=False)
         ]
         self.results.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
@@ -234,8 +236,17 @@ class Pipeline:
                 f"their merged values: {unseen[0]}, ..."
             )
 
-    def _measure(self, measured: ModelRef, folder: Path) -> None:
-        recipe, calibration = self.run.recipe, self.run.calibration
+    def measure_experts(self) -> None:
+        """The merged experts' saliency on their own texts, in the store."""
+        run = self.run
+        for stage, model in zip(
+            run.plan.statistics, run.recipe.population.merged_experts, strict=True
+        ):
+            own = run.calibration.of(model.name)
+            run.store.get_or_make(stage, partial(self._measure, model, own))
+
+    def _measure(self, measured: ModelRef, calibration: CalibrationSet, folder: Path) -> None:
+        recipe = self.run.recipe
         checkpoint = Checkpoint(measured.path, measured.name)
         if calibration.offload == "layers":
             model = LayerwiseModel(checkpoint, recipe.dtype, self.device)
@@ -258,14 +269,42 @@ class Pipeline:
 
     def lay_groundwork(self, stage: StageSpec) -> None:
         """What the method works out of the whole models, in the store."""
+        run = self.run
 
         def make(folder: Path) -> None:
             base, experts = self.merging
             with progress("Laying the groundwork", n_elements(base)) as advance:
-                material = Material(base, experts, device=self.upload, advance=advance)
-                self.run.recipe.method.work_out(material, folder)
+                material = Material(
+                    base,
+                    experts,
+                    device=self.upload,
+                    advance=advance,
+                    statistics=[run.store.path(stage) for stage in run.plan.statistics],
+                    readers=self._readers,
+                )
+                run.recipe.method.work_out(material, folder)
 
-        self.run.store.get_or_make(stage, make)
+        run.store.get_or_make(stage, make)
+        texts = run.recipe.expert_texts
+        if len({canonical_json(spec) for spec in texts.values()}) < len(texts):
+            self.results.warnings.append(
+                f"calibration.per_expert: {', '.join(texts)} are not each measured on texts of its "
+                "own, which leaves little but the mean of all; give {expert: FILE, ...}"
+            )
+
+    def _readers(self) -> list[Reader]:
+        """The experts to merge, layer by layer, each with its own texts."""
+        readers = []
+        for model in self.run.recipe.population.merged_experts:
+            texts = self.run.calibration.of(model.name)
+            layerwise = LayerwiseModel(
+                Checkpoint(model.path, model.name), self.run.recipe.dtype, self.device
+            )
+            blocks = texts.blocks(layerwise.tokenizer)
+            rows = layerwise.model.get_input_embeddings().num_embeddings
+            blocks.check_rows(rows, layerwise.tokenizer)
+            readers.append(Reader(layerwise, blocks.ids, texts.skip_positions))
+        return readers
 
     def compare_deltas(self, stage: StageSpec) -> None:
         """How the models to merge lie to each other, in the store."""

@@ -52,6 +52,8 @@ class Recipe:
     omega: float | None
     aim: AimSettings
     calibration: Mapping[str, Any]
+    expert_texts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By expert, the ingredients of its own calibration, where the method reads it."""
     suite: Suite
     tasks: Mapping[str, Mapping[str, Any]]
     evaluator: Mapping[str, Any]
@@ -86,24 +88,31 @@ class Recipe:
         values = {
             "population.seed": self.population.seed,
             "benchmarks.items_seed": self.suite.items_seed or None,  # of other sets than the first
-            "calibration.seed": self.calibration.get("seed") if self.reads_texts else None,
+            "calibration.seed": next((texts["seed"] for texts in self._all_texts), None),
             "seed": self.seed if self.stochastic else None,
             "repeat": self.repeat if self.suite.benchmarks else None,
         }
         return {key: values[key] for level in DRAWS for key in level if values[key] is not None}
 
     @property
+    def _all_texts(self) -> list[Mapping[str, Any]]:
+        """The ingredients of all calibrations that something reads."""
+        return [*([self.calibration] if self.reads_texts else []), *self.expert_texts.values()]
+
+    @property
     def undrawn(self) -> Recipe:
         """The same for all draws: what of two recipes is equal where they only draw anew."""
-        texts = {key: value for key, value in self.calibration.items() if key != "seed"}
-        tasks = {
-            name: {key: value for key, value in spec.items() if key != "items_seed"}
-            for name, spec in self.tasks.items()
-        }
+
+        def without(spec: Mapping[str, Any], drawn: str) -> Mapping[str, Any]:
+            return {key: value for key, value in spec.items() if key != drawn}
+
+        tasks = {name: without(spec, "items_seed") for name, spec in self.tasks.items()}
+        texts = {name: without(spec, "seed") for name, spec in self.expert_texts.items()}
         return replace(
             self,
             population=self.population.undrawn,
-            calibration=texts,
+            calibration=without(self.calibration, "seed"),
+            expert_texts=texts,
             tasks=tasks,
             seed=0,
             repeat=0,
@@ -189,6 +198,8 @@ class Plan:
     """The merge's tokenizer and configuration, where they are not base's."""
     groundwork: StageSpec | None = None
     """What the method works out of the whole models first."""
+    statistics: tuple[StageSpec, ...] = ()
+    """What its groundwork rests on: the merged experts' activations on their own texts."""
 
     @property
     def saliency(self) -> StageSpec | None:
@@ -221,6 +232,7 @@ def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
         deltas=_deltas(recipe) if merged and not recipe.suite.benchmarks else None,
         vocabulary=_vocabulary(recipe) if recipe.vocabulary and merged else None,
         groundwork=_groundwork(recipe) if merged else None,
+        statistics=_statistics(recipe),
     )
     return replace(about, stages=_graph(recipe, population_stage, about))
 
@@ -255,6 +267,20 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
         stages.append(calibration)
         needs.append(calibration)
     if groundwork := plan.groundwork:
+        measured: list[Stage] = []
+        if plan.statistics:
+            measured.append(
+                Stage(
+                    name="measure",
+                    what="activations of experts on their own texts",
+                    heading="experts measured",
+                    key="+".join(stage.key for stage in plan.statistics),
+                    entries=plan.statistics,
+                    carry_out=lambda pipeline: pipeline.measure_experts(),
+                    needs=(population,),
+                )
+            )
+            stages += measured
         laid = Stage(
             name="groundwork",
             what="what the method works out first",
@@ -262,7 +288,7 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
             key=groundwork.key,
             entries=(groundwork,),
             carry_out=lambda pipeline: pipeline.lay_groundwork(groundwork),
-            needs=(population,),
+            needs=(population, *measured),
         )
         stages.append(laid)
         needs.append(laid)
@@ -325,14 +351,22 @@ def _saliencies(recipe: Recipe) -> tuple[StageSpec, ...]:
     if not recipe.reads_texts:
         return ()
     experts = recipe.population.merged_experts if recipe.aim.saliency == "mean" else ()
-    return tuple(_saliency(recipe, model) for model in (recipe.population.base, *experts))
+    models = (recipe.population.base, *experts)
+    return tuple(_saliency(recipe, model, recipe.calibration) for model in models)
 
 
-def _saliency(recipe: Recipe, model: ModelRef) -> StageSpec:
+def _statistics(recipe: Recipe) -> tuple[StageSpec, ...]:
+    if recipe.method.reads != "moments":
+        return ()
+    experts = recipe.population.merged_experts
+    return tuple(_saliency(recipe, each, recipe.expert_texts[each.name]) for each in experts)
+
+
+def _saliency(recipe: Recipe, model: ModelRef, texts: Mapping[str, Any]) -> StageSpec:
     return _stage(
         "saliency",
         model=model.identity,
-        calibration=recipe.calibration,
+        calibration=texts,
         dtype=recipe.dtype,
         **_code(recipe, "calibration"),
     )
@@ -381,8 +415,13 @@ def _groundwork(recipe: Recipe) -> StageSpec | None:
     settings = recipe.method.groundwork([expert.name for expert in experts])
     if settings is None:
         return None
-    code = _code(recipe, "method")
-    return _stage("groundwork", **_to_merge(recipe), **_rule(recipe), method=settings, **code)
+    rest: dict[str, Any] = {**_rule(recipe), **_code(recipe, "method")}
+    if statistics := _statistics(recipe):
+        rest["statistics"] = [stage.key for stage in statistics]
+    elif recipe.expert_texts:
+        rest["texts"] = [recipe.expert_texts[expert.name] for expert in experts]
+        rest |= {"dtype": recipe.dtype, **_code(recipe, "calibration")}
+    return _stage("groundwork", **_to_merge(recipe), method=settings, **rest)
 
 
 def _rule(recipe: Recipe) -> dict[str, str]:
