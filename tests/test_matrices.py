@@ -153,12 +153,12 @@ def test_the_quadratic_minimum(shape: tuple[int, int], rank: int) -> None:
     whole = np.concatenate([s**0.5 * x for s, x in zip(c, inputs.numpy(), strict=True)], axis=1)
     wanted = [s**0.5 * d @ x for s, d, x in zip(c, deltas.numpy(), inputs.numpy(), strict=True)]
     expected = np.linalg.lstsq(whole.T, np.concatenate(wanted, axis=1).T, rcond=None)[0].T
-    np.testing.assert_allclose(solve(deltas, grams, c).numpy(), expected, atol=1e-9)
+    np.testing.assert_allclose(solve(deltas, [*grams], c).numpy(), expected, atol=1e-9)
     if rank == 99:  # as published, for the weights: equal where the sum is invertible
         base = drawn(1, shape)[0]
         total = sum(s * g for s, g in zip(c, grams, strict=True))
         published = sum(s * (base + d) @ g for s, d, g in zip(c, deltas, grams, strict=True))
-        found = base + solve(deltas, grams, c)
+        found = base + solve(deltas, [*grams], c)
         torch.testing.assert_close(found, published @ torch.linalg.inv(total))
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from reference import merge as reference_merge
 from relaxations import SETTINGS
+from safetensors.torch import save_file
 from torch import Tensor
 
 from aim_exp import merge
@@ -29,6 +30,7 @@ from aim_exp.merge import (
     Della,
     DellaLinear,
     Diagonal,
+    Fisher,
     Given,
     IsoC,
     IsoCts,
@@ -49,6 +51,7 @@ from aim_exp.merge import (
     sparsify,
 )
 from aim_exp.merge.angles import ByAngles
+from aim_exp.merge.fisher import FISHER_FILE
 from aim_exp.merge.groundwork import Material
 from aim_exp.merge.masks import keep_bytes, keep_mask
 from aim_exp.merge.method import WeightedMethod
@@ -127,6 +130,7 @@ MATRIX_METHODS = (
     Wudi(**FRAME, solver="closed_form"),
     Regmean(weight=1.0, scale=0.7, others="mean", shrink=0.9),
     Diagonal(weight=1.0, scale=0.7, others="sum"),
+    Fisher(weight=1.0, scale=0.7, files=None),
     Ties(weight=1.0, scale=1.0, density=0.3, normalize=True, trim_scope="model"),
 )
 SUMS = (ByAngles, Sce)
@@ -213,6 +217,8 @@ def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
         own = Saliency(draws, dict.fromkeys(draws, -1), 1, {}, moments=draws)
         (tmp_path / expert.label).mkdir()
         own.save(tmp_path / expert.label)
+        values = {name: torch.rand(info.shape) for name, info in base.tensors.items()}
+        save_file(values, tmp_path / expert.label / FISHER_FILE)
         measured.append(tmp_path / expert.label)
     ids = torch.randint(3, 700, (2, 32))
 

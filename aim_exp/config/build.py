@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.settings import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
+from aim_exp.checkpoint.digests import file_digest
 from aim_exp.checkpoint.hub import HUB, download
 from aim_exp.checkpoint.identity import identified, resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
@@ -88,7 +89,7 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     reads_texts = relaxes and aim is not None and aim.reads_texts
     for group in ("population", "aim", "evaluator", "tracker"):
         problems += _own_problems(parts[group])
-    experts_read = bool(method and method.reads)
+    experts_read = bool(method and method.reads and not method.given)
     if reads_texts or experts_read:  # texts that nobody reads need not be there
         problems += _own_problems(parts["calibration"])
     if experts_read and source and parts["calibration"]:
@@ -149,8 +150,11 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     memo = parts.store.root / "digests"
     calibration, method = parts.calibration, parts.method
     texts = calibration.spec(memo) if parts.reads_texts else {}
-    readers = population.merged if method.reads else ()
-    expert_texts = {name: calibration.of(name).spec(memo) for name in readers}
+    expert_texts: dict[str, Mapping[str, Any]] = {}
+    for name in population.merged if method.reads else ():
+        given_file = method.given.get(name)
+        digest = {"file": file_digest(given_file, memo)} if given_file else None
+        expert_texts[name] = digest or calibration.of(name).spec(memo)
     keyed = suite.benchmarks or parts.reads_texts or merged & own_tokens
     if keyed or method.groundwork(population.merged) is not None:  # then there are keys
         population = population.each(lambda model: identified(model, memo))

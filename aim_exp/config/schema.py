@@ -51,6 +51,7 @@ OPTIONS: Mapping[str, type] = {
     "method/regmean": merge.Regmean,
     "method/diagonal": merge.Diagonal,
     "method/wudi": merge.Wudi,
+    "method/fisher": merge.Fisher,
     "method/widen": merge.Widen,
     "method/checkpoint": merge.Given,
     "method/none": merge.NoMerge,

@@ -6,6 +6,7 @@ Defining a method imports no torch; its arithmetic does, when a merge begins.
 from aim_exp.merge.angles import Karcher, ModelStock, NuSlerp, Slerp
 from aim_exp.merge.average import Linear
 from aim_exp.merge.consensus import ConsensusTa, Sce
+from aim_exp.merge.fisher import Fisher
 from aim_exp.merge.given import Given, NoMerge
 from aim_exp.merge.matrices import IsoC, IsoCts, TsvM
 from aim_exp.merge.method import Kernel, MergeMethod
@@ -32,6 +33,7 @@ __all__ = [
     "Della",
     "DellaLinear",
     "Diagonal",
+    "Fisher",
     "Given",
     "IsoC",
     "IsoCts",

@@ -34,26 +34,16 @@ OTHERS = ("mean", "sum", "zero")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatrixMethod(WeightedMethod):
-    """The frame: D of a matrix, all of it in float64.
-
-    Where a tensor holds a matrix for each expert of a layer, each is one by itself. In tensors
-    that are no matrices D is the mean of the w_i d_i, their sum, or zero (`others`).
-    """
+class DirectedMethod(WeightedMethod):
+    """The frame: `base + scale * D`."""
 
     from_base: ClassVar[bool] = True
     keeps_direction: ClassVar[bool] = True
     scale: float
-    others: str
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a scale that is no number, and an unknown word."""
-        found = super().problems(experts, merged) + number_problem("method.scale", self.scale)
-        return found + self._word_problem("others", OTHERS)
-
-    def _word_problem(self, key: str, known: Sequence[str]) -> list[str]:
-        value = getattr(self, key)
-        return [] if value in known else [f"method.{key}={value}: must be {' or '.join(known)}"]
+        """Also a scale that is no number."""
+        return super().problems(experts, merged) + number_problem("method.scale", self.scale)
 
     @abstractmethod
     def write(self, material: Material, sink: Sink) -> None:
@@ -73,6 +63,25 @@ class MatrixMethod(WeightedMethod):
 
         with CheckpointWriter(folder / DIRECTION, material.base, "float32") as sink:
             self.write(material, sink)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixMethod(DirectedMethod):
+    """By whole matrices, in float64.
+
+    Where a tensor holds a matrix for each expert of a layer, each is one by itself. In tensors
+    that are no matrices D is the mean of the w_i d_i, their sum, or zero (`others`).
+    """
+
+    others: str
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also an unknown word."""
+        return super().problems(experts, merged) + self._word_problem("others", OTHERS)
+
+    def _word_problem(self, key: str, known: Sequence[str]) -> list[str]:
+        value = getattr(self, key)
+        return [] if value in known else [f"method.{key}={value}: must be {' or '.join(known)}"]
 
     def write_tensors(
         self, material: Material, sink: Sink, names: Iterable[str], matrix: MatrixOf

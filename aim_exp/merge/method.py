@@ -49,7 +49,7 @@ class MergeMethod:
     most_experts: ClassVar[int | None] = None
     """How many experts it can merge; None: any number."""
     reads: ClassVar[str | None] = None
-    """What its groundwork needs of each expert on its own texts, `moments` or `texts`, if any."""
+    """What its groundwork needs of each expert on its own texts: `moments`, `fisher`, `texts`."""
     keeps_direction: ClassVar[bool] = False
     """Whether its groundwork is as large as a model in float32."""
 
@@ -74,6 +74,11 @@ class MergeMethod:
             else f"at most {most} experts; name fewer"
         )
         return [f"population.merge=[{','.join(merged)}]: {type(self).__name__} merges {bound}"]
+
+    @property
+    def given(self) -> Mapping[str, Path]:
+        """Files by expert that are given in the place of what it would measure."""
+        return {}
 
     def weights(self, merged: Sequence[str]) -> list[float]:
         """How much each expert of `merged` counts, in order: a token that base lacks has only this.

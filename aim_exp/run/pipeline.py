@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.dose import RelaxationReport
+from aim_exp.aim.fisher import fisher
 from aim_exp.aim.grams import Reader
 from aim_exp.aim.pull import AnyRelaxation, idle_patterns
 from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
@@ -40,6 +43,7 @@ from aim_exp.console import console, print_warning, progress
 from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.deltas import DeltaTable, delta_table
+from aim_exp.merge.fisher import FISHER_FILE
 from aim_exp.merge.groundwork import Material
 from aim_exp.merge.method import MergeMethod
 from aim_exp.merge.relaxations import relaxation_for
@@ -237,13 +241,39 @@ class Pipeline:
             )
 
     def measure_experts(self) -> None:
-        """The merged experts' saliency on their own texts, in the store."""
+        """What the method reads of the merged experts on their own texts, in the store."""
         run = self.run
-        for stage, model in zip(
-            run.plan.statistics, run.recipe.population.merged_experts, strict=True
-        ):
+        measure = self._fisher if run.recipe.method.reads == "fisher" else self._measure
+        experts = run.recipe.population.merged_experts
+        for stage, model in zip(run.plan.statistics, experts, strict=True):
             own = run.calibration.of(model.name)
-            run.store.get_or_make(stage, partial(self._measure, model, own))
+            run.store.get_or_make(stage, partial(measure, model, own))
+
+    def _fisher(self, measured: ModelRef, calibration: CalibrationSet, folder: Path) -> None:
+        """The whole model's, under the checkpoint's names."""
+        live = self._live(measured)
+        blocks = calibration.blocks(live.tokenizer)
+        blocks.check_rows(live.model.get_input_embeddings().num_embeddings, live.tokenizer)
+        with progress("Measuring gradients", len(blocks.ids)) as advance:
+            values = fisher(
+                live.model,
+                blocks.ids,
+                advance,
+                seed=calibration.seed,
+                skip=calibration.skip_positions,
+            )
+        content = {
+            name: place.view(values[place.parameter]).clone()
+            for name, place in live.places.items()
+            if place.parameter in values
+        }
+        save_file(content, folder / FISHER_FILE)
+
+    def _live(self, measured: ModelRef) -> Any:
+        """The model in memory, with its own weights."""
+        checkpoint = Checkpoint(measured.path, measured.name)
+        plan, home = self.run.plan.member(measured.name), self.run.recipe.home(measured)
+        return self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
 
     def _measure(self, measured: ModelRef, calibration: CalibrationSet, folder: Path) -> None:
         recipe = self.run.recipe
@@ -252,8 +282,7 @@ class Pipeline:
             model = LayerwiseModel(checkpoint, recipe.dtype, self.device)
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
         else:
-            plan, home = self.run.plan.member(measured.name), recipe.home(measured)
-            model = self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
+            model = self._live(measured)
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
         blocks.check_rows(model.model.get_input_embeddings().num_embeddings, model.tokenizer)

@@ -23,6 +23,7 @@ STAGE_VERSIONS = {
     "vocabulary": 2,
     "deltas": 1,
     "groundwork": 1,
+    "fisher": 1,
     "weights": 3,
     "responses": 2,
     "scores": 3,
@@ -53,7 +54,8 @@ class Recipe:
     aim: AimSettings
     calibration: Mapping[str, Any]
     expert_texts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By expert, the ingredients of its own calibration, where the method reads it."""
+    """By expert, the ingredients of its own calibration, or of a file in its place, where the
+    method reads it."""
     suite: Suite
     tasks: Mapping[str, Mapping[str, Any]]
     evaluator: Mapping[str, Any]
@@ -88,7 +90,7 @@ class Recipe:
         values = {
             "population.seed": self.population.seed,
             "benchmarks.items_seed": self.suite.items_seed or None,  # of other sets than the first
-            "calibration.seed": next((texts["seed"] for texts in self._all_texts), None),
+            "calibration.seed": next((t["seed"] for t in self._all_texts if "seed" in t), None),
             "seed": self.seed if self.stochastic else None,
             "repeat": self.repeat if self.suite.benchmarks else None,
         }
@@ -199,7 +201,7 @@ class Plan:
     groundwork: StageSpec | None = None
     """What the method works out of the whole models first."""
     statistics: tuple[StageSpec, ...] = ()
-    """What its groundwork rests on: the merged experts' activations on their own texts."""
+    """What its groundwork rests on: the merged experts, each measured on its own texts."""
 
     @property
     def saliency(self) -> StageSpec | None:
@@ -272,7 +274,7 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
             measured.append(
                 Stage(
                     name="measure",
-                    what="activations of experts on their own texts",
+                    what="experts on their own texts",
                     heading="experts measured",
                     key="+".join(stage.key for stage in plan.statistics),
                     entries=plan.statistics,
@@ -352,19 +354,20 @@ def _saliencies(recipe: Recipe) -> tuple[StageSpec, ...]:
         return ()
     experts = recipe.population.merged_experts if recipe.aim.saliency == "mean" else ()
     models = (recipe.population.base, *experts)
-    return tuple(_saliency(recipe, model, recipe.calibration) for model in models)
+    return tuple(_measured("saliency", recipe, m, recipe.calibration) for m in models)
 
 
 def _statistics(recipe: Recipe) -> tuple[StageSpec, ...]:
-    if recipe.method.reads != "moments":
+    stage = {"moments": "saliency", "fisher": "fisher"}.get(recipe.method.reads or "")
+    if stage is None or recipe.method.given:
         return ()
-    experts = recipe.population.merged_experts
-    return tuple(_saliency(recipe, each, recipe.expert_texts[each.name]) for each in experts)
+    experts, texts = recipe.population.merged_experts, recipe.expert_texts
+    return tuple(_measured(stage, recipe, each, texts[each.name]) for each in experts)
 
 
-def _saliency(recipe: Recipe, model: ModelRef, texts: Mapping[str, Any]) -> StageSpec:
+def _measured(stage: str, recipe: Recipe, model: ModelRef, texts: Mapping[str, Any]) -> StageSpec:
     return _stage(
-        "saliency",
+        stage,
         model=model.identity,
         calibration=texts,
         dtype=recipe.dtype,
