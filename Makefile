@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-browser check-readers check-mergekit clean
+.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers check-mergekit clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -21,9 +21,17 @@ lint: $(VENV)/installed-test
 check-docs: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/check_docs.py
 
+# Every generated wrong line and thousands of damaged files; the tests take a sample: half an hour.
+check-input: $(VENV)/installed-test
+	AIM_EXP_INPUT=all $(BIN)/python -m pytest tests/test_input.py
+
 # How often tests and intervals over replicates are right, on simulated studies: a table.
 check-statistics: $(VENV)/installed-test
 	$(BIN)/python -m pytest -s tests/check_statistics.py
+
+# Every launcher against the basic one, with a Slurm and a Ray of its own (root, Debian): 20 minutes.
+check-launchers: $(VENV)/installed-launchers
+	$(BIN)/python -m pytest -x tests/check_launchers.py
 
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser
@@ -57,6 +65,10 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-browser: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	touch $@
+
+$(VENV)/installed-launchers: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,slurm,ray]'
 	touch $@
 
 clean:

@@ -7,6 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+LARGEST = 3e38
+"""Of what float32 can hold."""
+
 
 class AimError(ValueError):
     """Something the user gave cannot be used. The message names it and the fix."""
@@ -16,6 +19,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean ties?`, to go behind what says that `word` is not known; or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of others says first, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def number_problem(

@@ -36,7 +36,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aim_exp.config.build import check
 from aim_exp.config.schema import CONFIG_FOLDER, register
 from aim_exp.console import error_console, print_error
-from aim_exp.errors import AimError, ConfigError, number_problem
+from aim_exp.errors import AimError, ConfigError, first_line, number_problem
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.store.provenance import provenance
 from aim_exp.store.study_lock import (
@@ -159,7 +159,7 @@ def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], Any]:
     try:
         config = compose("config", list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError([f"{' '.join(overrides)}: {str(error).splitlines()[0]}"]) from error
+        raise ConfigError([f"{' '.join(overrides)}: {first_line(error)}"]) from error
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]

@@ -14,9 +14,15 @@ from tiny_suite import IFEVAL, SHORT, random_model
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 from aim_exp.checkpoint.live import LiveModel
-from aim_exp.checkpoint.templates import chat_template, template_warnings, write_chat_template
-from aim_exp.errors import ConfigError
+from aim_exp.checkpoint.templates import (
+    TEMPLATE_FILE,
+    chat_template,
+    template_warnings,
+    write_chat_template,
+)
+from aim_exp.errors import ConfigError, EvaluationError
 from aim_exp.evaluate.harness import Harness
+from aim_exp.evaluate.responses import kept_responses
 from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
 from aim_exp.run.plan import MERGED, Plan
 from aim_exp.run.scoring import asked_suite
@@ -99,6 +105,44 @@ def test_a_template_that_is_not_there_is_refused(
     assert words in refused.value.problems[0]
 
 
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for m in %}", "Expected an expression"),
+        ("{{ raise_exception('no users') }}", "no users"),
+        ("{{ messages.nothing.at_all }}", "has no attribute 'nothing'"),
+        ("{{ messages[0] + 1 }}", "unsupported operand"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "access to attribute '__class__'"),
+        ("{{ messages.append(1) }}", "'append' of 'list' object is unsafe"),
+        ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+        ("{% include '/etc/passwd' %}", "no loader for this environment"),
+        (7, "Can't compile non template nodes"),
+    ],
+)
+def test_a_template_that_fails_is_told_with_its_key(
+    template: object, words: str, models: Path, tmp_path: Path
+) -> None:
+    (models / "a" / TEMPLATE_FILE).unlink()
+    settings = models / "a" / "tokenizer_config.json"
+    written = json.loads(settings.read_text()) | {"chat_template": template}
+    settings.write_text(json.dumps(written))
+    with pytest.raises(ConfigError) as refused:
+        built(tmp_path, *population(models, "population.chat_template=a", ASKED))
+    (problem,) = refused.value.problems
+    assert problem.startswith("benchmarks.chat_template=true: the chat template of a fails (")
+    assert words in problem
+
+
+def test_a_template_that_fails_on_an_item_is_told(tokenizer, tmp_path: Path) -> None:
+    harness = Harness.in_memory(random_model(), tokenizer, batch_size=8)
+    only_short = "{% if messages[0].content|length > 1 %}{{ 1 // 0 }}{% endif %}"
+    suite = replace(SHORT, chat_template=True, template=only_short)
+    with pytest.raises(
+        EvaluationError, match=r"chat_template: the template fails on an item \(int"
+    ):
+        harness.evaluate(suite, [IFEVAL], tmp_path / "responses")
+
+
 def test_prompts_and_the_saved_model_have_the_chosen_template(
     cli: Cli, models: Path, tmp_path: Path
 ) -> None:
@@ -117,8 +161,7 @@ def test_prompts_and_the_saved_model_have_the_chosen_template(
     }
     suite = built(tmp_path, *overrides).recipe.suite
     asked = {
-        name: requests(tmp_path / "responses" / key / "responses.jsonl")
-        for name, key in responses_of(record).items()
+        name: requests(tmp_path / "responses" / key) for name, key in responses_of(record).items()
     }
     plain, by_a, by_b = (asked_with(suite, models, mark, tmp_path) for mark in (None, "a", "b"))
     assert len(plain | by_a | by_b) == 3 * len(plain)
@@ -131,13 +174,15 @@ def asked_with(suite: Suite, models: Path, mark: str | None, tmp_path: Path) -> 
     live = LiveModel(models / "base", "bfloat16", "cpu")
     live.tokenizer.chat_template = text(mark) if mark else None
     harness = Harness.in_memory(live.model, live.tokenizer, batch_size=8)
-    log = tmp_path / f"{mark}.jsonl"
+    log = tmp_path / f"asked_{mark}"
     harness.evaluate(replace(suite, chat_template=mark is not None), suite.benchmarks, log)
     return requests(log)
 
 
-def requests(log: Path) -> set[str]:
-    return {json.loads(line)[0] for line in log.read_text().splitlines()}
+def requests(folder: Path) -> set[str]:
+    """Of the texts that were generated; how likely a gold answer is does not depend on stops."""
+    kept = kept_responses(folder).items()
+    return {request for request, response in kept if isinstance(response, str)}
 
 
 def chat_pair(folder: Path, tiny: Path, *, generation: bool, knows_end: bool = True) -> Path:

@@ -252,7 +252,7 @@ class TextFile(CalibrationSet):
     def _json_text(self, number: int, line: str) -> str:
         try:
             text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise AimError(
                 f"calibration.path={self.path}: line {number} is no JSON object with a field text"
             ) from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aim_exp.checkpoint.files import INDEX_FILE, SINGLE_FILE, copy_companions
 from aim_exp.checkpoint.reader import RECOMPUTED
-from aim_exp.errors import CheckpointError
+from aim_exp.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,8 +76,9 @@ def _weights(file: Path) -> Mapping[str, Tensor]:
     try:
         found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # pickle raises every kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{file}: not a file of weights only ({reason})") from error
+        raise CheckpointError(
+            f"{file}: not a file of weights only ({first_line(error)})"
+        ) from error
     while nested := [key for key in NESTED if isinstance(_table(found).get(key), Mapping)]:
         found = found[nested[0]]
     tensors = {name: value for name, value in _table(found).items() if torch.is_tensor(value)}

@@ -82,7 +82,7 @@ def read_json(path: Path, label: str) -> dict[str, Any]:
     """A JSON object. Raises CheckpointError, naming `label`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{label}: {path} cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{label}: {path} is not a JSON object")

@@ -17,7 +17,7 @@ from aim_exp.checkpoint.convert import PICKLED, convert, converted_folder, pickl
 from aim_exp.checkpoint.digests import file_digest
 from aim_exp.checkpoint.files import COMPANIONS, CONFIG_FILE, SINGLE_FILE
 from aim_exp.checkpoint.reader import TORCH_NAMES, Checkpoint
-from aim_exp.errors import AimError, CheckpointError
+from aim_exp.errors import AimError, CheckpointError, first_line
 from aim_exp.types import ModelRef
 
 HUB = "hub:"
@@ -266,5 +266,4 @@ def _hub_gives(repository: str, what: str, fix: str = "") -> Iterator[None]:
         terms = f"gated: accept its terms on huggingface.co/{repository} and set HF_TOKEN"
         raise CheckpointError(f"{what} ({terms}){fix}") from error
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{what} ({reason}){fix}") from error
+        raise CheckpointError(f"{what} ({first_line(error)}){fix}") from error

@@ -42,7 +42,11 @@ class LiveModel:
                 names = ", ".join(sorted(map(str, loading[kind]))[:3])
                 raise CheckpointError(f"{folder}: {kind.replace('_', ' ')}: {names}")
         if vocabulary:
-            rows = AutoConfig.from_pretrained(vocabulary).get_text_config().vocab_size
+            rows = (
+                AutoConfig.from_pretrained(vocabulary, trust_remote_code=False)
+                .get_text_config()
+                .vocab_size
+            )
             model.resize_token_embeddings(rows, mean_resizing=False)
         self.model: Any = model.to(device).eval().requires_grad_(False)
         self.holds: str | None = None

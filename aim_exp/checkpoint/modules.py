@@ -36,7 +36,7 @@ from transformers.utils.loading_report import LoadStateDictInfo
 from aim_exp.checkpoint.files import CONFIG_FILE, GENERATION_CONFIG
 from aim_exp.checkpoint.layouts import Layout, Place
 from aim_exp.checkpoint.reader import TIED, Checkpoint
-from aim_exp.errors import CheckpointError
+from aim_exp.errors import CheckpointError, first_line
 
 GATE_UP, DOWN = "gate_up_proj", "down_proj"
 """A module of experts holds these two parameters, [experts, out, in] each."""
@@ -74,6 +74,7 @@ def loaded_model(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Any, Mappi
         dtype=dtype,
         generation_config=generation,
         output_loading_info=True,
+        trust_remote_code=False,
     )
 
 
@@ -88,9 +89,8 @@ def built_layout(checkpoint: Checkpoint, names: Sequence[str]) -> Layout:
             model = auto_class(config).from_config(config)
         return _layout(model, names)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{checkpoint.label}: transformers cannot build this architecture ({reason})"
+            f"{checkpoint.label}: transformers cannot build this architecture ({first_line(error)})"
         ) from error
 
 

@@ -137,7 +137,11 @@ class Checkpoint:
     @property
     def text_config(self) -> Mapping[str, Any]:
         """The language model's settings, which a vision-language model may nest."""
-        return {**self.config, **self.config.get("text_config", {})}
+        nested = self.config.get("text_config")
+        if not isinstance(nested, dict | None):
+            path = self.folder / CONFIG_FILE
+            raise CheckpointError(f"{self.label}: {path}: text_config={nested!r} is not a table")
+        return {**self.config, **(nested or {})}
 
     @cached_property
     def parameters(self) -> dict[str, int]:

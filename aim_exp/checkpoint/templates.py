@@ -13,7 +13,7 @@ from typing import Any
 from aim_exp.checkpoint.files import GENERATION_CONFIG, TOKENIZER_CONFIG
 from aim_exp.checkpoint.reader import CONFIG_FILE, Checkpoint
 from aim_exp.checkpoint.vocabulary import load_tokenizer
-from aim_exp.errors import AimError, CheckpointError
+from aim_exp.errors import AimError, CheckpointError, first_line
 from aim_exp.types import ModelRef
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -22,18 +22,28 @@ TEMPLATE_FILE = "chat_template.jinja"
 def chat_template(model: ModelRef, wanted: bool | str) -> str:
     """The text of a model's template called `wanted`; True takes the tokenizer's usual one.
 
-    Raises CheckpointError where there is none.
+    Raises CheckpointError where there is none, or where it does not render: in jinja's sandbox.
     """
+    key = f"benchmarks.chat_template={str(wanted).lower()}"
     name = wanted if isinstance(wanted, str) else "default"
-    templates = load_tokenizer(Checkpoint(model.path, model.name)).chat_template or {}
-    if isinstance(templates, str):
+    tokenizer = load_tokenizer(Checkpoint(model.path, model.name))
+    templates = tokenizer.chat_template or {}
+    if not isinstance(templates, dict):
         templates = {"default": templates}
     if name not in templates:
         there = ", ".join(templates) or "none"
         raise CheckpointError(
-            f"benchmarks.chat_template={str(wanted).lower()}: the tokenizer of {model.name} has no "
+            f"{key}: the tokenizer of {model.name} has no "
             f"such chat template ({there}); name a model that has one in population.chat_template"
         )
+    question = [{"role": "user", "content": "Q"}]
+    try:
+        tokenizer.apply_chat_template(question, chat_template=templates[name], tokenize=False)
+    except Exception as error:  # jinja's, its sandbox's, or whatever an expression raises
+        raise CheckpointError(
+            f"{key}: the chat template of {model.name} fails ({first_line(error)}); mend it, or "
+            "name a model with another one in population.chat_template"
+        ) from error
     return templates[name]
 
 

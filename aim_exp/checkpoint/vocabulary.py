@@ -31,7 +31,7 @@ from aim_exp.checkpoint.files import (
 )
 from aim_exp.checkpoint.names import EMBEDDINGS
 from aim_exp.checkpoint.reader import Checkpoint, TensorInfo
-from aim_exp.errors import CheckpointError
+from aim_exp.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -317,9 +317,8 @@ def load_tokenizer(model: Checkpoint) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model.folder, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever a broken file makes it raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{model.label}: {model.folder} has no readable tokenizer ({reason}); "
+            f"{model.label}: {model.folder} has no readable tokenizer ({first_line(error)}); "
             "add base's tokenizer files"
         ) from error
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    InterpolationResolutionError,
     OmegaConfBaseException,
     ValidationError,
 )
 
 from aim_exp.config.plugins import told_with_place
-from aim_exp.config.schema import known_options
+from aim_exp.config.schema import CONFIG_FOLDER, known_options
 from aim_exp.config.schema_errors import unknown_key, wrong_type
-from aim_exp.errors import AimError, did_you_mean
+from aim_exp.errors import AimError, did_you_mean, first_line
 from aim_exp.store.records import INTERRUPTED
 
 MOST_LINES = 6
@@ -30,12 +33,16 @@ def explain(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if isinstance(error, OmegaConfBaseException | HydraException):
+        return first_lines(error)
     return f"{told_with_place(error, first_lines(error))} (debug=true shows the traceback)"
 
 
 def first_lines(error: BaseException) -> str:
     """The words of an error of Hydra's and of its cause, without what is no help."""
     if told := _unlike_schema(error):
+        if told.startswith("hydra.launcher.detach: "):  # what the entry point makes of it
+            return "--detach: these jobs end with the command; those of hydra/launcher=slurm go on"
         return told
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
     text = "\n".join(lines)
@@ -68,6 +75,43 @@ def first_lines(error: BaseException) -> str:
     return "\n".join(told[:MOST_LINES])
 
 
+def wrong_override(error: Exception, arguments: Sequence[str]) -> str | None:
+    """The override that Hydra fails on in words of its own: a reference, a range, a group's value.
+
+    None where it is none of those.
+    """
+    words = str(error)
+    if isinstance(error, InterpolationResolutionError) or words.startswith(
+        "Invalid value assigned"
+    ):
+        reason = first_line(error)
+        referring = (argument for argument in arguments if "${" in argument)
+        return next(
+            (f"{each}: cannot be resolved ({reason}); give a value" for each in referring), None
+        )
+    if not isinstance(error, ValueError) or isinstance(error, AimError):
+        return None
+    if inside := re.match("invalid literal for int.* base 10: '(.*)'", words):
+        asked = next((each for each in arguments if f".{inside[1]}=" in each), "")
+        return f"{asked}: a list has no key {inside[1]}; give the whole list" if asked else None
+    parser = OverridesParser.create()
+    for argument in arguments:
+        try:
+            override = parser.parse_override(argument)
+        except (HydraException, AimError):  # an option, as -m; or told already
+            continue
+        try:
+            swept = override.is_sweep_override()
+            values = [*override.sweep_iterator()] if swept else [override.value()]
+        except ValueError as reason:
+            return f"{argument}: {reason}; give values that make a sweep"
+        group = override.key_or_group
+        named = all(isinstance(value, str | list | None) for value in values)
+        if (CONFIG_FOLDER / group).is_dir() and not named:
+            return f"{argument}: must name an option; there are {', '.join(known_options(group))}"
+    return None
+
+
 def _unlike_schema(error: BaseException) -> str | None:
     """The words for an unknown key or a value of another type than the schema's."""
     cause = error if isinstance(error, OmegaConfBaseException) else _below(error)
@@ -79,6 +123,9 @@ def _unlike_schema(error: BaseException) -> str | None:
     told = None
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
         told = unknown_key(node, key, path)
+    elif isinstance(cause, InterpolationResolutionError):
+        reason = first_line(cause)
+        told = f"{path}: cannot be resolved ({reason}); give a value in place of ${{...}}"
     elif isinstance(cause, ValidationError):
         override = re.match(r"Error merging override \+*(.*)", str(error))
         told = wrong_type(node, key, override[1] if override else f"{path}={cause.value}")

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.settings import AimSettings
@@ -25,14 +26,14 @@ from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.config.plugins import not_built, source_digest
 from aim_exp.config.recorded import recorded
 from aim_exp.config.schema import known_benchmarks
-from aim_exp.config.schema_errors import unknown_keys
-from aim_exp.errors import AimError, ConfigError, did_you_mean, number_problem
+from aim_exp.config.schema_errors import unknown_keys, unreadable_keys
+from aim_exp.errors import AimError, ConfigError, did_you_mean, first_line, number_problem
 from aim_exp.evaluate.evaluators import Evaluator
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
 from aim_exp.merge import Given, MergeMethod
 from aim_exp.population.sources import GivenPopulation, PopulationSource
-from aim_exp.run.checks import header_problems, misfits, to_merge
+from aim_exp.run.checks import configuration_problems, header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
@@ -78,8 +79,8 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     Raises ConfigError that lists everything wrong, each `key=value: why; fix`.
     """
     memo = {} if memo is None else memo
-    if unknown := unknown_keys(config):  # nothing can be built with them
-        raise ConfigError(unknown)
+    if wrong := unknown_keys(config) + unreadable_keys(config):  # nothing can be built with them
+        raise ConfigError(wrong)
     problems = _missing(config) + _top_level(config)
     parts, failure = _parts(config, problems, memo)
     source: PopulationSource | None = parts["population"]
@@ -139,26 +140,26 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     )
 
 
-def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
+def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = None) -> Run:
     """The run that `config` describes, its given models fetched; see `check`."""
-    parts = check(config, choices)
+    parts = check(config, choices, memo)
     population, given, suite = parts.population, parts.given, parts.suite
     if not config.plan:
         _fetch(population, given)
     own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
-    memo = parts.store.root / "digests"
+    digests = parts.store.root / "digests"
     calibration, method = parts.calibration, parts.method
-    texts = calibration.spec(memo) if parts.reads_texts else {}
+    texts = calibration.spec(digests) if parts.reads_texts else {}
     expert_texts: dict[str, Mapping[str, Any]] = {}
     for name in population.merged if method.reads else ():
         given_file = method.given.get(name)
-        digest = {"file": file_digest(given_file, memo)} if given_file else None
-        expert_texts[name] = digest or calibration.of(name).spec(memo)
+        digest = {"file": file_digest(given_file, digests)} if given_file else None
+        expert_texts[name] = digest or calibration.of(name).spec(digests)
     keyed = suite.benchmarks or parts.reads_texts or merged & own_tokens
     if keyed or method.groundwork(population.merged) is not None:  # then there are keys
-        population = population.each(lambda model: identified(model, memo))
-        given = given and identified(given, memo)
+        population = population.each(lambda model: identified(model, digests))
+        given = given and identified(given, digests)
     recipe = Recipe(
         population=population,
         method=parts.method,
@@ -196,6 +197,14 @@ def build(config: DictConfig, choices: Mapping[str, str]) -> Run:
     return run
 
 
+def checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
+    """`build`, and every other check that needs no model."""
+    run = build(config, choices)
+    if problems := configuration_problems(run):
+        raise ConfigError(problems)
+    return run
+
+
 def build_tracker(config: DictConfig) -> Tracker | None:
     """The tracker alone; None where something is wrong with it, which `build` tells."""
     tracker: Tracker | None = _collect([], partial(_instantiate, config, "tracker"))
@@ -215,6 +224,8 @@ def _top_level(config: DictConfig) -> list[str]:
         found += number_problem("omega", config.omega, 0, 1)
     if config.dtype not in (None, *DTYPES):
         found.append(f"dtype={config.dtype}: must be {', '.join(DTYPES)} or null")
+    if not config.cache_dir.strip():
+        found.append("cache_dir=: must be a folder")
     device, _, index = str(config.device).partition(":")
     if device not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
         found.append(f"device={config.device}: must be auto, cpu, cuda, cuda:N or mps")
@@ -237,6 +248,10 @@ def _parts(
         except ConfigError as error:
             parts[group], reason = None, error.__cause__
             problems += error.problems
+        except OmegaConfBaseException as error:  # only whole does it show that it does not fit
+            words = first_line(error)
+            parts[group], reason = None, error
+            problems.append(f"{group}: cannot be resolved ({words}); give values for ${{...}}")
     return parts, reason
 
 

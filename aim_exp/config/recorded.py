@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -29,6 +30,14 @@ def recorded(config: DictConfig) -> dict[str, Any]:
 def without_user_info(text: str) -> str:
     """`postgres://***@host/db`."""
     return USER_INFO.sub(f"{HIDDEN}@", text)
+
+
+def hide_user_info(*folders: Path | None) -> None:
+    """Do so in what Hydra has written there of a configuration, or of a sweep's."""
+    for path in (path for folder in folders if folder for path in folder.glob("*.yaml")):
+        written = path.read_text(encoding="utf-8")
+        if (hidden := without_user_info(written)) != written:
+            path.write_text(hidden, encoding="utf-8")
 
 
 def _plain(node: DictConfig | ListConfig) -> Any:

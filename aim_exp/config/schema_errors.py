@@ -9,6 +9,9 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aim_exp.errors import first_line
 
 KINDS: Mapping[Any, str] = {
     bool: "true or false",
@@ -29,6 +32,25 @@ def unknown_keys(config: DictConfig) -> list[str]:
         for key in node
         if _schema(node) and key not in (*_known(node), "_target_")
     ]
+
+
+def unreadable_keys(config: DictConfig) -> list[str]:
+    """The keys without which nothing can be checked: deleted, or not to be resolved."""
+    found = []
+    for group, node in {"": config, **_groups(config)}.items():
+        for key in _known(node) if _schema(node) else map(str, node):
+            path = f"{group}.{key}" if group else key
+            if key not in node or (not group and OmegaConf.is_missing(node, key)):
+                found.append(f"{path}: has no value; set {path}=...")
+                continue
+            try:
+                node.get(key)
+            except OmegaConfBaseException as error:
+                if not OmegaConf.is_missing(node, key):
+                    written = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
+                    reason = first_line(error)
+                    found.append(f"{path}={written}: cannot be resolved ({reason}); give a value")
+    return found
 
 
 def unknown_key(node: DictConfig, key: str, full_key: str) -> str:

@@ -39,7 +39,7 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
     overrides = parser.parse_overrides([*params, *cast("list[str]", task)])
     try:
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    except HydraException:  # the sweeper says it again
+    except (HydraException, ValueError):  # the sweeper says it again
         return None
     return [*jobs]
 
@@ -50,14 +50,17 @@ def constant_keys(jobs: Sequence[Job]) -> list[str]:
     return [_key(override) for override in jobs[0] if override in shared]
 
 
-def job_folders(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
-    """The folder of each job below the sweep's directory: its number, unless asked otherwise."""
+def job_folders(config: DictConfig, jobs: Sequence[Job], first: int = 0) -> list[str]:
+    """The folder of each job below the sweep's directory: its number, unless asked otherwise.
+
+    They are numbered from `first`.
+    """
     subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index]
     if subdir == "${hydra.job.num}":
-        return [str(number) for number in range(len(jobs))]
+        return [str(number) for number, _ in enumerate(jobs, first)]
     loader = GlobalHydra.instance().config_loader()
     folders = []
-    for number, job in enumerate(jobs):
+    for number, job in enumerate(jobs, first):
         composed = loader.load_sweep_config(config, [*job])
         with open_dict(composed):
             composed.hydra.job.num, composed.hydra.job.id = number, f"job_id_{number}"
@@ -78,7 +81,10 @@ def run_name(method: str, omega: float | None, config: DictConfig, settings: Hyd
     def resolved(override: str) -> str:
         key, value = _key(override), override.partition("=")[2]
         shown = "$" not in value or "oc.env" in value  # what is in the environment stays there
-        return override if shown else f"{key}={OmegaConf.select(config, key)}"
+        try:
+            return override if shown else f"{key}={OmegaConf.select(config, key)}"
+        except OmegaConfBaseException:  # its check says why
+            return override
 
     task = cast("list[str]", OmegaConf.to_container(settings.overrides.task))
     others = [resolved(each) for each in task if _key(each) not in left_out]
@@ -97,7 +103,7 @@ def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     turn can tell (a device, data from the hub) is left to it. Keys and types are left to Hydra,
     which refuses the whole sweep for them: then there is nothing to tell.
     """
-    composer = _Composer(config)
+    composer = Composer(config)
     by_problem: dict[str, list[Job]] = {}
     memo: Memo = {}
     for job in jobs:
@@ -144,7 +150,7 @@ def _as_written(config: DictConfig, key: str) -> Any:
     return dict(node.items_ex(resolve=False))[name]
 
 
-class _Composer:
+class Composer:
     """Configurations of jobs. Composing one takes Hydra 70 ms: the same choices, only once."""
 
     def __init__(self, config: DictConfig) -> None:

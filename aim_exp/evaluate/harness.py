@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aim_exp.console import Advance
 from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.code.execution import runner
 from aim_exp.evaluate.gold import BITS_PER_BYTE, LOGLIKELIHOOD, GoldOutcomes, gold_outcomes
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
@@ -77,7 +78,7 @@ class Harness:
     ) -> Iterator[tuple[Benchmark, Evaluated]]:
         """Every benchmark with its scores and samples, as soon as it is done.
 
-        `responses` is the file of this very model's responses: those in it are not computed
+        `responses` is the folder of this very model's responses: those in it are not computed
         again, new ones are added as they come. `advance(n)` is told of every n items done,
         of `loading.n_items` in all. The global random generators are left as they were.
         EvaluationError if a task cannot be loaded, or asked as the suite says.
@@ -161,6 +162,8 @@ def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) ->
             f"scored on {n_scored} of its {n_scored + n_absent} tasks; "
             f"benchmarks.data_dir has no folder for {names}"
         )
+    if any(task.get_config("unsafe_code") for task in loaded.tasks["tasks"].values()):
+        found += [f"on this system {text}" for text in runner().missing]
     if ties:
         found.append(
             f"in {ties} of {n} items the best choices are as likely as each other (within "

@@ -73,7 +73,9 @@ class RemoteLM(LM):
         self.max_gen_toks: int = facts["max_gen_toks"]
         self.MULTIMODAL: bool = facts["multimodal"]
         self._tokenizer_name: str = facts["tokenizer_name"]
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(arguments["pretrained"])
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(
+            arguments["pretrained"], trust_remote_code=False
+        )
         self._chat_template_args: Mapping[str, Any] = {}
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:

@@ -1,13 +1,16 @@
 """The model's responses to lm-eval's requests, kept as they come, so that a cut-off run resumes.
 
-The log has one JSON line per response: the request's hash and the response. lm-eval's own
-SQLite store takes 0.5 s for the 1,200 requests of the built-in suite, this one 5 ms; and a
-line that a killed process left unfinished is simply dropped.
+The log has one JSON line per response: the request's hash and the response. Each process writes
+a file of its own, so that no two append to one, and reads all. lm-eval's own SQLite store takes
+0.5 s for the 1,200 requests of the built-in suite, this one 5 ms; and a line that a killed process
+left unfinished is simply passed over.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
@@ -20,21 +23,25 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CacheHook, hash_args
 
 from aim_exp.console import Advance
+from aim_exp.errors import AimError, EvaluationError, first_line
 
 ANSWERING = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 """The methods of lm-eval's models that answer requests."""
 
 
 class ResponseLog:
-    """A mapping from request hashes to responses, appended to `path`. One writer at a time."""
+    """A mapping from request hashes to responses, kept in `folder`.
 
-    def __init__(self, path: Path) -> None:
-        self._responses: dict[str, Any] = {}
-        if path.exists():
-            _drop_unfinished_line(path)
-            with path.open(encoding="utf-8") as file:
-                self._responses = {key: _thaw(value) for key, value in map(json.loads, file)}
-        self._file = path.open("a", encoding="utf-8")
+    This process's go to `responses.HOST-PID.jsonl`; what others wrote is read once, at first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        own = folder / f"responses.{socket.gethostname()}-{os.getpid()}.jsonl"
+        if own.exists():  # of an earlier process with this number
+            _drop_unfinished_line(own)
+        self._responses = kept_responses(folder)
+        self._file = own.open("a", encoding="utf-8")
 
     def __enter__(self) -> ResponseLog:
         return self
@@ -61,6 +68,16 @@ class ResponseLog:
             self._file.flush()
 
 
+def kept_responses(folder: Path) -> dict[str, Any]:
+    """The responses that any process wrote in `folder`, by the request's hash."""
+    responses: dict[str, Any] = {}
+    for path in sorted(folder.glob("responses*.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            whole = (line for line in file if line.endswith("\n"))
+            responses |= {key: _thaw(value) for key, value in map(json.loads, whole)}
+    return responses
+
+
 class RememberingLM:
     """`lm`, asked only what `log` does not hold; `advance(n)` is told of every n items done.
 
@@ -81,6 +98,20 @@ class RememberingLM:
         """The model's; an answering method remembers."""
         found = getattr(self._lm, attribute)
         return partial(self._answer, attribute, found) if attribute in ANSWERING else found
+
+    def apply_chat_template(
+        self, chat: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """The chat as a prompt. Raises EvaluationError where the template fails on it."""
+        try:
+            return self._lm.apply_chat_template(chat, add_generation_prompt)
+        except AimError:  # of a model in another process
+            raise
+        except Exception as error:  # jinja's, its sandbox's, or whatever an expression raises
+            raise EvaluationError(
+                f"benchmarks.chat_template: the template fails on an item ({first_line(error)}); "
+                "name a model with another one in population.chat_template"
+            ) from error
 
     def _answer(
         self, method: str, ask: Callable[[list[Instance]], list[Any]], requests: list[Instance]

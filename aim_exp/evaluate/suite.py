@@ -51,6 +51,10 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
             f"benchmarks.limit={config.limit}: must be a whole number of items, a share of them "
             "between 0 and 1, or null"
         )
+    if not isinstance(config.chat_template, bool | str):
+        template = config.chat_template
+        problems.append(f"benchmarks.chat_template={template}: must be true, false or a name")
+        return None
     generation = plain["generation"] or {}
     if not isinstance(generation, dict):
         problems.append(f"benchmarks.generation={generation}: must be a table {{argument: value}}")
@@ -118,6 +122,10 @@ def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -
     if not isinstance(entry, dict) or "task" not in entry or set(entry) - {*BENCHMARK_KEYS}:
         problems.append(f"{key}={entry}: must be {{{', '.join(BENCHMARK_KEYS)}}}, task at least")
         return None
+    for part in ("task", "metric"):
+        if not isinstance(entry.get(part), str | None) or not entry["task"]:
+            problems.append(f"{key}.{part}={entry.get(part)}: must be a name, as text")
+            return None
     reference = entry.get("reference_point", config.reference_point)
     direction, scale = entry.get("direction") or "max", entry.get("scale")
     objective = entry.get("objective", True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aim_exp.checkpoint.names import layer_of
 from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.errors import number_problem
+from aim_exp.errors import LARGEST, number_problem
 from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
@@ -43,7 +43,9 @@ class DirectedMethod(WeightedMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a scale that is no number."""
-        return super().problems(experts, merged) + number_problem("method.scale", self.scale)
+        return super().problems(experts, merged) + number_problem(
+            "method.scale", self.scale, -LARGEST, LARGEST
+        )
 
     @abstractmethod
     def write(self, material: Material, sink: Sink) -> None:

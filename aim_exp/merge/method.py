@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aim_exp.errors import number_problem
+from aim_exp.errors import LARGEST, number_problem
 from aim_exp.tensors.inputs import TensorInputs
 
 if TYPE_CHECKING:
@@ -127,9 +127,9 @@ class WeightedMethod(MergeMethod):
         """Weights that are no numbers, name no expert, or leave one out."""
         found = super().problems(experts, merged)
         if not isinstance(self.weight, Mapping):
-            return found + number_problem("method.weight", self.weight)
+            return found + number_problem("method.weight", self.weight, -LARGEST, LARGEST)
         for name, value in self.weight.items():
-            found += number_problem(f"method.weight.{name}", value)
+            found += number_problem(f"method.weight.{name}", value, -LARGEST, LARGEST)
             if name not in experts:
                 found.append(f"method.weight.{name}: no such expert; there are {_list(experts)}")
         missing = [name for name in merged if name not in self.weight]

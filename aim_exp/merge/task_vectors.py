@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aim_exp.errors import number_problem
+from aim_exp.errors import LARGEST, number_problem
 from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
@@ -42,7 +42,9 @@ class TaskArithmetic(WeightedMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a scale that is no finite number."""
-        return super().problems(experts, merged) + number_problem("method.scale", self.scale)
+        return super().problems(experts, merged) + number_problem(
+            "method.scale", self.scale, -LARGEST, LARGEST
+        )
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """What to keep of each task vector; none: all of it."""

@@ -73,7 +73,7 @@ class PopulationSource(ABC):
         if self.references and not found:
             taken = {*RESERVED, *self.expert_names} & set(self.references)
             found += [f"population.references.{name}: the name is taken" for name in sorted(taken)]
-        return found + self._merge_problems() + self._template_problems()
+        return found or self._merge_problems() + self._template_problems()
 
     @property
     def templates(self) -> Mapping[str, str | None]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aim_exp.report.differences import Differences
     from aim_exp.report.load import Runs
     from aim_exp.report.paper import Paper
+    from aim_exp.report.replicates import Claim
     from aim_exp.report.rows import Report
     from aim_exp.store.records import RunRecord
 
@@ -124,11 +125,12 @@ def write(
     x: str = "omega",
     running: bool = False,
     paper: Paper | None = None,
+    claim: Claim | None = None,
 ) -> None:
     """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
 
     `axes` are the two benchmarks of the front, by default those in sharpest conflict; `x` is the
-    full key of the swept setting that scores are shown against.
+    full key of the swept setting that scores are shown against; `claim` is what was fixed before.
     """
     if not report.runs.jobs:
         return
@@ -139,14 +141,15 @@ def write(
     from aim_exp.report.html import write_html
     from aim_exp.report.html.items import write_items
     from aim_exp.report.paper import Paper
+    from aim_exp.report.replicates import NOTHING_FIXED
     from aim_exp.report.tables import write_tables
     from aim_exp.report.text import render
 
-    paper = paper or Paper()
-    write_csvs(report, differences, out)
+    paper, claim = paper or Paper(), claim or NOTHING_FIXED
+    write_csvs(report, differences, out, claim)
     plots.draw(report, out, axes, x, paper)
     tables = [path.relative_to(out) for path in write_tables(report, out, paper, differences)]
-    context = make_context(report, differences, tables, axes, x, running=running)
+    context = make_context(report, differences, tables, axes, x, running=running, claim=claim)
     write_text(out / PAGE, render("report.md", context=context))
     write_items(report, out)
     write_html(context, report, out / HTML, axes, x)

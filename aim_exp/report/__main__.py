@@ -141,6 +141,7 @@ def _compare(report, options: argparse.Namespace) -> None:
     from aim_exp.report.paper import read_paper
     from aim_exp.report.terminal import print_differences, print_sweep
 
+    claim = _claim(options)
     compared = differences(report, options.against, options.by)
     own = bool(options.against or options.by)
     out = options.bundle or options.out or _place(options.directories)
@@ -149,10 +150,22 @@ def _compare(report, options: argparse.Namespace) -> None:
         make = bundle if options.bundle else write
         axes = tuple(options.axes) if options.axes else None
         paper = read_paper(options.labels) if options.labels else None
-        make(report, out, compared, axes=axes, x=x, paper=paper)
+        make(report, out, compared, axes=axes, x=x, paper=paper, claim=claim)
     print_sweep(console, report, out, compared)
     if compared:
-        print_differences(console, compared[0], report)
+        print_differences(console, compared[0], report, claim)
+
+
+def _claim(options: argparse.Namespace):
+    from aim_exp.report.replicates import Claim
+    from aim_exp.store.study_lock import read_lock
+
+    if options.margin is not None and not options.margin > 0:
+        raise AimError(f"--margin {options.margin:g}: must be above 0, in points")
+    return Claim(
+        margin=None if options.margin is None else options.margin / 100,
+        study=read_lock(options.study) if options.study else None,
+    )
 
 
 def _place(directories: Sequence[Path]) -> Path:
@@ -216,6 +229,18 @@ def _parser() -> argparse.ArgumentParser:
         help="the twin that each run is compared with (default: omega=null, where a sweep has "
         "it); give it again for a twin that differs in several settings. Or one model for all: "
         "base, an expert, a reference, or a run by its job number or its label ('ties omega=0.2')",
+    )
+    add(
+        "--margin",
+        metavar="POINTS",
+        type=float,
+        help="over replicates: a difference of averages that does not matter, fixed beforehand",
+    )
+    add(
+        "--study",
+        metavar="STUDY.lock",
+        type=Path,
+        help="the study that these runs belong to: its margin, and what in it is exploratory",
     )
     add(
         "--by",

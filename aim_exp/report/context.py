@@ -12,6 +12,7 @@ from aim_exp.report.halves import choices
 from aim_exp.report.load import Job
 from aim_exp.report.notes import notes
 from aim_exp.report.plots.series import OMEGA, sweep
+from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import Group, Report
 from aim_exp.report.settings import as_text
 from aim_exp.report.summary import (
@@ -28,6 +29,7 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
+from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import (
     choice_table,
     group_title,
@@ -60,6 +62,8 @@ class Compared:
     """`the plain merge`."""
     fact: Fact
     table: Table
+    replicates: Table | None
+    """Of the same, over replicates; None where nothing was drawn several times."""
     sentences: tuple[str, ...]
     """A run each, then what was not compared."""
 
@@ -130,6 +134,7 @@ def make_context(
     x: str = OMEGA,
     *,
     running: bool = False,
+    claim: Claim = NOTHING_FIXED,
 ) -> Context:
     """`tables` are the files for papers that were written, below the report's directory.
 
@@ -142,7 +147,7 @@ def make_context(
         settings=shared_settings(report),
         sweeps=report.runs.sweeps,
         standings=tuple(_standings(report, group) for group in report.groups),
-        compared=tuple(_compared(report, each) for each in differences),
+        compared=tuple(_compared(report, each, claim) for each in differences),
         tests=TESTS,
         swept=sweep_table(report, sweep(report, x)),
         choices=choice_table(report, choices(report)),
@@ -176,12 +181,13 @@ def _standings(report: Report, group: Group) -> Standings:
     )
 
 
-def _compared(report: Report, differences: Differences) -> Compared:
+def _compared(report: Report, differences: Differences, claim: Claim) -> Compared:
     sentences = [differences.sentence(each) for each in differences.contrasts]
     return Compared(
         title=differences.title,
         fact=above(differences),
         table=difference_table(differences, report.benchmarks),
+        replicates=replicate_table(over_replicates(differences, claim), report.benchmarks),
         sentences=(*sentences, *differences.omissions()),
     )
 

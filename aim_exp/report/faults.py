@@ -71,7 +71,8 @@ def _chance(draw: Draw, benchmark: str) -> float | None:
             choices = read_answers(draw.job, draw.model.scores[benchmark]).questions.choices
         except AimError:
             return None
-        return fmean(1 / len(each) for each in choices if each) if all(choices) else None
+        counts = [len(each) for each in choices if each]
+        return fmean(1 / n for n in counts) if counts and len(counts) == len(choices) else None
 
     return kept(draw.job.shared / FOLDER, VERSION, source.evidence, blind)
 

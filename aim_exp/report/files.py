@@ -6,6 +6,21 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+FORMULA = tuple("=+-@\t\r")
+"""What a cell begins with that a spreadsheet would carry out."""
+
+
+def no_formula(value: Any) -> Any:
+    """A cell of CSV: a text that a spreadsheet would carry out as one that it shows."""
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from aim_exp.errors import AimError, did_you_mean
+from aim_exp.errors import AimError, did_you_mean, first_line
 
 CHOICES = {
     "changes": ("points", "percent"),
@@ -53,8 +53,7 @@ def read_paper(path: Path) -> Paper:
     try:
         content: Any = safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        first = str(error).splitlines()[0]
-        raise AimError(f"--labels {path}: cannot be read as YAML ({first})") from error
+        raise AimError(f"--labels {path}: cannot be read as YAML ({first_line(error)})") from error
     known = [each.name for each in fields(Paper)]
     if not isinstance(content, dict) or not set(content) <= set(known):
         odd = next((str(key) for key in content if key not in known), "")

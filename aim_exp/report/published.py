@@ -128,7 +128,7 @@ def pairs(report: Report) -> list[Pair]:
     AimError for runs of another suite, whose scores are not comparable, or if none is there.
     """
     for job, record in scored(report):
-        if (suite := record.choices["benchmarks"]) != SUITE:
+        if (suite := record.choices.get("benchmarks")) != SUITE:
             raise AimError(
                 f"{job.folder}: benchmarks={suite} is another protocol than the paper's; only runs "
                 f"with benchmarks={SUITE} can be compared with it"

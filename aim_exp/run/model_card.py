@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from huggingface_hub import ModelCardData, metadata_load
 from omegaconf import OmegaConf
@@ -75,9 +77,9 @@ def _front_matter(run: Run, record: RunRecord) -> str:
 
 
 def _body(run: Run, record: RunRecord) -> Iterator[str]:
-    yield f"# A merge by {record.method}" + ("" if record.omega is None else " with AIM")
+    yield f"# A merge by {_literal(record.method)}" + ("" if record.omega is None else " with AIM")
     yield f"Made with aim-exp {record.versions['aim-exp']} from these models, base first:"
-    yield "\n".join(f"- {model.name}: {_source(model)}" for model in _sources(run))
+    yield "\n".join(f"- {_literal(model.name)}: {_source(model)}" for model in _sources(run))
     yield "## Method"
     yield "\n".join(f"- {line}" for line in _settings(record))
     if record.merged and record.merged.scores:
@@ -91,7 +93,8 @@ def _body(run: Run, record: RunRecord) -> Iterator[str]:
     if gain is not None:
         yield f"Hypervolume gain over base and the merged experts: {gain:.3f}."
     yield "## How to repeat"
-    yield f"```bash\n{record.command}\n```"
+    fence = max(["``", *re.findall("`+", record.command)], key=len) + "`"
+    yield f"{fence}bash\n{record.command}\n{fence}"
     yield (
         f"`{RECIPE_FILE}` holds the whole configuration, the identity of each model and the "
         "versions of the libraries."
@@ -100,12 +103,13 @@ def _body(run: Run, record: RunRecord) -> Iterator[str]:
 
 def _settings(record: RunRecord) -> Iterator[str]:
     config = record.config
-    yield f"method: {record.method}{_listed(config['method'])}"
+    yield f"method: {_literal(record.method + _listed(config['method']))}"
     if record.omega is None:
         yield "AIM: none; this is the plain merge"
     else:
-        yield f"AIM: {PAPER}, omega {record.omega:g}{_listed(config['aim'])}"
-        yield f"calibration: {record.choices['calibration']}{_listed(config['calibration'])}"
+        yield f"AIM: {PAPER}, omega {record.omega:g}{_literal(_listed(config['aim']))}"
+        texts = record.choices["calibration"] + _listed(config["calibration"])
+        yield f"calibration: {_literal(texts)}"
         counts = (
             f"{count} {name.removeprefix('n_')}" for name, count in record.calibration.items()
         )
@@ -117,11 +121,11 @@ def _settings(record: RunRecord) -> Iterator[str]:
 def _score_table(record: RunRecord) -> Iterator[str]:
     """Benchmarks by models, in the syntax of Markdown."""
     models = [model for model in record.models if model.role != "reference"]
-    yield f"| benchmark | task | {' | '.join(model.name for model in models)} |"
+    yield f"| benchmark | task | {' | '.join(map(_literal, (model.name for model in models)))} |"
     yield "|---|---" + "|---:" * len(models) + "|"
     for benchmark, about in record.benchmarks.items():
         cells = [_cell(model.scores[benchmark]) for model in models]
-        yield f"| {benchmark} | {about.task} | {' | '.join(cells)} |"
+        yield f"| {_literal(benchmark)} | {_literal(about.task)} | {' | '.join(cells)} |"
 
 
 def _cell(score: ScoreRecord) -> str:
@@ -148,9 +152,18 @@ def _source(model: ModelRef) -> str:
     if model.identity is None:
         return "local, not digested"
     if hub_id is None:
-        return f"local, `{model.identity}`"
+        return f"local, {_code(model.identity)}"
     commit = model.identity.partition("@")[2]
-    return f"[{hub_id}](https://huggingface.co/{hub_id}) at `{commit}`"
+    return f"[{_literal(hub_id)}](https://huggingface.co/{quote(hub_id)}) at {_code(commit)}"
+
+
+def _literal(text: str) -> str:
+    """On one line, with nothing in it that Markdown or HTML would read."""
+    return re.sub(r"[\\`*\[\]<>&|]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('`', '')}`"
 
 
 def _license(base: ModelRef) -> dict[str, Any]:

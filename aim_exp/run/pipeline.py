@@ -81,6 +81,8 @@ class Results:
     """Seconds, by stage; `total` last."""
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By stage, when it began and ended: seconds after the run's start."""
+    waited: dict[str, float] = field(default_factory=dict)
+    """By stage, the seconds in which other processes did its work."""
     device: str = ""
 
 
@@ -102,11 +104,12 @@ class Pipeline:
             print_warning(console, warning)
         with self._timed("total"):
             for stage in self.run.plan.stages:
-                began = time.monotonic() - start
+                began, waited = time.monotonic() - start, self.run.store.waited
                 with self._timed(stage.name):
                     stage.carry_out(self)
                 span = (round(began, 3), round(time.monotonic() - start, 3))
                 self.results.spans[stage.name] = span
+                self.results.waited[stage.name] = round(self.run.store.waited - waited, 3)
         for text, models in self._warned.items():
             everywhere = len(models) == len(self.results.scores)
             self.results.warnings.append(text if everywhere else f"{', '.join(models)}: {text}")

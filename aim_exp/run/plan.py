@@ -26,7 +26,7 @@ STAGE_VERSIONS = {
     "fisher": 1,
     "weights": 3,
     "responses": 2,
-    "scores": 3,
+    "scores": 4,
 }
 """Counts up when a change in the code changes a stage's numbers."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.run.plan import MERGED, ModelPlan, Recipe
 from aim_exp.run.run import Run
 from aim_exp.run.standing import standing, unexpected
+from aim_exp.store.keys import file_name
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.records import (
     BenchmarkRecord,
@@ -38,7 +39,8 @@ def initial_record(
     config: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str], command: str
 ) -> RunRecord:
     """What a configuration says by itself, right or wrong, before anything is done."""
-    population = config.get("population") or {}
+    population = config.get("population")
+    population = population if isinstance(population, Mapping) else {}
     experts = population.get("experts") or {}
     return RunRecord(
         status="running",
@@ -173,7 +175,7 @@ def _scores(
     scores = {}
     for name, result in scored.results.items():
         key = plan.scores[name].key
-        own = directory / "items" / f"{name}.jsonl.gz"
+        own = directory / "items" / f"{file_name(name)}.jsonl.gz"
         target = own if plan.name == MERGED else shared / "items" / f"{key[:KEY_DIGITS]}.jsonl.gz"
         scores[name] = ScoreRecord(
             key=key,
@@ -238,6 +240,8 @@ def _stages(run: Run, results: Results) -> list[StageRecord]:
                 machine=made[-1].machine if made else None,
                 began=began,
                 ended=ended,
+                waited=results.waited.get(stage.name),
+                made_at=max((each.at for each in made if each.at), default=None),
             )
         )
     return records

@@ -15,9 +15,8 @@ from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.results import ITEMS_FILE, read_result, write_result
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import Run
+from aim_exp.store.keys import file_name
 from aim_exp.types import Benchmark, BenchmarkResult, Suite
-
-RESPONSES_FILE = "responses.jsonl"
 
 Scores = dict[str, BenchmarkResult]
 """By benchmark."""
@@ -66,13 +65,13 @@ def _ask(
     """
     suite = asked_suite(run, plan.name)
     total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
+    log = directory / f"evaluator_{file_name(plan.name)}.log"
     with (
-        run.evaluator.harness(weights, folder, directory / f"evaluator_{plan.name}.log") as harness,
+        run.evaluator.harness(weights, folder, log) as harness,
         progress(f"Scoring {plan.name}", total) as advance,
     ):
         began = time.monotonic()
-        responses = folder / RESPONSES_FILE
-        for benchmark, evaluated in harness.each(suite, benchmarks, responses, advance):
+        for benchmark, evaluated in harness.each(suite, benchmarks, folder, advance):
             run.store.get_or_make(
                 plan.scores[benchmark.name],
                 partial(write_result, evaluated=evaluated),

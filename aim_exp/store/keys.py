@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
+
+LONGEST_NAME = 100
+"""Characters of a file's name that stem from a name; file systems take 255 in all."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,11 @@ class StageSpec:
     def key(self) -> str:
         """The content key, 64 hex digits."""
         return content_key(self.stage, self.version, self.spec)
+
+    @property
+    def title(self) -> str:
+        """For people: `saliency 0123456789ab`."""
+        return f"{self.stage} {self.key[:12]}"
 
 
 def canonical_json(value: Any) -> str:
@@ -38,6 +47,13 @@ def canonical_json(value: Any) -> str:
 def content_key(stage: str, version: int, spec: Any) -> str:
     """The sha256, in hex, of canonical `[stage, version, spec]`."""
     return hashlib.sha256(canonical_json([stage, version, spec]).encode()).hexdigest()
+
+
+def file_name(name: str) -> str:
+    """A name that somebody gave as that of a file: one in its folder, whatever the name is."""
+    quoted = quote(name, safe="")
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return quoted if len(quoted) <= LONGEST_NAME else f"{quoted[:LONGEST_NAME]}-{digest}"
 
 
 def _canonical(value: Any) -> Any:

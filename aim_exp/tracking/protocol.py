@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from aim_exp.console import console
+from aim_exp.errors import first_line
 
 Value = str | float | bool | None
 Row = Mapping[str, Value]
@@ -105,8 +106,3 @@ def _told(consequence: str) -> Iterator[None]:
 def say(line: str) -> None:
     """Print a tracker's line, never wrapped by us."""
     console.print(line, style="yellow", markup=False, soft_wrap=True)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, or its kind."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel, first_line, say
+from aim_exp.errors import first_line
+from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel, say
 
 if TYPE_CHECKING:
     import wandb
@@ -172,8 +173,12 @@ def _remove_earlier(run: RunInfo) -> None:
 
 
 def _keep_files_in(directory: Path) -> None:
-    """W&B reads these whenever it likes; so nothing of it lands in the user's home."""
+    """W&B reads these whenever it likes; so nothing of it lands in the user's home.
+
+    Nor does it report errors and use to its makers, as it would offline too.
+    """
     folder = directory.resolve()
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ |= {
         "WANDB_SILENT": "true",
         "WANDB_DIR": str(folder),

@@ -1,7 +1,7 @@
 """Running the code that models write: limited, apart from this process, one at a time.
 
-One warm worker process (`code_worker.py`, which says what holds a program) forks a child
-per program, so that a verdict takes two milliseconds although this process is large.
+One warm worker process (`worker`, which says what holds a program) forks two children per program,
+so that a verdict takes milliseconds although this process is large.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import struct
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+from aim_exp.evaluate.code.walls import WALLS
 
 TIMEOUT = 3.0
 """Seconds of wall-clock time per program."""
@@ -26,7 +29,11 @@ MEMORY = 512 << 20
 
 _GRACE = 10.0
 """Seconds beyond the timeout after which the worker itself counts as hung."""
-_WORKER = Path(__file__).with_name("worker.py")
+_FAREWELL = 0.3
+"""Seconds for a worker to end by itself, with all that is in its namespace."""
+_START = 60.0
+"""Seconds after which a worker that has said nothing yet does."""
+_ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -47,21 +54,30 @@ class CodeRunner:
     def __init__(self) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._worker: subprocess.Popen[bytes] | None = None
-        self._known: dict[tuple[str, float], Outcome] = {}
+        self._known: dict[tuple[str, str, float], Outcome] = {}
+        self.missing: tuple[str, ...] = ()
+        """What nothing holds on this system, in words; known with the first program."""
 
-    def passes(self, program: str, timeout: float = TIMEOUT) -> Outcome:
-        """Run `program`, which fails unless it comes to its end. `timeout` is in seconds."""
-        known = self._known.get((program, timeout))
+    def passes(self, answer: str, tests: str = "", timeout: float = TIMEOUT) -> Outcome:
+        """Run `answer`, then `tests` on what it defines: they fail unless they come to their end.
+
+        Both have `timeout` seconds together. The tests run in a process of their own, where
+        nothing that the answer does can print the verdict; without tests the answer has the word.
+        """
+        asked = answer, tests, timeout
+        known = self._known.get(asked)
         if known is not None:
             return known
-        outcome = self._run(program, timeout)
+        outcome = self._run({"answer": answer, "tests": tests, "timeout": timeout})
         if outcome.reason != "timeout":
-            self._known[program, timeout] = outcome
+            self._known[asked] = outcome
         return outcome
 
     def close(self) -> None:
         """End the worker and remove its folder; the next program starts another."""
         if self._worker is not None:
+            with suppress(OSError, ValueError, subprocess.TimeoutExpired):
+                self._worker.communicate(timeout=_FAREWELL)  # it ends with its standard input
             self._worker.kill()
             self._worker.communicate()
             self._worker = None
@@ -80,10 +96,10 @@ class CodeRunner:
     ) -> None:
         self.close()
 
-    def _run(self, program: str, timeout: float) -> Outcome:
+    def _run(self, request: dict[str, Any]) -> Outcome:
         for _ in range(2):  # another hand may have killed the worker; twice, it is the program
             try:
-                return Outcome(**self._ask({"program": program, "timeout": timeout}))
+                return Outcome(**self._ask(request))
             except (OSError, EOFError):
                 self.close()
             except BaseException:  # Ctrl-C: the reply that is still to come must not be read later
@@ -94,29 +110,28 @@ class CodeRunner:
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         worker = self._running()
         assert worker.stdin is not None
-        assert worker.stdout is not None
         body = json.dumps(request).encode()
         worker.stdin.write(struct.pack("!I", len(body)) + body)
         worker.stdin.flush()
-        ready, _, _ = select.select([worker.stdout], [], [], request["timeout"] + _GRACE)
-        if not ready:
-            raise EOFError
-        (length,) = struct.unpack("!I", _exactly(worker.stdout, 4))
-        return json.loads(_exactly(worker.stdout, length))
+        return _reply(worker, request["timeout"] + _GRACE)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._worker is None:
             self._folder = tempfile.TemporaryDirectory(prefix="aim-exp-code-")
             self._worker = subprocess.Popen(
-                [sys.executable, "-P", "-s", str(_WORKER), self._folder.name, str(MEMORY)],
+                [sys.executable, "-P", "-s", "-m", "aim_exp.evaluate.code.worker",
+                 self._folder.name, str(MEMORY)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd=self._folder.name,
                 # Sets iterate alike in every run; numpy, if an answer imports it, has no threads.
-                env={"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                env={"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
+                     "PYTHONPATH": str(_ROOT)},
                 start_new_session=True,  # Ctrl-C is for this process
-            )
+            )  # fmt: skip
+            standing = _reply(self._worker, _START)
+            self.missing = tuple(without for wall, without in WALLS.items() if wall not in standing)
         return self._worker
 
 
@@ -126,6 +141,16 @@ def runner() -> CodeRunner:
     shared = CodeRunner()
     atexit.register(shared.close)
     return shared
+
+
+def _reply(worker: subprocess.Popen[bytes], seconds: float) -> Any:
+    """Its next message. Raises EOFError if none comes in time."""
+    assert worker.stdout is not None
+    ready, _, _ = select.select([worker.stdout], [], [], seconds)
+    if not ready:
+        raise EOFError
+    (length,) = struct.unpack("!I", _exactly(worker.stdout, 4))
+    return json.loads(_exactly(worker.stdout, length))
 
 
 def _exactly(stream: IO[bytes], length: int) -> bytes:

@@ -32,7 +32,7 @@ class CodeEval:
         verdicts: dict[int, list[Verdict]] = defaultdict(list)
         for problem, (candidates, tests) in enumerate(zip(predictions, references, strict=True)):
             for number, candidate in enumerate(candidates):
-                outcome = runner().passes(f"{candidate}\n{tests}", timeout)
+                outcome = runner().passes(candidate, tests, timeout)
                 verdict = {
                     "task_id": problem,
                     "passed": outcome.passed,

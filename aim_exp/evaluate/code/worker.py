@@ -1,14 +1,16 @@
-"""The process that runs untrusted programs, one limited child each. It imports no torch.
+"""The process that runs untrusted programs, each in a limited child. It imports no torch.
 
-Run as a script with an empty folder and a number of bytes of memory. It speaks
-length-prefixed JSON: on stdin `{"program", "timeout"}` (in seconds), on stdout
-`{"passed", "reason"}`.
+Run as a module with an empty folder and a number of bytes of memory. It speaks length-prefixed
+JSON: first on stdout the names of the walls that stand, then on stdin `{"answer", "tests",
+"timeout"}` (in seconds), on stdout `{"passed", "reason"}`.
 
-What holds a program: limits of the system (time, memory, file size, processes), a session
-of its own that is killed whole, no network where the kernel lets us take it away, and an
-audit hook that refuses to change files outside the working folder or to start processes.
-Inside it, which is the folder of temporary files too, a program does as it likes.
-The hook guards against accidents; it would not stop an attacker who knows CPython.
+The child runs the answer, this process its tests, on what the child shows of it (`exchange`): so
+the verdict is out of the answer's reach. What holds both: the kernel's walls (`walls`), and limits
+on memory and file sizes. What holds the child besides: no processes, and
+an audit hook that refuses to change files outside the working folder or to start processes. Where
+the walls stand, the hook only says sooner what they would; elsewhere it guards against accidents,
+and would not stop an attacker who knows CPython. In the folder, which is that of temporary files
+too, a program does as it likes.
 
 A fork copies each page that either side touches afterwards, which is most of what a
 program costs: hence what can be done once, or before the fork, is done there.
@@ -17,10 +19,12 @@ program costs: hence what can be done once, or before the fork, is done there.
 from __future__ import annotations
 
 import ast
+import gc
 import json
+import marshal
 import os
+import re
 import resource
-import select
 import shutil
 import signal
 import struct
@@ -30,9 +34,17 @@ from contextlib import suppress
 from types import CodeType, ModuleType
 from typing import Any, BinaryIO
 
-LINUX = sys.platform == "linux"
+from aim_exp.evaluate.code import walls
+from aim_exp.evaluate.code.exchange import Gone, Link
+from aim_exp.evaluate.code.far import Tests
+from aim_exp.evaluate.code.near import Near
+
 FILE_BYTES = 1 << 20
+FOLDER_BYTES = 16 << 20
 OPEN_FILES = 64
+SYSTEM = ("/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/lib", "/lib64", "/etc/ld.so.cache",
+          "/dev/urandom")  # fmt: skip
+"""What Python reads besides its own folders."""
 FORBIDDEN_EVENTS = frozenset(
     """
     os.fork os.forkpty os.exec os.posix_spawn os.spawn os.system subprocess.Popen pty.spawn
@@ -57,28 +69,60 @@ folder that it starts from.
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+class _TimeIsUp(BaseException):
+    """The program's time."""
+
+
+EXIT = re.compile(r"(exit|quit)\([^)]*\)\s*$")
+"""How a program may end; what else looks like it does no harm."""
+REASONS = {MemoryError: "memory", SystemExit: "exited early", _TimeIsUp: "timeout"}
+"""Other exceptions are called by their name."""
+
+
 def main(folder: str, memory: int) -> None:
     """Answer requests until stdin closes."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    _nothing_on_standard_streams()
     working = os.path.join(os.path.realpath(folder), "answer")
     os.mkdir(working)
     os.environ["TMPDIR"] = working
-    _isolate()
+    standing = _put_up_walls(working)
+    os.chdir(working)
     _limit(RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES, RLIMIT_CORE=0, RLIMIT_AS=memory)
-    while request := _read(sys.stdin.buffer):
-        _write(sys.stdout.buffer, _run(working=working, **request))
+    signal.signal(signal.SIGALRM, _time_is_up)
+    _write(replies, standing)
+    gc.freeze()
+    child = _Child(working)
+    while request := _read(requests):
+        reply = _run(child, working, **request)
+        _write(replies, reply)
+        if child.used:  # while the next program is on its way
+            child = _Child(working)
 
 
-def _isolate() -> None:
-    """Once, for all children: no network, and orphans come to this process, which ends them."""
-    if not LINUX:
-        return
-    import ctypes
+def _time_is_up(*_: object) -> None:
+    raise _TimeIsUp
 
-    libc = ctypes.CDLL(None)
-    new_user_and_network_namespace = 0x10000000 | 0x40000000
-    libc.unshare(new_user_and_network_namespace)  # where it is not allowed, nothing changes
-    set_child_subreaper = 36
-    libc.prctl(set_child_subreaper, 1, 0, 0, 0)
+
+def _put_up_walls(working: str) -> list[str]:
+    """Round this process and all its children; which of them stand."""
+    sys.path[:] = [path for path in sys.path if path != os.environ.get("PYTHONPATH")]
+    standing = []
+    if walls.LINUX:  # an answer and its tests wait for each other: quicker on one processor
+        processors = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {processors[os.getpid() % len(processors)]})
+    if walls.new_namespaces():
+        if inside := os.fork():
+            os.waitpid(inside, 0)
+            os._exit(0)
+        if walls.memory_folder(working, FOLDER_BYTES):
+            standing.append("namespaces")
+    walls.drop_privileges()
+    if walls.keep_files([sys.prefix, sys.base_prefix, *sys.path, *SYSTEM], working):
+        standing.append("landlock")
+    if walls.refuse_calls():
+        standing.append("seccomp")
+    return standing
 
 
 def _limit(**limits: int) -> None:
@@ -87,30 +131,98 @@ def _limit(**limits: int) -> None:
             resource.setrlimit(getattr(resource, name), (amount, amount))
 
 
-def _run(working: str, program: str, timeout: float) -> dict[str, Any]:
+class _Child:
+    """A process that waits, limited already, for the answer that it is to run."""
+
+    def __init__(self, working: str) -> None:
+        to_answer, from_tests = os.pipe()
+        to_tests, from_answer = os.pipe()
+        self.used = False
+        self.process = os.fork()
+        if self.process == 0:
+            try:
+                _limit_child(to_answer, from_answer, working)
+                _serve(Link(to_answer, from_answer))
+            finally:
+                os._exit(0)
+        os.close(to_answer)
+        os.close(from_answer)
+        self.link = Link(to_tests, from_tests)
+
+    def end(self) -> int:
+        """Kill it; its wait status."""
+        os.kill(self.process, signal.SIGKILL)
+        return os.waitpid(self.process, 0)[1]
+
+
+def _serve(link: Link) -> None:
+    """Run the answer that comes first, then what its tests ask for."""
+    code = marshal.loads(bytes.fromhex(link.read()["code"]))
+    Near(link).serve(lambda: _names(code))
+
+
+def _run(child: _Child, working: str, answer: str, tests: str, timeout: float) -> dict[str, Any]:
     try:
-        code = compile(_without_exit(program), "<answer>", "exec")
+        code = _compiled(answer, ends=not tests.strip())
+        checks = _compiled(tests, ends=True)
     except Exception as error:
-        return {"passed": False, "reason": type(error).__name__}
-    token = os.urandom(16)
-    receive, send = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _become_child(code, token, send, working, timeout)
-    os.close(send)
-    ready, _, _ = select.select([receive], [], [], timeout)
-    report = os.read(receive, 256) if ready else b"timeout"
-    os.close(receive)
-    status = _end(child)
+        return {"passed": False, "reason": REASONS.get(type(error)) or type(error).__name__}
+    child.used = True
+    with child.link as link:
+        link.write({"code": marshal.dumps(code).hex()})
+        reason = _verdict(Tests(link), checks, timeout)
+        status = child.end()
     _empty(working)
-    if report == token:
-        return {"passed": True, "reason": "passed"}
-    return {"passed": False, "reason": report.decode(errors="replace") or _cause(status)}
+    return {"passed": reason == "passed", "reason": reason or _cause(status)}
 
 
-def _without_exit(program: str) -> ast.Module:
+def _limit_child(receive: int, send: int, working: str) -> None:
+    """What holds an answer besides the walls. It has no other files, and is in its folder."""
+    first, second = sorted((receive, send))
+    for start, end in ((3, first), (first + 1, second), (second + 1, OPEN_FILES)):
+        os.closerange(start, end)
+    if not walls.refuse_processes():
+        _limit(RLIMIT_NPROC=0)  # threads as well, and the system exempts root
+    sys.addaudithook(_guard(working))
+
+
+def _names(answer: CodeType) -> dict[str, Any]:
+    """What the answer defines for its tests."""
+    names = _main_module()
+    exec(answer, names)
+    return {
+        name: value
+        for name, value in names.items()
+        if isinstance(name, str) and not (name.startswith("__") and name.endswith("__"))
+    }
+
+
+def _verdict(answer: Tests, tests: CodeType, timeout: float) -> str:
+    """`passed` where the tests came to their end; empty where the answer's process has ended."""
+    signal.setitimer(signal.ITIMER_REAL, timeout, 0.1)  # again, should they catch everything
+    try:
+        names = _main_module()
+        names |= answer.names()
+        exec(tests, names)
+        reason = "passed"
+    except Gone:
+        reason = ""
+    except BaseException as error:
+        reason = REASONS.get(type(error)) or type(error).__name__
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return reason
+
+
+def _compiled(source: str, *, ends: bool) -> CodeType:
+    """`ends`: the program does."""
+    if ends and EXIT.search(source):
+        return compile(_without_exit(ast.parse(source)), "<answer>", "exec")
+    return compile(source, "<answer>", "exec", dont_inherit=True)
+
+
+def _without_exit(tree: ast.Module) -> ast.Module:
     """The program, less a `sys.exit(0)` in its last line: whoever gets there came to the end."""
-    tree = ast.parse(program)
     match tree.body[-1:]:
         case [ast.Expr(ast.Call(call, [] | [ast.Constant(0 | None)], []))] if ast.unparse(call) in (
             "sys.exit",
@@ -121,62 +233,24 @@ def _without_exit(program: str) -> ast.Module:
     return tree
 
 
-def _end(child: int) -> int:
-    """Kill the child, its session and its orphans; the child's wait status."""
-    with suppress(ProcessLookupError, PermissionError):  # it may not have its session yet
-        os.killpg(child, signal.SIGKILL)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    with suppress(ChildProcessError):  # no orphan is left
-        while True:
-            for orphan in _orphans():
-                os.kill(orphan, signal.SIGKILL)
-            os.waitpid(-1, 0)
-    return status
-
-
-def _orphans() -> list[int]:
-    """The children of this process, after its own child has gone."""
-    os.waitpid(-1, os.WNOHANG)  # raises, quickly, where there is none
-    with open(f"/proc/self/task/{os.getpid()}/children") as listing:
-        return [int(process) for process in listing.read().split()]
-
-
 def _empty(working: str) -> None:
-    if os.listdir(working):
-        shutil.rmtree(working)
-        os.mkdir(working)
+    if not os.listdir(working):
+        return
+    for folder, folders, _ in os.walk(working):
+        for inner in (os.path.join(folder, name) for name in folders):
+            if not os.path.islink(inner):
+                os.chmod(inner, 0o700)  # an answer may have closed it to its owner
+    for entry in os.scandir(working):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry)
+        else:
+            os.remove(entry)
 
 
 def _cause(status: int) -> str:
     """Why a child ended that reported nothing."""
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    if number == signal.SIGXCPU:
-        return "timeout"
     return signal.Signals(number).name if number not in (0, signal.SIGKILL) else "exited early"
-
-
-def _become_child(code: CodeType, token: bytes, send: int, working: str, timeout: float) -> None:
-    """Run the program and report the token, or why not; never returns."""
-    try:
-        os.setsid()
-        _close_all_but(send)
-        os.chdir(working)
-        seconds = int(timeout) + 1
-        # No new process or thread (the system exempts root), no more time than the clock gives.
-        _limit(RLIMIT_NPROC=0, RLIMIT_CPU=seconds)
-        sys.addaudithook(_guard(working))
-        exec(code, _main_module())
-        report = token
-    except MemoryError:
-        report = b"memory"
-    except SystemExit:
-        report = b"exited early"
-    except BaseException as error:
-        report = type(error).__name__.encode()[:200]
-    with suppress(OSError):
-        os.write(send, report)
-    os._exit(0)
 
 
 def _main_module() -> dict[str, Any]:
@@ -188,12 +262,11 @@ def _main_module() -> dict[str, Any]:
     return vars(module)
 
 
-def _close_all_but(keep: int) -> None:
+def _nothing_on_standard_streams() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, OPEN_FILES)
+    os.close(nothing)
 
 
 def _guard(working: str) -> Callable[[str, tuple[Any, ...]], None]:
@@ -227,7 +300,7 @@ def _read(stream: BinaryIO) -> dict[str, Any] | None:
     return json.loads(stream.read(length))
 
 
-def _write(stream: BinaryIO, message: dict[str, Any]) -> None:
+def _write(stream: BinaryIO, message: Any) -> None:
     body = json.dumps(message).encode()
     stream.write(struct.pack("!I", len(body)) + body)
     stream.flush()

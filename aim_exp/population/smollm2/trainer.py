@@ -54,8 +54,11 @@ def train_experts(base: Path, seed: int, folder: Path) -> None:
         partial = final.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         with reproducible(seed):
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-            train(model, AutoTokenizer.from_pretrained(base), phase, seed)
+            model = AutoModelForCausalLM.from_pretrained(
+                base, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+            train(model, tokenizer, phase, seed)
         model.save_pretrained(partial)
         for path in {path for pattern in COMPANIONS for path in base.glob(pattern)}:
             shutil.copyfile(path, partial / path.name)

@@ -60,14 +60,17 @@ def _convert(model: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        model.parent, gguf_file=model.name, dtype=torch.float32
+        model.parent, gguf_file=model.name, dtype=torch.float32, trust_remote_code=False
     )
     for key in QUANTIZATION:
         if hasattr(loaded.config, key):
             delattr(loaded.config, key)
     loaded.hf_quantizer, loaded.is_quantized = None, False
     loaded.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(model.parent, gguf_file=model.name).save_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        model.parent, gguf_file=model.name, trust_remote_code=False
+    )
+    tokenizer.save_pretrained(folder)
 
 
 def main() -> None:

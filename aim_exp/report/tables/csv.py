@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from aim_exp.report.files import no_formula
 from aim_exp.report.tables.table import NOTHING, STAR, Column, Row, Table
 
 
@@ -31,11 +32,11 @@ def _row(
 ) -> Iterator[tuple[str, object]]:
     """`margins` and `changes`: which columns have any, and what the latter are called."""
     if table.title:
-        yield "table", table.title
+        yield "table", no_formula(table.title)
     for number, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
         name = _name(column)
         if not column.numeric:
-            yield name, cell.text
+            yield name, no_formula(cell.text)
             continue
         yield name, cell.text.strip(NOTHING) if cell.value is None else cell.value
         if margins[number]:
@@ -50,4 +51,8 @@ def _change(texts: Sequence[str]) -> str:
 
 
 def _name(column: Column) -> str:
-    return "on_front" if column.heading == STAR else column.heading.replace(" ", "_").lower()
+    return (
+        "on_front"
+        if column.heading == STAR
+        else no_formula(column.heading.replace(" ", "_").lower())
+    )

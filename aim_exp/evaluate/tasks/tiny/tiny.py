@@ -19,9 +19,8 @@ def load(kind: str, items_seed: int = 0, **_: object) -> dict[str, Dataset]:
 
 def run_tests(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """1 if the completed function passes the item's asserts."""
-    function = doc["prompt"] + results[0]
-    program = "\n".join([doc.get("prelude") or "", function, doc["tests"]])
-    return {"pass@1": float(runner().passes(program).passed)}
+    answer = "\n".join([doc.get("prelude") or "", doc["prompt"] + results[0]])
+    return {"pass@1": float(runner().passes(answer, doc["tests"]).passed)}
 
 
 def compare_result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
