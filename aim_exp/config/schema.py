@@ -20,6 +20,7 @@ from omegaconf import MISSING, OmegaConf
 from aim_exp import merge
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.settings import AimSettings
+from aim_exp.config import subsets
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
 from aim_exp.population.smollm2.source import FineTunedPopulation
@@ -137,6 +138,7 @@ def known_benchmarks() -> set[str]:
 def register() -> None:
     """Put the schema and the resolvers where Hydra finds them; once per process."""
     setattr(HydraOverrideVisitor, "visitDictContainer", _distinct_keys)  # noqa: B010
+    subsets.register()
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
     store.store(group="schema", name="benchmarks", node=BenchmarksConfig)
