@@ -9,7 +9,6 @@ from itertools import combinations
 from random import Random
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.grammar.functions import Functions
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser import overrides_parser
@@ -25,7 +24,6 @@ DECIDING = ("population", "method", "experiment", "+", "local")
 """How overrides begin that may decide which experts there are and how many a method takes."""
 
 _functions = overrides_parser.create_functions
-_split = BasicSweeper.split_arguments
 
 
 def subsets(k: int | str = "", n: int = 0, seed: int = 0) -> QuotedString:
@@ -38,21 +36,27 @@ def subsets(k: int | str = "", n: int = 0, seed: int = 0) -> QuotedString:
 
 
 def register() -> None:
-    """Teach Hydra's parser the function, and its sweeper what it stands for."""
+    """Teach Hydra's parser the function; once per process."""
 
     def functions() -> Functions:
         known = _functions()
         known.register("subsets", subsets)
         return known
 
-    def split(overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
-        jobs = [each for job in _split(overrides, None)[0] for each in expanded(job)]
-        if max_batch_size is None:
-            return [jobs]
-        return [*BasicSweeper.split_overrides_to_chunks(jobs, max_batch_size)]
-
     setattr(overrides_parser, "create_functions", functions)  # noqa: B010
-    setattr(BasicSweeper, "split_arguments", staticmethod(split))  # noqa: B010
+
+
+def teach(sweeper: Any) -> None:
+    """Teach a sweeper, Hydra's basic one, what the function stands for."""
+    plain = sweeper.split_arguments
+
+    def split(overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
+        jobs = [each for job in plain(overrides, None)[0] for each in expanded(job)]
+        chunks = sweeper.split_overrides_to_chunks(jobs, max_batch_size)
+        return [jobs] if max_batch_size is None else [*chunks]
+
+    if plain.__module__ != __name__:
+        sweeper.split_arguments = staticmethod(split)
 
 
 def expanded(job: Sequence[str]) -> list[list[str]]:
