@@ -95,8 +95,9 @@ def read_json(path: Path, label: str) -> dict[str, Any]:
 def _weight_map(index: Path, label: str) -> Mapping[str, str]:
     """Tensors to files, none of which leads out of the folder: that would be another model's."""
     places = read_json(index, label).get("weight_map")
-    files = places.values() if isinstance(places, dict) else (None,)
-    if not all(isinstance(file, str) and file.isprintable() for file in files):
+    if not isinstance(places, dict) or not all(
+        isinstance(file, str) and file.isprintable() for file in places.values()
+    ):
         raise CheckpointError(f"{label}: {index} holds no weight_map of tensors to files")
     for tensor, file in places.items():
         path = PurePosixPath(file.replace("\\", "/"))
