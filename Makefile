@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-browser check-input check-readers clean
+.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers check-mergekit clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -29,6 +29,10 @@ check-input: $(VENV)/installed-test
 check-statistics: $(VENV)/installed-test
 	$(BIN)/python -m pytest -s tests/check_statistics.py
 
+# Every launcher against the basic one, with a Slurm and a Ray of its own (root, Debian): 20 minutes.
+check-launchers: $(VENV)/installed-launchers
+	$(BIN)/python -m pytest -x tests/check_launchers.py
+
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser
 	$(BIN)/python -m pytest tests/browser/check_page.py
@@ -39,6 +43,10 @@ export READERS
 export READER_ENVIRONMENTS ?= $(CURDIR)/.readers
 check-readers: $(VENV)/installed-test $(READERS:%=$(READER_ENVIRONMENTS)/%/installed)
 	$(BIN)/python -m pytest tests/readers/check_readers.py
+
+# The methods that mergekit has too, merged by it.
+check-mergekit: $(VENV)/installed-test $(READER_ENVIRONMENTS)/mergekit/installed
+	$(BIN)/python -m pytest tests/readers/check_mergekit.py
 
 $(READER_ENVIRONMENTS)/%/installed: tests/readers/%.txt
 	$(PYTHON) -m venv $(@D)
@@ -57,6 +65,10 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-browser: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	touch $@
+
+$(VENV)/installed-launchers: $(VENV)/installed-test
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,slurm,ray]'
 	touch $@
 
 clean:

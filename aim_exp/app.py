@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aim_exp.checkpoint.hub import forget_refusals
 from aim_exp.cli.callbacks import Launch
 from aim_exp.cli.commands import (
+    after_detaching,
     after_run,
     after_sweep,
     run_command,
@@ -33,12 +34,14 @@ from aim_exp.cli.commands import (
 from aim_exp.cli.explain import explain, first_lines, wrong_override
 from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
+from aim_exp.config.build import checked
 from aim_exp.config.outside import copy_config_files, copy_sources, outside_config_files
 from aim_exp.config.recorded import hide_user_info, recorded, without_user_info
 from aim_exp.config.schema import CONFIG_FOLDER, register
 from aim_exp.config.sweep import run_name
-from aim_exp.console import begin_job, error_console, print_error
-from aim_exp.errors import ConfigError
+from aim_exp.console import begin_job, console, error_console, print_error
+from aim_exp.launchers.stages import raise_failure
+from aim_exp.launchers.task import prepare_process
 from aim_exp.run.recording import completed_record, initial_record, planned_record
 from aim_exp.store.records import SHARED_FOLDER, RunRecord, read_record
 from aim_exp.store.sweeps import STOP_FILE, read_sweep
@@ -47,10 +50,10 @@ from aim_exp.tracking import protocol as tracking
 if TYPE_CHECKING:
     from aim_exp.run.run import Run
 
+DETACH = "--detach"
+"""Hand a sweep's jobs in, and end."""
 INTERRUPTED = 128 + signal.SIGINT
 """The exit status by which shells know Ctrl-C."""
-SMALL_MACHINE = 4
-"""Processors up to which one thread is the default: more cost time where others work too."""
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +106,7 @@ def main() -> None:
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printing
     _put_multirun_first(sys.argv)
+    sys.argv[1:] = ["hydra.launcher.detach=true" if a == DETACH else a for a in sys.argv[1:]]
     register()
     try:
         failed = _plan() if _is_plan(sys.argv) else _launch()
@@ -137,14 +141,14 @@ def job(config: DictConfig) -> Outcome:
 def run_job(job: Job) -> Outcome:
     """One run. A failure is recorded and told, not raised: a sweep goes on."""
     threads = _value(job.config, "threads")
-    _prepare_process(threads if isinstance(threads, int) and threads > 0 else None)
+    prepare_process(threads if isinstance(threads, int) and threads > 0 else None)
     forget_refusals()  # of the hub, in earlier jobs
     planned = bool(_value(job.config, "plan"))
     if job.sweep and (job.sweep / STOP_FILE).exists():
         return Outcome("not run")
     try:
         if planned:
-            PLANS.show(job.name, checked(job))
+            PLANS.show(job.name, checked(job.config, job.choices))
         else:
             _carry_out(job)
     except Exception as error:
@@ -206,6 +210,8 @@ def _recorded(job: Job) -> Iterator[_Life]:
     hide_user_info(job.directory / ".hydra", job.sweep)
     try:
         yield life
+    except SystemExit:  # a cluster puts it back into its queue, where it goes on: still running
+        raise
     except BaseException as error:
         life.record = replace(life.record, status="failed", error=explain(error))
         life.record.write(job.directory)
@@ -220,8 +226,10 @@ def _recorded(job: Job) -> Iterator[_Life]:
 def _carry_out(job: Job) -> None:
     """Check, run, record, and tell. What is heavy is imported when the checks are through."""
     with _recorded(job) as life:
-        run = life.run = checked(job)
+        run = life.run = checked(job.config, job.choices)
         life.record = planned_record(life.record, run)
+        if job.sweep:
+            raise_failure(job.sweep, run.plan.stages)
         begin_job(job.ordinal + job.name)
         from aim_exp.tracking.tracked import job_info
 
@@ -234,17 +242,6 @@ def _carry_out(job: Job) -> None:
         results = Pipeline(run, job.directory).execute()
         life.record = completed_record(life.record, run, results, job.directory, job.shared)
     _tell(job, run, life.record)
-
-
-def checked(job: Job) -> Run:
-    """The run, after every check that needs no model. Raises ConfigError listing all problems."""
-    from aim_exp.config.build import build
-    from aim_exp.run.checks import configuration_problems
-
-    run = build(job.config, job.choices)
-    if problems := configuration_problems(run):
-        raise ConfigError(problems)
-    return run
 
 
 def _value(config: DictConfig, key: str) -> Any:
@@ -291,7 +288,9 @@ def _launch() -> bool:
     try:
         failed = _hydra()
     finally:
-        if Launch.sweep:
+        if Launch.sweep and Launch.detached:
+            console.print(after_detaching(Launch.sweep), soft_wrap=True, markup=False)
+        elif Launch.sweep:
             failed |= _end_sweep(Launch.sweep)
     if Launch.sweep is None and Launch.directory is not None and not failed:
         failed = read_record(Launch.directory).status != "completed"
@@ -345,13 +344,3 @@ def _put_multirun_first(arguments: list[str]) -> None:
     for flag in {"-m", "--multirun"} & set(arguments[2:]):
         arguments.remove(flag)
         arguments.insert(1, flag)
-
-
-def _prepare_process(threads: int | None) -> None:
-    """Threads and noise of the heavy libraries; they read the environment when imported."""
-    cpus = os.cpu_count() or 1
-    count = threads or (1 if cpus <= SMALL_MACHINE else cpus // 2)
-    os.environ["OMP_NUM_THREADS"] = str(count)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(count)

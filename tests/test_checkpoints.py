@@ -122,7 +122,7 @@ def test_nan_in_weights_is_refused_wherever_it_is(family: Path, tmp_path: Path) 
         content["model.layers.1.mlp.up_proj.weight"][3, 3] = float("inf")
         save_file(content, tmp_path / name / "model.safetensors")
     words = r"tensor model\.layers\.1\.mlp\.up_proj\.weight holds NaN or infinite"
-    ties = Ties(weight=1.0, scale=1.0, density=0.2, normalize=True)
+    ties = Ties(weight=1.0, scale=1.0, density=0.2, normalize=True, trim_scope="tensor")
     good_base, bad_base = checkpoint(family, "base"), checkpoint(tmp_path, "base")
     with pytest.raises(ValueError, match=f"a: {words}"):
         stream_merge(good_base, [checkpoint(tmp_path, "a")], ties, Discard(), seed=0)

@@ -73,6 +73,6 @@ def test_a_run_that_scores_nothing_has_the_table(cli: Cli, tmp_path: Path) -> No
     assert set(table["all"]["cosine"]) == {"code instruct", "code math", "instruct math"}
     assert all(0 < value < 1 for value in table["q_proj"]["relative"].values())
     record = json.loads((tmp_path / "run" / "result.json").read_text())
-    left = record["relaxation"]["all"]
+    left = record["dose"]["all"]
     assert left["outputs"] == pytest.approx(0.8, rel=1e-5)
     assert 0 < left["differing"] < 0.9  # bfloat16 hides a part

@@ -24,7 +24,7 @@ OWN_OPTIONS = {
 def test_the_pages_are_these() -> None:
     assert [page.relative_to(ROOT).as_posix() for page in PAGES] == [
         "CONTRIBUTING.md", "README.md", "docs/benchmark.md", "docs/calibration.md",
-        "docs/glossary.md", "docs/method.md", "docs/models.md", "docs/paper.md",
+        "docs/cluster.md", "docs/glossary.md", "docs/method.md", "docs/models.md", "docs/paper.md",
         "docs/population.md", "docs/python.md", "docs/reliability.md", "docs/speed.md",
         "docs/statistics.md", "docs/tracker.md", "docs/wandb.md",
     ]  # fmt: skip

@@ -103,7 +103,13 @@ def test_published_control_runs_cut_down(cli: Cli, tmp_path: Path, tiny_populati
     outputs = [r["dose"]["all"]["outputs"] for r in (aim, control)]
     assert outputs[0] == pytest.approx(outputs[1], rel=1e-4)
     assert outputs[0] < 1
-    plain = {r["keys"]["weights"]["merged"] for (omega, _), r in found.items() if omega is None}
+    plain = {
+        model["keys"]["weights"]
+        for (omega, _), r in found.items()
+        if omega is None
+        for model in r["models"]
+        if model["role"] == "merged"
+    }
     assert len(plain) == 1
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT, Cli
-from run_records import items_of, model_of, result
+from run_records import items_of, result
 
 from aim_exp import run_experiment
 from aim_exp.app import job
@@ -127,24 +127,6 @@ def test_a_folder_is_whole(cli: Cli, tmp_path: Path, tiny_cache: Path) -> None:
 
 def test_a_job_pickles_by_its_name() -> None:
     assert pickle.loads(pickle.dumps(job)) is job
-
-
-def test_joblib_gives_what_the_basic_launcher_gives(cli: Cli, process: Cli, tmp_path: Path) -> None:
-    sweep = ("-m", "method=ties,dare_ties", "omega=null,0.4", *FAST)
-    assert cli(*sweep, "hydra.sweep.dir=basic").returncode == 0
-    workers = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    done = process(*sweep, *workers, "hydra.sweep.dir=joblib")
-    assert done.returncode == 0, done.stderr
-    assert "4 jobs, 4 scored" in done.stdout
-    for name in ("results.csv", "scores.csv", "differences.csv"):
-        basic, joblib = (pd.read_csv(tmp_path / kind / name) for kind in ("basic", "joblib"))
-        assert len(basic) >= 4
-        timed = [column for column in ("seconds",) if column in basic]
-        pd.testing.assert_frame_equal(joblib.drop(columns=timed), basic.drop(columns=timed))
-    for number in "0123":
-        basic, joblib = (result(tmp_path / kind / number) for kind in ("basic", "joblib"))
-        assert model_of(basic)["keys"] == model_of(joblib)["keys"]
-        assert basic["command"] == joblib["command"]
 
 
 def test_another_sweep_does_not_enter_a_sweeps_folder(cli: Cli, tmp_path: Path) -> None:

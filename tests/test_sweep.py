@@ -21,7 +21,7 @@ from records import record, write_all
 
 from aim_exp.cli.commands import after_sweep
 from aim_exp.config.schema import CONFIG_FOLDER
-from aim_exp.config.sweep import _Composer, sweep_jobs, sweep_problems
+from aim_exp.config.sweep import Composer, sweep_jobs, sweep_problems
 from aim_exp.report.load import load
 
 COUNTING = """
@@ -86,8 +86,13 @@ def counts(output: str) -> dict[str, int]:
 def test_one_calibration_one_model_no_weights(sweep: Sweep, tmp_path: Path) -> None:
     assert counts(sweep()) == {"calibrations": 1, "merges": 6, "models": 1}
     made = {path for path in tmp_path.rglob("*") if path.suffix in WEIGHTS}
-    (saliency,) = made - set((tmp_path / "cache" / "population").rglob("*"))
-    assert saliency.parts[-3] == "saliency"
+    own = made - set((tmp_path / "cache" / "population").rglob("*"))
+    stages = {
+        path.relative_to(tmp_path / "cache").parts[0] for path in own if "cache" in path.parts
+    }
+    assert stages == {"saliency"}, "no model"
+    (shared,) = (path for path in own if "cache" not in path.parts)
+    assert shared.parent == tmp_path / "sweep" / "shared" / "saliency"
     assert len(list((tmp_path / "sweep").glob("*/result.json"))) == 6
     assert counts(sweep("hydra.sweep.dir=again")) == {}, "all of it comes from the store"
 
@@ -103,7 +108,7 @@ def test_the_plan_says_what_is_shared(sweep: Sweep) -> None:
     assert counts(planned) == {}
     assert table(planned) == {
         "population trained": [6, 1, 1, 0],
-        "base's activations measured": [4, 1, 0, 1],
+        "activations measured": [4, 1, 0, 1],
         "base, experts, references scored": [24, 4, 0, 4],
         "merged and scored": [6, 6, 0, 6],
     }
@@ -123,7 +128,8 @@ def test_wrong_values_are_told_before_the_first_job(cli: Cli, tmp_path: Path) ->
     assert told[:4] == [
         "warning: omega=1.7: must be in [0, 1] "
         "(in 4 of 12 jobs, first omega=1.7 method=ties aim.scaling=uniform)",
-        "warning: aim.scaling=odd: must be one of identity, uniform, shuffled, inverted "
+        "warning: aim.scaling=odd: must be one of identity, inverted, lines, power, shuffled, svc, "
+        "threshold, uniform, uniform_global, uniform_norm, uniform_out "
         "(in 6 of 12 jobs, first omega=1.7 method=ties aim.scaling=odd)",
         "warning: omega=2.0: must be in [0, 1] "
         "(in 4 of 12 jobs, first omega=2 method=ties aim.scaling=uniform)",
@@ -157,7 +163,7 @@ def test_wrong_values_of_a_study() -> None:
         ("experiment=ablation_calibration seed=0,1",
          "experiment=ablation_calibration seed=0,1 calibration.n_samples=16 calibration.seed=42"),
         ("experiment=ablation_control omega=0.4 aim.scaling=inverted",
-         "experiment=ablation_control aim.scaling=identity"),
+         "experiment=ablation_control aim.scaling=inverted"),
     ],
 )  # fmt: skip
 def test_the_plain_merges_that_a_sweep_lacks_are_named_once(
@@ -190,7 +196,7 @@ def test_a_job_is_checked_as_hydra_composes_it() -> None:
         jobs = sweep_jobs(config)
         assert jobs
         assert len(jobs) == 8
-        composer = _Composer(config)
+        composer = Composer(config)
         for job in jobs:
             expected = loader.load_sweep_config(config, [*job])
             checked, choices = composer.job(job)
@@ -227,5 +233,5 @@ def test_an_interrupted_sweep_keeps_what_is_done(tmp_path: Path, tiny_cache: Pat
         ("completed", None),
         ("failed", "interrupted"),
     ]
-    assert "\ninterrupted, 2 of 9 jobs, 1 scored, 1 interrupted" in told
+    assert "\n9 jobs, 1 scored, 1 interrupted, 7 not run" in told
     assert "interrupted" in (tmp_path / "s" / "report.md").read_text()

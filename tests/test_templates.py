@@ -22,6 +22,7 @@ from aim_exp.checkpoint.templates import (
 )
 from aim_exp.errors import ConfigError, EvaluationError
 from aim_exp.evaluate.harness import Harness
+from aim_exp.evaluate.responses import kept_responses
 from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
 from aim_exp.run.plan import MERGED, Plan
 from aim_exp.run.scoring import asked_suite
@@ -160,8 +161,7 @@ def test_prompts_and_the_saved_model_have_the_chosen_template(
     }
     suite = built(tmp_path, *overrides).recipe.suite
     asked = {
-        name: requests(tmp_path / "responses" / key / "responses.jsonl")
-        for name, key in responses_of(record).items()
+        name: requests(tmp_path / "responses" / key) for name, key in responses_of(record).items()
     }
     plain, by_a, by_b = (asked_with(suite, models, mark, tmp_path) for mark in (None, "a", "b"))
     assert len(plain | by_a | by_b) == 3 * len(plain)
@@ -174,13 +174,15 @@ def asked_with(suite: Suite, models: Path, mark: str | None, tmp_path: Path) -> 
     live = LiveModel(models / "base", "bfloat16", "cpu")
     live.tokenizer.chat_template = text(mark) if mark else None
     harness = Harness.in_memory(live.model, live.tokenizer, batch_size=8)
-    log = tmp_path / f"{mark}.jsonl"
+    log = tmp_path / f"asked_{mark}"
     harness.evaluate(replace(suite, chat_template=mark is not None), suite.benchmarks, log)
     return requests(log)
 
 
-def requests(log: Path) -> set[str]:
-    return {json.loads(line)[0] for line in log.read_text().splitlines()}
+def requests(folder: Path) -> set[str]:
+    """Of the texts that were generated; how likely a gold answer is does not depend on stops."""
+    kept = kept_responses(folder).items()
+    return {request for request, response in kept if isinstance(response, str)}
 
 
 def chat_pair(folder: Path, tiny: Path, *, generation: bool, knows_end: bool = True) -> Path:

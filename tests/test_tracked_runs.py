@@ -76,7 +76,7 @@ def test_a_job_logs_what_its_record_says(sweep):
     assert {name: models["code"][name] for name in SUITE} == record["population_scores"]["code"]
     scores = {row["benchmark"]: row for row in table_in(sweep / "1", "scores")}
     assert {name: row["score"] for name, row in scores.items()} == record["scores"]
-    assert scores["tiny_mmlu"]["items"] == record["models"][-1]["scores"]["mmlu"]["n"]
+    assert scores["tiny_mmlu"]["items"] == record["models"][-1]["scores"]["tiny_mmlu"]["n"]
     (artifact,) = [r.artifact for r in records if r.artifact.type == "model"]
     assert json.loads(artifact.metadata)["config"]["omega"] == 0.4
     assert {entry.path for entry in artifact.manifest.contents} == {

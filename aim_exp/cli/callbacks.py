@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aim_exp.cli.commands import sweep_command
 from aim_exp.config.recorded import without_user_info
 from aim_exp.config.sweep import constant_keys, job_folders, sweep_jobs, sweep_problems
 from aim_exp.console import error_console, print_error, print_warning
 from aim_exp.store.records import FILE_NAME
-from aim_exp.store.sweeps import STOP_FILE, Sweep, SweepJob, read_sweep
+from aim_exp.store.sweeps import Sweep, SweepJob, begin_anew, read_sweep
 
 
 class Launch(Callback):
@@ -32,6 +32,8 @@ class Launch(Callback):
     """Of the sweep, where it is one, and no plan."""
     config: ClassVar[DictConfig | None] = None
     """What all jobs of the sweep share; what is swept has its default."""
+    detached: ClassVar[bool] = False
+    """Whether its jobs go on after this process."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember where the run goes."""
@@ -60,7 +62,10 @@ class Launch(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Refresh the report, at most every 30 s; several workers may do so at once."""
-        if config.hydra.mode == RunMode.MULTIRUN and not config.plan:
+        is_job = config.hydra.mode == RunMode.MULTIRUN and not OmegaConf.is_missing(
+            config.hydra.job, "num"
+        )  # a shared stage has no number
+        if is_job and not config.plan:
             from aim_exp.report import due, refresh
 
             directory = Path(config.hydra.sweep.dir)
@@ -83,6 +88,6 @@ def _list_jobs(directory: Path, config: DictConfig, jobs: list[Any]) -> None:
             "or give that sweep's own command to go on with it",
         )
         sys.exit(1)
-    (directory / STOP_FILE).unlink(missing_ok=True)
+    begin_anew(directory)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     Sweep(now, without_user_info(sweep_command()), listed).write(directory)

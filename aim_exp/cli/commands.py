@@ -58,9 +58,15 @@ def after_sweep(directory: Path, runs: Runs) -> str | None:
     return shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
 
 
+def after_detaching(directory: Path) -> str:
+    """What shows how far the jobs of a sweep are."""
+    shows = shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
+    return f"handed in; to see how far they are: {shows}"
+
+
 def _first_values(runs: Runs) -> list[str]:
-    """The first job's settings of AIM that an experiment's file sweeps: all are one when plain."""
-    typed = {argument.partition("=")[0] for argument in sys.argv[1:]}
+    """Of an experiment that sweeps settings of AIM: the first of each; all are one when plain."""
+    if not any(argument.startswith("experiment=") for argument in sys.argv[1:]):
+        return []
     first = runs.jobs[0].overrides
-    own = [o for o in first if o.startswith(AIMS) and not o.startswith("omega=")]
-    return [override for override in own if override.partition("=")[0] not in typed]
+    return [o for o in first if o.startswith(AIMS) and not o.startswith("omega=")]

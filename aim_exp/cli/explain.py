@@ -41,6 +41,8 @@ def explain(error: BaseException) -> str:
 def first_lines(error: BaseException) -> str:
     """The words of an error of Hydra's and of its cause, without what is no help."""
     if told := _unlike_schema(error):
+        if told.startswith("hydra.launcher.detach: "):  # what the entry point makes of it
+            return "--detach: these jobs end with the command; those of hydra/launcher=slurm go on"
         return told
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
     text = "\n".join(lines)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from aim_exp.config import subsets
 from aim_exp.config.build import Memo, check
 from aim_exp.errors import AimError
 from aim_exp.types import Suite
@@ -33,12 +34,14 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
     """
     if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
         return None
+    sweeper = get_class(config.hydra.sweeper._target_)  # Hydra's, which has loaded its plug-ins
+    subsets.teach(sweeper)
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     task = OmegaConf.to_container(config.hydra.overrides.task)
     overrides = parser.parse_overrides([*params, *cast("list[str]", task)])
     try:
-        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        (jobs,) = sweeper.split_arguments(overrides, max_batch_size=None)
     except (HydraException, ValueError):  # the sweeper says it again
         return None
     return [*jobs]
@@ -50,14 +53,17 @@ def constant_keys(jobs: Sequence[Job]) -> list[str]:
     return [_key(override) for override in jobs[0] if override in shared]
 
 
-def job_folders(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
-    """The folder of each job below the sweep's directory: its number, unless asked otherwise."""
+def job_folders(config: DictConfig, jobs: Sequence[Job], first: int = 0) -> list[str]:
+    """The folder of each job below the sweep's directory: its number, unless asked otherwise.
+
+    They are numbered from `first`.
+    """
     subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index]
     if subdir == "${hydra.job.num}":
-        return [str(number) for number in range(len(jobs))]
+        return [str(number) for number, _ in enumerate(jobs, first)]
     loader = GlobalHydra.instance().config_loader()
     folders = []
-    for number, job in enumerate(jobs):
+    for number, job in enumerate(jobs, first):
         composed = loader.load_sweep_config(config, [*job])
         with open_dict(composed):
             composed.hydra.job.num, composed.hydra.job.id = number, f"job_id_{number}"
@@ -100,7 +106,7 @@ def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
     turn can tell (a device, data from the hub) is left to it. Keys and types are left to Hydra,
     which refuses the whole sweep for them: then there is nothing to tell.
     """
-    composer = _Composer(config)
+    composer = Composer(config)
     by_problem: dict[str, list[Job]] = {}
     memo: Memo = {}
     for job in jobs:
@@ -147,7 +153,7 @@ def _as_written(config: DictConfig, key: str) -> Any:
     return dict(node.items_ex(resolve=False))[name]
 
 
-class _Composer:
+class Composer:
     """Configurations of jobs. Composing one takes Hydra 70 ms: the same choices, only once."""
 
     def __init__(self, config: DictConfig) -> None:

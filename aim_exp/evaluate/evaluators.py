@@ -48,7 +48,7 @@ class Evaluator(Protocol):
     ) -> AbstractContextManager[Harness]:
         """A harness that scores the model, as long as the context lasts.
 
-        `folder` is the locked one of the model's responses, and may hold temporary files;
+        `folder` is the one of the model's responses, and may hold temporary files;
         `log` takes what another process says.
         """
         ...

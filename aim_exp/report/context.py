@@ -11,7 +11,8 @@ from aim_exp.report.differences import Differences
 from aim_exp.report.halves import choices
 from aim_exp.report.load import Job
 from aim_exp.report.notes import notes
-from aim_exp.report.plots.series import OMEGA, sweep
+from aim_exp.report.plots.series import OMEGA
+from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import Group, Report
 from aim_exp.report.settings import as_text
 from aim_exp.report.summary import (
@@ -28,6 +29,7 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
+from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import (
     choice_table,
     group_title,
@@ -60,6 +62,8 @@ class Compared:
     """`the plain merge`."""
     fact: Fact
     table: Table
+    replicates: Table | None
+    """Of the same, over replicates; None where nothing was drawn several times."""
     sentences: tuple[str, ...]
     """A run each, then what was not compared."""
 
@@ -97,6 +101,7 @@ class Context:
     compared: tuple[Compared, ...]
     tests: str
     """How differences are tested."""
+    charts: plots.Charts
     swept: Table | None
     """Averages against one setting."""
     choices: Table | None
@@ -130,11 +135,13 @@ def make_context(
     x: str = OMEGA,
     *,
     running: bool = False,
+    claim: Claim = NOTHING_FIXED,
 ) -> Context:
     """`tables` are the files for papers that were written, below the report's directory.
 
     `axes` are the benchmarks of the front, `x` the setting that scores are shown against.
     """
+    charts = plots.make_charts(report, axes, x)
     return Context(
         title=title(report),
         running=running,
@@ -142,9 +149,10 @@ def make_context(
         settings=shared_settings(report),
         sweeps=report.runs.sweeps,
         standings=tuple(_standings(report, group) for group in report.groups),
-        compared=tuple(_compared(report, each) for each in differences),
+        compared=tuple(_compared(report, each, claim) for each in differences),
         tests=TESTS,
-        swept=sweep_table(report, sweep(report, x)),
+        charts=charts,
+        swept=sweep_table(report, charts.swept),
         choices=choice_table(report, choices(report)),
         doses=dose_table(report),
         deltas=tuple(
@@ -152,7 +160,7 @@ def make_context(
             for record in {canonical_json(r.deltas): r for _, r in recorded(report)}.values()
             if (table := deltas_table(record))
         ),
-        captions=plots.captions(report, axes, x),
+        captions={name: caption for name, (caption, _) in plots.figures(charts).items()},
         tables=tuple(path.as_posix() for path in tables),
         notes=tuple(notes(report)),
         runs=tuple(_run(report, number, job) for number, job in enumerate(report.runs.jobs)),
@@ -176,12 +184,13 @@ def _standings(report: Report, group: Group) -> Standings:
     )
 
 
-def _compared(report: Report, differences: Differences) -> Compared:
+def _compared(report: Report, differences: Differences, claim: Claim) -> Compared:
     sentences = [differences.sentence(each) for each in differences.contrasts]
     return Compared(
         title=differences.title,
         fact=above(differences),
         table=difference_table(differences, report.benchmarks),
+        replicates=replicate_table(over_replicates(differences, claim), report.benchmarks),
         sentences=(*sentences, *differences.omissions()),
     )
 

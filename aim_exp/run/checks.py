@@ -36,7 +36,8 @@ def header_problems(run: Run) -> list[str]:
         return problems
     block_size = run.calibration.block_size
     longest = Checkpoint(base.path, "base").text_config.get("max_position_embeddings")
-    if run.plan.saliency and isinstance(longest, int) and block_size > longest:
+    reads = run.plan.saliency or run.recipe.expert_texts
+    if reads and isinstance(longest, int) and block_size > longest:
         problems.append(
             f"calibration.block_size={block_size}: base takes at most {longest} tokens; "
             f"set calibration.block_size={longest}"

@@ -240,6 +240,8 @@ def _stages(run: Run, results: Results) -> list[StageRecord]:
                 machine=made[-1].machine if made else None,
                 began=began,
                 ended=ended,
+                waited=results.waited.get(stage.name),
+                made_at=max((each.at for each in made if each.at), default=None),
             )
         )
     return records

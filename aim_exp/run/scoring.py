@@ -18,8 +18,6 @@ from aim_exp.run.run import Run
 from aim_exp.store.keys import file_name
 from aim_exp.types import Benchmark, BenchmarkResult, Suite
 
-RESPONSES_FILE = "responses.jsonl"
-
 Scores = dict[str, BenchmarkResult]
 """By benchmark."""
 
@@ -73,8 +71,7 @@ def _ask(
         progress(f"Scoring {plan.name}", total) as advance,
     ):
         began = time.monotonic()
-        responses = folder / RESPONSES_FILE
-        for benchmark, evaluated in harness.each(suite, benchmarks, responses, advance):
+        for benchmark, evaluated in harness.each(suite, benchmarks, folder, advance):
             run.store.get_or_make(
                 plan.scores[benchmark.name],
                 partial(write_result, evaluated=evaluated),

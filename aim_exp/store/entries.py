@@ -2,7 +2,8 @@
 
 `ROOT/STAGE/KEY/` holds what the stage made, `spec.json`, its ingredients, and `made.json`, what
 it took. An entry is made in a temporary folder and renamed into place, so that an entry that
-exists is whole, whatever was killed. A lock per key lets one process make and the others wait.
+exists is whole, whatever was killed. A lease per key lets one process make and the others wait; a
+process that was taken over cannot publish, since its folder is no longer where it was.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
+from aim_exp.console import console, print_warning
 from aim_exp.store.keys import StageSpec
+from aim_exp.store.leases import Lease, take, wait
 from aim_exp.store.provenance import machine, machine_text
 
 MADE_FILE = "made.json"
@@ -30,6 +31,8 @@ class Made:
     seconds: float
     """Of the attempt that finished it."""
     machine: str
+    at: float | None = None
+    """When it was finished: Unix time; None where it is not known."""
 
 
 class Store:
@@ -37,6 +40,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self.waited = 0.0
+        """Seconds that this object's users waited for other processes."""
 
     def path(self, spec: StageSpec) -> Path:
         """Where the entry lies, whether it exists or not."""
@@ -60,26 +65,39 @@ class Store:
         is when the work on it began, by `time.monotonic`, if that was before `make`.
         """
         final = self.path(spec)
-        if final.is_dir():
-            return final
-        with self.lock(spec):
-            if final.is_dir():  # another process made it while this one waited
-                return final
-            partial = self.root / "partial" / f"{spec.stage}-{spec.key}"
-            if not resumes:
-                shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True, exist_ok=True)
-            began = time.monotonic() if since is None else since
-            try:
-                make(partial)
-                _describe(spec, partial)
-                _describe_making(time.monotonic() - began, partial)
-                final.parent.mkdir(parents=True, exist_ok=True)
-                partial.rename(final)
-            finally:
-                if not resumes:
-                    shutil.rmtree(partial, ignore_errors=True)
+        while not final.is_dir():
+            with self._leased(spec, done=final.is_dir) as lease:
+                if lease is None or final.is_dir():  # made while this process waited
+                    break
+                partial = self._partial(spec, lease, resumes)
+                began = time.monotonic() if since is None else since
+                try:
+                    make(partial)
+                    _describe(spec, partial)
+                    _describe_making(time.monotonic() - began, partial)
+                    final.parent.mkdir(parents=True, exist_ok=True)
+                    partial.rename(final)
+                except Exception:
+                    if lease.held and not final.is_dir():
+                        raise
+                    print_warning(console, f"{spec.title}: another process took it over")
+                finally:
+                    if not resumes:
+                        shutil.rmtree(partial, ignore_errors=True)
         return final
+
+    def _partial(self, spec: StageSpec, lease: Lease, resumes: bool) -> Path:
+        """This attempt's own folder; those of earlier ones end here, or go on in it."""
+        folder, name = self.root / "partial", f"{spec.stage}-{spec.key}"
+        own = folder / f"{name}.{lease.token}"
+        for earlier in folder.glob(f"{name}.*"):
+            if resumes and not own.exists():
+                earlier.rename(own)
+            else:
+                ended = earlier.rename(folder / f".{lease.token}")  # at once, for who writes there
+                shutil.rmtree(ended, ignore_errors=True)
+        own.mkdir(parents=True, exist_ok=True)
+        return own
 
     def made(self, spec: StageSpec) -> Made | None:
         """What the entry took; None where there is none, or it was made bit by bit."""
@@ -90,19 +108,32 @@ class Store:
 
     @contextmanager
     def growing(self, spec: StageSpec) -> Iterator[Path]:
-        """The folder of an entry that fills bit by bit and is of use unfinished; locked."""
-        with self.lock(spec):
+        """The folder of an entry that fills bit by bit and is of use unfinished; leased.
+
+        Who writes there writes files of their own: a holder that was taken over may still write.
+        """
+        with self._leased(spec):
             folder = self.path(spec)
             if not folder.is_dir():
                 folder.mkdir(parents=True)
             _describe(spec, folder)
             yield folder
 
-    def lock(self, spec: StageSpec) -> FileLock:
-        """A lock between processes; the system frees it when its holder dies."""
-        locks = self.root / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        return FileLock(locks / f"{spec.stage}-{spec.key}")
+    @contextmanager
+    def _leased(
+        self, spec: StageSpec, done: Callable[[], bool] = lambda: False
+    ) -> Iterator[Lease | None]:
+        """The lease of an entry; None as soon as it is `done`."""
+        path = self.root / "leases" / f"{spec.stage}-{spec.key}"
+        lease, began = take(path), time.monotonic()
+        if lease is None:
+            lease = wait(path, spec.title, done)
+            self.waited += time.monotonic() - began
+        try:
+            yield lease
+        finally:
+            if lease:
+                lease.release()
 
 
 def _describe(spec: StageSpec, folder: Path) -> None:
@@ -113,5 +144,5 @@ def _describe(spec: StageSpec, folder: Path) -> None:
 
 
 def _describe_making(seconds: float, folder: Path) -> None:
-    made = Made(round(seconds, 3), machine_text(machine()))
+    made = Made(round(seconds, 3), machine_text(machine()), round(time.time(), 3))
     (folder / MADE_FILE).write_text(json.dumps(asdict(made)) + "\n")

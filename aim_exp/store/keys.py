@@ -27,6 +27,11 @@ class StageSpec:
         """The content key, 64 hex digits."""
         return content_key(self.stage, self.version, self.spec)
 
+    @property
+    def title(self) -> str:
+        """For people: `saliency 0123456789ab`."""
+        return f"{self.stage} {self.key[:12]}"
+
 
 def canonical_json(value: Any) -> str:
     """`value` as JSON with sorted keys, no spaces, and one spelling per number.

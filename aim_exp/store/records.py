@@ -127,6 +127,10 @@ class StageRecord:
     began: float | None = None
     """In this run: seconds after its start, with `ended` a timeline; null where it was cached."""
     ended: float | None = None
+    waited: float | None = None
+    """In this run: the seconds in which it waited for another process that did the work."""
+    made_at: float | None = None
+    """When the work was finished, in whatever run that was: Unix time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from aim_exp.store.records import SHARED_FOLDER
+
 FILE_NAME = "sweep.json"
 SCHEMA_VERSION = 1
 STOP_FILE = "stop"
 """In a sweep's directory: jobs that have not begun end as not run. Its text says why."""
+STAGES_FOLDER = f"{SHARED_FOLDER}/stages"
+"""There too: a folder for each shared stage that was done before the jobs."""
+FAILED_FILE = "failed"
+"""In a shared stage's folder: why those that need it fail."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,13 @@ class Sweep:
         content = {"schema_version": SCHEMA_VERSION, **asdict(self)}
         partial.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(partial, directory / FILE_NAME)
+
+
+def begin_anew(directory: Path) -> None:
+    """What an earlier attempt at the sweep ended by, ends none of its jobs now."""
+    (directory / STOP_FILE).unlink(missing_ok=True)
+    for failed in (directory / STAGES_FOLDER).glob(f"*/{FAILED_FILE}"):
+        failed.unlink()
 
 
 def read_sweep(directory: Path) -> Sweep | None:

@@ -82,7 +82,7 @@ def _make_models(cache: Path, folder: Path) -> list[Path]:
     members = [population / name for name in ("base", *training.EXPERTS)]
     methods = {
         "task_arithmetic": merge.TaskArithmetic(weight=1.0, scale=0.5),
-        "ties": merge.Ties(weight=1.0, scale=1.0, density=0.2, normalize=True),
+        "ties": merge.Ties(weight=1.0, scale=1.0, density=0.2, normalize=True, trim_scope="tensor"),
     }
     base, *experts = (Checkpoint(path, path.name) for path in members)
     for name in MERGES:
@@ -147,13 +147,14 @@ def _score_all(models: list[Path]) -> None:
         )
         weights.live()
         with tempfile.TemporaryDirectory() as folder:
-            responses = Path(folder) / "responses.jsonl"
+            responses = Path(folder) / "responses"
             cpu, wall, scores = time.process_time(), time.monotonic(), {}
             with evaluator.harness(weights, Path(folder), Path(folder) / "log") as harness:
                 for benchmark, evaluated in _each(harness, suite, responses):
                     scores[benchmark.name] = dict(evaluated.scores.metrics)
             cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-            lines = map(json.loads, responses.read_text().splitlines())
+            files = [responses] if responses.is_file() else responses.iterdir()
+            lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
             found.append(asdict(Scored(path.name, place, cpu, wall, dict(lines), scores)))
     print(json.dumps(found))
 
