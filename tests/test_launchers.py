@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from built_runs import built
 from conftest import Cli
+from hydra.core.singleton import Singleton
 from run_records import model_of, result
 from worker_tasks import devices, die, last
 
@@ -41,7 +42,9 @@ class Here(Engine):
         self.slots = 1
 
     def start(self, ticket: Ticket) -> None:
-        ticket.handle, ticket.returned = True, ticket.task()
+        ticket.handle, instances = True, Singleton._instances
+        ticket.returned = ticket.task()
+        Singleton._instances = instances  # a worker's are not those of the command
 
     def look(self, tickets: Sequence[Ticket]) -> None:
         """They ended as they began."""
@@ -136,8 +139,10 @@ def test_a_failed_shared_stage_fails_those_in_need(
 
 
 def test_ctrl_c_leaves_word(cli: Cli, tmp_path: Path) -> None:
+    """In the second batch, of a sweeper that asks for one after the other."""
     sweep = (*FAST, "omega=null,1", "repeat=0,1", "benchmarks=none", *SWEEP)
-    done = cli(*sweep, "hydra.launcher.engine=test_launchers.Interrupted")
+    batches = "hydra.sweeper.max_batch_size=2"
+    done = cli(*sweep, batches, "hydra.launcher.engine=test_launchers.Interrupted")
     assert done.returncode == 130
     assert done.stderr.splitlines() == [
         "error: interrupted; what is done is kept: the same command goes on from there"
