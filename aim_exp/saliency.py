@@ -90,6 +90,7 @@ def _texts(options: argparse.Namespace) -> CalibrationSet:
         "long_texts": "skip" if options.texts == "pile_val" else "split",
         "skip_positions": options.skip_positions,
         "offload": "none",
+        "per_expert": None,
     }
     if options.texts == "tiny":
         return EmbeddedTexts(**recipe)

@@ -13,7 +13,7 @@ from records import record, relaxed_sweep, shifted, write_all
 
 from aim_exp.report import draw_run
 from aim_exp.report.load import load
-from aim_exp.report.plots import captions, draw, figures
+from aim_exp.report.plots import Charts, draw, figures, make_charts
 from aim_exp.report.plots.canvas import save, settle
 from aim_exp.report.plots.labels import place_labels
 from aim_exp.report.plots.series import OMEGA
@@ -26,10 +26,18 @@ DENSITIES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 ERROR = r"±1 standard error over items: x (\d\.\d), y (\d\.\d)"
 
 
+def charts_of(directory: Path, x: str = OMEGA) -> Charts:
+    return make_charts(make_report(load(directory)), x=x)
+
+
+def captions(directory: Path) -> dict[str, str]:
+    return {name: caption for name, (caption, _) in figures(charts_of(directory)).items()}
+
+
 def drawn_figures(directory: Path, x: str = OMEGA) -> dict[str, Figure]:
     """By name, as they are saved."""
     drawn: dict[str, Figure] = {}
-    for name, (_, paint) in figures(make_report(load(directory)), x=x).items():
+    for name, (_, paint) in figures(charts_of(directory, x)).items():
 
         def paint_and_keep(
             figure: Figure, name: str = name, paint: Callable[[Figure], None] = paint
@@ -110,7 +118,7 @@ def test_without_plain_merges_no_word_of_them(tmp_path: Path) -> None:
         assert "plain merge" not in legend_of(figure)
     ticks = drawn["omega_average"].axes[0].get_xticklabels()
     assert ticks[-1].get_text() == "1"
-    assert "plain" not in " ".join(captions(make_report(load(directory))).values())
+    assert "plain" not in " ".join(captions(directory).values())
 
 
 def test_what_bars_and_dots_are_is_said_in_the_figure(tmp_path: Path) -> None:
@@ -160,7 +168,7 @@ def test_what_does_not_compete_has_a_panel_of_its_own(tmp_path: Path) -> None:
     directory = sweep(range(1, 7))
     many = drawn_figures(directory)
     assert [len(many[name].axes) for name in ("pareto_front", "omega_average")] == [4, 4]
-    said = captions(make_report(load(directory)))
+    said = captions(directory)
     for name in ("pareto_front", "omega_average"):
         assert "(the first 4 of 6)" in said[name]
 
@@ -209,10 +217,11 @@ def test_texts_lie_on_no_text_and_no_point(tmp_path: Path) -> None:
 
 def test_every_figure_is_a_png_and_a_pdf(tmp_path: Path) -> None:
     directory = relaxed_sweep(tmp_path)
-    said = draw(make_report(load(directory)), directory)
-    assert said == captions(make_report(load(directory)))
+    draw(charts_of(directory), directory)
     files = {path.name for path in (directory / "figures").iterdir()}
-    assert files == {f"{name}.{ending}" for name in said for ending in ("png", "pdf")}
+    assert files == {
+        f"{name}.{ending}" for name in captions(directory) for ending in ("png", "pdf")
+    }
 
 
 def test_a_run_draws_its_front_only(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.merge import Linear, MergeMethod, TaskArithmetic, Ties
 from aim_exp.tensors import blocks
 
-TIES = Ties(weight=1.0, scale=1.0, density=0.4, normalize=True)
+TIES = Ties(weight=1.0, scale=1.0, density=0.4, normalize=True, trim_scope="tensor")
 G = torch.Generator().manual_seed(0)
 
 

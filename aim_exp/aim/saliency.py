@@ -155,7 +155,7 @@ def column_norms(weight: Tensor, axis: int) -> Tensor:
     return squares.sqrt_().float()
 
 
-class _Meter:
+class Meter:
     """Running sums over tokens of |x| and x squared: float32 within pieces, float64 across."""
 
     def __init__(self) -> None:
@@ -163,6 +163,7 @@ class _Meter:
         self._count = 0
 
     def add(self, x: Tensor) -> None:
+        """Count an input, [..., channels]."""
         rows = x.detach().flatten(0, -2)
         for piece in rows.split(_rows_at_once(rows)):
             magnitude = piece.abs().float()
@@ -186,16 +187,16 @@ def _rows_at_once(rows: Tensor) -> int:
 class _ExpertMeters:
     """A meter for each expert of a layer; zeros for those that get no token."""
 
-    def __init__(self, weights: Tensor) -> None:
-        self._meters = [_Meter() for _ in weights]
-        for meter in self._meters:
-            meter.add(weights.new_zeros(0, weights.shape[-1]))
+    def __init__(self, weights: Tensor, meter: type[Meter]) -> None:
+        self.each = [meter() for _ in weights]
+        for one in self.each:
+            one.add(weights.new_zeros(0, weights.shape[-1]))
 
     def add(self, expert: int, x: Tensor) -> None:
-        self._meters[expert].add(x)
+        self.each[expert].add(x)
 
     def value(self) -> Tensor:
-        return torch.stack([meter.value() for meter in self._meters], dim=1)
+        return torch.stack([meter.value() for meter in self.each], dim=1)
 
 
 def _on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -257,25 +258,26 @@ class _Measured:
 
     tensor: ReferenceType[Tensor]
     version: int
-    meter: _Meter
+    meter: Meter
 
 
 class Meters:
     """The meters of a pass, by the name of the parameter whose input they measure.
 
-    Of blocks of `length` tokens, the first `skip` positions are left out.
+    Of blocks of `length` tokens, the first `skip` positions are left out. `meter` is their kind.
     """
 
-    def __init__(self, length: int = 0, skip: int = 0) -> None:
+    def __init__(self, length: int = 0, skip: int = 0, meter: type[Meter] = Meter) -> None:
+        self._kind = meter
         self._length = length
         self._skip = skip
-        self._meters: dict[str, _Meter | _ExpertMeters] = {}
+        self._meters: dict[str, Meter | _ExpertMeters] = {}
         self._axes: dict[str, int] = {}
 
-    def add(self, name: str, axis: int, x: Tensor) -> _Meter:
+    def add(self, name: str, axis: int, x: Tensor) -> Meter:
         """Measure an input of `name`, a weight whose input axis is `axis`."""
-        meter = self._meters.setdefault(name, _Meter())
-        assert isinstance(meter, _Meter)
+        meter = self._meters.setdefault(name, self._kind())
+        assert isinstance(meter, Meter)
         meter.add(self._counted(x))
         self._axes[name] = axis
         return meter
@@ -293,6 +295,16 @@ class Meters:
             {name: pairs[meter][i] for name, meter in self._meters.items()} for i in (0, 1)
         )
         return Saliency(channels, self._axes, tokens, tied, moments=moments)
+
+    def measured(self) -> dict[str, tuple[int, list[Tensor]]]:
+        """By parameter, its input axis and what was measured, one for each expert that it holds."""
+        return {
+            name: (
+                self._axes[name],
+                [each.value() for each in getattr(meter, "each", [meter])],
+            )
+            for name, meter in self._meters.items()
+        }
 
     def _counted(self, x: Tensor) -> Tensor:
         """Without the positions left out, which run along the first axis of a block's length."""
@@ -347,7 +359,9 @@ class Meters:
 
     def _watch_experts(self, experts: nn.Module, name: str) -> Any:
         gate_up, down = (
-            self._meters.setdefault(f"{name}.{part}", _ExpertMeters(getattr(experts, part)))
+            self._meters.setdefault(
+                f"{name}.{part}", _ExpertMeters(getattr(experts, part), self._kind)
+            )
             for part in (GATE_UP, DOWN)
         )
         assert isinstance(gate_up, _ExpertMeters)

@@ -11,7 +11,7 @@ from aim_exp.report.differences import Differences
 from aim_exp.report.halves import choices
 from aim_exp.report.load import Job
 from aim_exp.report.notes import notes
-from aim_exp.report.plots.series import OMEGA, sweep
+from aim_exp.report.plots.series import OMEGA
 from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import Group, Report
 from aim_exp.report.settings import as_text
@@ -101,6 +101,7 @@ class Context:
     compared: tuple[Compared, ...]
     tests: str
     """How differences are tested."""
+    charts: plots.Charts
     swept: Table | None
     """Averages against one setting."""
     choices: Table | None
@@ -140,6 +141,7 @@ def make_context(
 
     `axes` are the benchmarks of the front, `x` the setting that scores are shown against.
     """
+    charts = plots.make_charts(report, axes, x)
     return Context(
         title=title(report),
         running=running,
@@ -149,7 +151,8 @@ def make_context(
         standings=tuple(_standings(report, group) for group in report.groups),
         compared=tuple(_compared(report, each, claim) for each in differences),
         tests=TESTS,
-        swept=sweep_table(report, sweep(report, x)),
+        charts=charts,
+        swept=sweep_table(report, charts.swept),
         choices=choice_table(report, choices(report)),
         doses=dose_table(report),
         deltas=tuple(
@@ -157,7 +160,7 @@ def make_context(
             for record in {canonical_json(r.deltas): r for _, r in recorded(report)}.values()
             if (table := deltas_table(record))
         ),
-        captions=plots.captions(report, axes, x),
+        captions={name: caption for name, (caption, _) in plots.figures(charts).items()},
         tables=tuple(path.as_posix() for path in tables),
         notes=tuple(notes(report)),
         runs=tuple(_run(report, number, job) for number, job in enumerate(report.runs.jobs)),

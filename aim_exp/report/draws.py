@@ -17,6 +17,7 @@ from aim_exp.store.keys import content_key
 from aim_exp.store.records import ModelRecord, Role, RunRecord
 
 if TYPE_CHECKING:
+    from aim_exp.report.items import Source
     from aim_exp.report.load import Job
 
 LEVELS = (
@@ -62,6 +63,11 @@ class Draw:
         """The benchmarks that averages, fronts and gains are over."""
         about = self.record.benchmarks
         return tuple(name for name in self.model.scores if about[name].objective)
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Where its items lie, by benchmark."""
+        return self.job.sources[self.model.name]
 
     @property
     def is_merge(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.errors import AimError
+from aim_exp.report.items import Source
 from aim_exp.report.settings import settings_of, settings_with_effect, with_effect
 from aim_exp.store.records import (
     FILE_NAME,
@@ -61,9 +62,17 @@ class Job:
     def settings_with_effect(self) -> dict[str, Any]:
         """Those that its numbers depend on; of a job that was not begun, what its overrides say."""
         if self.record:
-            return settings_with_effect(self.record)
+            return settings_with_effect(self.record, self.settings)
         pairs = (override.lstrip("+").partition("=") for override in self.overrides)
         return with_effect({name: value for name, equals, value in pairs if equals})
+
+    @cached_property
+    def sources(self) -> dict[str, dict[str, Source]]:
+        """Where the items of each model lie, by its name and benchmark."""
+        return {
+            model.name: {name: Source.of(s, self.directory) for name, s in model.scores.items()}
+            for model in (self.record.models if self.record else ())
+        }
 
     @property
     def ended_early(self) -> str:

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator
 from aim_exp.report.faults import faults
 from aim_exp.report.plots.saliency import saliency_file
 from aim_exp.report.rows import AVERAGE, Report
-from aim_exp.report.summary import job_label, named, recorded, scored
+from aim_exp.report.summary import named, recorded, scored
 from aim_exp.report.tables.scores import group_title
 from aim_exp.report.tables.table import PERCENT
-from aim_exp.store.keys import canonical_json
-from aim_exp.store.records import MERGED, ModelRecord, RunRecord
+from aim_exp.store.records import MERGED
 
 LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
 """Whose version can change a score."""
@@ -77,13 +76,14 @@ def _equal(report: Report) -> Iterator[str]:
 
     All sets of such models in one line.
     """
-    names: dict[str, dict[str, str]] = {}
-    for job, record in scored(report):
-        for model in record.models:
-            is_merge = model.role == MERGED
-            title = f"{job.title} ({job_label(report, job)})" if is_merge else model.name
-            of = names.setdefault(_scores(record, model), {})
-            of.setdefault(model.keys.get("weights", ""), title)
+    names: dict[tuple[int, tuple[float, ...]], dict[str, str]] = {}
+    for group in report.groups:
+        for row in group.rows:
+            title = f"{row.titles} ({row.label})" if row.role == MERGED else row.label
+            for draw in row.draws if row.estimates else ():
+                scores = tuple(score.value for score in draw.model.scores.values())
+                of = names.setdefault((group.number, scores), {})
+                of.setdefault(draw.model.keys.get("weights", ""), title)
     alike = [list(models.values()) for models in names.values() if len(models) > 1]
     if alike:
         sets = [named(titles, SHOWN) for titles in alike]
@@ -94,11 +94,6 @@ def _equal(report: Report) -> Iterator[str]:
             "items, not the models that were meant, or a setting that does not matter to the "
             "method (weights that it normalises)"
         )
-
-
-def _scores(record: RunRecord, model: ModelRecord) -> str:
-    asked = {name: about.protocol for name, about in record.benchmarks.items()}
-    return canonical_json([asked, {name: score.value for name, score in model.scores.items()}])
 
 
 def _gaps(report: Report) -> Iterator[str]:

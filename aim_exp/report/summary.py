@@ -10,7 +10,7 @@ from aim_exp.report.differences import Differences, Verdict
 from aim_exp.report.doses import dose_words
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
-from aim_exp.report.settings import as_text, begins, label, settings_with_effect
+from aim_exp.report.settings import as_text, begins, label
 from aim_exp.report.tables.table import PERCENT, VOLUME, unit
 from aim_exp.store.records import RunRecord
 
@@ -76,8 +76,8 @@ def shared_settings(report: Report) -> dict[str, str]:
 
     What differs stands in the tables. A method's own fields go by its name: several have a density.
     """
-    records = [record for job, record in recorded(report) if not job.ended_early]
-    every = [_named(record) for record in records or [r for _, r in recorded(report)]]
+    completed = [(job, record) for job, record in recorded(report) if not job.ended_early]
+    every = [_named(job, record) for job, record in completed or recorded(report)]
     names = dict.fromkeys(name for each in every for name in each)
     values = {name: {each[name] for each in every if name in each} for name in names}
     shared: dict[str, list[str]] = {}
@@ -88,11 +88,11 @@ def shared_settings(report: Report) -> dict[str, str]:
     return {group: ", ".join(fields) for group, fields in shared.items()}
 
 
-def _named(record: RunRecord) -> dict[str, str]:
+def _named(job: Job, record: RunRecord) -> dict[str, str]:
     """The options chosen first, then their fields; without what only says how tasks are asked."""
     settings = {
         name.replace("method.", f"{record.method}.", 1): as_text(value)
-        for name, value in settings_with_effect(record).items()
+        for name, value in job.settings_with_effect.items()
         if name not in ("method", "aim") and not begins(name, UNTOLD)
     }
     return dict(sorted(settings.items(), key=lambda item: "." in item[0])) | {"dtype": record.dtype}

@@ -110,11 +110,11 @@ def print_items(
     console: Console, before: Draw, after: Draw, benchmark: str, *, changed: bool = False
 ) -> None:
     """What two models answered, the largest changes first; `changed`: those alone."""
-    scores = [draw.model.scores.get(benchmark) for draw in (before, after)]
-    if not scores[0] or not scores[1]:
-        known = ", ".join(after.model.scores)
+    both = [draw.sources for draw in (before, after)]
+    if any(benchmark not in sources for sources in both):
+        known = ", ".join(after.sources)
         raise AimError(f"--benchmark {benchmark}: not scored for both; there are: {known}")
-    first, second = read_answers(before.job, scores[0]), read_answers(after.job, scores[1])
+    first, second = (read_answers(sources[benchmark]) for sources in both)
     order = changed_first(first, second)
     differing = [item for item in order if change(first, second, item)]
     asked = second.questions

@@ -18,7 +18,6 @@ from aim_exp.errors import AimError
 from aim_exp.report.answers import read_answers
 from aim_exp.report.draws import Draw
 from aim_exp.report.files import write_text
-from aim_exp.report.items import sources
 from aim_exp.report.rows import Group, Report, Row
 from aim_exp.report.tables.differences import MODEL
 from aim_exp.store.keys import content_key
@@ -51,7 +50,7 @@ def write_items(report: Report, out: Path) -> None:
         for benchmark, name in _names(draw).items():
             if not (folder / f"{name}.js").exists():
                 try:
-                    answers = read_answers(draw.job, draw.model.scores[benchmark])
+                    answers = read_answers(draw.sources[benchmark])
                 except AimError:
                     continue
                 content = asdict(answers)
@@ -72,7 +71,7 @@ def _names(draw: Draw) -> dict[str, str]:
     """By benchmark."""
     return {
         name: content_key("answers", 1, source.evidence)[:KEY]
-        for name, source in sources(draw.job, draw.model).items()
+        for name, source in draw.sources.items()
         if source.is_there
     }
 

@@ -15,7 +15,7 @@ from aim_exp.report.plots.canvas import (
     name_looks,
     panels,
 )
-from aim_exp.report.plots.series import Axis, Series, Sweep, looks_of
+from aim_exp.report.plots.series import Axis, Series, Sweep
 from aim_exp.report.plots.style import HOLLOW, Look
 from aim_exp.report.rows import GAIN, Estimate, Group, Row
 
@@ -49,7 +49,7 @@ def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
     drawn = list(groups.values())[:PANELS]
     plots = panels(figure, [group.title for group, _ in drawn])
     series = [each for _, members in drawn for each in members]
-    name_looks(plots[0], looks_of(series), joined=sweep.axis.is_line)
+    name_looks(plots[0], {each.names: each.look for each in series}, joined=sweep.axis.is_line)
     rows = [row for each in series for row in each.path]
     if any(each.level and not each.level.relaxed for each in series):
         hollow_in_legend(plots[0], line="--")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import NormalDist, median
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Difference, Differences, Verdict
 from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone
@@ -163,7 +163,7 @@ def _cell(contrast: Contrast, quantity: str, benchmarks: Sequence[str]) -> Cell:
 def items_link(models: tuple[str, str], benchmark: str) -> str:
     """Where the page shows what two models answered, by their identities."""
     before, after = (identity[:MODEL] for identity in models)
-    return urlencode({"items": benchmark, "a": before, "b": after})
+    return f"items={quote(benchmark)}&a={before}&b={after}"
 
 
 def p_text(p: float | None) -> str:
