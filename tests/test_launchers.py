@@ -112,6 +112,11 @@ def test_shared_stages_in_their_order(tmp_path: Path) -> None:
     more = [("benchmarks.limit=4",), built(tmp_path, "benchmarks.limit=4")]
     same = levels([*runs, (more[0], more[1])])
     assert [len(level) for level in same] == [1, 5, 4], "the same responses: one behind the other"
+    mean = ("aim.saliency=mean", "benchmarks=none")
+    overrides = [(*mean, f"population.merge=[code,{other}]") for other in ("math", "instruct")]
+    measured = levels([(each, built(tmp_path, *each)) for each in overrides])
+    counts = [sum("activations" in stage.what for stage in level) for level in measured]
+    assert counts == [0, 1, 1], "base and code are measured once"
 
 
 @pytest.mark.parametrize("fail_fast", [False, True])
