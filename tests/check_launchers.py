@@ -34,7 +34,7 @@ SWEEP = (
 SLURM = (
     "hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1",
 )  # fmt: skip
-JOBS = 4
+JOBS = "0123"
 GONE_WITHIN = 60
 """Seconds in which a job that ended without a result is told as failed."""
 
@@ -60,27 +60,36 @@ class Sweep:
 
     def wait_for(self, what: Callable[[], Any], *, detached: bool = False) -> Any:
         """What becomes true while it runs."""
-        until = time.monotonic() + 300
+        until = time.monotonic() + 600
         while not (found := what()):
             assert time.monotonic() < until
             assert detached or self.process.poll() is None, self.end()
             time.sleep(0.02)
         return found
 
+    @property
+    def responses(self) -> dict[str, Path]:
+        """By job, the folder of its merged model's responses; keys are the basic launcher's."""
+        keys = {job: model(self.folder.parent / "basic" / job)["responses"] for job in JOBS}
+        return {job: self.cache / "responses" / key for job, key in keys.items()}
+
+    def answers(self, job: str) -> list[int]:
+        """How many answers each process that carried out a job has kept, one after the other."""
+        globs = [f"responses.*-{pid}.jsonl" for pid in processes(self.folder / job)]
+        folder = self.responses[job]
+        return [sum(len(f.read_text().splitlines()) for f in folder.glob(g)) for g in globs]
+
     def answering(self, but: Sequence[str] = ()) -> str | None:
-        """The folder of a job that is in the middle of its answers."""
-        for folder in sorted(self.folder.glob("[0-9]")):
-            if (
-                folder.name not in but
-                and answers(self.cache, processes(folder)[-1:]) > 3
-                and record(self, folder.name)["status"] == "running"
-            ):
-                return folder.name
+        """A job that is in the middle of its answers."""
+        for job in JOBS:
+            begun = job not in but and sum(self.answers(job)) > 3
+            if begun and record(self.folder / job)["status"] == "running":
+                return job
         return None
 
     def job(self, folder: str) -> str:
         """Slurm's number of the job in a folder: of the last array handed in."""
-        arrays = [path.name.split("_") for path in self.folder.glob(".submitit/*_*")]
+        arrays = [path.name.split("_") for path in self.folder.glob(".submitit/[0-9]*_*")]
         return f"{max(int(array) for array, _ in arrays)}_{folder}"
 
     def go_on(self, folder: str) -> None:
@@ -138,8 +147,9 @@ def begin(results: Path, tiny_cache: Path) -> Iterator[Callable[..., Sweep]]:
 @pytest.fixture(scope="module", autouse=True)
 def table() -> Iterator[None]:
     yield
-    lines = ["| launcher | jobs | results equal | interrupted | seconds |", "|---|---|---|---|---|"]
-    lines += [f"| {r.launcher} | {JOBS} | yes | {r.interrupted} | {r.seconds:.0f} |" for r in ROWS]
+    jobs, lines = len(JOBS), ["| launcher | jobs | results equal | interrupted | seconds |"]
+    lines.append("|---|---|---|---|---|")
+    lines += [f"| {r.launcher} | {jobs} | yes | {r.interrupted} | {r.seconds:.0f} |" for r in ROWS]
     print("\n" + "\n".join(lines), file=sys.__stderr__)
 
 
@@ -154,13 +164,22 @@ def slurm() -> Iterator[None]:
 def same_as_basic(results: Path, name: str) -> None:
     for file in ("results.csv", "scores.csv", "differences.csv"):
         basic, other = (pd.read_csv(results / kind / file) for kind in ("basic", name))
-        assert len(basic) >= JOBS
+        assert len(basic) >= len(JOBS)
         timed = [column for column in ("seconds",) if column in basic]
         pd.testing.assert_frame_equal(other.drop(columns=timed), basic.drop(columns=timed))
 
 
-def record(sweep: Sweep, job: str) -> dict[str, Any]:
-    return json.loads((sweep.folder / job / "result.json").read_text())
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
+
+
+def completed(folder: Path) -> bool:
+    return (folder / "result.json").exists() and record(folder)["status"] == "completed"
+
+
+def model(folder: Path) -> dict[str, str]:
+    """The keys of the merged model of a run."""
+    return record(folder)["models"][-1]["keys"]
 
 
 def _run(*command: str) -> str:
@@ -172,18 +191,6 @@ def processes(folder: Path) -> list[str]:
     log = folder / "output.log"
     lines = log.read_text().splitlines() if log.exists() else []
     return [line.split()[3].rstrip(")") for line in lines if line.startswith("on ")]
-
-
-def responses(sweep: Sweep, job: str) -> dict[str, Any]:
-    """What is kept of the merged model of a job."""
-    key = record(sweep, job)["models"][-1]["keys"]["responses"]
-    return kept_responses(sweep.cache / "responses" / key)
-
-
-def answers(cache: Path, of: list[str]) -> int:
-    """How many answers of models those processes have kept."""
-    files = [path for pid in of for path in cache.glob(f"responses/*/responses.*-{pid}.jsonl")]
-    return sum(len(path.read_text().splitlines()) for path in files)
 
 
 def test_basic(begin: Callable[..., Sweep]) -> None:
@@ -198,8 +205,8 @@ def test_joblib(begin: Callable[..., Sweep], results: Path) -> None:
     same_as_basic(results, "joblib-4")
     sweep.note("joblib, 4 workers")
     spans = []
-    for job in "0123":
-        for stage in record(sweep, job)["stages"]:
+    for job in JOBS:
+        for stage in record(sweep.folder / job)["stages"]:
             assert not stage["waited"], "no worker waits for another"
             if stage["name"].startswith("score ") and job == "0":
                 spans.append((stage["made_at"] - stage["seconds"], stage["made_at"]))
@@ -213,8 +220,8 @@ def test_joblib_ctrl_c(begin: Callable[..., Sweep], results: Path) -> None:
     folder = sweep.wait_for(sweep.answering)
     sweep.process.send_signal(signal.SIGINT)  # it alone, as `kill` does
     told = sweep.end(130)
-    assert "interrupted; what is done is kept" in told.splitlines()[-1]
-    assert record(sweep, folder)["error"] == "interrupted"
+    assert "interrupted; what is done is kept" in told
+    assert record(sweep.folder / folder)["error"] == "interrupted"
     left = subprocess.run(["pgrep", "-f", str(sweep.cache)], capture_output=True, text=True)
     assert left.stdout == "", "no process goes on"
     again = begin("joblib-ctrl-c", *workers, again=True)
@@ -237,9 +244,9 @@ def test_slurm_goes_on(begin: Callable[..., Sweep], results: Path) -> None:
     same_as_basic(results, "requeued")
     sweep.note("slurm", "two jobs back into the queue: signal of the time limit, preemption")
     for folder in folders:
-        first, second = processes(sweep.folder / folder)
-        assert answers(sweep.cache, [first]) > 3 < answers(sweep.cache, [second])
-        assert len(responses(sweep, folder)) == answers(sweep.cache, [first, second]), "none twice"
+        first, second = sweep.answers(folder)
+        assert first > 3 < second
+        assert len(kept_responses(sweep.responses[folder])) == first + second, "none twice"
         assert len(list((sweep.folder / folder / "wandb").glob("offline-run-*"))) == 1
 
 
@@ -248,8 +255,7 @@ def test_slurm_time_limit(begin: Callable[..., Sweep], results: Path) -> None:
     """A job reaches its limit, since its model's responses are this process's until then."""
     limit = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=5")
     sweep = begin("limit", *SLURM, *limit)
-    merged = json.loads((results / "basic" / "3" / "result.json").read_text())["models"][-1]
-    lease = take(sweep.cache / "leases" / f"responses-{merged['keys']['responses']}")
+    lease = take(sweep.cache / "leases" / f"responses-{sweep.responses['3'].name}")
     assert lease
     sweep.wait_for(lambda: processes(sweep.folder / "3"))
     sweep.go_on("3")
@@ -267,11 +273,11 @@ def test_slurm_jobs_that_are_gone(begin: Callable[..., Sweep], results: Path) ->
     folder = sweep.wait_for(sweep.answering)
     _run("scancel", "--signal=KILL", sweep.job(folder))
     began = time.monotonic()
-    sweep.wait_for(lambda: record(sweep, folder)["status"] == "failed")
+    sweep.wait_for(lambda: record(sweep.folder / folder)["status"] == "failed")
     assert time.monotonic() - began < GONE_WITHIN
     told = sweep.end(1)
     assert "ended without a result (" in told
-    assert record(sweep, folder)["error"].startswith("Slurm's job ")
+    assert record(sweep.folder / folder)["error"].startswith("Slurm's job ")
     again = begin("gone", "hydra/launcher=slurm_local", "hydra.launcher.n_jobs=2", again=True)
     again.end()
     same_as_basic(results, "gone")
@@ -285,16 +291,11 @@ def test_slurm_ctrl_c(begin: Callable[..., Sweep], results: Path) -> None:
     sweep.process.send_signal(signal.SIGINT)
     sweep.end(130)
     assert _run("squeue", "-h") == ""
-    assert record(sweep, folder)["error"] == "interrupted"
+    assert record(sweep.folder / folder)["error"] == "interrupted"
     again = begin("ctrl-c", *SLURM, "--detach", again=True)
     assert "python -m aim_exp.report" in again.end()
-    jobs = [sweep.folder / str(job) / "result.json" for job in range(JOBS)]
-    again.wait_for(
-        lambda: all(
-            path.exists() and json.loads(path.read_text())["status"] == "completed" for path in jobs
-        ),
-        detached=True,
-    )
+    records = [sweep.folder / job for job in JOBS]
+    again.wait_for(lambda: all(map(completed, records)), detached=True)
     subprocess.run([sys.executable, "-m", "aim_exp.report", sweep.folder], cwd=ROOT, check=True)
     same_as_basic(results, "ctrl-c")
     again.note("slurm, --detach", "Ctrl-C, then the same command")
@@ -313,4 +314,5 @@ def test_ray_loses_a_node(begin: Callable[..., Sweep], results: Path) -> None:
     finally:
         cluster.shutdown()
     same_as_basic(results, "ray")
+    assert any(len(processes(sweep.folder / job)) == 2 for job in JOBS), "begun again"
     sweep.note("ray, 2 nodes", "one node killed in the middle")

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from built_runs import built
 from conftest import Cli
+from hydra.core.singleton import Singleton
 from run_records import model_of, result
 from worker_tasks import devices, die, last
 
@@ -41,7 +42,9 @@ class Here(Engine):
         self.slots = 1
 
     def start(self, ticket: Ticket) -> None:
-        ticket.handle, ticket.returned = True, ticket.task()
+        ticket.handle, instances = True, Singleton._instances
+        ticket.returned = ticket.task()
+        Singleton._instances = instances  # a worker's are not those of the command
 
     def look(self, tickets: Sequence[Ticket]) -> None:
         """They ended as they began."""
@@ -109,6 +112,11 @@ def test_shared_stages_in_their_order(tmp_path: Path) -> None:
     more = [("benchmarks.limit=4",), built(tmp_path, "benchmarks.limit=4")]
     same = levels([*runs, (more[0], more[1])])
     assert [len(level) for level in same] == [1, 5, 4], "the same responses: one behind the other"
+    mean = ("aim.saliency=mean", "benchmarks=none")
+    overrides = [(*mean, f"population.merge=[code,{other}]") for other in ("math", "instruct")]
+    measured = levels([(each, built(tmp_path, *each)) for each in overrides])
+    counts = [sum("activations" in stage.what for stage in level) for level in measured]
+    assert counts == [0, 1, 1], "base and code are measured once"
 
 
 @pytest.mark.parametrize("fail_fast", [False, True])
@@ -136,8 +144,10 @@ def test_a_failed_shared_stage_fails_those_in_need(
 
 
 def test_ctrl_c_leaves_word(cli: Cli, tmp_path: Path) -> None:
+    """In the second batch, of a sweeper that asks for one after the other."""
     sweep = (*FAST, "omega=null,1", "repeat=0,1", "benchmarks=none", *SWEEP)
-    done = cli(*sweep, "hydra.launcher.engine=test_launchers.Interrupted")
+    batches = "hydra.sweeper.max_batch_size=2"
+    done = cli(*sweep, batches, "hydra.launcher.engine=test_launchers.Interrupted")
     assert done.returncode == 130
     assert done.stderr.splitlines() == [
         "error: interrupted; what is done is kept: the same command goes on from there"
