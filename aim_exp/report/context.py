@@ -29,6 +29,7 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
+from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import (
     choice_table,
@@ -103,6 +104,8 @@ class Context:
     """How differences are tested."""
     swept: Table | None
     """Averages against one setting."""
+    experts: Table | None
+    """Against how many were merged."""
     choices: Table | None
     doses: Table | None
     """What relaxations left of the merges' change."""
@@ -150,6 +153,7 @@ def make_context(
         compared=tuple(_compared(report, each, claim) for each in differences),
         tests=TESTS,
         swept=sweep_table(report, sweep(report, x)),
+        experts=experts_table(report),
         choices=choice_table(report, choices(report)),
         doses=dose_table(report),
         deltas=tuple(
