@@ -69,16 +69,23 @@ def _text(value: object) -> str:
 
 
 def scores(sweep: Path) -> dict[str, list[str]]:
-    """By method, the mean score in percent, plain and with AIM; of pairs the least and the most."""
+    """By method, the mean score in percent, plain and with AIM.
+
+    Of random methods with its standard deviation over seeds; of pairs the least and the most.
+    """
     results = pd.read_csv(sweep / "results.csv")
-    found = {}
-    for name, jobs in results.groupby("method"):
-        pair = [100 * jobs[jobs.relaxed == relaxed]["average"] for relaxed in (False, True)]
-        found[str(name)] = [
-            f"{each.min():.1f} to {each.max():.1f}" if len(each) > 1 else f"{each.item():.1f}"
-            for each in pair
-        ]
-    return found
+    return {
+        str(name): [_score(jobs[jobs.relaxed == relaxed]) for relaxed in (False, True)]
+        for name, jobs in results.groupby("method")
+    }
+
+
+def _score(jobs: pd.DataFrame) -> str:
+    averages = 100 * jobs.groupby("population.merge").average.mean()
+    spread = 100 * jobs.average.std()
+    if len(averages) > 1:
+        return f"{averages.min():.1f} to {averages.max():.1f}"
+    return f"{averages.item():.1f}" + f" ±{spread:.1f}" * (spread > 1e-9)
 
 
 def main() -> None:
