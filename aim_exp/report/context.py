@@ -29,6 +29,7 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
+from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import (
     choice_table,
@@ -104,6 +105,8 @@ class Context:
     charts: plots.Charts
     swept: Table | None
     """Averages against one setting."""
+    experts: Table | None
+    """Against how many were merged."""
     choices: Table | None
     doses: Table | None
     """What relaxations left of the merges' change."""
@@ -153,6 +156,7 @@ def make_context(
         tests=TESTS,
         charts=charts,
         swept=sweep_table(report, charts.swept),
+        experts=experts_table(report),
         choices=choice_table(report, choices(report)),
         doses=dose_table(report),
         deltas=tuple(
