@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import fmean
@@ -76,6 +76,11 @@ class Difference:
         if self.adjusted_p >= 1 - LEVEL or self.may_be_zero:
             return Verdict.NOISE
         return Verdict.ABOVE if self.value > 0 else Verdict.BELOW
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is told from noise."""
+        return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
 
     @property
     def may_be_zero(self) -> bool:
@@ -318,35 +323,31 @@ def _label(report: Report, model: Candidate) -> str:
 
 
 def _adjusted(contrasts: Sequence[Contrast]) -> list[Contrast]:
-    """With Holm's p: over the averages, over the gains, and over all scores of all contrasts."""
-    families: dict[str, dict[Hashable, Difference]] = {}
+    """With Holm's p: over the averages, over the gains, and over all scores of all contrasts.
+
+    What was answered alike is one comparison.
+    """
+    families: dict[str, dict[Hashable, float]] = {}
     for contrast in contrasts:
         for quantity, difference in contrast.differences.items():
-            family = families.setdefault(_kind(quantity), {})
-            family[contrast.evidence, quantity] = difference
-    complete = {kind: _holm(family) for kind, family in families.items()}
-    return [
-        replace(
-            contrast,
-            differences={
-                quantity: complete[_kind(quantity)](difference, (contrast.evidence, quantity))
-                for quantity, difference in contrast.differences.items()
-            },
-        )
-        for contrast in contrasts
-    ]
+            if difference.test:
+                family = families.setdefault(_kind(quantity), {})
+                family[contrast.evidence, quantity] = difference.test.p
+    adjusted = {
+        comparison: {"adjusted_p": p, "family": len(family)}
+        for family in families.values()
+        for comparison, p in zip(family, holm(list(family.values())), strict=True)
+    }
+
+    def complete(contrast: Contrast) -> Contrast:
+        own = {
+            quantity: replace(difference, **adjusted.get((contrast.evidence, quantity), {}))
+            for quantity, difference in contrast.differences.items()
+        }
+        return replace(contrast, differences=own)
+
+    return list(map(complete, contrasts))
 
 
 def _kind(quantity: str) -> str:
     return quantity if quantity in (AVERAGE, GAIN) else SCORES
-
-
-def _holm(family: Mapping[Hashable, Difference]) -> Callable[[Difference, Hashable], Difference]:
-    """What completes each difference of a family, by what was answered: the same counts once."""
-    tested = {key: each.test.p for key, each in family.items() if each.test}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-
-    def complete(difference: Difference, key: Hashable) -> Difference:
-        return replace(difference, adjusted_p=adjusted.get(key), family=len(tested))
-
-    return complete
