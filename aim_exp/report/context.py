@@ -148,7 +148,7 @@ def make_context(
         tests=TESTS,
         charts=charts,
         swept=sweep_table(report, charts.swept),
-        choices=choice_table(report, choices(report)),
+        choices=choice_table(choices(report)),
         doses=dose_table(report),
         deltas=tuple(
             table
