@@ -300,8 +300,8 @@ def _contrast(
     return Contrast(
         job=merge.draw.job,
         row=merge.row,
-        label=_label(report, merge),
-        against=_label(report, baseline),
+        label=merge.label(report) + merge.group.mark,
+        against=baseline.label(report) + baseline.group.mark,
         against_row=baseline.row,
         settings=merge.settings,
         evidence=evidence,
@@ -309,17 +309,6 @@ def _contrast(
         differences={each.quantity: each for each in quantities},
         reasons=tests.reasons,
     )
-
-
-def _label(report: Report, model: Candidate) -> str:
-    """The row's, with the seeds that its group averages over, and the group's number."""
-    seeds = [
-        f"{report.short(seed)}={model.draw.seeds[seed]}"
-        for seed in model.group.seeds
-        if seed in model.draw.seeds
-    ]
-    mark = [f"[{model.group.number}]"] * (len(report.groups) > 1)
-    return " ".join([model.row.label, *seeds, *mark])
 
 
 def _adjusted(contrasts: Sequence[Contrast]) -> list[Contrast]:

@@ -20,9 +20,8 @@ ERRORS = 2.0
 def faults(report: Report) -> Iterator[str]:
     """A sentence each; what several models have in common is one."""
     for group in report.groups:
-        mark = f" [{group.number}]" * (len(report.groups) > 1)
         for line in (*_no_better_than_base(group), *_at_chance(group), *_alike(group)):
-            yield f"{line}{mark}"
+            yield f"{line}{group.mark}"
 
 
 def _no_better_than_base(group: Group) -> Iterator[str]:

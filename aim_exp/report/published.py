@@ -135,13 +135,12 @@ def pairs(report: Report) -> list[Pair]:
             )
     found = []
     for group in report.groups:
-        number = f" [{group.number}]" if group.title else ""
         for row in (*group.members, *group.merges):
             record = row.jobs[0].record
             paper = published().get(_key(row.model, row.role, record)) if record else None
             if paper and row.estimates:
                 name = f"{row.titles} {row.label}" if row.role == MERGED else row.label
-                found.append(Pair(f"{name}{number}", row.estimates, paper))
+                found.append(Pair(f"{name}{group.mark}", row.estimates, paper))
     if not found:
         raise AimError("none of these runs is in the paper's tables")
     return found

@@ -107,6 +107,11 @@ class Group:
     """Why other seeds are not averaged over: a sentence each."""
 
     @property
+    def mark(self) -> str:
+        """` [2]`, after what is shown beside other groups; empty if alone."""
+        return f" [{self.number}]" if self.shared else ""
+
+    @property
     def rows(self) -> tuple[Row, ...]:
         """Members, merges, references."""
         return (*self.members, *self.merges, *self.references)
