@@ -9,14 +9,7 @@ from functools import cache, cached_property
 from aim_exp.errors import AimError, did_you_mean
 from aim_exp.report.draws import Draw
 from aim_exp.report.rows import Group, Report, Row
-from aim_exp.report.settings import (
-    EXPERTS,
-    OF_MERGES,
-    as_text,
-    begins,
-    is_relaxed,
-    varying,
-)
+from aim_exp.report.settings import EXPERTS, OF_MERGES, as_text, begins, is_relaxed, varying
 
 SHOWN = 4
 

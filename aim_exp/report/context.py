@@ -28,12 +28,7 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
-from aim_exp.report.tables.scores import (
-    choice_table,
-    group_title,
-    leaderboard,
-    members_table,
-)
+from aim_exp.report.tables.scores import choice_table, group_title, leaderboard, members_table
 from aim_exp.report.tables.sweep import sweep_table
 from aim_exp.report.tables.table import Table
 from aim_exp.store.keys import canonical_json
@@ -115,7 +110,6 @@ class Context:
 
     @property
     def failed(self) -> list[RunFacts]:
-        """The runs that ended with an error."""
         return [run for run in self.runs if run.job.ended_early == "failed"]
 
     def ended(self, how: str) -> list[RunFacts]:

@@ -19,13 +19,7 @@ from aim_exp.report.baselines import (
     parse_names,
 )
 from aim_exp.report.load import Job
-from aim_exp.report.paired import (
-    VOLUME_RESAMPLES,
-    Evidence,
-    PairedTests,
-    evidence_of,
-    paired_tests,
-)
+from aim_exp.report.paired import VOLUME_RESAMPLES, Evidence, PairedTests, evidence_of, paired_tests
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row, named
 from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
 
@@ -79,7 +73,6 @@ class Difference:
 
     @property
     def holds(self) -> bool:
-        """Whether it is told from noise."""
         return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
 
     @property
@@ -127,7 +120,6 @@ class Contrast:
 
     @property
     def average(self) -> Difference:
-        """Of the plain means over benchmarks."""
         return self.differences[AVERAGE]
 
     @property

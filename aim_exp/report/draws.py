@@ -66,12 +66,10 @@ class Draw:
 
     @property
     def sources(self) -> dict[str, Source]:
-        """Where its items lie, by benchmark."""
         return self.job.sources[self.model.name]
 
     @property
     def is_merge(self) -> bool:
-        """Whether the run merged it."""
         return self.model.role == "merged"
 
     def value(self, level: Level) -> Value:

@@ -84,7 +84,6 @@ class Job:
 
     @property
     def seconds(self) -> float | None:
-        """What the whole run took."""
         timings = self.record.timings if self.record else {}
         return timings.get("total", sum(timings.values())) if timings else None
 

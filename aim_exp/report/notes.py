@@ -120,9 +120,9 @@ def _precision(report: Report) -> Iterator[str]:
 
 def _one_draw(report: Report) -> Iterator[str]:
     """Methods whose random choices had one seed: what those add is not known."""
-    drawn = [record for _, record in scored(report) if "seed" in record.draws]
-    if drawn and len({record.draws["seed"] for record in drawn}) == 1:
-        methods = ", ".join(sorted({record.method for record in drawn}))
+    random = [record for _, record in scored(report) if "seed" in record.draws]
+    if len({record.draws["seed"] for record in random}) == 1:
+        methods = ", ".join(sorted({record.method for record in random}))
         yield f"{methods}: random choices drawn with one `seed`; sweep it to see their spread."
 
 

@@ -113,7 +113,6 @@ class Group:
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """Members, merges, references."""
         return (*self.members, *self.merges, *self.references)
 
     @property
@@ -151,12 +150,10 @@ class Report:
 
     @property
     def merges(self) -> tuple[Row, ...]:
-        """Of all groups."""
         return tuple(row for group in self.groups for row in group.merges)
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
-        """Of all groups."""
         return tuple(dict.fromkeys(name for group in self.groups for name in group.benchmarks))
 
     @cached_property

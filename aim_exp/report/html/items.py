@@ -31,12 +31,11 @@ Data = dict[str, Any]
 
 def items_data(report: Report) -> Data | None:
     """Models and the names of their files, a benchmark each; None where no items are at hand."""
-    groups = [group.number for group in report.groups]
     models = [
         {
             "key": each.draw.identity[:MODEL],
             "label": each.label(report),
-            "group": groups.index(each.group.number),
+            "group": each.group.number - 1,
             "files": [files.get(name) for name in report.benchmarks],
         }
         for each in candidates(report)
@@ -60,7 +59,6 @@ def write_items(report: Report, out: Path) -> None:
 
 
 def _names(draw: Draw) -> dict[str, str]:
-    """By benchmark."""
     return {
         name: content_key("answers", 1, source.evidence)[:KEY]
         for name, source in draw.sources.items()

@@ -15,17 +15,7 @@ from aim_exp.report.rows import AVERAGE, GAIN, Estimate, Group, Report
 from aim_exp.report.rows import Row as Model
 from aim_exp.report.settings import EXPERTS, OF_RELAXATION, begins
 from aim_exp.report.summary import job_label
-from aim_exp.report.tables.table import (
-    NOTHING,
-    PERCENT,
-    STAR,
-    Cell,
-    Column,
-    Row,
-    Table,
-    Tone,
-    unit,
-)
+from aim_exp.report.tables.table import NOTHING, PERCENT, STAR, Cell, Column, Row, Table, Tone, unit
 from aim_exp.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -78,10 +68,7 @@ def unscored_table(report: Report, jobs: Sequence[Job]) -> Table:
 
 
 def effect_table(
-    report: Report,
-    group: Group,
-    paper: Paper = AS_IT_IS,
-    held: Collection[tuple[str, str]] = (),
+    report: Report, group: Group, paper: Paper = AS_IT_IS, held: Collection[tuple[str, str]] = ()
 ) -> Table:
     """A merge without AIM, the same with it, and what that changed (Nobari et al. 2025, table 1).
 
@@ -277,11 +264,7 @@ def _plain_first(rows: Sequence[Model]) -> Iterator[Model]:
 
 
 def _changes(
-    form: _Form,
-    row: Model,
-    plain: Model | None,
-    paper: Paper,
-    held: Collection[tuple[str, str]],
+    form: _Form, row: Model, plain: Model | None, paper: Paper, held: Collection[tuple[str, str]]
 ) -> list[str]:
     """What stands below each cell: the change against the plain merge, with a star if it holds."""
     if plain is None:

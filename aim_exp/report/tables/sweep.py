@@ -30,14 +30,8 @@ def sweep_table(report: Report, shown: Sweep) -> Table | None:
 
     def row(each: Series) -> Row:
         at = {model.settings[shown.axis.key]: model for model in each.rows}
-        ends = [cell(each.level)] * bool(levels)
-        return Row(
-            (
-                Cell((each.name or "all") + each.group.mark),
-                *(cell(at.get(v)) for v in values),
-                *ends,
-            )
-        )
+        name = Cell((each.name or "all") + each.group.mark)
+        return Row((name, *(cell(at.get(v)) for v in values), *[cell(each.level)] * bool(levels)))
 
     return Table(
         columns=(
