@@ -11,6 +11,7 @@ from aim_exp.report.draws import Draw
 from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Report, Row
 from aim_exp.report.tables.table import PERCENT
+from aim_exp.report.words import few
 
 FOLDER, VERSION = "chance", 1
 ERRORS = 2.0
@@ -46,8 +47,7 @@ def _at_chance(group: Group) -> Iterator[str]:
         low = [row.label for row in group.rows if _is_low(row, benchmark, chance)]
         if low:
             level = f"chance ({PERCENT.write(chance)})" if chance else "zero"
-            named = ", ".join(low[:4]) + f" and {len(low) - 4} more" * (len(low) > 4)
-            yield f"at {level} on {benchmark}: {named}; differences there say nothing"
+            yield f"at {level} on {benchmark}: {few(low)}; differences there say nothing"
 
 
 def _is_low(row: Row, benchmark: str, chance: float) -> bool:
@@ -84,7 +84,7 @@ def _alike(group: Group) -> Iterator[str]:
             same.setdefault(tuple(own[name].evidence for name in sorted(own)), []).append(row)
     for rows in same.values():
         if len(rows) > 1 and any(row.role != "merged" for row in rows):
-            names = ", ".join(row.label for row in rows[:4])
+            names = few([row.label for row in rows])
             yield f"{names} answer every item alike: are they different models?"
 
 

@@ -32,14 +32,13 @@ from aim_exp.report.settings import (
     short_names,
     varying,
 )
+from aim_exp.report.words import few
 from aim_exp.store.records import Role
 
 __all__ = ["AVERAGE", "GAIN", "Draw", "Estimate", "Group", "Report", "Row", "make_report"]
 
 OF_RELAXED = ("omega", *OF_RELAXATION)
 """Settings in which a relaxed merge may differ from its plain one."""
-SHOWN = 4
-"""Jobs that are named where more share a row."""
 
 
 @dataclass(frozen=True)
@@ -197,11 +196,9 @@ def make_report(runs: Runs) -> Report:
     return Report(runs, tuple(groups), unscored, names, shorts)
 
 
-def named(jobs: Sequence[Job]) -> str:
+def named(jobs: Iterable[Job]) -> str:
     """`0, 2`, or `0, 1, 2, 3 and 8 more`."""
-    titles = [job.title for job in jobs]
-    more = len(titles) - SHOWN
-    return ", ".join(titles[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return few([job.title for job in jobs])
 
 
 class _Draft:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aim_exp.report.differences import Differences, Verdict
@@ -211,8 +211,3 @@ def origin(report: Report) -> dict[str, list[str]]:
     return {name: list(values) for name, values in seen.items()} | {
         "all jobs together": [f"{seconds:.0f} s"]
     }
-
-
-def named(texts: Sequence[str], most: int = 5) -> str:
-    """The first few."""
-    return ", ".join([*texts[:most], *["..."] * (len(texts) > most)])
