@@ -31,12 +31,7 @@ from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
 from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.replicates import replicate_table
-from aim_exp.report.tables.scores import (
-    choice_table,
-    group_title,
-    leaderboard,
-    members_table,
-)
+from aim_exp.report.tables.scores import choice_table, group_title, leaderboard, members_table
 from aim_exp.report.tables.sweep import sweep_table
 from aim_exp.report.tables.table import Table
 from aim_exp.store.keys import canonical_json
@@ -122,7 +117,6 @@ class Context:
 
     @property
     def failed(self) -> list[RunFacts]:
-        """The runs that ended with an error."""
         return [run for run in self.runs if run.job.ended_early == "failed"]
 
     def ended(self, how: str) -> list[RunFacts]:
@@ -157,7 +151,7 @@ def make_context(
         charts=charts,
         swept=sweep_table(report, charts.swept),
         experts=experts_table(report),
-        choices=choice_table(report, choices(report)),
+        choices=choice_table(choices(report)),
         doses=dose_table(report),
         deltas=tuple(
             table
