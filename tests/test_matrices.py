@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from aim_exp.aim.grams import Reader
-from aim_exp.aim.saliency import measure
+from aim_exp.aim.measure import measure
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
@@ -27,10 +27,11 @@ from aim_exp.merge.groundwork import Material
 from aim_exp.merge.matrices import DIRECTION, MatrixMethod, is_matrix
 from aim_exp.merge.quadratic import solve
 from aim_exp.merge.sparsify import model_trim
-from aim_exp.merge.stream import stream_merge
+from aim_exp.merge.stream import n_elements, stream_merge
 from aim_exp.population.embedded.items import KINDS
 from aim_exp.population.embedded.items import test_items as items_of
 from aim_exp.population.embedded.training import EXPERTS, N_EXAMPLES, expert_examples
+from aim_exp.run.forecast import needs
 
 FRAME: dict[str, Any] = {"weight": 1.0, "scale": 1.0, "matrices": "linear", "others": "mean"}
 TSV_M = TsvM(**FRAME, rank=None)
@@ -437,6 +438,16 @@ def test_once_for_all_lambdas_and_omegas(tmp_path: Path) -> None:
     assert key("method.trim_scope=model", "method.normalize=false") == model
     assert key("method.trim_scope=model", "method.density=0.3") != model
     assert built(tmp_path).plan.groundwork is None
+
+
+def test_what_is_kept_counts_in_the_space_that_a_run_needs(family: Path, tmp_path: Path) -> None:
+    size = 4 * n_elements(Checkpoint(family / "base", "base"))
+    for method, copies in (("iso_c", 1), ("diagonal", 1), ("fisher", 3), ("ties", 0)):
+        run = built(
+            tmp_path, "population=custom", f"population.base={family / 'base'}", "omega=null",
+            f"population.experts={{a: {family / 'a'}, b: {family / 'b'}}}", f"method={method}",
+        )  # fmt: skip
+        assert needs(run).disk == copies * size, method
 
 
 def test_a_sweep_lays_it_once(cli: Cli, tmp_path: Path) -> None:

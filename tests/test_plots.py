@@ -14,7 +14,6 @@ from aim_exp.errors import AimError
 from aim_exp.report.load import load
 from aim_exp.report.plots import figures, make_charts
 from aim_exp.report.plots.dose import kinds_shown, profiles
-from aim_exp.report.plots.parallel import parallel_coordinates
 from aim_exp.report.plots.saliency import joined, saliency_file, saliency_spread, spread
 from aim_exp.report.plots.series import Series, sweep, swept_keys
 from aim_exp.report.plots.style import FILLS, METHODS, SHAPES, looks, method_colours
@@ -271,19 +270,3 @@ def test_many_settings_are_taken_together_in_what_was_kept(densities, made) -> N
     if together:
         assert shown[0].kept["all"] == pytest.approx(0.82)
         assert shown[0].ranges["all"] == pytest.approx((0.81, 0.83))
-
-
-def test_parallel_coordinates_hold_every_merge(made) -> None:
-    report = made(
-        record("method=ties", "omega=null"),
-        record("method=linear", "omega=0.4", scores=shifted(0.1)),
-    )
-    chart = parallel_coordinates(report)
-    assert chart
-    (data,) = chart["data"]
-    labels = [each["label"] for each in data["dimensions"]]
-    assert labels == ["method", "omega", "average", "hypervolume gain", *report.benchmarks]
-    omega, average = data["dimensions"][1:3]
-    assert (omega["values"], omega["ticktext"]) == ([1.0, 0.4], ["null", "0.4"])
-    assert average["values"] == pytest.approx([100 * np.mean(MERGED), 100 * np.mean(shifted(0.1))])
-    assert parallel_coordinates(made(record())) is None

@@ -51,7 +51,8 @@ def teach(sweeper: Any) -> None:
     plain = sweeper.split_arguments
 
     def split(overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
-        jobs = [each for job in plain(overrides, None)[0] for each in expanded(job)]
+        known: dict[tuple[str, ...], tuple[Sequence[str], int]] = {}
+        jobs = [each for job in plain(overrides, None)[0] for each in _expanded(job, known)]
         chunks = sweeper.split_overrides_to_chunks(jobs, max_batch_size)
         return [jobs] if max_batch_size is None else [*chunks]
 
@@ -59,20 +60,25 @@ def teach(sweeper: Any) -> None:
         sweeper.split_arguments = staticmethod(split)
 
 
-def expanded(job: Sequence[str]) -> list[list[str]]:
+def _expanded(
+    job: Sequence[str], known: dict[tuple[str, ...], tuple[Sequence[str], int]]
+) -> list[list[str]]:
     """The job itself, or one for each subset of experts that it asks for.
 
     Where there is none, or what they are drawn from cannot be built, the job is left as it is,
-    and tells so in its turn.
+    and tells so in its turn. `known` are experts by what decides on them.
     """
     place = next((i for i, override in enumerate(job) if override.startswith(KEY)), None)
     asked = None if place is None else TEXT.search(job[place].replace("\\", ""))
     if place is None or asked is None:
         return [[*job]]
+    deciding = tuple(o for o in job if o.startswith(DECIDING) and o != job[place])
     try:
-        names, most = _experts([o for o in job if o.startswith(DECIDING) and o != job[place]])
+        if deciding not in known:
+            known[deciding] = _experts(deciding)
     except (HydraException, OmegaConfBaseException):
         return [[*job]]
+    names, most = known[deciding]
     chosen = drawn(names, asked["k"] or str(most), int(asked["n"]), asked["seed"])
     values = ["null" if len(each) == len(names) else f"[{','.join(each)}]" for each in chosen]
     values = values or [job[place].removeprefix(KEY)]
@@ -92,10 +98,10 @@ def drawn(names: Sequence[str], k: str, n: int, seed: str) -> list[tuple[str, ..
     return found
 
 
-def _experts(overrides: list[str]) -> tuple[Sequence[str], int]:
+def _experts(overrides: Sequence[str]) -> tuple[Sequence[str], int]:
     """The population's experts, and how many of them the method takes at most."""
     loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration("config", overrides, RunMode.RUN)
+    config = loader.load_configuration("config", [*overrides], RunMode.RUN)
     source, method = (
         instantiate(config[group], _convert_="all") for group in ("population", "method")
     )

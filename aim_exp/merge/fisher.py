@@ -68,6 +68,8 @@ class Fisher(DirectedMethod):
             inputs.check()
             known = measured if inputs.name in named else ()
             values = [content.get_tensor(inputs.name) for content in known]
+            if any(value.shape != inputs.base.shape for value in values):
+                values = []  # rows of other tokens than each expert's own
             for rows in inputs.blocks():
                 deltas = torch.stack(
                     [inputs.delta(i, rows, f"delta {i}") for i in range(len(labels))]

@@ -109,7 +109,7 @@ class Diagonal(MatrixMethod):
             each.moments[name][index].double() if name in each.moments else unused
             for each in measured
         ]).to(device)  # fmt: skip
-        weights = torch.tensor(self.weights(inputs.expert_names), device=device)
+        weights = moments.new_tensor(self.weights(inputs.expert_names))
         shares = moments * weights[:, None]
         total = shares.sum(0)
         shares = torch.where(total == 0, 0.0, shares / total)

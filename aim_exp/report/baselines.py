@@ -9,14 +9,7 @@ from functools import cache, cached_property
 from aim_exp.errors import AimError, did_you_mean
 from aim_exp.report.draws import Draw
 from aim_exp.report.rows import Group, Report, Row
-from aim_exp.report.settings import (
-    EXPERTS,
-    OF_MERGES,
-    as_text,
-    begins,
-    is_relaxed,
-    varying,
-)
+from aim_exp.report.settings import EXPERTS, OF_MERGES, as_text, begins, is_relaxed, varying
 
 SHOWN = 4
 
@@ -37,6 +30,11 @@ class Candidate:
         if not is_relaxed(record):  # omega=1 is the plain merge, too
             known["omega"] = None
         return {name: as_text(value) for name, value in known.items()}
+
+    def label(self, report: Report) -> str:
+        """The row's, with the seeds that its group averages over."""
+        own = {seed: self.draw.seeds[seed] for seed in self.group.seeds if seed in self.draw.seeds}
+        return " ".join([self.row.label, *(f"{report.short(s)}={v}" for s, v in own.items())])
 
     def seeds_agree(self, other: Candidate) -> bool:
         """Whether they have the same seeds, as far as both depend on them."""
@@ -122,15 +120,20 @@ def base_of(report: Report) -> Against:
     return Against("base", "base", "base", models=tuple(_members(report).get("base", ())))
 
 
-def merges_of(report: Report) -> list[Candidate]:
-    """Every different scored merge, in the order of groups and rows."""
+def candidates(report: Report) -> list[Candidate]:
+    """Every different scored model, in the order of groups and rows."""
     return [
         Candidate(draw, row, group)
         for group in report.groups
-        for row in group.merges
+        for row in group.rows
         for draw in row.draws
         if draw.model.scores
     ]
+
+
+def merges_of(report: Report) -> list[Candidate]:
+    """Those that a run merged."""
+    return [each for each in candidates(report) if each.draw.is_merge]
 
 
 def find_pairs(
@@ -138,7 +141,7 @@ def find_pairs(
 ) -> tuple[list[tuple[Candidate, Candidate]], list[Candidate]]:
     """Each merge that is no baseline itself with its own, and those without one."""
     merges = merges_of(report)
-    themselves = {candidate.row.key for candidate in against.baselines(merges)}
+    themselves = {baseline.row.key for baseline in against.baselines(merges)}
     choose = against.chooser(merges)
     chosen = [(merge, choose(merge)) for merge in merges if merge.row.key not in themselves]
     pairs = [(merge, baseline) for merge, baseline in chosen if baseline]
@@ -248,11 +251,10 @@ def _named(report: Report, name: str) -> Against | None:
 def _members(report: Report) -> dict[str, list[Candidate]]:
     """By name, every draw of what was scored beside the merges."""
     members: dict[str, list[Candidate]] = {}
-    for group in report.groups:
-        for row in (*group.members, *group.references):
-            scored = [Candidate(draw, row, group) for draw in row.draws if draw.model.scores]
-            members.setdefault(row.model, []).extend(scored)
-    return {name: candidates for name, candidates in members.items() if candidates}
+    for each in candidates(report):
+        if not each.draw.is_merge:
+            members.setdefault(each.row.model, []).append(each)
+    return members
 
 
 def _equal(known: str, value: str) -> bool:

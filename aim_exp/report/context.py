@@ -29,13 +29,9 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
+from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.replicates import replicate_table
-from aim_exp.report.tables.scores import (
-    choice_table,
-    group_title,
-    leaderboard,
-    members_table,
-)
+from aim_exp.report.tables.scores import choice_table, group_title, leaderboard, members_table
 from aim_exp.report.tables.sweep import sweep_table
 from aim_exp.report.tables.table import Table
 from aim_exp.store.keys import canonical_json
@@ -104,6 +100,8 @@ class Context:
     charts: plots.Charts
     swept: Table | None
     """Averages against one setting."""
+    experts: Table | None
+    """Against how many were merged."""
     choices: Table | None
     doses: Table | None
     """What relaxations left of the merges' change."""
@@ -119,7 +117,6 @@ class Context:
 
     @property
     def failed(self) -> list[RunFacts]:
-        """The runs that ended with an error."""
         return [run for run in self.runs if run.job.ended_early == "failed"]
 
     def ended(self, how: str) -> list[RunFacts]:
@@ -153,7 +150,8 @@ def make_context(
         tests=TESTS,
         charts=charts,
         swept=sweep_table(report, charts.swept),
-        choices=choice_table(report, choices(report)),
+        experts=experts_table(report),
+        choices=choice_table(choices(report)),
         doses=dose_table(report),
         deltas=tuple(
             table

@@ -11,6 +11,7 @@ from aim_exp.report.draws import Draw
 from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Report, Row
 from aim_exp.report.tables.table import PERCENT
+from aim_exp.report.words import few
 
 FOLDER, VERSION = "chance", 1
 ERRORS = 2.0
@@ -20,10 +21,9 @@ ERRORS = 2.0
 def faults(report: Report) -> Iterator[str]:
     """A sentence each; what several models have in common is one."""
     for group in report.groups:
-        mark = f" [{group.number}]" * (len(report.groups) > 1)
         parts = (_no_better_than_base, _at_chance, _without_volume, _alike)
         for line in (line for part in parts for line in part(group)):
-            yield f"{line}{mark}"
+            yield f"{line}{group.mark}"
 
 
 def _no_better_than_base(group: Group) -> Iterator[str]:
@@ -48,8 +48,7 @@ def _at_chance(group: Group) -> Iterator[str]:
         low = [row.label for row in group.rows if _is_low(row, benchmark, chance)]
         if low:
             level = f"chance ({PERCENT.write(chance)})" if chance else "zero"
-            named = ", ".join(low[:4]) + f" and {len(low) - 4} more" * (len(low) > 4)
-            yield f"at {level} on {benchmark}: {named}; differences there say nothing"
+            yield f"at {level} on {benchmark}: {few(low)}; differences there say nothing"
 
 
 def _without_volume(group: Group) -> Iterator[str]:
@@ -99,7 +98,7 @@ def _alike(group: Group) -> Iterator[str]:
             same.setdefault(tuple(own[name].evidence for name in sorted(own)), []).append(row)
     for rows in same.values():
         if len(rows) > 1 and any(row.role != "merged" for row in rows):
-            names = ", ".join(row.label for row in rows[:4])
+            names = few([row.label for row in rows])
             yield f"{names} answer every item alike: are they different models?"
 
 

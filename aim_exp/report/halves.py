@@ -47,7 +47,7 @@ def choices(report: Report) -> list[Choice]:
         choice
         for group in report.groups
         for rows in _candidates(group)
-        if (choice := _choice(rows, f" [{group.number}]" * (len(report.groups) > 1)))
+        if (choice := _choice(rows, group.mark))
     ]
 
 

@@ -60,7 +60,6 @@ class Source:
 
     @property
     def is_there(self) -> bool:
-        """Whether the file is."""
         return self.digest is not None
 
     def lines(self) -> list[tuple[dict[str, Any], Any]]:
@@ -80,7 +79,6 @@ class Source:
 
     @property
     def measure(self) -> str:
-        """What is measured: the metric, and its scale."""
         worst, best = self.ends
         return f"{self.metric} {worst:g} to {best:g}"
 
@@ -113,7 +111,6 @@ class Items:
 
     @property
     def tasks(self) -> list[str]:
-        """The task of each item."""
         return [task for task, _, _ in self.ids]
 
     @property

@@ -246,5 +246,5 @@ def _together(models: Sequence[Source]) -> list[Stratum]:
 
 
 def _minus(scores: Floats) -> Floats:
-    """After minus before, of [resamples, (before, after)]."""
+    """Of [resamples, (before, after)]."""
     return scores[:, 1] - scores[:, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aim_exp.report.differences import Differences, Verdict
@@ -186,16 +186,16 @@ def above(differences: Differences) -> Fact:
     """How many merges are better than what they are compared with, in every draw."""
     averages: dict[str, list[tuple[float, Verdict]]] = {}
     for contrast in differences.contrasts:
-        found = (contrast.average.value, contrast.average.verdict)
-        averages.setdefault(contrast.row.key, []).append(found)
+        of = averages.setdefault(contrast.row.key, [])
+        of.append((contrast.average.value, contrast.average.verdict))
     better = [each for each in averages.values() if sum(value for value, _ in each) > 0]
     held = sum(all(verdict == Verdict.ABOVE for _, verdict in each) for each in better)
     tested = any(v != Verdict.UNTESTED for each in averages.values() for _, v in each)
-    drawn = " in every draw" * any(len(each) > 1 for each in averages.values())
+    every = " in every draw" * any(len(each) > 1 for each in averages.values())
     return Fact(
         f"above {differences.title}",
         f"{len(better)} of {len(averages)}",
-        f"by average; {held} of them beyond noise{drawn}" if tested else "by average; not tested",
+        f"by average; {held} of them beyond noise{every}" if tested else "by average; not tested",
     )
 
 
@@ -211,8 +211,3 @@ def origin(report: Report) -> dict[str, list[str]]:
     return {name: list(values) for name, values in seen.items()} | {
         "all jobs together": [f"{seconds:.0f} s"]
     }
-
-
-def named(texts: Sequence[str], most: int = 5) -> str:
-    """The first few."""
-    return ", ".join([*texts[:most], *["..."] * (len(texts) > most)])

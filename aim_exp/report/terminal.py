@@ -117,13 +117,13 @@ def print_items(
     first, second = (read_answers(sources[benchmark]) for sources in both)
     order = changed_first(first, second)
     differing = [item for item in order if change(first, second, item)]
-    asked = second.questions
+    questions = second.questions
     for item in differing if changed else order:
-        console.rule(Text(asked.ids[item]), align="left")
-        console.print(Text(asked.prompts[item][asked.starts[item] :].strip()))
-        for choice in asked.choices[item] or ():
+        console.rule(Text(questions.ids[item]), align="left")
+        console.print(Text(questions.prompts[item][questions.starts[item] :].strip()))
+        for choice in questions.choices[item] or ():
             console.print(Text(f"  - {choice}"))
-        console.print(Text(f"target: {asked.targets[item]}", style="bold"))
+        console.print(Text(f"target: {questions.targets[item]}", style="bold"))
         for name, answers in (("before", first), ("after", second)):
             score = answers.scores[item]
             style = "green" if score else "red"

@@ -49,7 +49,7 @@ class Needs:
     """Data sets of tasks that the hub does not give, with the reason."""
     disk: int
     """For downloads and for copies: the merged model where it is kept, pickled weights converted,
-    the checkpoint that another process scores, the direction that a method keeps.
+    the checkpoint that another process scores, what a method keeps in float32.
     """
     free_disk: int
     weights: int | None
@@ -100,12 +100,14 @@ def needs(run: Run) -> Needs:
     copies = int(run.save_model and run.recipe.method.merges)
     copies += int(run.evaluator.needs_checkpoint and bool(run.recipe.suite.benchmarks))
     copies += sum(model.origin is not None and not model.path.is_dir() for model in models)
-    groundwork = run.plan.groundwork
-    direction = run.recipe.method.keeps_direction and groundwork and not run.store.has(groundwork)
+    kept = run.plan.statistics if run.recipe.method.reads == "fisher" else ()
+    if run.plan.groundwork and run.recipe.method.keeps_direction:
+        kept = (*kept, run.plan.groundwork)
+    whole = sum(not run.store.has(stage) for stage in kept) * _weights(run, "float32")
     return Needs(
         download=download,
         refused=_refused(run),
-        disk=download + copies * weights + (_weights(run, "float32") if direction else 0),
+        disk=download + copies * weights + whole,
         free_disk=shutil.disk_usage(_existing(run.store.root)).free,
         weights=weights or None,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

@@ -108,11 +108,7 @@ def _code(text: str) -> Markup:
 
 
 def _table(
-    anchors: Mapping[str, str],
-    has_items: bool,
-    table: Table,
-    labelled_by: str,
-    sorted_by: str = "",
+    anchors: Mapping[str, str], has_items: bool, table: Table, labelled_by: str, sorted_by: str = ""
 ) -> Markup:
     """In the column of jobs, those that the page has lead to what it says of them.
 

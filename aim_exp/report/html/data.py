@@ -43,13 +43,11 @@ class _Looks:
 def figure_data(charts: Charts) -> dict[str, Any] | None:
     """All figures; rows are named by their position. None where there is nothing to draw."""
     report, looks = charts.report, _Looks()
-    placed = [(number, row) for number, group in enumerate(report.groups)
-              for row in group.rows if is_scored(row)]  # fmt: skip
+    placed = [(group, row) for group in report.groups for row in group.rows if is_scored(row)]
     if not (placed or charts.saliency or charts.profiles):
         return None
     sweeps = list(charts.sweeps.values())
     quantities = (AVERAGE, GAIN, *report.benchmarks)
-    groups = [group.number for group in report.groups]
     position = {row.key: number for number, (_, row) in enumerate(placed)}
     own = {row.key: each.look for each in reversed(sweeps[0].series) for row in each.path}
     axes = charts.planes[0].axes if charts.planes else ()
@@ -62,14 +60,14 @@ def figure_data(charts: Charts) -> dict[str, Any] | None:
         "groups": [group.title for group in report.groups],
         "rows": [
             _row(row, quantities)
-            | {"group": group, "look": looks.number(own.get(row.key, Look(INK, MEMBER)))}
+            | {"group": group.number - 1, "look": looks.number(own.get(row.key, Look(INK, MEMBER)))}
             | {"settings": {report.short(name): text for name, text in row.settings.items()}}
             for group, row in placed
         ],
         "filters": _filters(report),
         "axes": [report.benchmarks.index(axis) for axis in axes] or None,
         "first_sweep": _first(sweeps, charts.x),
-        "sweeps": [_sweep(each, groups, position, looks) for each in sweeps],
+        "sweeps": [_sweep(each, position, looks) for each in sweeps],
         "dose": _dose(charts.profiles, looks) if charts.profiles else None,
         "saliency": _saliency(charts.saliency) if charts.saliency else None,
         "items": items_data(report),
@@ -133,9 +131,7 @@ def _order(text: str) -> tuple[float, str]:
         return float("-inf"), text
 
 
-def _sweep(
-    shown: Sweep, groups: list[int], position: dict[str, int], looks: _Looks
-) -> dict[str, Any]:
+def _sweep(shown: Sweep, position: dict[str, int], looks: _Looks) -> dict[str, Any]:
     axis = shown.axis
     return {
         "title": axis.title,
@@ -145,7 +141,7 @@ def _sweep(
         "shown": shown.is_worth_drawing,
         "series": [
             {
-                "group": groups.index(each.group.number),
+                "group": each.group.number - 1,
                 "names": each.names,
                 "look": looks.number(each.look),
                 "rows": [position[row.key] for row in each.rows],

@@ -42,7 +42,6 @@ class Charts:
 
     @property
     def swept(self) -> Sweep:
-        """Against `x`."""
         return self.sweeps[self.x]
 
 

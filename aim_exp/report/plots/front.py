@@ -163,8 +163,8 @@ def draw_planes(figure: Figure, planes: Sequence[Plane]) -> None:
         hollow_in_legend(plots[0])
     if any(plane.references for plane in planes):
         plots[0].plot([], [], MEMBER, color=INK, markerfacecolor="white", label=REFERENCE)
-    drawn = any(plane.draws(row) for plane in planes for row in _rows(plane))
-    legend_below(figure, last=(PLAIN, REFERENCE, LINE), title=DRAWS if drawn else "")
+    dots = any(plane.draws(row) for plane in planes for row in _rows(plane))
+    legend_below(figure, last=(PLAIN, REFERENCE, LINE), title=DRAWS if dots else "")
     settle(figure)  # texts can be measured from here on
     for plot, plane, line in zip(plots, planes, lines, strict=True):
         named = (*plane.members, *plane.references)

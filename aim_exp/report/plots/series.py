@@ -63,7 +63,6 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Both, as a text."""
         return " ".join(self.names).strip()
 
     @property

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from aim_exp.report.baselines import PLAIN
@@ -48,9 +49,9 @@ def write_tables(
 
 def held(differences: Sequence[Differences]) -> set[tuple[str, str]]:
     """Rows and quantities that differ from the plain merge beyond noise, in every draw."""
-    verdicts: dict[tuple[str, str], set[Verdict]] = {}
     against_plain = (each for each in differences if each.title == PLAIN.title)
-    for contrast in (contrast for each in against_plain for contrast in each.contrasts):
+    verdicts: dict[tuple[str, str], set[Verdict]] = {}
+    for contrast in chain(*(each.contrasts for each in against_plain)):
         for quantity, difference in contrast.differences.items():
             verdicts.setdefault((contrast.row.key, quantity), set()).add(difference.verdict)
     return {key for key, every in verdicts.items() if every in ({Verdict.ABOVE}, {Verdict.BELOW})}
