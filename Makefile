@@ -21,7 +21,7 @@ lint: $(VENV)/installed-test
 check-docs: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/check_docs.py
 
-# Every generated wrong line and thousands of damaged files; the tests take a sample: half an hour.
+# Every generated wrong line and thousands of damaged files; the tests take a sample: an hour.
 check-input: $(VENV)/installed-test
 	AIM_EXP_INPUT=all $(BIN)/python -m pytest tests/test_input.py
 

@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
 def text_of(directory: Path, axes: tuple[str, str] | None = None, x: str = "omega") -> str:
     report = make_report(load(directory))
-    return render(make_context(report, differences(report)), report, axes, x)
+    return render(make_context(report, differences(report), axes=axes, x=x))
 
 
 def page_of(directory: Path, axes: tuple[str, str] | None = None, x: str = "omega") -> Page:

@@ -18,31 +18,40 @@ GOOD = {"base": [accuracies(0.3, 80)], "a": [accuracies(0.6, 80, 1)]}
 CHOICES = [{"text": t, "loglikelihood": -1.0, "greedy": False} for t in "abcd"]
 
 
-def told(directory: Path, members=GOOD, share: float = 0.7, **more) -> list[str]:
+def faults_of(directory: Path, members=GOOD, share: float = 0.7, **more) -> list[str]:
     scores = [accuracies(share, 80, 5)]
     write_all(directory, record(ONE, "omega=null", members=members, scores=scores, **more))
     return doubts(make_report(load(directory)))
 
 
 def test_nothing_is_wrong(tmp_path: Path) -> None:
-    assert told(tmp_path, specialty={"a": ("x",)}) == []
+    assert faults_of(tmp_path, specialty={"a": ("x",)}) == []
 
 
 def test_an_expert_no_better_than_base(tmp_path: Path) -> None:
     members = {"base": [accuracies(0.6, 80)], "a": [accuracies(0.5, 80, 1)]}
-    (line,) = told(tmp_path, members, specialty={"a": ("x",)})
+    (line,) = faults_of(tmp_path, members, specialty={"a": ("x",)})
     assert line.startswith("a scores 50.0 on x, its own specialty, and base 60.0: ")
 
 
 def test_a_model_at_zero(tmp_path: Path) -> None:
-    (line,) = told(tmp_path, share=0.0)
+    (line,) = faults_of(tmp_path, share=0.0)
     assert line == "at zero on x: ties omega=null; differences there say nothing"
+
+
+def test_a_benchmark_without_volume(tmp_path: Path) -> None:
+    nothing = [accuracies(0.0, 80)]
+    lines = faults_of(tmp_path, {"base": nothing, "a": nothing}, share=0.0)
+    assert (
+        "all models stand at the reference point (0.0) on x: every hypervolume gain is 0; set "
+        "benchmarks.tasks.x.objective=false to leave it out"
+    ) in lines
 
 
 @pytest.mark.parametrize(("share", "low"), [(0.275, True), (0.5, False)])
 def test_a_model_at_chance(share: float, low: bool, tmp_path: Path) -> None:
     members = {"base": [accuracies(0.5, 80)], "a": [accuracies(0.6, 80, 1)]}
-    told(tmp_path, members, share)
+    faults_of(tmp_path, members, share)
     for file in tmp_path.rglob("*.jsonl.gz"):
         rewrite(file, choices=CHOICES)
     lines = doubts(make_report(load(tmp_path)))
@@ -51,12 +60,12 @@ def test_a_model_at_chance(share: float, low: bool, tmp_path: Path) -> None:
 
 def test_models_that_answer_alike(tmp_path: Path) -> None:
     same = accuracies(0.3, 80)
-    lines = told(tmp_path, {"base": [same], "a": [same]})
+    lines = faults_of(tmp_path, {"base": [same], "a": [same]})
     assert any(line.startswith("base, a answer every item alike") for line in lines)
 
 
 def test_the_least_difference_that_shows_stands_in_the_table(tmp_path: Path) -> None:
-    told(tmp_path, share=0.7)
+    faults_of(tmp_path, share=0.7)
     (against_base,) = differences(make_report(load(tmp_path)))
     table = difference_table(against_base, ["x"])
     (contrast,) = against_base.contrasts

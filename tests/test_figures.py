@@ -13,7 +13,7 @@ from records import record, relaxed_sweep, shifted, write_all
 
 from aim_exp.report import draw_run
 from aim_exp.report.load import load
-from aim_exp.report.plots import captions, draw, figures
+from aim_exp.report.plots import Charts, draw, figures, make_charts
 from aim_exp.report.plots.canvas import save, settle
 from aim_exp.report.plots.labels import place_labels
 from aim_exp.report.plots.series import OMEGA
@@ -26,19 +26,27 @@ DENSITIES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 ERROR = r"±1 standard error over items: x (\d\.\d), y (\d\.\d)"
 
 
-def drawn_figures(directory: Path, x: str = OMEGA) -> dict[str, Figure]:
+def charts_of(directory: Path, x: str = OMEGA) -> Charts:
+    return make_charts(make_report(load(directory)), x=x)
+
+
+def captions(directory: Path) -> dict[str, str]:
+    return {name: caption for name, (caption, _) in figures(charts_of(directory)).items()}
+
+
+def figures_of(directory: Path, x: str = OMEGA) -> dict[str, Figure]:
     """By name, as they are saved."""
-    drawn: dict[str, Figure] = {}
-    for name, (_, paint) in figures(make_report(load(directory)), x=x).items():
+    shown: dict[str, Figure] = {}
+    for name, (_, paint) in figures(charts_of(directory, x)).items():
 
         def paint_and_keep(
             figure: Figure, name: str = name, paint: Callable[[Figure], None] = paint
         ) -> None:
             paint(figure)
-            drawn[name] = figure
+            shown[name] = figure
 
         save(name, paint_and_keep, directory / "figures", vector=False)
-    return drawn
+    return shown
 
 
 def legend_of(figure: Figure) -> list[str]:
@@ -81,23 +89,23 @@ def settings_sweep(directory: Path, *omegas: str) -> Path:
 
 def test_settings_of_a_method_are_told_apart(tmp_path: Path) -> None:
     """Colour is the method, the mark is the setting; the legend names each once."""
-    drawn = drawn_figures(settings_sweep(tmp_path, "null", "0.4"))
-    assert drawn.keys() == {"pareto_front", "omega_average", "omega_gain"}
+    shown = figures_of(settings_sweep(tmp_path, "null", "0.4"))
+    assert shown.keys() == {"pareto_front", "omega_average", "omega_gain"}
     names = [*METHODS, *(f"density={d}" for d in DENSITIES), "plain merge"]
     for name in ("omega_average", "omega_gain"):
-        assert legend_of(drawn[name]) == names
-        looks, places = zip(*points_of(drawn[name]), strict=True)
+        assert legend_of(shown[name]) == names
+        looks, places = zip(*points_of(shown[name]), strict=True)
         assert len(set(looks)) == len(set(places)) == len(looks) == 2 * 3 * 6
-        ticks = drawn[name].axes[0].get_xticklabels()
+        ticks = shown[name].axes[0].get_xticklabels()
         assert [text.get_text() for text in ticks] == ["0.4", "null"]
-    looks = {look for look, _ in points_of(drawn["pareto_front"]) if look[0] != "#333333"}
+    looks = {look for look, _ in points_of(shown["pareto_front"]) if look[0] != "#333333"}
     assert len(looks) == 2 * 3 * 6, "in the front too"
 
 
 def test_a_setting_can_be_the_axis(tmp_path: Path) -> None:
-    drawn = drawn_figures(settings_sweep(tmp_path, "null", "0.4"), x="method.density")
-    assert {"density_average", "density_gain"} <= drawn.keys()
-    figure = drawn["density_average"]
+    shown = figures_of(settings_sweep(tmp_path, "null", "0.4"), x="method.density")
+    assert {"density_average", "density_gain"} <= shown.keys()
+    figure = shown["density_average"]
     assert legend_of(figure) == [*METHODS, "omega=null", "omega=0.4", "plain merge"]
     assert figure.axes[0].get_xlabel() == "density"
     assert len({look for look, _ in points_of(figure)}) == 2 * 3
@@ -105,16 +113,16 @@ def test_a_setting_can_be_the_axis(tmp_path: Path) -> None:
 
 def test_without_plain_merges_no_word_of_them(tmp_path: Path) -> None:
     directory = settings_sweep(tmp_path, "0.2", "0.4")
-    drawn = drawn_figures(directory)
-    for figure in drawn.values():
+    shown = figures_of(directory)
+    for figure in shown.values():
         assert "plain merge" not in legend_of(figure)
-    ticks = drawn["omega_average"].axes[0].get_xticklabels()
+    ticks = shown["omega_average"].axes[0].get_xticklabels()
     assert ticks[-1].get_text() == "1"
-    assert "plain" not in " ".join(captions(make_report(load(directory))).values())
+    assert "plain" not in " ".join(captions(directory).values())
 
 
 def test_what_bars_and_dots_are_is_said_in_the_figure(tmp_path: Path) -> None:
-    one = drawn_figures(relaxed_sweep(tmp_path / "one"))
+    one = figures_of(relaxed_sweep(tmp_path / "one"))
     assert re.fullmatch(ERROR, notes_of(one["pareto_front"])[0])
     for name in ("omega_average", "omega_gain"):
         assert notes_of(one[name]) == ["", "bars: ±1 standard error over items"]
@@ -123,7 +131,7 @@ def test_what_bars_and_dots_are_is_said_in_the_figure(tmp_path: Path) -> None:
         for omega in ("null", "0.4")
         for seed in (0, 1)
     ]
-    several = drawn_figures(write_all(tmp_path / "several", *seeds))
+    several = figures_of(write_all(tmp_path / "several", *seeds))
     assert notes_of(several["pareto_front"])[1:] == ["dots: one model each"]
     both = "bars: ±1 standard error over items; dots: one model each"
     assert notes_of(several["omega_average"]) == ["", both]
@@ -142,32 +150,32 @@ def test_what_does_not_compete_has_a_panel_of_its_own(tmp_path: Path) -> None:
         ]  # fmt: skip
         return write_all(tmp_path / str(len(limits)), *runs)
 
-    drawn = drawn_figures(sweep(range(1, 3)))
-    first, second, _ = notes_of(drawn["pareto_front"])
+    shown = figures_of(sweep(range(1, 3)))
+    first, second, _ = notes_of(shown["pareto_front"])
     assert [title.splitlines()[0] for title in (first, second)] == ["limit=10", "limit=20"]
-    assert legend_of(drawn["pareto_front"]) == ["ties", "linear", "plain merge", "front"]
-    average = drawn["omega_average"]
+    assert legend_of(shown["pareto_front"]) == ["ties", "linear", "plain merge", "front"]
+    average = shown["omega_average"]
     assert notes_of(average)[:2] == ["limit=10", "limit=20"]
     assert legend_of(average) == ["ties", "linear", "plain merge"]
-    for figure in drawn.values():
+    for figure in shown.values():
         one, other = figure.axes
         assert (one.get_xlim(), one.get_ylim()) == (other.get_xlim(), other.get_ylim())
-    for plot in drawn["pareto_front"].axes:
+    for plot in shown["pareto_front"].axes:
         assert {note.get_text() for note in plot.texts} - {""} == {
             "base", "code", "instruct", "math",
         }  # fmt: skip
 
     directory = sweep(range(1, 7))
-    many = drawn_figures(directory)
+    many = figures_of(directory)
     assert [len(many[name].axes) for name in ("pareto_front", "omega_average")] == [4, 4]
-    said = captions(make_report(load(directory)))
+    said = captions(directory)
     for name in ("pareto_front", "omega_average"):
         assert "(the first 4 of 6)" in said[name]
 
 
 def test_references_are_named_and_do_not_compete(tmp_path: Path) -> None:
     joint = {"joint": (0.99,) * 6}
-    figure = drawn_figures(write_all(tmp_path, record(references=joint)))["pareto_front"]
+    figure = figures_of(write_all(tmp_path, record(references=joint)))["pareto_front"]
     assert "reference" in legend_of(figure)
     names = {note.get_text() for note in figure.axes[0].texts}
     assert "joint" in names
@@ -209,10 +217,11 @@ def test_texts_lie_on_no_text_and_no_point(tmp_path: Path) -> None:
 
 def test_every_figure_is_a_png_and_a_pdf(tmp_path: Path) -> None:
     directory = relaxed_sweep(tmp_path)
-    said = draw(make_report(load(directory)), directory)
-    assert said == captions(make_report(load(directory)))
+    draw(charts_of(directory), directory)
     files = {path.name for path in (directory / "figures").iterdir()}
-    assert files == {f"{name}.{ending}" for name in said for ending in ("png", "pdf")}
+    assert files == {
+        f"{name}.{ending}" for name in captions(directory) for ending in ("png", "pdf")
+    }
 
 
 def test_a_run_draws_its_front_only(tmp_path: Path) -> None:
@@ -228,4 +237,4 @@ def test_equal_scores_everywhere_are_drawn_too(members, tmp_path: Path) -> None:
     chosen = {} if members is None else {"members": members}
     write_all(tmp_path, *(record(f"omega={omega}", scores=(0.5,) * 6, **chosen)
                           for omega in ("null", 0.2)))  # fmt: skip
-    assert drawn_figures(tmp_path).keys() == {"pareto_front", "omega_average", "omega_gain"}
+    assert figures_of(tmp_path).keys() == {"pareto_front", "omega_average", "omega_gain"}

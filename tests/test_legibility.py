@@ -12,7 +12,7 @@ from PIL import Image
 from records import relaxed_sweep
 
 from aim_exp.report.load import load
-from aim_exp.report.plots import draw
+from aim_exp.report.plots import draw, figures, make_charts
 from aim_exp.report.plots.canvas import save
 from aim_exp.report.plots.dose import draw_dose, profiles
 from aim_exp.report.plots.saliency import draw_saliency, spread
@@ -26,9 +26,11 @@ COLUMN = 3.3
 def test_figures_fit_a_column_and_can_be_read(tmp_path: Path) -> None:
     """As printed: the width of a column, no text below 7 points, fonts inside, no pixels."""
     assert WIDTH == COLUMN
-    drawn = draw(make_report(load(relaxed_sweep(tmp_path))), tmp_path)
-    assert list(drawn) == ["pareto_front", "omega_average", "omega_gain", "delta_kept"]
-    for path in (tmp_path / "figures" / f"{name}.png" for name in drawn):
+    charts = make_charts(make_report(load(relaxed_sweep(tmp_path))))
+    draw(charts, tmp_path)
+    names = list(figures(charts))
+    assert names == ["pareto_front", "omega_average", "omega_gain", "delta_kept"]
+    for path in (tmp_path / "figures" / f"{name}.png" for name in names):
         with Image.open(path) as image:
             assert image.width == round(200 * COLUMN)
         pdf = path.with_suffix(".pdf").read_bytes()

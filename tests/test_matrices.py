@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from aim_exp.aim.grams import Reader
-from aim_exp.aim.saliency import measure
+from aim_exp.aim.measure import measure
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError

@@ -96,11 +96,11 @@ def test_what_is_not_known_is_said(tmp_path):
                                               (None, "its tasks' own shots")])  # fmt: skip
 def test_shots_are_those_that_were_asked_with(shots, words, tmp_path):
     given = record()
-    asked = {
+    benchmarks = {
         name: replace(about, num_fewshot=shots, protocol={**about.protocol, "num_fewshot": 9})
         for name, about in given.benchmarks.items()
     }
-    text = paragraph(tmp_path, replace(given, benchmarks=asked))
+    text = paragraph(tmp_path, replace(given, benchmarks=benchmarks))
     assert text.count(words) == 6
     assert "9 shots" not in text
 

@@ -52,9 +52,9 @@ def test_tables_and_figures_are_as_the_file_says(sweep: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("nmes: {}", "nmes: no such key, did you mean names"),
-        ("changes: relative", "changes=relative: must be points or percent"),
-        ("width: -1", "width=-1: must be inches above 0"),
+        ("nmes: {}", "nmes={}: Unexpected keyword argument; did you mean names"),
+        ("changes: relative", "changes=relative: Input should be 'points' or 'percent'"),
+        ("width: -1", "width=-1: Input should be greater than 0"),
         ("[", "cannot be read as YAML"),
     ],
 )
@@ -62,7 +62,7 @@ def test_a_wrong_file_is_one_line(text: str, error: str, tmp_path: Path) -> None
     (tmp_path / "paper.yaml").write_text(text)
     with pytest.raises(AimError) as raised:
         read_paper(tmp_path / "paper.yaml")
-    assert error.partition(",")[0] in str(raised.value)
+    assert error in str(raised.value)
     assert "\n" not in str(raised.value)
 
 

@@ -12,10 +12,8 @@ from aim_exp.aim import relaxation as aim
 from aim_exp.aim.saliency import FILE_NAME, Saliency
 from aim_exp.errors import AimError
 from aim_exp.report.load import load
-from aim_exp.report.plots import figures
+from aim_exp.report.plots import figures, make_charts
 from aim_exp.report.plots.dose import kinds_shown, profiles
-from aim_exp.report.plots.front import front
-from aim_exp.report.plots.parallel import parallel_coordinates
 from aim_exp.report.plots.saliency import joined, saliency_file, saliency_spread, spread
 from aim_exp.report.plots.series import Series, sweep, swept_keys
 from aim_exp.report.plots.style import FILLS, METHODS, SHAPES, looks, method_colours
@@ -42,7 +40,7 @@ def test_a_series_is_a_method_and_what_else_varies(made) -> None:
           for m in ("dare_ties", "ties") for o in ("0.4", "null", "0.2") for d in (0.1, 0.5))
     )  # fmt: skip
     shown = sweep(report).series
-    assert [(each.method, each.setting) for each in shown] == [
+    assert [each.names for each in shown] == [
         ("dare_ties", "density=0.1"), ("dare_ties", "density=0.5"),
         ("ties", "density=0.1"), ("ties", "density=0.5"),
     ]  # fmt: skip
@@ -50,7 +48,7 @@ def test_a_series_is_a_method_and_what_else_varies(made) -> None:
         assert texts(each) == ["0.2", "0.4"]
         assert each.level
         assert (each.level.relaxed, each.level.settings["omega"]) == (False, "null")
-        assert f"density={each.level.settings['method.density']}" == each.setting
+        assert f"density={each.level.settings['method.density']}" == each.names[1]
         assert [row.omega for row in each.path] == [1.0, 0.4, 0.2], "from weak to strong"
     assert len({each.look for each in shown}) == 4
     assert len({place for each in shown for place in each.places}) == 8, "none hides another"
@@ -71,7 +69,7 @@ def test_any_setting_that_was_swept_can_be_the_axis(made) -> None:
     assert axis.title == "n_samples"
     assert [axis.places[str(n)] for n in counts] == pytest.approx(np.log10(counts).tolist())
     assert list(axis.ticks.values()) == ["4", "16", "64", "1024"]
-    assert [each.setting for each in shown.series] == [
+    assert [each.names[1] for each in shown.series] == [
         "omega=0.2 scaling=identity", "omega=0.6 scaling=identity", "omega=0.2 scaling=uniform",
     ]  # fmt: skip
     assert [texts(each, "calibration.n_samples") for each in shown.series[1:]] == [
@@ -83,10 +81,10 @@ def test_any_setting_that_was_swept_can_be_the_axis(made) -> None:
         assert each.level_place is None
     words = sweep(report, "aim.scaling").axis
     assert (words.places, words.is_line) == ({"identity": 0.0, "uniform": 1.0}, True)
-    shown_names = figures(report, x="calibration.n_samples")
+    shown_names = figures(make_charts(report, x="calibration.n_samples"))
     assert {"n_samples_average", "n_samples_gain"} <= shown_names.keys()
     with pytest.raises(AimError, match=r"--x method\.denisty: .*calibration\.n_samples"):
-        figures(report, x="method.denisty")
+        figures(make_charts(report, x="method.denisty"))
 
 
 def test_one_omega_has_even_steps(made) -> None:
@@ -104,9 +102,7 @@ def test_seeds_are_one_point_of_a_series(made) -> None:
         record("method=ties", "omega=0.4"),
     )  # fmt: skip
     dare, ties = sweep(report).series
-    assert [(each.method, each.setting) for each in (dare, ties)] == [
-        ("dare_ties", ""), ("ties", ""),
-    ]  # fmt: skip
+    assert [each.names for each in (dare, ties)] == [("dare_ties", ""), ("ties", "")]
     assert dare.level
     assert len(dare.level.estimates[AVERAGE].values) == 2
     (row,) = dare.rows
@@ -122,7 +118,7 @@ def test_the_front_by_the_slow_way(made) -> None:
           for i in range(9)),
         record("method=linear", scores=None),
     )  # fmt: skip
-    (plane,) = front(report)
+    (plane,) = make_charts(report).planes
     rows = [*plane.members, *(row for each in plane.series for row in plane.shown(each.path))]
     assert len(rows) == 4 + 9
     places = [plane.place(row) for row in rows]
@@ -141,18 +137,21 @@ def test_the_axes_are_the_sharpest_conflict_or_those_chosen(made) -> None:
     scores = np.array(list(POPULATION.values()))
     covariance = np.cov(scores.T)
     first, second = np.unravel_index(covariance.argmin(), covariance.shape)
-    assert front(report)[0].axes == (report.benchmarks[first], report.benchmarks[second])
+    assert make_charts(report).planes[0].axes == (
+        report.benchmarks[first],
+        report.benchmarks[second],
+    )
     chosen = report.benchmarks[5], report.benchmarks[2]
-    assert front(report, chosen)[0].axes == chosen
+    assert make_charts(report, chosen).planes[0].axes == chosen
     with pytest.raises(AimError, match="--axes chess: no such benchmark here; there are: "):
-        front(report, (chosen[0], "chess"))
-    assert front(made(record(scores=None))) == ()
+        make_charts(report, (chosen[0], "chess"))
+    assert make_charts(made(record(scores=None))).planes == ()
 
 
 def test_equal_points_of_the_front_are_both_on_it(made) -> None:
     best = (0.99,) * 6
     report = made(record(scores=best), record("omega=0.2", scores=best))
-    assert len(front(report)[0].front) == 2
+    assert len(make_charts(report).planes[0].front) == 2
 
 
 def test_no_two_series_look_alike() -> None:
@@ -228,7 +227,7 @@ def test_the_saliency_is_read_from_the_runs_own_folder(tmp_path: Path) -> None:
     stored.unlink()
     assert saliency_file(report) == stored.resolve()
     assert saliency_spread(report) is None
-    assert "saliency" not in figures(report)
+    assert "saliency" not in figures(make_charts(report))
 
 
 def dosed(*overrides: str, norm: float, scores=MERGED) -> RunRecord:
@@ -248,7 +247,7 @@ def test_what_was_kept_is_there_without_scores_too(made) -> None:
         ("0.2", pytest.approx(0.3)), ("0.6", pytest.approx(0.7)),
     ]  # fmt: skip
     assert kinds_shown(shown) == ["all", "down_proj", "q_proj"]
-    assert figures(report).keys() == {"delta_kept"}
+    assert figures(make_charts(report)).keys() == {"delta_kept"}
 
 
 @pytest.mark.parametrize("densities", [(0.1, 0.2), (0.1, 0.2, 0.3)])
@@ -266,24 +265,8 @@ def test_many_settings_are_taken_together_in_what_was_kept(densities, made) -> N
     assert [each.name[1] for each in shown[:2]] == (
         ["", ""] if together else ["density=0.1", "density=0.2"]
     )
-    caption, _ = figures(report)["delta_kept"]
+    caption, _ = figures(make_charts(report))["delta_kept"]
     assert ("their range" in caption) is together
     if together:
         assert shown[0].kept["all"] == pytest.approx(0.82)
         assert shown[0].ranges["all"] == pytest.approx((0.81, 0.83))
-
-
-def test_parallel_coordinates_hold_every_merge(made) -> None:
-    report = made(
-        record("method=ties", "omega=null"),
-        record("method=linear", "omega=0.4", scores=shifted(0.1)),
-    )
-    chart = parallel_coordinates(report)
-    assert chart
-    (data,) = chart["data"]
-    labels = [each["label"] for each in data["dimensions"]]
-    assert labels == ["method", "omega", "average", "hypervolume gain", *report.benchmarks]
-    omega, average = data["dimensions"][1:3]
-    assert (omega["values"], omega["ticktext"]) == ([1.0, 0.4], ["null", "0.4"])
-    assert average["values"] == pytest.approx([100 * np.mean(MERGED), 100 * np.mean(shifted(0.1))])
-    assert parallel_coordinates(made(record())) is None

@@ -113,17 +113,17 @@ def test_controls_and_other_lambdas_are_not_in_the_table(tmp_path: Path) -> None
     control = ours(PAIR, "omega=0.4", "aim.scaling=shuffled")
     halved = ours(PAIR, "omega=0.4", "method.scale=0.5")
     plain = ours(PAIR, "omega=null", "aim.scaling=shuffled", "method.weight=1.0")
-    found = pairs(report_of(tmp_path, control, halved, plain))
-    assert [pair.label.split()[0] for pair in found] == [*MEMBERS, "2"]
+    both = pairs(report_of(tmp_path, control, halved, plain))
+    assert [pair.label.split()[0] for pair in both] == [*MEMBERS, "2"]
 
 
 def test_our_scores_beside_the_papers(tmp_path: Path) -> None:
     report = report_of(
         tmp_path, ours(PAIR, "omega=0.4"), ours(PAIR, "omega=0.6"), ours(PAIR, "method=linear")
     )
-    found = pairs(report)
-    assert [pair.label.split()[0] for pair in found] == [*MEMBERS, "0"]
-    base, merged = found[0], found[-1]
+    both = pairs(report)
+    assert [pair.label.split()[0] for pair in both] == [*MEMBERS, "0"]
+    base, merged = both[0], both[-1]
     assert all(base.difference(name) == 0 and base.within(name) for name in BENCHMARKS)
     assert merged.difference("gsm8k") == pytest.approx(0.01 - 0.461)
     assert [merged.within(name) for name in BENCHMARKS] == [True, True, None, True, False, True]
@@ -136,9 +136,9 @@ def test_our_scores_beside_the_papers(tmp_path: Path) -> None:
 def test_another_protocol_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(tmp_path / "runs", ours(), record("benchmarks=standard", scores=[0.5] * 6))
     assert main([str(tmp_path / "runs"), "--published"]) == 1
-    told = capsys.readouterr()
-    assert "1: benchmarks=standard is another protocol than the paper's" in told.err
-    assert told.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert "1: benchmarks=standard is another protocol than the paper's" in output.err
+    assert output.err.count("\n") == 1
     assert not (tmp_path / "runs" / "results.csv").exists()
     with pytest.raises(AimError, match="none of these runs"):
         pairs(report_of(tmp_path / "failed", failed("no")))
@@ -148,8 +148,8 @@ def test_another_population_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     mine = ours()
     write_all(tmp_path, replace(mine, population=replace(mine.population, name="mine")))
     assert main([str(tmp_path), "--published"]) == 0
-    told = capsys.readouterr().out
-    assert "warning: the paper's population is llama2_13b; these runs use mine" in told
+    output = capsys.readouterr().out
+    assert "warning: the paper's population is llama2_13b; these runs use mine" in output
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +223,6 @@ def test_expected_scores_are_checked(expected: object, words: str | None) -> Non
         name="mine", merge=None, references=None, base="b", experts={"a": "x"}, specialty=None,
         chat_template=None, expected=expected,
     )  # fmt: skip
-    found = source.problems()
-    assert len(found) == (words is not None)
-    assert words is None or words in found[0]
+    problems = source.problems()
+    assert len(problems) == (words is not None)
+    assert words is None or words in problems[0]

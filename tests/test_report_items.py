@@ -61,8 +61,8 @@ def test_side_files_hold_every_answer(tmp_path: Path) -> None:
         BEFORE,
         AFTER,
     ]
-    (asked,) = {each["questions"] for each in files}
-    questions = side_file(folder, asked)
+    (name,) = {each["questions"] for each in files}
+    questions = side_file(folder, name)
     assert len(list(folder.iterdir())) == 5
     assert questions["targets"] == [f"answer {i}" for i in range(40)]
     assert files[3]["texts"] == [HOSTILE] * 40
@@ -94,11 +94,7 @@ def test_a_page_without_items_has_no_links_to_them(
 
 def test_what_changed_stands_first(tmp_path: Path) -> None:
     runs = load(write_all(tmp_path, *pair()))
-    before, after = (
-        read_answers(job, job.record.merged.scores["x"])
-        for job in runs.jobs
-        if job.record and job.record.merged
-    )
+    before, after = (read_answers(job.sources["merged"]["x"]) for job in runs.jobs)
     order = changed_first(before, after)
     assert sorted(order[: len(DIFFERING)]) == DIFFERING
     assert sorted(order) == list(range(40))
@@ -112,9 +108,7 @@ def test_the_own_part_of_a_prompt_begins_after_what_all_share(tmp_path: Path) ->
         line["prompt"] = f"Q: shot\nA: yes\n\nQ: question {number}\nA:"
     file.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
     job = load(tmp_path).jobs[1]
-    assert job.record
-    assert job.record.merged
-    questions = read_answers(job, job.record.merged.scores["x"]).questions
+    questions = read_answers(job.sources["merged"]["x"]).questions
     own = [p[s:] for p, s in zip(questions.prompts, questions.starts, strict=True)]
     assert own == [f"Q: question {number}\nA:" for number in range(40)]
 
@@ -125,8 +119,8 @@ def test_items_on_a_terminal(names: tuple[str, str], tmp_path: Path, capsys) -> 
     command = [str(tmp_path), "--items", *names, "--benchmark", "x", "--changed"]
     assert main(command) == 0
     shown = capsys.readouterr().out
-    asked = [int(number) for number in re.findall(r"^question (\d+)", shown, re.MULTILINE)]
-    assert sorted(asked) == DIFFERING
+    numbers = [int(number) for number in re.findall(r"^question (\d+)", shown, re.MULTILINE)]
+    assert sorted(numbers) == DIFFERING
     up = sum(AFTER[i] > BEFORE[i] for i in range(40))
     assert f"40 items: {up} better, {len(DIFFERING) - up} worse" in shown
     assert not (tmp_path / "report.md").exists()

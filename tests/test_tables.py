@@ -223,13 +223,13 @@ def check_latex(text: str) -> list[list[list[str]]]:
                 continue
             row = re.fullmatch(r"(.*) \\\\\*?(\[-?2pt\])?", line)
             assert row, line
-            found = re.split(r"(?<!\\)&", row[1])
-            assert len(found) == len(columns), line
-            for cell in found:
+            cells = re.split(r"(?<!\\)&", row[1])
+            assert len(cells) == len(columns), line
+            for cell in cells:
                 bare = re.sub(r"\$(\\omega|\\pm|\\star|-)\$|\\[%&#_${},]|\\[a-z]+(\{\})?", "", cell)
                 assert not set("%&#_$~^\\") & set(bare), cell
                 assert bare.count("{") == bare.count("}"), cell
-            rows.append([cell.strip() for cell in found])
+            rows.append([cell.strip() for cell in cells])
         tables.append(rows)
     return tables
 

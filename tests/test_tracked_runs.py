@@ -139,16 +139,8 @@ def test_a_sweep_has_a_run_for_its_report(sweep):
     assert differences[0]["low"] <= average <= differences[0]["high"]
 
     (media,) = (sweep / "wandb").glob("offline-run-*/files/media")
-    drawn = {path.name.rpartition("_0_")[0] for path in (media / "images/figures").iterdir()}
-    assert drawn == {path.stem for path in (sweep / "figures").glob("*.png")}
-    (chart,) = media.glob("plotly/charts/parallel_coordinates_*.plotly.json")
-    axes = json.loads(chart.read_text())["data"][0]["dimensions"]
-    assert [axis["label"] for axis in axes] == [
-        "method", "omega", "average", "hypervolume gain", *SUITE,
-    ]  # fmt: skip
-    assert axes[1] | {"label": ""} == {
-        "label": "", "values": [1, 0.4], "tickvals": [1, 0.4], "ticktext": ["null", "0.4"],
-    }  # fmt: skip
+    names = {path.name.rpartition("_0_")[0] for path in (media / "images/figures").iterdir()}
+    assert names == {path.stem for path in (sweep / "figures").glob("*.png")}
     (page,) = media.glob("html/pages/report_*.html")
     assert page.read_bytes() == (sweep / "report.html").read_bytes()
 

@@ -105,10 +105,7 @@ def test_offline_run_reads_back_as_it_was_logged(tmp_path, capfd):
     figure = png(tmp_path / "front.png")
     page = tmp_path / "report.html"
     page.write_text("<html><head></head>a page</html>")
-    chart = {"data": [{"type": "parcoords", "dimensions": []}], "layout": {}}
-    outcome = replace(
-        OUTCOME, figures={"front": figure}, charts={"lines": chart}, pages={"report": page}
-    )
+    outcome = replace(OUTCOME, figures={"front": figure}, pages={"report": page})
     tracker = wandb_tracker(project="merging", entity=None, tags=("mine",))
     records = track(tracker, tmp_path / "job", outcome)
 
@@ -134,8 +131,6 @@ def test_offline_run_reads_back_as_it_was_logged(tmp_path, capfd):
     assert image.read_bytes() == figure.read_bytes()
     (logged,) = media.glob("html/pages/report_*.html")
     assert logged.read_text() == page.read_text()
-    (lines,) = media.glob("plotly/charts/lines_*.plotly.json")
-    assert json.loads(lines.read_text())["data"][0]["type"] == "parcoords"
     assert exit_codes(records) == [0]
     assert "".join(capfd.readouterr()) == ""
     assert not (tmp_path / "home").exists()

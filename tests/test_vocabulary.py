@@ -23,8 +23,8 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
+from aim_exp.aim.measure import measure
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.saliency import measure
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.live import LiveModel

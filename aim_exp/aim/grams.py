@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aim_exp.aim.saliency import Meter, Meters
+from aim_exp.aim.measure import Meter, Meters
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.modules import holds_experts
 

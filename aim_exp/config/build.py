@@ -249,9 +249,12 @@ def _parts(
             parts[group], reason = None, error.__cause__
             problems += error.problems
         except OmegaConfBaseException as error:  # only whole does it show that it does not fit
-            words = first_line(error)
             parts[group], reason = None, error
-            problems.append(f"{group}: cannot be resolved ({words}); give values for ${{...}}")
+            written = cast("dict[str, Any]", OmegaConf.to_container(config[group], resolve=False))
+            keys = [
+                f"{group}.{key}={value}" for key, value in written.items() if "${" in str(value)
+            ]
+            problems.append(f"{', '.join(keys)}: cannot be resolved ({first_line(error)})")
     return parts, reason
 
 

@@ -102,8 +102,8 @@ class BenchmarksConfig:
     """A suite: what is scored, and how the prompts are made.
 
     `tasks` is a list of lm-eval tasks, or maps a benchmark's name to {task, metric,
-    num_fewshot, reference_point, direction, scale, objective}. What a benchmark leaves out
-    comes from here.
+    num_fewshot, reference_point, direction, scale, objective, cluster}. What a benchmark leaves
+    out comes from here.
     """
 
     tasks: Any = MISSING

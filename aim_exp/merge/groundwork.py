@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from aim_exp.aim.grams import Reader
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.console import Advance
 from aim_exp.merge.stream import over_tensors
 from aim_exp.tensors.inputs import TensorInputs
+
+if TYPE_CHECKING:
+    from aim_exp.aim.grams import Reader
 
 T = TypeVar("T")
 

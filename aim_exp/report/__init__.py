@@ -14,28 +14,30 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from aim_exp.console import console
+from aim_exp.report import html, plots, text
+from aim_exp.report.baselines import parse_names
+from aim_exp.report.context import make_context
+from aim_exp.report.csv_files import write_csvs
+from aim_exp.report.differences import Differences, differences
+from aim_exp.report.files import write_text
+from aim_exp.report.html.items import write_items
+from aim_exp.report.load import Runs, load
+from aim_exp.report.paper import AS_IT_IS, Paper
+from aim_exp.report.plots.canvas import painted
+from aim_exp.report.replicates import NOTHING_FIXED, Claim
+from aim_exp.report.rows import Report, make_report
+from aim_exp.report.summary import job_line
+from aim_exp.report.tables import write_tables
+from aim_exp.report.terminal import print_run, print_sweep
+from aim_exp.store.records import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from aim_exp.report.differences import Differences
-    from aim_exp.report.load import Runs
-    from aim_exp.report.paper import Paper
-    from aim_exp.report.replicates import Claim
-    from aim_exp.report.rows import Report
-    from aim_exp.store.records import RunRecord
-
 __all__ = [
-    "bundle",
-    "draw_run",
-    "due",
-    "figures",
-    "refresh",
-    "show_job",
-    "show_run",
-    "show_sweep",
+    "bundle", "draw_run", "due", "figures", "refresh", "show_job", "show_run", "show_sweep",
     "write",
-]
+]  # fmt: skip
 
 PAGE = "report.md"
 HTML = "report.html"
@@ -43,15 +45,11 @@ HTML = "report.html"
 
 def show_run(directory: Path, *, next_command: str | None = None, to: Console = console) -> None:
     """Print a run's table, what it comes to, where its files are, and a next command."""
-    from aim_exp.report.terminal import print_run
-
-    print_run(to, _report(directory), next_command)
+    print_run(to, make_report(load(directory)), next_command)
 
 
 def show_job(record: RunRecord, *, to: Console = console) -> None:
     """Print one line for a job of a sweep, whose table comes at the end."""
-    from aim_exp.report.summary import job_line
-
     to.print(job_line(record), soft_wrap=True, markup=False)
 
 
@@ -59,10 +57,6 @@ def show_sweep(
     runs: Runs, directory: Path, *, next_command: str | None = None, to: Console = console
 ) -> None:
     """Print the table of the runs in `directory`, what holds, a next command, and what failed."""
-    from aim_exp.report.differences import differences
-    from aim_exp.report.rows import make_report
-    from aim_exp.report.terminal import print_sweep
-
     report = make_report(runs)
     print_sweep(to, report, directory, differences(report), next_command)
 
@@ -72,9 +66,7 @@ def draw_run(directory: Path, *, vector: bool = True) -> Path | None:
 
     `vector`: as PDF too.
     """
-    from aim_exp.report import plots
-
-    return plots.draw_front(_report(directory), directory, vector=vector)
+    return plots.draw_front(make_report(load(directory)), directory, vector=vector)
 
 
 def figures(
@@ -85,13 +77,9 @@ def figures(
     `axes`: the two benchmarks of the front; `x`: the setting that scores are shown against, in full
     or short. AimError if there is none of that name.
     """
-    from aim_exp.report import plots
-    from aim_exp.report.baselines import parse_names
-    from aim_exp.report.plots.canvas import painted
-
-    report = _report(*map(Path, directories))
+    report = make_report(load(*map(Path, directories)))
     (key,) = parse_names(report, "x", [x])
-    shown = plots.figures(report, axes, key)
+    shown = plots.figures(plots.make_charts(report, axes, key))
     return {name: painted(paint) for name, (_, paint) in shown.items()}
 
 
@@ -109,9 +97,7 @@ def refresh(directory: Path, *, running: bool = False) -> Runs:
 
     `running`: others are still to end, so the page reloads itself.
     """
-    from aim_exp.report.differences import differences
-
-    report = _report(directory)
+    report = make_report(load(directory))
     write(report, directory, differences(report), running=running)
     return report.runs
 
@@ -119,13 +105,13 @@ def refresh(directory: Path, *, running: bool = False) -> Runs:
 def write(
     report: Report,
     out: Path,
-    differences: Sequence[Differences],
+    compared: Sequence[Differences],
     *,
     axes: tuple[str, str] | None = None,
     x: str = "omega",
     running: bool = False,
-    paper: Paper | None = None,
-    claim: Claim | None = None,
+    paper: Paper = AS_IT_IS,
+    claim: Claim = NOTHING_FIXED,
 ) -> None:
     """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
 
@@ -134,35 +120,16 @@ def write(
     """
     if not report.runs.jobs:
         return
-    from aim_exp.report import plots
-    from aim_exp.report.context import make_context
-    from aim_exp.report.csv_files import write_csvs
-    from aim_exp.report.files import write_text
-    from aim_exp.report.html import write_html
-    from aim_exp.report.html.items import write_items
-    from aim_exp.report.paper import Paper
-    from aim_exp.report.replicates import NOTHING_FIXED
-    from aim_exp.report.tables import write_tables
-    from aim_exp.report.text import render
-
-    paper, claim = paper or Paper(), claim or NOTHING_FIXED
-    write_csvs(report, differences, out, claim)
-    plots.draw(report, out, axes, x, paper)
-    tables = [path.relative_to(out) for path in write_tables(report, out, paper, differences)]
-    context = make_context(report, differences, tables, axes, x, running=running, claim=claim)
-    write_text(out / PAGE, render("report.md", context=context))
+    write_csvs(report, compared, out, claim)
+    tables = [path.relative_to(out) for path in write_tables(report, out, paper, compared)]
+    context = make_context(report, compared, tables, axes, x, running=running, claim=claim)
+    plots.draw(context.charts, out, paper)
     write_items(report, out)
-    write_html(context, report, out / HTML, axes, x)
+    write_text(out / PAGE, text.render("report.md", context=context))
+    write_text(out / HTML, html.render(context))
 
 
-def bundle(report: Report, site: Path, differences: Sequence[Differences], **chosen: Any) -> None:
+def bundle(report: Report, site: Path, compared: Sequence[Differences], **chosen: Any) -> None:
     """The same as a folder that any static host serves: its page is `index.html`."""
-    write(report, site, differences, **chosen)
+    write(report, site, compared, **chosen)
     (site / HTML).replace(site / "index.html")
-
-
-def _report(*directories: Path) -> Report:
-    from aim_exp.report.load import load
-    from aim_exp.report.rows import make_report
-
-    return make_report(load(*directories))

@@ -12,6 +12,18 @@ from rich.text import Text
 
 from aim_exp.console import console, error_console, print_error, print_warning
 from aim_exp.errors import AimError
+from aim_exp.report import bundle, write
+from aim_exp.report.baselines import one_model, parse_names
+from aim_exp.report.differences import differences
+from aim_exp.report.load import load
+from aim_exp.report.methods import methods_paragraph
+from aim_exp.report.paper import AS_IT_IS, read_paper
+from aim_exp.report.published import other_populations, paper_table, published_table
+from aim_exp.report.replicates import Claim
+from aim_exp.report.rows import Report, make_report
+from aim_exp.report.tables.terminal import print_whole_table
+from aim_exp.report.terminal import print_differences, print_items, print_sweep
+from aim_exp.store.study_lock import read_lock
 
 DESCRIPTION = """\
 Make the report of some runs again: results.csv, scores.csv, differences.csv,
@@ -81,85 +93,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--latex: goes with --methods-paragraph")
     try:
         if options.paper:
-            _paper()
+            print_whole_table(console, paper_table())
         else:
-            _report(options)
+            _answer(options)
     except AimError as error:
         print_error(error_console, str(error))
         return 1
     return 0
 
 
-def _paper() -> None:
-    from aim_exp.report.published import paper_table
-    from aim_exp.report.tables.terminal import print_whole_table
-
-    print_whole_table(console, paper_table())
-
-
-def _report(options: argparse.Namespace) -> None:
-    from aim_exp.report.load import load
-    from aim_exp.report.rows import make_report
-
+def _answer(options: argparse.Namespace) -> None:
     report = make_report(load(*options.directories))
     if not report.runs.jobs:
         where = ", ".join(map(str, options.directories))
         raise AimError(f"{where}: no readable result.json in or below it")
     if options.published:
-        from aim_exp.report.published import other_populations, published_table
-        from aim_exp.report.tables.terminal import print_whole_table
-
         print_whole_table(console, published_table(report))
-        if others := other_populations(report):
-            names = ", ".join(others)
-            print_warning(console, f"the paper's population is llama2_13b; these runs use {names}")
+        if others := ", ".join(other_populations(report)):
+            print_warning(console, f"the paper's population is llama2_13b; these runs use {others}")
     elif options.items:
-        _items(report, options)
+        before, after = (one_model(report, name, "--items") for name in options.items)
+        benchmark = options.benchmark or next(iter(report.benchmarks), "")
+        print_items(console, before, after, benchmark, changed=options.changed)
     elif options.methods_paragraph:
-        from aim_exp.report.methods import methods_paragraph
-
         paragraph = methods_paragraph(report, latex=options.latex)
         console.print(Text(paragraph), soft_wrap=True)
     else:
         _compare(report, options)
 
 
-def _items(report, options: argparse.Namespace) -> None:
-    from aim_exp.report.baselines import one_model
-    from aim_exp.report.terminal import print_items
-
-    before, after = (one_model(report, name, "--items") for name in options.items)
-    benchmark = options.benchmark or next(iter(report.benchmarks), "")
-    print_items(console, before, after, benchmark, changed=options.changed)
-
-
-def _compare(report, options: argparse.Namespace) -> None:
-    """What was asked for is printed; a question of its own is not written over the report."""
-    from aim_exp.report import bundle, write
-    from aim_exp.report.baselines import parse_names
-    from aim_exp.report.differences import differences
-    from aim_exp.report.paper import read_paper
-    from aim_exp.report.terminal import print_differences, print_sweep
-
+def _compare(report: Report, options: argparse.Namespace) -> None:
+    """A question of its own is answered here, and not written over the report that is there."""
     claim = _claim(options)
     compared = differences(report, options.against, options.by)
-    own = bool(options.against or options.by)
     out = options.bundle or options.out or _place(options.directories)
-    if options.bundle or options.out or not own:
+    if options.bundle or options.out or not (options.against or options.by):
         (x,) = parse_names(report, "--x", [options.x])
-        make = bundle if options.bundle else write
+        paper = read_paper(options.labels) if options.labels else AS_IT_IS
         axes = tuple(options.axes) if options.axes else None
-        paper = read_paper(options.labels) if options.labels else None
+        make = bundle if options.bundle else write
         make(report, out, compared, axes=axes, x=x, paper=paper, claim=claim)
     print_sweep(console, report, out, compared)
     if compared:
         print_differences(console, compared[0], report, claim)
 
 
-def _claim(options: argparse.Namespace):
-    from aim_exp.report.replicates import Claim
-    from aim_exp.store.study_lock import read_lock
-
+def _claim(options: argparse.Namespace) -> Claim:
     if options.margin is not None and not options.margin > 0:
         raise AimError(f"--margin {options.margin:g}: must be above 0, in points")
     return Claim(

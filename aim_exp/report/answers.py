@@ -10,9 +10,7 @@ from typing import Any
 
 from aim_exp.errors import AimError
 from aim_exp.report.frames import answer, item_score
-from aim_exp.report.items import file_of, lines
-from aim_exp.report.load import Job
-from aim_exp.store.records import ScoreRecord
+from aim_exp.report.items import DAMAGED, Source
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,12 @@ class Answers:
     """Of the choices."""
 
 
-def read_answers(job: Job, score: ScoreRecord) -> Answers:
-    """The items of the metric's own filter; AimError where they are gone or damaged."""
-    metric, _, chosen_filter = score.metric.partition(",")
+def read_answers(source: Source) -> Answers:
+    """Of all items; AimError where they are gone or damaged."""
     try:
-        own = [line for line in lines(file_of(job, score)) if line["filter"] == chosen_filter]
-        own.sort(key=lambda line: (str(line["task"]), int(line["doc_id"])))
-        return _answers(own, metric, score.ends)
-    except (KeyError, TypeError, ValueError) as error:
+        lines = sorted(source.lines(), key=lambda it: (str(it[0]["task"]), int(it[0]["doc_id"])))
+        return _answers([line for line, _ in lines], [item_score(v, source.ends) for _, v in lines])
+    except DAMAGED as error:
         raise AimError("the results by item cannot be read") from error
 
 
@@ -66,7 +62,7 @@ def change(before: Answers, after: Answers, item: int) -> float:
     return 0.0 if first is None or second is None else second - first
 
 
-def _answers(own: Sequence[Mapping[str, Any]], metric: str, ends: tuple[float, float]) -> Answers:
+def _answers(own: Sequence[Mapping[str, Any]], scores: Iterable[float | None]) -> Answers:
     choices = [line.get("choices") or None for line in own]
     prompts = tuple(_text(line.get("prompt")) for line in own)
     tasks = [str(line["task"]) for line in own]
@@ -78,7 +74,7 @@ def _answers(own: Sequence[Mapping[str, Any]], metric: str, ends: tuple[float, f
             targets=tuple(_text(line.get("target")) for line in own),
             choices=tuple(c and tuple(_text(choice["text"]) for choice in c) for c in choices),
         ),
-        scores=tuple(item_score(line["metrics"].get(metric), ends) for line in own),
+        scores=tuple(scores),
         texts=tuple(_text(answer(dict(line))) for line in own),
         loglikelihoods=tuple(
             c and tuple(float(choice["loglikelihood"]) for choice in c) for c in choices

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from aim_exp.errors import AimError, did_you_mean
 from aim_exp.report.draws import Draw
 from aim_exp.report.rows import Group, Report, Row
-from aim_exp.report.settings import (
-    EXPERTS,
-    OF_MERGES,
-    as_text,
-    begins,
-    is_relaxed,
-    varying,
-)
+from aim_exp.report.settings import EXPERTS, OF_MERGES, as_text, begins, is_relaxed, varying
 
 SHOWN = 4
 
@@ -38,55 +31,47 @@ class Candidate:
             known["omega"] = None
         return {name: as_text(value) for name, value in known.items()}
 
+    def label(self, report: Report) -> str:
+        """The row's, with the seeds that its group averages over."""
+        own = {seed: self.draw.seeds[seed] for seed in self.group.seeds if seed in self.draw.seeds}
+        return " ".join([self.row.label, *(f"{report.short(s)}={v}" for s, v in own.items())])
+
     def seeds_agree(self, other: Candidate) -> bool:
         """Whether they have the same seeds, as far as both depend on them."""
         own, its = self.draw.seeds, other.draw.seeds
         return all(own[seed] == its[seed] for seed in own.keys() & its.keys())
 
 
-Chooser = Callable[[Candidate], Candidate | None]
-
-
 @dataclass(frozen=True)
-class Twin:
-    """The merge that has these settings and else the same.
+class Against:
+    """What merges are compared with: each with its twin, or all with one model.
 
-    The same are the settings that both depend on: a plain merge has none of AIM's, and other
-    methods have other fields. Members and protocol are the same too, but for what is set.
+    A twin has these `settings` and else the same as far as both depend on it: a plain merge has
+    none of AIM's settings, other methods have other fields. Members and protocol are the same too,
+    but for what is set.
     """
 
-    settings: Mapping[str, str]
-    words: str
-
-    @property
-    def title(self) -> str:
-        """`the plain merge`, or `method=ties`."""
-        return "the plain merge" if self.settings == PLAIN.settings else self.words
-
-    @property
-    def own(self) -> str:
-        """`its plain merge`, or `its twin with method=ties`."""
-        return "its plain merge" if self.settings == PLAIN.settings else f"its {self.sought}"
-
-    @property
-    def sought(self) -> str:
-        """`twin with omega=null`."""
-        return f"twin with {self.words}"
-
-    def candidates(self, merges: Sequence[Candidate]) -> list[Candidate]:
-        """The merges with the settings."""
-        return [m for m in merges if self.settings.items() <= m.settings.items()]
+    title: str
+    """`the plain merge`, `method=ties`, `base`."""
+    own: str
+    """Of one merge: `its plain merge`, `its twin with method=ties`, `base`."""
+    sought: str
+    """`twin with omega=null`, `base`."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[Candidate, ...] = ()
+    """Without settings: a row's draws, or a member's in each population."""
 
     def chooser(self, merges: Sequence[Candidate]) -> Chooser:
-        """The first that differs in nothing but the settings, and what belongs to those.
+        """What gives each merge its baseline, if it has one."""
+        return self._twin_chooser(merges) if self.settings else self._model
 
-        By tables of the settings that candidates depend on: many merges take no longer each.
-        """
+    def _twin_chooser(self, merges: Sequence[Candidate]) -> Chooser:
+        """By tables of the settings that twins depend on: many merges take no longer each."""
         own = tuple(self.settings)
         names = [n for n in varying(m.settings for m in merges) if not begins(n, own)]
         anywhere = any(not begins(name, OF_MERGES) for name in own)
         patterns: dict[tuple[str, ...], list[Candidate]] = {}
-        for each in self.candidates(merges):
+        for each in self.baselines(merges):
             pattern = tuple(name for name in names if name in each.settings)
             patterns.setdefault(pattern, []).append(each)
 
@@ -109,65 +94,46 @@ class Twin:
 
         return choose
 
+    def _model(self, merge: Candidate) -> Candidate | None:
+        """The draw with the same seeds: of a member in its own population, of a merge anywhere."""
+        groups = {each.group.number for each in self.models}
+        anywhere = len(groups) == 1 and all(each.draw.is_merge for each in self.models)
+        if anywhere and len(self.models) == 1:
+            return self.models[0]
+        own = (each for each in self.models if anywhere or each.group is merge.group)
+        return next((each for each in own if each.seeds_agree(merge)), None)
 
-PLAIN = Twin({"omega": "null"}, "omega=null")
+    def baselines(self, merges: Sequence[Candidate]) -> Sequence[Candidate]:
+        """All that merges may be compared with."""
+        if not self.settings:
+            return self.models
+        return [m for m in merges if self.settings.items() <= m.settings.items()]
+
+
+Chooser = Callable[[Candidate], Candidate | None]
+PLAIN = Against("the plain merge", "its plain merge", "twin with omega=null", {"omega": "null"})
 """What a relaxed merge is compared with, unless another baseline is asked for."""
 
 
-@dataclass(frozen=True)
-class Named:
-    """One model for all: a row's, or the model of this name in their own population."""
-
-    title: str
-    models: tuple[Candidate, ...]
-
-    @property
-    def own(self) -> str:
-        """`base`."""
-        return self.title
-
-    @property
-    def sought(self) -> str:
-        """`base`."""
-        return self.title
-
-    def candidates(self, merges: Sequence[Candidate]) -> Sequence[Candidate]:
-        """Its draws."""
-        return self.models
-
-    def chooser(self, merges: Sequence[Candidate]) -> Chooser:
-        """A draw with the same seeds: of a member in its own population, of a merge anywhere."""
-        anywhere = all(each.draw.is_merge for each in self.models) and (
-            len({each.group.number for each in self.models}) == 1
-        )
-
-        def choose(merge: Candidate) -> Candidate | None:
-            if anywhere and len(self.models) == 1:
-                return self.models[0]
-            own = (each for each in self.models if anywhere or each.group is merge.group)
-            return next((each for each in own if each.seeds_agree(merge)), None)
-
-        return choose
-
-
-Against = Twin | Named
-"""What merges are compared with."""
-
-
-def base_of(report: Report) -> Named:
+def base_of(report: Report) -> Against:
     """Base, in each population."""
-    return Named("base", tuple(_members(report).get("base", ())))
+    return Against("base", "base", "base", models=tuple(_members(report).get("base", ())))
 
 
-def merges_of(report: Report) -> list[Candidate]:
-    """Every different scored merge, in the order of groups and rows."""
+def candidates(report: Report) -> list[Candidate]:
+    """Every different scored model, in the order of groups and rows."""
     return [
         Candidate(draw, row, group)
         for group in report.groups
-        for row in group.merges
+        for row in group.rows
         for draw in row.draws
         if draw.model.scores
     ]
+
+
+def merges_of(report: Report) -> list[Candidate]:
+    """Those that a run merged."""
+    return [each for each in candidates(report) if each.draw.is_merge]
 
 
 def find_pairs(
@@ -175,17 +141,11 @@ def find_pairs(
 ) -> tuple[list[tuple[Candidate, Candidate]], list[Candidate]]:
     """Each merge that is no baseline itself with its own, and those without one."""
     merges = merges_of(report)
-    themselves = {candidate.row.key for candidate in against.candidates(merges)}
+    themselves = {baseline.row.key for baseline in against.baselines(merges)}
     choose = against.chooser(merges)
-    pairs, alone = [], []
-    for merge in merges:
-        if merge.row.key not in themselves:
-            baseline = choose(merge)
-            if baseline is None:
-                alone.append(merge)
-            else:
-                pairs.append((merge, baseline))
-    return pairs, alone
+    chosen = [(merge, choose(merge)) for merge in merges if merge.row.key not in themselves]
+    pairs = [(merge, baseline) for merge, baseline in chosen if baseline]
+    return pairs, [merge for merge, baseline in chosen if not baseline]
 
 
 def parse_against(report: Report, texts: Sequence[str]) -> Against:
@@ -200,19 +160,17 @@ def parse_against(report: Report, texts: Sequence[str]) -> Against:
         return _twin(report, texts)
     if len(texts) > 1:
         raise AimError(f"--against {names[0]}: the name of a model goes with no other --against")
-    model = models[names[0]]
-    if model is None:
-        members = _members(report)
-        labels = list(dict.fromkeys(row.label for row in report.merges))
-        titles = [job.title for row in report.merges for job in row.jobs]
-        hint = did_you_mean(names[0], [*members, *labels])
-        runs = ", ".join(titles) if len(titles) <= SHOWN else f"{titles[0]} to {titles[-1]}"
-        raise AimError(
-            f"--against {names[0]}: no such model{hint}; there are "
-            f"{''.join(f'{name}, ' for name in members)}the runs {runs}, by number or label "
-            f"({', '.join(labels[:2])}), and twins by SETTING=VALUE, as in omega=null"
-        )
-    return model
+    if model := models[names[0]]:
+        return model
+    members, labels = _members(report), list(dict.fromkeys(row.label for row in report.merges))
+    titles = [job.title for row in report.merges for job in row.jobs]
+    hint = did_you_mean(names[0], [*members, *labels])
+    runs = ", ".join(titles) if len(titles) <= SHOWN else f"{titles[0]} to {titles[-1]}"
+    raise AimError(
+        f"--against {names[0]}: no such model{hint}; there are "
+        f"{''.join(f'{name}, ' for name in members)}the runs {runs}, by number or label "
+        f"({', '.join(labels[:2])}), and twins by SETTING=VALUE, as in omega=null"
+    )
 
 
 def parse_names(report: Report, option: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -252,7 +210,7 @@ def _is_setting(text: str) -> bool:
     return bool(equals) and " " not in name
 
 
-def _twin(report: Report, texts: Sequence[str]) -> Twin:
+def _twin(report: Report, texts: Sequence[str]) -> Against:
     """By full names, with values as the runs write them."""
     settings = {}
     for text in texts:
@@ -265,15 +223,17 @@ def _twin(report: Report, texts: Sequence[str]) -> Twin:
         if not settings[full]:
             there_are = ", ".join(values) or "none"
             raise AimError(f"--against {text}: no scored run has it; there are: {there_are}")
+    if settings == PLAIN.settings:
+        return PLAIN
     words = ", ".join(f"{report.short(name)}={value}" for name, value in settings.items())
-    return Twin(settings, words)
+    return Against(words, f"its twin with {words}", f"twin with {words}", settings)
 
 
-def _named(report: Report, name: str) -> Named | None:
+def _named(report: Report, name: str) -> Against | None:
     """The members of this name, or else the merge, whose name may look like a setting."""
     members = _members(report)
     if name in members:
-        return Named(name, tuple(members[name]))
+        return Against(name, name, name, models=tuple(members[name]))
     merges = merges_of(report)
     by_job = [m for m in merges if any(name in (j.title, j.name, j.folder) for j in m.row.jobs)]
     here = by_job or [merge for merge in merges if merge.row.label == name]
@@ -284,18 +244,17 @@ def _named(report: Report, name: str) -> Named | None:
         raise AimError(f"--against {name}: {len(rows)} runs have this label; name one: {jobs}")
     if not here:
         return None
-    first = here[0].row
-    return Named(f"{first.titles} ({first.label})", tuple(here))
+    title = f"{here[0].row.titles} ({here[0].row.label})"
+    return Against(title, title, title, models=tuple(here))
 
 
 def _members(report: Report) -> dict[str, list[Candidate]]:
     """By name, every draw of what was scored beside the merges."""
     members: dict[str, list[Candidate]] = {}
-    for group in report.groups:
-        for row in (*group.members, *group.references):
-            scored = [Candidate(draw, row, group) for draw in row.draws if draw.model.scores]
-            members.setdefault(row.model, []).extend(scored)
-    return {name: candidates for name, candidates in members.items() if candidates}
+    for each in candidates(report):
+        if not each.draw.is_merge:
+            members.setdefault(each.row.model, []).append(each)
+    return members
 
 
 def _equal(known: str, value: str) -> bool:

@@ -11,7 +11,7 @@ from aim_exp.report.differences import Differences
 from aim_exp.report.halves import choices
 from aim_exp.report.load import Job
 from aim_exp.report.notes import notes
-from aim_exp.report.plots.series import OMEGA, sweep
+from aim_exp.report.plots.series import OMEGA
 from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import Group, Report
 from aim_exp.report.settings import as_text
@@ -31,12 +31,7 @@ from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
 from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.replicates import replicate_table
-from aim_exp.report.tables.scores import (
-    choice_table,
-    group_title,
-    leaderboard,
-    members_table,
-)
+from aim_exp.report.tables.scores import choice_table, group_title, leaderboard, members_table
 from aim_exp.report.tables.sweep import sweep_table
 from aim_exp.report.tables.table import Table
 from aim_exp.store.keys import canonical_json
@@ -102,6 +97,7 @@ class Context:
     compared: tuple[Compared, ...]
     tests: str
     """How differences are tested."""
+    charts: plots.Charts
     swept: Table | None
     """Averages against one setting."""
     experts: Table | None
@@ -121,7 +117,6 @@ class Context:
 
     @property
     def failed(self) -> list[RunFacts]:
-        """The runs that ended with an error."""
         return [run for run in self.runs if run.job.ended_early == "failed"]
 
     def ended(self, how: str) -> list[RunFacts]:
@@ -143,6 +138,7 @@ def make_context(
 
     `axes` are the benchmarks of the front, `x` the setting that scores are shown against.
     """
+    charts = plots.make_charts(report, axes, x)
     return Context(
         title=title(report),
         running=running,
@@ -152,16 +148,17 @@ def make_context(
         standings=tuple(_standings(report, group) for group in report.groups),
         compared=tuple(_compared(report, each, claim) for each in differences),
         tests=TESTS,
-        swept=sweep_table(report, sweep(report, x)),
+        charts=charts,
+        swept=sweep_table(report, charts.swept),
         experts=experts_table(report),
-        choices=choice_table(report, choices(report)),
+        choices=choice_table(choices(report)),
         doses=dose_table(report),
         deltas=tuple(
             table
             for record in {canonical_json(r.deltas): r for _, r in recorded(report)}.values()
             if (table := deltas_table(record))
         ),
-        captions=plots.captions(report, axes, x),
+        captions={name: caption for name, (caption, _) in plots.figures(charts).items()},
         tables=tuple(path.as_posix() for path in tables),
         notes=tuple(notes(report)),
         runs=tuple(_run(report, number, job) for number, job in enumerate(report.runs.jobs)),

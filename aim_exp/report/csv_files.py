@@ -55,23 +55,17 @@ def result_rows(report: Report) -> tuple[list[str], list[Line]]:
 def difference_rows(differences: Iterable[Differences]) -> list[Line]:
     """A row per merge, baseline and quantity; scores and gains of [0, 1]."""
     return [
-        dict(
-            zip(
-                DIFFERENCE_COLUMNS,
-                (
-                    contrast.label,
-                    contrast.against,
-                    quantity,
-                    difference.value,
-                    difference.test and difference.test.low,
-                    difference.test and difference.test.high,
-                    difference.test and difference.test.p,
-                    difference.adjusted_p,
-                    str(difference.verdict),
-                ),
-                strict=True,
-            )
-        )
+        {
+            "model": contrast.label,
+            "against": contrast.against,
+            "quantity": quantity,
+            "difference": difference.value,
+            "low": difference.test and difference.test.low,
+            "high": difference.test and difference.test.high,
+            "p": difference.test and difference.test.p,
+            "p_adjusted": difference.adjusted_p,
+            "verdict": str(difference.verdict),
+        }
         for compared in differences
         for contrast in compared.contrasts
         for quantity, difference in contrast.differences.items()

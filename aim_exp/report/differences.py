@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import fmean
@@ -20,13 +20,7 @@ from aim_exp.report.baselines import (
 )
 from aim_exp.report.draws import Draw
 from aim_exp.report.load import Job
-from aim_exp.report.paired import (
-    VOLUME_RESAMPLES,
-    Evidence,
-    PairedTests,
-    evidence_of,
-    paired_tests,
-)
+from aim_exp.report.paired import VOLUME_RESAMPLES, Evidence, PairedTests, evidence_of, paired_tests
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row, named
 from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
 
@@ -79,6 +73,10 @@ class Difference:
         return Verdict.ABOVE if self.value > 0 else Verdict.BELOW
 
     @property
+    def holds(self) -> bool:
+        return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
+
+    @property
     def may_be_zero(self) -> bool:
         """Whether 0 lies in the interval, as printed."""
         if self.test is None:
@@ -129,7 +127,6 @@ class Contrast:
 
     @property
     def average(self) -> Difference:
-        """Of the plain means over benchmarks."""
         return self.differences[AVERAGE]
 
     @property
@@ -302,8 +299,8 @@ def _contrast(
     return Contrast(
         job=merge.draw.job,
         row=merge.row,
-        label=_label(report, merge),
-        against=_label(report, baseline),
+        label=merge.label(report) + merge.group.mark,
+        against=baseline.label(report) + baseline.group.mark,
         against_row=baseline.row,
         settings=merge.settings,
         evidence=evidence,
@@ -313,47 +310,32 @@ def _contrast(
     )
 
 
-def _label(report: Report, model: Candidate) -> str:
-    """The row's, with the seeds that its group averages over, and the group's number."""
-    seeds = [
-        f"{report.short(seed)}={model.draw.seeds[seed]}"
-        for seed in model.group.seeds
-        if seed in model.draw.seeds
-    ]
-    mark = [f"[{model.group.number}]"] * (len(report.groups) > 1)
-    return " ".join([model.row.label, *seeds, *mark])
-
-
 def _adjusted(contrasts: Sequence[Contrast]) -> list[Contrast]:
-    """With Holm's p: over the averages, over the gains, and over all scores of all contrasts."""
-    families: dict[str, dict[Hashable, Difference]] = {}
+    """With Holm's p: over the averages, over the gains, and over all scores of all contrasts.
+
+    What was answered alike is one comparison.
+    """
+    families: dict[str, dict[Hashable, float]] = {}
     for contrast in contrasts:
         for quantity, difference in contrast.differences.items():
-            family = families.setdefault(_kind(quantity), {})
-            family[contrast.evidence, quantity] = difference
-    complete = {kind: _holm(family) for kind, family in families.items()}
-    return [
-        replace(
-            contrast,
-            differences={
-                quantity: complete[_kind(quantity)](difference, (contrast.evidence, quantity))
-                for quantity, difference in contrast.differences.items()
-            },
-        )
-        for contrast in contrasts
-    ]
+            if difference.test:
+                family = families.setdefault(_kind(quantity), {})
+                family[contrast.evidence, quantity] = difference.test.p
+    adjusted = {
+        comparison: {"adjusted_p": p, "family": len(family)}
+        for family in families.values()
+        for comparison, p in zip(family, holm(list(family.values())), strict=True)
+    }
+
+    def complete(contrast: Contrast) -> Contrast:
+        own = {
+            quantity: replace(difference, **adjusted.get((contrast.evidence, quantity), {}))
+            for quantity, difference in contrast.differences.items()
+        }
+        return replace(contrast, differences=own)
+
+    return list(map(complete, contrasts))
 
 
 def _kind(quantity: str) -> str:
     return quantity if quantity in (AVERAGE, GAIN) else SCORES
-
-
-def _holm(family: Mapping[Hashable, Difference]) -> Callable[[Difference, Hashable], Difference]:
-    """What completes each difference of a family, by what was answered: the same counts once."""
-    tested = {key: each.test.p for key, each in family.items() if each.test}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-
-    def complete(difference: Difference, key: Hashable) -> Difference:
-        return replace(difference, adjusted_p=adjusted.get(key), family=len(tested))
-
-    return complete

@@ -35,6 +35,9 @@ def dose_words(dose: Mapping[str, Dose]) -> str:
 
 
 def _mean(doses: Sequence[Dose]) -> Dose:
+    if len(doses) == 1:
+        return doses[0]
+
     def mean(field: str) -> float | None:
         known = [value for dose in doses if (value := getattr(dose, field)) is not None]
         return fmean(known) if known else None

@@ -13,10 +13,12 @@ from functools import cached_property
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
+from aim_exp.report.words import listed
 from aim_exp.store.keys import content_key
 from aim_exp.store.records import ModelRecord, Role, RunRecord
 
 if TYPE_CHECKING:
+    from aim_exp.report.items import Source
     from aim_exp.report.load import Job
 
 LEVELS = (
@@ -64,8 +66,11 @@ class Draw:
         return tuple(name for name in self.model.scores if about[name].objective)
 
     @property
+    def sources(self) -> dict[str, Source]:
+        return self.job.sources[self.model.name]
+
+    @property
     def is_merge(self) -> bool:
-        """Whether the run merged it."""
         return self.model.role == "merged"
 
     def value(self, level: Level) -> Value:
@@ -248,7 +253,8 @@ def _gap(
         if lack := _lack(row, values):
             lacking.setdefault(lack, []).append(words(row[0].job))
     parts = [
-        f"{_first(rows)} lack{'s' * (len(rows) == 1)} {lack}" for lack, rows in lacking.items()
+        f"{listed(rows, SHOWN)} lack{'s' * (len(rows) == 1)} {lack}"
+        for lack, rows in lacking.items()
     ]
     seeds = [seed_of(level, values[level]) for level in levels]
     return f"{' and '.join(seeds)} {'is' if len(seeds) == 1 else 'are'} not averaged over" + (
@@ -267,7 +273,7 @@ def _lack(row: Sequence[Draw], values: Mapping[Level, Sequence[Value]]) -> str:
         at_hand = {draw.value(level) for draw in row}
         if absent := [_text(value) for value in values[level] if value not in at_hand]:
             seed = f"{seed_of(level, values[level])} " if len(values) > 1 else ""
-            parts.append(seed + _and(absent))
+            parts.append(seed + listed(absent))
     if parts:
         return " and ".join(parts)
     cells = [
@@ -277,7 +283,7 @@ def _lack(row: Sequence[Draw], values: Mapping[Level, Sequence[Value]]) -> str:
         )
         for cell in missing
     ]
-    return _first(cells)
+    return listed(cells, SHOWN)
 
 
 def seed_of(level: Level, values: Sequence[Value]) -> str:
@@ -288,14 +294,3 @@ def seed_of(level: Level, values: Sequence[Value]) -> str:
 
 def _text(value: Value) -> str:
     return "/".join(str(each) for each in value if each is not None)
-
-
-def _first(texts: Sequence[str]) -> str:
-    """All, or the first few and how many more there are."""
-    more = len(texts) - SHOWN
-    return _and([*texts[:SHOWN], f"{more} more"]) if more > 0 else _and(texts)
-
-
-def _and(texts: Sequence[str]) -> str:
-    *others, last = texts
-    return f"{', '.join(others)} and {last}" if others else last

@@ -8,10 +8,10 @@ from statistics import fmean
 from aim_exp.errors import AimError
 from aim_exp.report.answers import read_answers
 from aim_exp.report.draws import Draw
-from aim_exp.report.items import sources
 from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Report, Row
 from aim_exp.report.tables.table import PERCENT
+from aim_exp.report.words import few
 
 FOLDER, VERSION = "chance", 1
 ERRORS = 2.0
@@ -21,9 +21,9 @@ ERRORS = 2.0
 def faults(report: Report) -> Iterator[str]:
     """A sentence each; what several models have in common is one."""
     for group in report.groups:
-        mark = f" [{group.number}]" * (len(report.groups) > 1)
-        for line in (*_no_better_than_base(group), *_at_chance(group), *_alike(group)):
-            yield f"{line}{mark}"
+        parts = (_no_better_than_base, _at_chance, _without_volume, _alike)
+        for line in (line for part in parts for line in part(group)):
+            yield f"{line}{group.mark}"
 
 
 def _no_better_than_base(group: Group) -> Iterator[str]:
@@ -48,8 +48,20 @@ def _at_chance(group: Group) -> Iterator[str]:
         low = [row.label for row in group.rows if _is_low(row, benchmark, chance)]
         if low:
             level = f"chance ({PERCENT.write(chance)})" if chance else "zero"
-            named = ", ".join(low[:4]) + f" and {len(low) - 4} more" * (len(low) > 4)
-            yield f"at {level} on {benchmark}: {named}; differences there say nothing"
+            yield f"at {level} on {benchmark}: {few(low)}; differences there say nothing"
+
+
+def _without_volume(group: Group) -> Iterator[str]:
+    """A benchmark whose reference point nobody is above takes every volume away."""
+    rivals = [row for row in (*group.members, *group.merges) if row.estimates]
+    for name in rivals[0].draws[0].objectives if rivals else ():
+        corner = rivals[0].draws[0].record.benchmarks[name].reference_point
+        if all(row.estimates[name].mean <= corner for row in rivals):
+            yield (
+                f"all models stand at the reference point ({PERCENT.write(corner)}) on {name}: "
+                f"every hypervolume gain is 0; set benchmarks.tasks.{name}.objective=false to "
+                "leave it out"
+            )
 
 
 def _is_low(row: Row, benchmark: str, chance: float) -> bool:
@@ -62,17 +74,17 @@ def _is_low(row: Row, benchmark: str, chance: float) -> bool:
 
 def _chance(draw: Draw, benchmark: str) -> float | None:
     """Of choosing blindly; None where nothing is chosen, or the items are gone."""
-    source = sources(draw.job, draw.model).get(benchmark)
+    source = draw.sources.get(benchmark)
     if source is None or not source.is_there:
         return None
 
     def blind() -> float | None:
         try:
-            choices = read_answers(draw.job, draw.model.scores[benchmark]).questions.choices
+            choices = read_answers(source).questions.choices
         except AimError:
             return None
-        counts = [len(each) for each in choices if each]
-        return fmean(1 / n for n in counts) if counts and len(counts) == len(choices) else None
+        lengths = [len(each or ()) for each in choices]
+        return fmean(1 / n for n in lengths) if lengths and all(lengths) else None
 
     return kept(draw.job.shared / FOLDER, VERSION, source.evidence, blind)
 
@@ -81,12 +93,12 @@ def _alike(group: Group) -> Iterator[str]:
     """The same answers to every item as base or an expert, by the files that hold them."""
     same: dict[tuple[str, ...], list[Row]] = {}
     for row in group.rows:
-        own = sources(row.draws[0].job, row.draws[0].model)
+        own = row.draws[0].sources
         if own and all(source.is_there for source in own.values()):
             same.setdefault(tuple(own[name].evidence for name in sorted(own)), []).append(row)
     for rows in same.values():
         if len(rows) > 1 and any(row.role != "merged" for row in rows):
-            names = ", ".join(row.label for row in rows[:4])
+            names = few([row.label for row in rows])
             yield f"{names} answer every item alike: are they different models?"
 
 

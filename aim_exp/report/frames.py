@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aim_exp.errors import AimError
-from aim_exp.report.items import file_of, lines, on_scale, parts
+from aim_exp.report.items import Source, on_scale, parts
 from aim_exp.report.load import Job, Runs, load
 from aim_exp.store.records import RunRecord, ScoreRecord
 
@@ -53,7 +53,8 @@ def items(*directories: str | Path) -> pd.DataFrame:
             before = {name: line[name] for name in list(line)[: list(line).index("value")]}
             after = {name: line[name] for name in list(line)[list(line).index("n") + 1 :]}
             try:
-                every += [before | own | after for own in _item_lines(job, score)]
+                source = job.sources[line["model"]][line["benchmark"]]
+                every += [before | own | after for own in _item_lines(source)]
             except AimError as error:
                 where = f"{job.folder}, {line['model']} on {line['benchmark']}"
                 warnings.warn(f"{where}: {error}", stacklevel=2)
@@ -132,19 +133,17 @@ def _line(
     }
 
 
-def _item_lines(job: Job, score: ScoreRecord) -> list[Line]:
-    metric, _, chosen_filter = score.metric.partition(",")
+def _item_lines(source: Source) -> list[Line]:
     return [
         {
-            "value": item_score(line.get("metrics", {}).get(metric), score.ends),
+            "value": item_score(value, source.ends),
             "task": line.get("task"),
             "doc_id": line.get("doc_id"),
             "prompt": line.get("prompt"),
             "target": line.get("target"),
             "answer": answer(line),
         }
-        for line in lines(file_of(job, score))
-        if line.get("filter") == chosen_filter
+        for line, value in source.lines()
     ]
 
 

@@ -13,7 +13,7 @@ from statistics import fmean
 from aim_exp.errors import AimError
 from aim_exp.report.draws import Draw
 from aim_exp.report.estimates import outermost_values
-from aim_exp.report.items import read_items, sources
+from aim_exp.report.items import read_items
 from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Report, Row
 
@@ -47,7 +47,7 @@ def choices(report: Report) -> list[Choice]:
         choice
         for group in report.groups
         for rows in _candidates(group)
-        if (choice := _choice(rows, f" [{group.number}]" * (len(report.groups) > 1)))
+        if (choice := _choice(rows, group.mark))
     ]
 
 
@@ -96,8 +96,7 @@ def _halves(row: Row) -> tuple[float, float, float] | None:
 
 
 def _of_draw(draw: Draw) -> list[float] | None:
-    of_model = sources(draw.job, draw.model)
-    own = [of_model[name] for name in draw.objectives]
+    own = [draw.sources[name] for name in draw.objectives]
 
     def averages() -> list[float] | None:
         try:

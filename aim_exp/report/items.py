@@ -10,16 +10,18 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aim_exp.errors import AimError
-from aim_exp.report.load import Job
 from aim_exp.statistics import Floats, Stratum
-from aim_exp.store.records import ModelRecord, ScoreRecord
+from aim_exp.store.records import ScoreRecord
 
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error)
+"""What reading a file of items may raise that no run wrote so."""
 ROUNDING = 1e-9
 """A score and the mean of its items may differ by this."""
 HELD = 512
@@ -36,19 +38,47 @@ class Source:
     ends: tuple[float, float] = (0.0, 1.0)
     """Values of the metric that are the scores 0 and 1."""
 
-    @property
+    @staticmethod
+    def of(score: ScoreRecord, directory: Path) -> Source:
+        """`directory`: that of the run, now."""
+        file = os.path.normpath(os.path.join(directory, score.items))
+        return Source(file, score.metric, score.value, score.ends)
+
+    @cached_property
+    def digest(self) -> str | None:
+        """Equal for files with the same content; None if it is gone."""
+        try:
+            status = os.stat(self.file)
+            return _digest(self.file, status.st_size, status.st_mtime_ns)
+        except OSError:
+            return None
+
+    @cached_property
     def evidence(self) -> str:
         """Equal for the same answers to the same items by the same metric; unique if it is gone."""
-        return f"{self.measure} {digest(self.file) or self.file}"
+        return f"{self.measure} {self.digest or self.file}"
 
     @property
     def is_there(self) -> bool:
-        """Whether the file is."""
-        return digest(self.file) is not None
+        return self.digest is not None
+
+    def lines(self) -> list[tuple[dict[str, Any], Any]]:
+        """Those of the metric's own filter, as `evaluate.results` explains them, with its value.
+
+        AimError where the file is gone or damaged.
+        """
+        metric, _, chosen_filter = self.metric.partition(",")
+        try:
+            with gzip.open(self.file, "rt", encoding="utf-8") as text:
+                own = [line for line in map(json.loads, text) if line["filter"] == chosen_filter]
+            return [(line, line["metrics"].get(metric)) for line in own]
+        except FileNotFoundError as error:
+            raise AimError("the results by item are gone") from error
+        except DAMAGED as error:
+            raise AimError("the results by item cannot be read") from error
 
     @property
     def measure(self) -> str:
-        """What is measured: the metric, and its scale."""
         worst, best = self.ends
         return f"{self.metric} {worst:g} to {best:g}"
 
@@ -81,7 +111,6 @@ class Items:
 
     @property
     def tasks(self) -> list[str]:
-        """The task of each item."""
         return [task for task, _, _ in self.ids]
 
     @property
@@ -93,48 +122,11 @@ class Items:
         return plain and even and bool(np.isin(self.gained, (0, 1)).all())
 
 
-def sources(job: Job, model: ModelRecord) -> dict[str, Source]:
-    """By benchmark."""
-    return {
-        name: Source(file_of(job, score), score.metric, score.value, score.ends)
-        for name, score in model.scores.items()
-    }
-
-
-def file_of(job: Job, score: ScoreRecord) -> str:
-    """Where the items lie, now."""
-    return os.path.normpath(os.path.join(job.directory, score.items))
-
-
-def digest(file: str) -> str | None:
-    """Equal for files with the same content; None if it is gone."""
-    try:
-        status = os.stat(file)
-        return _digest(file, status.st_size, status.st_mtime_ns)
-    except OSError:
-        return None
-
-
 @lru_cache(maxsize=1 << 16)
 def _digest(file: str, size: int, mtime_ns: int) -> str:
     """Of the file as it is at that time."""
     with open(file, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def lines(file: str) -> Iterator[dict[str, Any]]:
-    """The lines of a file of items, as `evaluate.results` explains them.
-
-    AimError where it is gone or damaged.
-    """
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") as text:
-            for line in text:
-                yield json.loads(line)
-    except FileNotFoundError as error:
-        raise AimError("the results by item are gone") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise AimError("the results by item cannot be read") from error
 
 
 def read_items(source: Source) -> Items:
@@ -148,10 +140,9 @@ def read_items(source: Source) -> Items:
 @lru_cache(maxsize=HELD)
 def _read_items(source: Source, evidence: str) -> Items:
     """Once for the same content."""
-    metric, _, chosen_filter = source.metric.partition(",")
-    rows = sorted(_rows(source.file, metric, chosen_filter), key=lambda row: row[0])
+    rows = sorted(_rows(source), key=lambda row: row[0])
     if not rows:
-        raise AimError(f"no items with the filter {chosen_filter}")
+        raise AimError(f"no items with the filter {source.metric.partition(',')[2]}")
     tasks = [task for (task, _, _), _, _ in rows]
     values, possible = (np.array([row[column] for row in rows], dtype=float) for column in (1, 2))
     gained = on_scale(values, possible, source.ends)
@@ -175,15 +166,11 @@ def strata(models: Sequence[Items]) -> list[Stratum]:
     ]
 
 
-def _rows(
-    file: str, metric: str, chosen_filter: str
-) -> Iterator[tuple[tuple[str, int, str], list[float], list[int]]]:
-    for line in lines(file):
+def _rows(source: Source) -> Iterator[tuple[tuple[str, int, str], list[float], list[int]]]:
+    for line, value in source.lines():
         try:
-            if line["filter"] == chosen_filter:
-                gained, possible = parts(line["metrics"][metric])
-                target = json.dumps(line.get("target"))
-                yield (str(line["task"]), int(line["doc_id"]), target), gained, possible
+            target = json.dumps(line.get("target"))
+            yield (str(line["task"]), int(line["doc_id"]), target), *parts(value)
         except (ValueError, TypeError, KeyError) as error:
             raise AimError("the metric is no number per item") from error
 

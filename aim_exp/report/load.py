@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.errors import AimError
+from aim_exp.report.items import Source
 from aim_exp.report.settings import settings_of, settings_with_effect, with_effect
 from aim_exp.store.records import (
     FILE_NAME,
@@ -61,9 +62,17 @@ class Job:
     def settings_with_effect(self) -> dict[str, Any]:
         """Those that its numbers depend on; of a job that was not begun, what its overrides say."""
         if self.record:
-            return settings_with_effect(self.record)
+            return settings_with_effect(self.record, self.settings)
         pairs = (override.lstrip("+").partition("=") for override in self.overrides)
         return with_effect({name: value for name, equals, value in pairs if equals})
+
+    @cached_property
+    def sources(self) -> dict[str, dict[str, Source]]:
+        """Where the items of each model lie, by its name and benchmark."""
+        return {
+            model.name: {name: Source.of(s, self.directory) for name, s in model.scores.items()}
+            for model in (self.record.models if self.record else ())
+        }
 
     @property
     def ended_early(self) -> str:
@@ -75,7 +84,6 @@ class Job:
 
     @property
     def seconds(self) -> float | None:
-        """What the whole run took."""
         timings = self.record.timings if self.record else {}
         return timings.get("total", sum(timings.values())) if timings else None
 
@@ -105,16 +113,17 @@ def load(*directories: Path) -> Runs:
     top = Path(os.path.commonpath(tops))
     records, sweeps = _files(tops)
     overrides, problems = _listed_jobs(sweeps, top)
-    folders = sorted({*records, *overrides}, key=_natural_order)
     jobs, unread = [], []
-    for folder in folders:
-        job = _job(folder, top, sweeps, folder in records, overrides.get(folder, ()))
-        if isinstance(job, str):
-            unread.append(f"{_below(folder, top)}: {job}")
-            job = _job(folder, top, sweeps, False, overrides.get(folder, ()))
-            assert isinstance(job, Job), "nothing is read"
-            job = replace(job, status=UNREADABLE)
-        jobs.append(job)
+    for folder in sorted({*records, *overrides}, key=_natural_order):
+        record, status = None, NOT_RUN
+        if folder in records:
+            try:
+                record = _read(folder)
+                status = record.status
+            except AimError as error:
+                unread.append(f"{_below(folder, top)}: {error}")
+                status = UNREADABLE
+        jobs.append(_job(folder, top, sweeps, record, status, overrides.get(folder, ())))
     if unread:
         read = f"{len(records) - len(unread)} of {len(records)} runs read"
         problems = [f"{read}; {'; '.join(unread)}", *problems]
@@ -154,18 +163,22 @@ def _listed_jobs(
     return jobs, problems
 
 
+def _read(folder: Path) -> RunRecord:
+    """AimError, a line that says what is wrong, where it cannot be read."""
+    record = read_record(folder)
+    if odd := next(_oddities(record), ""):
+        raise AimError(f"{FILE_NAME}: {odd}")
+    return record
+
+
 def _job(
-    folder: Path, top: Path, sweeps: set[Path], has_record: bool, overrides: tuple[str, ...]
-) -> Job | str:
-    """A line that says what is wrong, where the record cannot be read."""
-    record = None
-    if has_record:
-        try:
-            record = read_record(folder)
-        except AimError as error:
-            return str(error)
-        if odd := _oddity(record):
-            return f"{FILE_NAME}: {odd}"
+    folder: Path,
+    top: Path,
+    sweeps: set[Path],
+    record: RunRecord | None,
+    status: str,
+    overrides: tuple[str, ...],
+) -> Job:
     sweep = next((above for above in folder.parents if above in sweeps), folder.parent)
     if folder == top:
         sweep = folder
@@ -177,35 +190,32 @@ def _job(
         folder=_below(folder, top),
         directory=folder,
         record=record,
-        status=record.status if record else NOT_RUN,
+        status=status,
         shared=(sweep if sweep in sweeps else folder) / SHARED_FOLDER,
         overrides=overrides or (record.overrides if record else ()),
     )
 
 
-def _oddity(record: RunRecord) -> str:
-    """What no run writes though its types are right; empty where there is nothing."""
+def _oddities(record: RunRecord) -> Iterator[str]:
+    """What no run writes though its types are right."""
     names = [model.name for model in record.models]
+    roles = [model.role for model in record.models]
     merged = [model for model in record.models if model.role == "merged" and model.scores]
     benchmarks = {frozenset(model.scores) for model in (*record.members, *merged)}
+    members = {model.name for model in record.members}
     omega: Any = record.config.get("omega")
-    if "method" not in record.choices:
-        return "choices: no method"
-    if len(set(names)) < len(names):
-        return "models: two of one name"
-    if sum(model.role == "merged" for model in record.models) > 1:
-        return "models: two merged ones"
-    if record.members and record.members[0].role != "base":
-        return "models: base is not the first"
-    if len(benchmarks) > 1:
-        return "models: not all scored on the same benchmarks"
-    if record.models and not record.members:
-        return "models: no base"
-    if not set(record.population.merged) <= {model.name for model in record.members}:
-        return "population.merged: not all among the models"
-    if omega is not None and not _is_number(omega):
-        return f"config.omega: {omega!r} is no number"
-    return next(_odd_numbers(record), "")
+    odd = {
+        "choices: no method": "method" not in record.choices,
+        "models: two of one name": len(set(names)) < len(names),
+        "models: two merged ones": roles.count("merged") > 1,
+        "models: base is not the first": record.members and record.members[0].role != "base",
+        "models: not all scored on the same benchmarks": len(benchmarks) > 1,
+        "models: no base": record.models and not record.members,
+        "population.merged: not all among the models": set(record.population.merged) - members,
+        f"config.omega: {omega!r} is no number": omega is not None and not _is_number(omega),
+    }
+    yield from (words for words, is_so in odd.items() if is_so)
+    yield from _odd_numbers(record)
 
 
 def _odd_numbers(record: RunRecord) -> Iterator[str]:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from aim_exp.report.faults import faults
 from aim_exp.report.plots.saliency import saliency_file
 from aim_exp.report.rows import AVERAGE, Report
-from aim_exp.report.summary import job_label, named, recorded, scored
+from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.scores import group_title
 from aim_exp.report.tables.table import PERCENT
-from aim_exp.store.keys import canonical_json
-from aim_exp.store.records import MERGED, ModelRecord, RunRecord
+from aim_exp.report.words import few
+from aim_exp.store.records import MERGED
 
 LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
 """Whose version can change a score."""
@@ -39,7 +39,7 @@ def _problems(report: Report) -> Iterator[str]:
 
 def _groups(report: Report) -> Iterator[str]:
     if len(report.groups) > 1:
-        titles = named([group_title(group) for group in report.groups], SHOWN)
+        titles = few([group_title(group) for group in report.groups])
         yield (
             f"{len(report.groups)} populations or protocols, not to be compared: {titles}; each "
             "has its own tables, and fronts, gains and what is best hold within one of them only"
@@ -77,16 +77,17 @@ def _equal(report: Report) -> Iterator[str]:
 
     All sets of such models in one line.
     """
-    names: dict[str, dict[str, str]] = {}
-    for job, record in scored(report):
-        for model in record.models:
-            is_merge = model.role == MERGED
-            title = f"{job.title} ({job_label(report, job)})" if is_merge else model.name
-            of = names.setdefault(_scores(record, model), {})
-            of.setdefault(model.keys.get("weights", ""), title)
+    names: dict[tuple[int, tuple[float, ...]], dict[str, str]] = {}
+    for group in report.groups:
+        for row in group.rows:
+            title = f"{row.titles} ({row.label})" if row.role == MERGED else row.label
+            for draw in row.draws if row.estimates else ():
+                scores = tuple(score.value for score in draw.model.scores.values())
+                of = names.setdefault((group.number, scores), {})
+                of.setdefault(draw.model.keys.get("weights", ""), title)
     alike = [list(models.values()) for models in names.values() if len(models) > 1]
     if alike:
-        sets = [named(titles, SHOWN) for titles in alike]
+        sets = [few(titles) for titles in alike]
         several = f", in {len(sets)} sets" if len(sets) > 1 else ""
         yield (
             f"{sum(map(len, alike))} different models score exactly the same on every benchmark"
@@ -94,11 +95,6 @@ def _equal(report: Report) -> Iterator[str]:
             "items, not the models that were meant, or a setting that does not matter to the "
             "method (weights that it normalises)"
         )
-
-
-def _scores(record: RunRecord, model: ModelRecord) -> str:
-    asked = {name: about.protocol for name, about in record.benchmarks.items()}
-    return canonical_json([asked, {name: score.value for name, score in model.scores.items()}])
 
 
 def _gaps(report: Report) -> Iterator[str]:
@@ -125,9 +121,9 @@ def _precision(report: Report) -> Iterator[str]:
 
 def _one_draw(report: Report) -> Iterator[str]:
     """Methods whose random choices had one seed: what those add is not known."""
-    drawn = [record for _, record in scored(report) if "seed" in record.draws]
-    if drawn and len({record.draws["seed"] for record in drawn}) == 1:
-        methods = ", ".join(sorted({record.method for record in drawn}))
+    random = [record for _, record in scored(report) if "seed" in record.draws]
+    if len({record.draws["seed"] for record in random}) == 1:
+        methods = ", ".join(sorted({record.method for record in random}))
         yield f"{methods}: random choices drawn with one `seed`; sweep it to see their spread."
 
 

@@ -14,7 +14,7 @@ from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gains
 from aim_exp.report.draws import Draw
 from aim_exp.report.estimates import GAIN
-from aim_exp.report.items import Source, read_items, sources, strata
+from aim_exp.report.items import Source, read_items, strata
 from aim_exp.report.kept import kept
 from aim_exp.statistics import (
     SEED,
@@ -76,7 +76,7 @@ def paired_tests(after: Draw, before: Draw, swaps: int, score_swaps: int) -> Pai
     A randomisation test of the average or the gain takes `swaps`, one of a single benchmark
     `score_swaps` (`statistics.swaps_for`). What was compared before, in this sweep, is read.
     """
-    pairs = _sources(after), _sources(before)
+    pairs = after.sources, before.sources
     settings = (_setting(before), _setting(after)) if before.is_merge else ()
     models = [*pairs, *(model for s in settings for model in (s.merged, *s.members))]
     spec = [
@@ -135,12 +135,8 @@ def _paired_tests(
         return PairedTests(average, None, scores, {str(error): (GAIN,)})
 
 
-def _sources(draw: Draw) -> dict[str, Source]:
-    return sources(draw.job, draw.model)
-
-
 def _answers(draw: Draw) -> tuple[str, ...]:
-    return tuple(f"{name} {source.evidence}" for name, source in sorted(_sources(draw).items()))
+    return tuple(f"{name} {source.evidence}" for name, source in sorted(draw.sources.items()))
 
 
 @dataclass(frozen=True)
@@ -163,10 +159,9 @@ class _Setting:
 def _setting(merge: Draw) -> _Setting:
     """Base and the merged experts, as in the record's hypervolume gain."""
     rivals = ("base", *merge.record.population.merged)
-    own = _sources(merge)
-    members = [sources(merge.job, m) for m in merge.record.members if m.name in rivals]
+    members = [merge.job.sources[m.name] for m in merge.record.members if m.name in rivals]
     return _Setting(
-        tuple(own[name] for name in merge.objectives),
+        tuple(merge.sources[name] for name in merge.objectives),
         tuple(tuple(member[name] for name in merge.objectives) for member in members),
         tuple(merge.record.benchmarks[name].reference_point for name in merge.objectives),
     )
@@ -251,5 +246,5 @@ def _together(models: Sequence[Source]) -> list[Stratum]:
 
 
 def _minus(scores: Floats) -> Floats:
-    """After minus before, of [resamples, (before, after)]."""
+    """Of [resamples, (before, after)]."""
     return scores[:, 1] - scores[:, 0]

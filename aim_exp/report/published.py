@@ -109,7 +109,6 @@ class Pair:
 
     @property
     def benchmarks(self) -> list[str]:
-        """Those that both have."""
         return [name for name in BENCHMARKS if name in self.ours]
 
     def difference(self, benchmark: str) -> float:
@@ -133,28 +132,27 @@ def pairs(report: Report) -> list[Pair]:
                 f"{job.folder}: benchmarks={suite} is another protocol than the paper's; only runs "
                 f"with benchmarks={SUITE} can be compared with it"
             )
-    found = []
+    both = []
     for group in report.groups:
-        number = f" [{group.number}]" if group.title else ""
         for row in (*group.members, *group.merges):
             record = row.jobs[0].record
             paper = published().get(_key(row.model, row.role, record)) if record else None
             if paper and row.estimates:
                 name = f"{row.titles} {row.label}" if row.role == MERGED else row.label
-                found.append(Pair(f"{name}{number}", row.estimates, paper))
-    if not found:
+                both.append(Pair(f"{name}{group.mark}", row.estimates, paper))
+    if not both:
         raise AimError("none of these runs is in the paper's tables")
-    return found
+    return both
 
 
 def published_table(report: Report) -> Table:
     """Ours, the paper's, and the difference: strong where it is larger than our standard error."""
-    found = pairs(report)
-    benchmarks = [name for name in BENCHMARKS if any(name in pair.ours for pair in found)]
+    both = pairs(report)
+    benchmarks = [name for name in BENCHMARKS if any(name in pair.ours for pair in both)]
     columns = (Column("model"), Column(""), *(Column(name, numeric=True) for name in benchmarks))
     return Table(
         columns=(*columns, Column("within", numeric=True)),
-        sections=tuple(tuple(_rows(pair, benchmarks)) for pair in found),
+        sections=tuple(tuple(_rows(pair, benchmarks)) for pair in both),
         unit="percent",
         margin="our standard error",
         legend=("*: the difference is larger than that",),

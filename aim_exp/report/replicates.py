@@ -15,7 +15,7 @@ import numpy as np
 from aim_exp.errors import AimError
 from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Differences
 from aim_exp.report.draws import LEVELS, Draw, Level, Value, count_words, seed_of
-from aim_exp.report.items import Source, read_items, sources
+from aim_exp.report.items import read_items
 from aim_exp.statistics import LEVEL, Floats, holm
 from aim_exp.statistics.replicates import (
     Design,
@@ -178,8 +178,7 @@ def _table(replicates: Sequence[Sequence[Pair]], name: str) -> tuple[Floats, boo
 
 def _item_shares(draw: Draw, name: str) -> tuple[tuple[tuple[str, int, str], ...], Floats]:
     """The items, and [items] of what each adds to the score: their mean is the score."""
-    source: Source = sources(draw.job, draw.model)[name]
-    items = read_items(source)
+    items = read_items(draw.sources[name])
     tasks, shares = np.array(items.tasks), np.zeros(len(items.ids))
     for task, weight in items.weights.items():
         own = tasks == task

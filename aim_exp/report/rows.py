@@ -32,14 +32,13 @@ from aim_exp.report.settings import (
     short_names,
     varying,
 )
+from aim_exp.report.words import few
 from aim_exp.store.records import Role
 
 __all__ = ["AVERAGE", "GAIN", "Draw", "Estimate", "Group", "Report", "Row", "make_report"]
 
 OF_RELAXED = ("omega", *OF_RELAXATION)
 """Settings in which a relaxed merge may differ from its plain one."""
-SHOWN = 4
-"""Jobs that are named where more share a row."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,12 @@ class Group:
     """Why other seeds are not averaged over: a sentence each."""
 
     @property
+    def mark(self) -> str:
+        """` [2]`, after what is shown beside other groups; empty if alone."""
+        return f" [{self.number}]" if self.shared else ""
+
+    @property
     def rows(self) -> tuple[Row, ...]:
-        """Members, merges, references."""
         return (*self.members, *self.merges, *self.references)
 
     @property
@@ -146,12 +149,10 @@ class Report:
 
     @property
     def merges(self) -> tuple[Row, ...]:
-        """Of all groups."""
         return tuple(row for group in self.groups for row in group.merges)
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
-        """Of all groups."""
         return tuple(dict.fromkeys(name for group in self.groups for name in group.benchmarks))
 
     @cached_property
@@ -195,11 +196,9 @@ def make_report(runs: Runs) -> Report:
     return Report(runs, tuple(groups), unscored, names, shorts)
 
 
-def named(jobs: Sequence[Job]) -> str:
+def named(jobs: Iterable[Job]) -> str:
     """`0, 2`, or `0, 1, 2, 3 and 8 more`."""
-    titles = [job.title for job in jobs]
-    more = len(titles) - SHOWN
-    return ", ".join(titles[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return few([job.title for job in jobs])
 
 
 class _Draft:

@@ -44,12 +44,12 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
     return flat
 
 
-def settings_with_effect(record: RunRecord) -> dict[str, Any]:
-    """Those that the merged model and its scores depend on, as far as can be told of one run.
+def settings_with_effect(record: RunRecord, settings: Settings | None = None) -> dict[str, Any]:
+    """Of all of a run's those that the merged model and its scores depend on, as far as one tells.
 
     Omega is the one that a dose led to; a relaxation that has none reads no texts either.
     """
-    settings, relaxed = settings_of(record), is_relaxed(record)
+    settings, relaxed = dict(settings or settings_of(record)), is_relaxed(record)
     if relaxed:
         settings["omega"] = record.omega
     idle = OF_RELAXATION if not relaxed else ("omega", "calibration") * (record.omega is None)
@@ -61,7 +61,8 @@ def with_effect(
 ) -> dict[str, Any]:
     """`settings` without those that change no number, seeds that draw nothing, and `idle` ones."""
     left_out = (*WITHOUT_EFFECT, *(seed for seed in DRAWS if seed not in draws), *idle)
-    return {name: value for name, value in settings.items() if not begins(name, left_out)}
+    starts = tuple(f"{key}." for key in left_out)
+    return {name: v for name, v in settings.items() if not f"{name}.".startswith(starts)}
 
 
 def is_relaxed(record: RunRecord) -> bool:
@@ -76,28 +77,30 @@ def varying(rows: Iterable[Settings], incomplete: Iterable[Settings] = ()) -> tu
     a table. Of `incomplete` rows only what they have counts. `method` and `omega` come first,
     whether they vary or not: no merge is named without them.
     """
-    values: dict[tuple[str, str], set[str]] = {}
+    values: dict[tuple[str, str], set[Any]] = {}
     having: Counter[tuple[str, str]] = Counter()
-    complete = list(rows)
-    for settings in complete:
-        having.update((name, _scope(settings, name)) for name in settings)
-        having.update((name, str(option)) for name, option in settings.items() if "." not in name)
-    for settings in (*complete, *incomplete):
+
+    def add(settings: Settings) -> list[tuple[str, str]]:
+        """Its fields, each with the option that it belongs to."""
+        scoped = []
         for name, value in settings.items():
-            texts = values.setdefault((name, _scope(settings, name)), set())
-            texts.update([as_text(value)] * (value is not ANY))
+            group, dot, _ = name.partition(".")
+            scoped.append((name, str(settings.get(group)) if dot else ""))
+            values.setdefault(scoped[-1], set()).add(value)
+        return scoped
+
+    for settings in rows:
+        having.update(add(settings))
+        having.update((name, str(option)) for name, option in settings.items() if "." not in name)
+    for settings in incomplete:
+        add(settings)
     several = [
         name
-        for (name, scope), texts in values.items()
-        if len(texts) > 1 or 0 < having[name, scope] < having[name.partition(".")[0], scope]
+        for (name, scope), of in values.items()
+        if (len(of) > 1 and len({as_text(value) for value in of - {ANY}}) > 1)
+        or 0 < having[name, scope] < having[name.partition(".")[0], scope]
     ]
     return tuple(dict.fromkeys(["method", "omega", *several]))
-
-
-def _scope(settings: Settings, name: str) -> str:
-    """The option that a field belongs to."""
-    group, dot, _ = name.partition(".")
-    return str(settings.get(group)) if dot else ""
 
 
 def short_names(names: Collection[str]) -> dict[str, str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aim_exp.report.differences import Differences, Verdict
 from aim_exp.report.doses import dose_words
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
-from aim_exp.report.settings import as_text, begins, label, settings_with_effect
+from aim_exp.report.settings import as_text, begins, label
 from aim_exp.report.tables.table import PERCENT, VOLUME, unit
 from aim_exp.store.records import RunRecord
 
@@ -76,8 +76,8 @@ def shared_settings(report: Report) -> dict[str, str]:
 
     What differs stands in the tables. A method's own fields go by its name: several have a density.
     """
-    records = [record for job, record in recorded(report) if not job.ended_early]
-    every = [_named(record) for record in records or [r for _, r in recorded(report)]]
+    completed = [(job, record) for job, record in recorded(report) if not job.ended_early]
+    every = [_named(job, record) for job, record in completed or recorded(report)]
     names = dict.fromkeys(name for each in every for name in each)
     values = {name: {each[name] for each in every if name in each} for name in names}
     shared: dict[str, list[str]] = {}
@@ -88,11 +88,11 @@ def shared_settings(report: Report) -> dict[str, str]:
     return {group: ", ".join(fields) for group, fields in shared.items()}
 
 
-def _named(record: RunRecord) -> dict[str, str]:
+def _named(job: Job, record: RunRecord) -> dict[str, str]:
     """The options chosen first, then their fields; without what only says how tasks are asked."""
     settings = {
         name.replace("method.", f"{record.method}.", 1): as_text(value)
-        for name, value in settings_with_effect(record).items()
+        for name, value in job.settings_with_effect.items()
         if name not in ("method", "aim") and not begins(name, UNTOLD)
     }
     return dict(sorted(settings.items(), key=lambda item: "." in item[0])) | {"dtype": record.dtype}
@@ -186,16 +186,16 @@ def above(differences: Differences) -> Fact:
     """How many merges are better than what they are compared with, in every draw."""
     averages: dict[str, list[tuple[float, Verdict]]] = {}
     for contrast in differences.contrasts:
-        found = (contrast.average.value, contrast.average.verdict)
-        averages.setdefault(contrast.row.key, []).append(found)
+        of = averages.setdefault(contrast.row.key, [])
+        of.append((contrast.average.value, contrast.average.verdict))
     better = [each for each in averages.values() if sum(value for value, _ in each) > 0]
     held = sum(all(verdict == Verdict.ABOVE for _, verdict in each) for each in better)
     tested = any(v != Verdict.UNTESTED for each in averages.values() for _, v in each)
-    drawn = " in every draw" * any(len(each) > 1 for each in averages.values())
+    every = " in every draw" * any(len(each) > 1 for each in averages.values())
     return Fact(
         f"above {differences.title}",
         f"{len(better)} of {len(averages)}",
-        f"by average; {held} of them beyond noise{drawn}" if tested else "by average; not tested",
+        f"by average; {held} of them beyond noise{every}" if tested else "by average; not tested",
     )
 
 
@@ -211,8 +211,3 @@ def origin(report: Report) -> dict[str, list[str]]:
     return {name: list(values) for name, values in seen.items()} | {
         "all jobs together": [f"{seconds:.0f} s"]
     }
-
-
-def named(texts: Sequence[str], most: int = 5) -> str:
-    """The first few."""
-    return ", ".join([*texts[:most], *["..."] * (len(texts) > most)])

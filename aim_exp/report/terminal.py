@@ -110,20 +110,20 @@ def print_items(
     console: Console, before: Draw, after: Draw, benchmark: str, *, changed: bool = False
 ) -> None:
     """What two models answered, the largest changes first; `changed`: those alone."""
-    scores = [draw.model.scores.get(benchmark) for draw in (before, after)]
-    if not scores[0] or not scores[1]:
-        known = ", ".join(after.model.scores)
+    both = [draw.sources for draw in (before, after)]
+    if any(benchmark not in sources for sources in both):
+        known = ", ".join(after.sources)
         raise AimError(f"--benchmark {benchmark}: not scored for both; there are: {known}")
-    first, second = read_answers(before.job, scores[0]), read_answers(after.job, scores[1])
+    first, second = (read_answers(sources[benchmark]) for sources in both)
     order = changed_first(first, second)
     differing = [item for item in order if change(first, second, item)]
-    asked = second.questions
+    questions = second.questions
     for item in differing if changed else order:
-        console.rule(Text(asked.ids[item]), align="left")
-        console.print(Text(asked.prompts[item][asked.starts[item] :].strip()))
-        for choice in asked.choices[item] or ():
+        console.rule(Text(questions.ids[item]), align="left")
+        console.print(Text(questions.prompts[item][questions.starts[item] :].strip()))
+        for choice in questions.choices[item] or ():
             console.print(Text(f"  - {choice}"))
-        console.print(Text(f"target: {asked.targets[item]}", style="bold"))
+        console.print(Text(f"target: {questions.targets[item]}", style="bold"))
         for name, answers in (("before", first), ("after", second)):
             score = answers.scores[item]
             style = "green" if score else "red"

@@ -13,21 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
 
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.dose import RelaxationReport
-from aim_exp.aim.fisher import fisher
-from aim_exp.aim.grams import Reader
 from aim_exp.aim.pull import AnyRelaxation, idle_patterns
-from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
 from aim_exp.checkpoint.hub import download
-from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
@@ -55,6 +52,10 @@ from aim_exp.run.scoring import Scored, score
 from aim_exp.store.keys import StageSpec, canonical_json
 from aim_exp.tensors.sink import Discard, Load, Sink
 from aim_exp.types import ModelRef
+
+# Transformers' models take seconds to import: what measures with them is imported where it does.
+if TYPE_CHECKING:
+    from aim_exp.aim.grams import Reader
 
 MODEL_FOLDER = "model"
 """In a run's directory, the merged model where it is kept."""
@@ -254,6 +255,8 @@ class Pipeline:
 
     def _fisher(self, measured: ModelRef, calibration: CalibrationSet, folder: Path) -> None:
         """The whole model's, under the checkpoint's names."""
+        from aim_exp.aim.fisher import fisher
+
         live = self._live(measured)
         blocks = calibration.blocks(live.tokenizer)
         blocks.check_rows(live.model.get_input_embeddings().num_embeddings, live.tokenizer)
@@ -279,6 +282,9 @@ class Pipeline:
         return self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
 
     def _measure(self, measured: ModelRef, calibration: CalibrationSet, folder: Path) -> None:
+        from aim_exp.aim.measure import measure, measure_layerwise
+        from aim_exp.checkpoint.layerwise import LayerwiseModel
+
         recipe = self.run.recipe
         checkpoint = Checkpoint(measured.path, measured.name)
         if calibration.offload == "layers":
@@ -326,6 +332,9 @@ class Pipeline:
 
     def _readers(self) -> list[Reader]:
         """The experts to merge, layer by layer, each with its own texts."""
+        from aim_exp.aim.grams import Reader
+        from aim_exp.checkpoint.layerwise import LayerwiseModel
+
         readers = []
         for model in self.run.recipe.population.merged_experts:
             texts = self.run.calibration.of(model.name)

@@ -60,8 +60,6 @@ class Outcome:
     """Rows of the same columns."""
     figures: Mapping[str, Path] = field(default_factory=dict)
     """PNG files."""
-    charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Interactive figures: `data` and `layout`, as plotly reads them."""
     pages: Mapping[str, Path] = field(default_factory=dict)
     """HTML files that need no other."""
     model: SavedModel | None = None

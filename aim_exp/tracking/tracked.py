@@ -13,7 +13,6 @@ from aim_exp.report import HTML, plots
 from aim_exp.report.csv_files import difference_rows, result_rows
 from aim_exp.report.differences import differences
 from aim_exp.report.load import load
-from aim_exp.report.plots.parallel import parallel_coordinates
 from aim_exp.report.rows import AVERAGE, Report, make_report
 from aim_exp.report.settings import OF_RELAXATION, begins, settings_with_effect
 from aim_exp.run.model_card import RECIPE_FILE
@@ -84,12 +83,10 @@ def sweep_outcome(directory: Path) -> Outcome:
         "differences": difference_rows(differences(report)[:1]),
     }
     figures = {path.stem: path for path in sorted((directory / plots.FOLDER).glob("*.png"))}
-    chart = parallel_coordinates(report)
     return Outcome(
         details={"jobs": len(jobs), "failed": sum(job.status == "failed" for job in jobs)},
         tables=_filled(tables),
         figures=figures,
-        charts={"parallel_coordinates": chart} if chart else {},
         pages={"report": directory / HTML},
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -133,21 +132,12 @@ def _log(run: wandb.Run, outcome: Outcome) -> None:
         row[f"tables/{name}"] = wandb.Table(columns=[*rows[0]], data=data)
     for name, path in outcome.figures.items():
         row[f"figures/{name}"] = wandb.Image(str(path))
-    for name, chart in outcome.charts.items():
-        row[f"charts/{name}"] = _plotly(chart)
     for name, path in outcome.pages.items():
         row[f"pages/{name}"] = wandb.Html(str(path), inject=False)
     if row:
         run.log(row)
     if outcome.model:
         run.log_artifact(_artifact(run.id, outcome.model))
-
-
-def _plotly(chart: Mapping[str, Any]) -> wandb.Plotly:
-    import wandb
-    from plotly.graph_objects import Figure
-
-    return wandb.Plotly(Figure(dict(chart)))
 
 
 def _artifact(run_id: str, model: SavedModel) -> wandb.Artifact:

@@ -22,7 +22,7 @@ from test_report_items import DIFFERING, pair
 from aim_exp.report import refresh
 from aim_exp.report.__main__ import main
 from aim_exp.report.load import load
-from aim_exp.report.plots.front import front
+from aim_exp.report.plots import make_charts
 from aim_exp.report.rows import make_report
 from aim_exp.store.records import RunRecord
 
@@ -304,7 +304,7 @@ def test_the_front_of_any_two_benchmarks_is_that_of_the_figures(page, pages):
     pairs = list(combinations(range(len(BENCHMARKS)), 2))
     assert len(pairs) == 15
     for first, second in pairs:
-        (plane,) = front(report, (report.benchmarks[first], report.benchmarks[second]))
+        (plane,) = make_charts(report, (report.benchmarks[first], report.benchmarks[second])).planes
         keys = page.execute_script(
             "const [x, y] = [...arguments].map(number => number + data.first);"
             "const place = ({key, values}) => ({key, x: values[x], y: values[y]});"

@@ -9,55 +9,39 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
-from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from aim_exp.report import plots
 from aim_exp.report.context import Context
-from aim_exp.report.files import write_atomically
 from aim_exp.report.html.data import figure_data
-from aim_exp.report.plots.series import OMEGA
-from aim_exp.report.rows import Report
 from aim_exp.report.tables.html import as_html
 from aim_exp.report.tables.table import Row, Table
 
-Axes = tuple[str, str]
 LIMIT = 2_000_000
 """Bytes of a page."""
-FEWER = (1000, 700, 500, 400, 300, 200, 100, 50, 20, 10, 5)
-"""Merges of a group that a page shows, where all would be too much for it."""
 
 
-def write_html(
-    context: Context, report: Report, path: Path, axes: Axes | None = None, x: str = OMEGA
-) -> Path:
-    """Write the page; its figures first show the benchmarks `axes` and the swept setting `x`.
-
-    AimError if an axis is no benchmark here.
-    """
-    text = render(context, report, axes, x)
-    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def render(context: Context, report: Report, axes: Axes | None = None, x: str = OMEGA) -> str:
+def render(context: Context) -> str:
     """The page as text. Whatever comes from a run is escaped, in the HTML and in the JSON.
 
     What is larger than `LIMIT` has fewer merges: of each group the best ones, and it says so.
     """
-    text = _render(context, report, axes, x)
-    for most in FEWER:
-        if len(text.encode()) <= LIMIT:
-            break
-        text = _render(*_best(context, report, most), axes, x, most)
+    text, most = _render(context), len(context.runs)
+    fixed = sum(map(len, _assets()["libraries"]))
+    while (size := len(text.encode())) > LIMIT and most > 1:
+        most = int(0.95 * most * (LIMIT - fixed) / (size - fixed)) or 1
+        text = _render(_best(context, most), most)
     return text
 
 
-def _best(context: Context, report: Report, most: int) -> tuple[Context, Report]:
+def _best(context: Context, most: int) -> Context:
     """The same with the `most` best merges of each group, and as many runs without a score."""
+    charts, report = context.charts, context.charts.report
     groups = tuple(replace(group, merges=group.ranked[:most]) for group in report.groups)
     keys = {row.key for group in groups for row in group.rows}
     shown = {job.folder for group in groups for row in group.merges for job in row.jobs}
@@ -77,13 +61,18 @@ def _best(context: Context, report: Report, most: int) -> tuple[Context, Report]
         for each in context.compared
     )
     runs = tuple(run for run in context.runs if run.job.folder in shown)
-    few = replace(context, standings=tuple(standings), compared=tuple(compared), runs=runs)
-    return few, replace(report, groups=groups)
+    axes = charts.planes[0].axes if charts.planes else None
+    return replace(
+        context,
+        standings=tuple(standings),
+        compared=tuple(compared),
+        runs=runs,
+        charts=plots.make_charts(replace(report, groups=groups), axes, charts.x),
+    )
 
 
-def _render(
-    context: Context, report: Report, axes: Axes | None, x: str, most: int | None = None
-) -> str:
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("aim_exp.report.html", "assets"),
         autoescape=True,
@@ -91,22 +80,25 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    data = figure_data(report, axes, x)
+    environment.filters |= {"code": _code, "sentences": _sentences}
+    return environment
+
+
+def _render(context: Context, most: int | None = None) -> str:
+    data = figure_data(context.charts)
     anchors = {run.job.title: run.anchor for run in context.runs}
-    environment.filters |= {
-        "code": _code,
-        "table": partial(_table, anchors, bool(data and data["items"])),
-        "sentences": _sentences,
-    }
-    return environment.get_template("report.html").render(
-        context=context,
-        data=data,
-        benchmarks=report.benchmarks,
-        captions=plots.page_captions(report),
-        most=most,
-        style=_file("assets", "report.css"),
-        script=_file("assets", "report.js"),
-        libraries=[_file("vendor", name) for name in ("d3.min.js", "plot.min.js")] if data else [],
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            table=partial(_table, anchors, bool(data and data["items"])),
+            context=context,
+            data=data,
+            benchmarks=context.charts.report.benchmarks,
+            captions=plots.captions(context.charts),
+            most=most,
+            **_assets(),
+        )
     )
 
 
@@ -116,11 +108,7 @@ def _code(text: str) -> Markup:
 
 
 def _table(
-    anchors: Mapping[str, str],
-    has_items: bool,
-    table: Table,
-    labelled_by: str,
-    sorted_by: str = "",
+    anchors: Mapping[str, str], has_items: bool, table: Table, labelled_by: str, sorted_by: str = ""
 ) -> Markup:
     """In the column of jobs, those that the page has lead to what it says of them.
 
@@ -142,6 +130,15 @@ def _table(
 def _sentences(table: Table) -> str:
     """What explains it, in one paragraph."""
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in table.explained)
+
+
+@cache
+def _assets() -> dict[str, Any]:
+    return {
+        "style": _file("assets", "report.css"),
+        "script": _file("assets", "report.js"),
+        "libraries": [_file("vendor", name) for name in ("d3.min.js", "plot.min.js")],
+    }
 
 
 def _file(folder: str, name: str) -> Markup:

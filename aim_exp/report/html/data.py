@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from aim_exp.report.html.items import items_data
-from aim_exp.report.plots.dose import Profile, dose_looks, kinds_shown, profiles
-from aim_exp.report.plots.front import front
-from aim_exp.report.plots.saliency import SaliencySpread, saliency_spread
-from aim_exp.report.plots.series import OMEGA, Series, Sweep, is_scored, sweep, swept_keys
+from aim_exp.report.plots import Charts
+from aim_exp.report.plots.dose import Profile, dose_looks, kinds_shown
+from aim_exp.report.plots.saliency import Input, SaliencySpread
+from aim_exp.report.plots.series import OMEGA, Sweep, is_scored
 from aim_exp.report.plots.style import INK, MEMBER, Look, Name, legend, outline
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row
 from aim_exp.report.tables.html import KEY
+from aim_exp.report.tables.table import unit
 
 LIFT = 0.28
 """Of white, in the colours on dark paper."""
@@ -36,81 +39,74 @@ class _Looks:
             for name, look, is_patch in legend(styles)
         ]
 
-    def plain(self) -> list[dict[str, Any]]:
-        return [_plain_look(look) for look in self.looks]
 
-
-def figure_data(
-    report: Report, axes: tuple[str, str] | None = None, x: str = OMEGA
-) -> dict[str, Any] | None:
-    """All figures; rows are named by their position. None where there is nothing to draw.
-
-    `axes` are the benchmarks of the front and `x` the setting that are shown first. AimError if one
-    is none here.
-    """
-    rows = [row for group in report.groups for row in group.rows if is_scored(row)]
-    saliency, dose = saliency_spread(report), profiles(report)
-    if not (rows or saliency or dose):
+def figure_data(charts: Charts) -> dict[str, Any] | None:
+    """All figures; rows are named by their position. None where there is nothing to draw."""
+    report, looks = charts.report, _Looks()
+    placed = [(group, row) for group in report.groups for row in group.rows if is_scored(row)]
+    if not (placed or charts.saliency or charts.profiles):
         return None
-    planes = front(report, axes)
-    looks = _Looks()
+    sweeps = list(charts.sweeps.values())
     quantities = (AVERAGE, GAIN, *report.benchmarks)
-    others = (sweep(report, key) for key in swept_keys(report) if key != OMEGA)
-    sweeps = [sweep(report), *(each for each in others if each.is_worth_drawing)]
-    groups = [group.number for group in report.groups]
-    position = {row.key: number for number, row in enumerate(rows)}
+    position = {row.key: number for number, (_, row) in enumerate(placed)}
     own = {row.key: each.look for each in reversed(sweeps[0].series) for row in each.path}
-    return {
+    axes = charts.planes[0].axes if charts.planes else ()
+    data = {
         "quantities": [
-            {"name": name, "unit": "" if name == GAIN else "%", "digits": 3 if name == GAIN else 1}
+            {"name": name, "unit": "" if name == GAIN else "%", "digits": unit(name).digits}
             for name in quantities
         ],
         "first": len(quantities) - len(report.benchmarks),
         "groups": [group.title for group in report.groups],
         "rows": [
-            _row(row, number, quantities, looks.number(own.get(row.key, Look(INK, MEMBER))))
+            _row(row, quantities)
+            | {"group": group.number - 1, "look": looks.number(own.get(row.key, Look(INK, MEMBER)))}
             | {"settings": {report.short(name): text for name, text in row.settings.items()}}
-            for number, group in enumerate(report.groups)
-            for row in group.rows
-            if is_scored(row)
+            for group, row in placed
         ],
         "filters": _filters(report),
-        "axes": [report.benchmarks.index(axis) for axis in planes[0].axes] if planes else None,
-        "first_sweep": _first(sweeps, x),
-        "sweeps": [_sweep(each, groups, position, looks) for each in sweeps],
-        "dose": _dose(dose, looks),
-        "saliency": _saliency(saliency),
-        "looks": looks.plain(),
+        "axes": [report.benchmarks.index(axis) for axis in axes] or None,
+        "first_sweep": _first(sweeps, charts.x),
+        "sweeps": [_sweep(each, position, looks) for each in sweeps],
+        "dose": _dose(charts.profiles, looks) if charts.profiles else None,
+        "saliency": _saliency(charts.saliency) if charts.saliency else None,
         "items": items_data(report),
     }
+    return _rounded(data | {"looks": [_plain_look(look) for look in looks.looks]})
+
+
+def _rounded(value: Any) -> Any:
+    """Plain data, numbers with as many digits as a figure can show."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_rounded(each) for each in value]
+    return value
 
 
 def _first(sweeps: Sequence[Sweep], x: str) -> int:
     """That of `x`, but one that shows something."""
-    order = sorted(range(len(sweeps)), key=lambda i: (
-        not sweeps[i].is_worth_drawing, sweeps[i].axis.key != x, i
-    ))  # fmt: skip
-    return order[0]
+    order = [(not each.is_worth_drawing, each.axis.key != x) for each in sweeps]
+    return order.index(min(order))
 
 
-def _row(row: Row, group: int, quantities: Sequence[str], look: int) -> dict[str, Any]:
-    """Percent, but for the gain; `draws` by quantity where there are several."""
-    factors = {name: 1.0 if name == GAIN else 100.0 for name in quantities}
-    estimates = [(row.estimates.get(name), factor) for name, factor in factors.items()]
+def _row(row: Row, quantities: Sequence[str]) -> dict[str, Any]:
+    """Its numbers by quantity, in the unit of its axis; `draws` where there are several."""
+    estimates = [(row.estimates.get(name), unit(name).factor) for name in quantities]
     return {
         "key": row.key[:KEY],
         "label": row.label + (f" (n = {row.n})" if row.n > 1 else ""),
         "role": row.role,
-        "group": group,
-        "look": look,
         "hollow": row.role == "reference" or (row.role == "merged" and not row.relaxed),
-        "values": [None if e is None else round(f * e.mean, 4) for e, f in estimates],
+        "values": [e and factor * e.mean for e, factor in estimates],
         "errors": [
-            None if e is None or e.stderr is None else round(f * e.stderr, 4) for e, f in estimates
+            None if e is None or e.stderr is None else factor * e.stderr for e, factor in estimates
         ],
         "draws": [
-            [] if e is None or len(e.values) < 2 else [round(f * value, 4) for value in e.values]
-            for e, f in estimates
+            [] if e is None or len(e.values) < 2 else [factor * value for value in e.values]
+            for e, factor in estimates
         ]
         if row.n > 1
         else None,
@@ -135,79 +131,55 @@ def _order(text: str) -> tuple[float, str]:
         return float("-inf"), text
 
 
-def _sweep(
-    shown: Sweep, groups: list[int], position: dict[str, int], looks: _Looks
-) -> dict[str, Any]:
+def _sweep(shown: Sweep, position: dict[str, int], looks: _Looks) -> dict[str, Any]:
     axis = shown.axis
-    styles = {(each.method, each.setting): each.look for each in shown.series}
     return {
         "title": axis.title,
         "limits": axis.limits,
         "ticks": list(axis.ticks.items()),
         "values": sorted(axis.places, key=axis.places.__getitem__),
-        "drawn": shown.is_worth_drawing,
+        "shown": shown.is_worth_drawing,
         "series": [
-            _series(each, groups.index(each.group.number), position, looks) for each in shown.series
+            {
+                "group": each.group.number - 1,
+                "names": each.names,
+                "look": looks.number(each.look),
+                "rows": [position[row.key] for row in each.rows],
+                "places": each.places,
+                "level": position[each.level.key] if each.level else None,
+                "level_place": each.level_place,
+            }
+            for each in shown.series
         ],
-        "legend": looks.legend(styles),
+        "legend": looks.legend({each.names: each.look for each in shown.series}),
     }
 
 
-def _series(each: Series, group: int, position: dict[str, int], looks: _Looks) -> dict[str, Any]:
-    return {
-        "group": group,
-        "names": [each.method, each.setting],
-        "look": looks.number(each.look),
-        "rows": [position[row.key] for row in each.rows],
-        "places": [round(place, 5) for place in each.places],
-        "level": position[each.level.key] if each.level else None,
-        "level_place": each.level_place,
-    }
-
-
-def _dose(shown: Sequence[Profile], looks: _Looks) -> dict[str, Any] | None:
-    if not shown:
-        return None
+def _dose(shown: Sequence[Profile], looks: _Looks) -> dict[str, Any]:
     styles = dose_looks(shown)
     return {
         "kinds": kinds_shown(shown),
         "legend": looks.legend(styles),
-        "ranges": any(profile.ranges for profile in shown),
         "profiles": [
-            {
+            vars(profile)
+            | {
                 "label": " ".join(
                     filter(None, (*profile.name, profile.omega and f"omega={profile.omega}"))
                 ),
-                "omega": profile.omega,
                 "line": list(styles).index(profile.name),
                 "look": looks.number(styles[profile.name]),
-                "kept": {kind: round(share, 5) for kind, share in profile.kept.items()},
-                "outputs": {kind: round(share, 5) for kind, share in profile.outputs.items()},
-                "mean_r": {kind: round(share, 5) for kind, share in profile.mean_r.items()},
-                "ranges": profile.ranges,
             }
             for profile in shown
         ],
     }
 
 
-def _saliency(shown: SaliencySpread | None) -> dict[str, Any] | None:
-    if shown is None:
-        return None
-    return {
-        "channels": [round(float(share), 6) for share in shown.channels],
-        "inputs": [
-            {
-                "name": each.name,
-                "falling": [round(float(share), 5) for share in each.falling],
-                "layers": [
-                    ["none" if layer is None else layer, round(mean, 5)]
-                    for layer, mean in each.layers.items()
-                ],
-            }
-            for each in shown.inputs
-        ],
-    }
+def _saliency(shown: SaliencySpread) -> dict[str, Any]:
+    def layers(each: Input) -> list[tuple[int | str, float]]:
+        return [("none" if n is None else n, mean) for n, mean in each.layers.items()]
+
+    inputs = [vars(each) | {"layers": layers(each)} for each in shown.inputs]
+    return {"channels": shown.channels, "inputs": inputs}
 
 
 def _plain_look(look: Look) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,10 @@ from aim_exp.errors import AimError
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.plots.against import draw_sweep
 from aim_exp.report.plots.canvas import DRAWS, ERROR, PANELS, save
-from aim_exp.report.plots.dose import draw_dose, profiles
-from aim_exp.report.plots.front import Pair, draw_planes, front
-from aim_exp.report.plots.saliency import draw_saliency, saliency_spread
-from aim_exp.report.plots.series import OMEGA, sweep
+from aim_exp.report.plots.dose import Profile, draw_dose, profiles
+from aim_exp.report.plots.front import Pair, Plane, draw_planes, front
+from aim_exp.report.plots.saliency import SaliencySpread, draw_saliency, saliency_spread
+from aim_exp.report.plots.series import OMEGA, Sweep, sweep, swept_keys
 from aim_exp.report.rows import AVERAGE, GAIN, Report
 
 if TYPE_CHECKING:
@@ -22,52 +24,74 @@ if TYPE_CHECKING:
 FOLDER = "figures"
 FRONT = "pareto_front"
 SALIENCY, DOSE = "saliency", "delta_kept"
+Paint = Callable[["Figure"], None]
 
 
-def figures(
-    report: Report, axes: Pair | None = None, x: str = OMEGA
-) -> dict[str, tuple[str, Callable[[Figure], None]]]:
-    """By file name, the caption, and what draws it: of those that `report` has anything for.
+@dataclass(frozen=True)
+class Charts:
+    """What the figures of a report show, computed once: for paper and page alike."""
 
-    `axes`: the two benchmarks of the front; `x`: the full key of a swept setting. AimError if
-    there is no such benchmark or setting.
+    report: Report
+    planes: tuple[Plane, ...]
+    sweeps: Mapping[str, Sweep]
+    """By full key: omega, `x`, and every other setting against which there is anything to draw."""
+    x: str
+    """The setting that scores are shown against, first on the page."""
+    profiles: tuple[Profile, ...]
+    saliency: SaliencySpread | None
+
+    @property
+    def swept(self) -> Sweep:
+        return self.sweeps[self.x]
+
+
+def make_charts(report: Report, axes: Pair | None = None, x: str = OMEGA) -> Charts:
+    """`axes`: the two benchmarks of the front; `x`: the full key of a swept setting.
+
+    AimError if there is no such benchmark or setting.
     """
     if x not in (*report.varying, OMEGA):
         raise AimError(f"--x {x}: varies in no run here; there are: {', '.join(report.varying)}")
-    shown: dict[str, tuple[str, Callable[[Figure], None]]] = {}
-    planes, swept = front(report, axes), sweep(report, x)
-    if planes:
-        shown[FRONT] = front_caption(report), lambda figure: draw_planes(figure, planes)
-    if swept.is_worth_drawing:
-        rows = [row for each in swept.series for row in each.path]
-        title = swept.axis.title
-        for quantity, name in ((AVERAGE, "average"), (GAIN, "gain")):
+    every = {key: sweep(report, key) for key in dict.fromkeys([OMEGA, *swept_keys(report), x])}
+    return Charts(
+        report=report,
+        planes=front(report, every[OMEGA].series, axes),
+        sweeps={k: each for k, each in every.items() if k in (OMEGA, x) or each.is_worth_drawing},
+        x=x,
+        profiles=tuple(profiles(report)),
+        saliency=saliency_spread(report),
+    )
+
+
+def figures(charts: Charts) -> dict[str, tuple[str, Paint]]:
+    """By file name, the caption, and what draws it: of those that there is anything for."""
+    said, shown = captions(charts), {}
+    if charts.planes:
+        caption = f"{said['front']} The standard errors above it are the median of all points."
+        shown[FRONT] = caption, partial(draw_planes, planes=charts.planes)
+    if charts.swept.is_worth_drawing:
+        title = charts.swept.axis.title
+        rows = [row for each in charts.swept.series for row in each.path]
+        what = {
+            AVERAGE: ("average", "Average score"),
+            GAIN: ("gain", "Hypervolume gain over base and the experts"),
+        }
+        for quantity, (name, words) in what.items():
             if any(quantity in row.estimates for row in rows):
-                shown[f"{title.replace('.', '_')}_{name}"] = (
-                    sweep_caption(report, title, quantity),
-                    lambda figure, quantity=quantity: draw_sweep(figure, swept, quantity),
-                )
-    spread, kept = saliency_spread(report), profiles(report)
-    if spread is not None:
-        shown[SALIENCY] = SALIENCY_CAPTION, lambda figure: draw_saliency(figure, spread)
-    if kept:
-        ranges = any(profile.ranges for profile in kept)
-        shown[DOSE] = _words(DOSE_CAPTION, RANGES * ranges), lambda figure: draw_dose(figure, kept)
+                paint = partial(draw_sweep, sweep=charts.swept, quantity=quantity)
+                caption = f"{words} against {title}. {said['sweep']}"
+                shown[f"{title.replace('.', '_')}_{name}"] = caption, paint
+    if charts.saliency is not None:
+        shown[SALIENCY] = said["saliency"], partial(draw_saliency, shown=charts.saliency)
+    if charts.profiles:
+        shown[DOSE] = said["dose"], partial(draw_dose, shown=charts.profiles)
     return shown
 
 
-def draw(
-    report: Report,
-    directory: Path,
-    axes: Pair | None = None,
-    x: str = OMEGA,
-    paper: Paper = AS_IT_IS,
-) -> dict[str, str]:
-    """Draw all figures into `directory/figures`, as PNG and PDF; returns captions by name."""
-    shown = figures(report, axes, x)
-    for name, (_, paint) in shown.items():
+def draw(charts: Charts, directory: Path, paper: Paper = AS_IT_IS) -> None:
+    """All figures into `directory/figures`, as PNG and PDF."""
+    for name, (_, paint) in figures(charts).items():
         save(name, paint, directory / FOLDER, paper=paper)
-    return {name: caption for name, (caption, _) in shown.items()}
 
 
 def draw_front(report: Report, directory: Path, *, vector: bool = True) -> Path | None:
@@ -75,109 +99,48 @@ def draw_front(report: Report, directory: Path, *, vector: bool = True) -> Path 
 
     None if nothing was scored on two benchmarks.
     """
-    planes = front(report)
-
-    def paint(figure: Figure) -> None:
-        draw_planes(figure, planes)
-
+    planes = front(report, sweep(report).series)
+    paint = partial(draw_planes, planes=planes)
     return save(FRONT, paint, directory / FOLDER, vector=vector) if planes else None
 
 
-def captions(report: Report, axes: Pair | None = None, x: str = OMEGA) -> dict[str, str]:
-    """By file name, what the report says below each figure that there is."""
-    return {name: caption for name, (caption, _) in figures(report, axes, x).items()}
-
-
-def page_captions(report: Report) -> dict[str, str]:
-    """By the figures of the page."""
+def captions(charts: Charts) -> dict[str, str]:
+    """What is said below a figure, on paper and on the page."""
+    report, count = charts.report, len(charts.report.groups)
     plain = any(not row.relaxed for row in report.merges)
-    return {
-        "front": _words(
-            "Percent. Dominated models are faded; the front is that of all models, whatever is "
-            "filtered.",
-            path_words(report),
-            f"Bars, on the front: {ERROR}.",
-            _dots(report),
+    start = "from a plain merge (hollow) through its" if plain else "through the"
+    dots = f"{DRAWS.capitalize()}, around the mean." * any(
+        row.n > 1 for group in report.groups for row in group.rows
+    )
+    few = f" (the first {PANELS} of {count})" * (count > PANELS)
+    panels = f"In a PDF, a panel for each of what is scored apart{few}." * (count > 1)
+    sentences = {
+        "front": (
+            "The line is the front; what it dominates is faded.",
+            f"Thin lines lead {start} relaxed merges (filled), from weak to strong relaxation."
+            * any(row.relaxed for row in report.merges),
+            dots,
+            panels,
         ),
-        "sweep": _words(
-            "Dashed and hollow: plain merges." * plain,
-            without_omega(report),
+        "sweep": (
             f"Bars: {ERROR}; of a gain, by a parametric bootstrap of all scores.",
-            _dots(report),
+            "Dashed and hollow: plain merges." * plain,
+            "Dotted: relaxed merges that omega plays no part in."
+            * any(row.relaxed and row.omega is None for row in report.merges),
+            dots,
+            panels,
         ),
-        "profiles": "Parallel coordinates: a line per model. Names stand where base or an expert "
-        "stands out most.",
-        "dose": _words(DOSE_CAPTION, RANGES * any(each.ranges for each in profiles(report))),
-        "saliency": SALIENCY_CAPTION,
+        "dose": (
+            "How much of the merge's difference to base the relaxation kept (norm after over "
+            "before), by kind of module. Grey: the mean of r, what would be kept of a difference "
+            "that lies on all channels alike.",
+            "Markers: means over a method's settings; bars: their range."
+            * any(profile.ranges for profile in charts.profiles),
+        ),
+        "saliency": (
+            "The saliency s of base's input channels, by what reads them. Above: channels in "
+            "falling order, mean over layers. Below: the mean over channels, by layer. AIM keeps "
+            "r = 1 - (1 - omega) s / max s of a channel's delta.",
+        ),
     }
-
-
-SALIENCY_CAPTION = (
-    "The saliency s of base's input channels, by what reads them. Above: channels in falling "
-    "order, mean over layers. Below: the mean over channels, by layer. AIM keeps r = 1 - (1 - "
-    "omega) s / max s of a channel's delta."
-)
-DOSE_CAPTION = (
-    "How much of the merge's difference to base the relaxation kept (norm after over before), by "
-    "kind of module. Grey: the mean of r, what would be kept of a difference that lies on all "
-    "channels alike."
-)
-RANGES = "Markers: means over a method's settings; bars: their range."
-FRONT_CAPTION = (
-    "Two benchmarks in conflict. The line is the front; what it dominates is faded. The standard "
-    "errors are the median of all points."
-)
-
-
-def path_words(report: Report) -> str:
-    """What the thin lines of the front lead through; empty where there are none."""
-    if not any(row.relaxed for row in report.merges):
-        return ""
-    plain = any(not row.relaxed for row in report.merges)
-    start = "from a plain merge (hollow) " if plain else ""
-    return (
-        f"Thin lines lead {start}through {'its' if plain else 'the'} relaxed merges (filled), from "
-        "weak to strong relaxation."
-    )
-
-
-def without_omega(report: Report) -> str:
-    """What the dotted lines against omega are; empty where there are none."""
-    dotted = any(row.relaxed and row.omega is None for row in report.merges)
-    return "Dotted: relaxed merges that omega plays no part in." * dotted
-
-
-def front_caption(report: Report) -> str:
-    """Below the figure, in sentences."""
-    return _words(FRONT_CAPTION, path_words(report), _dots(report), _panels(report))
-
-
-def sweep_caption(report: Report, title: str, quantity: str) -> str:
-    """Below the figure, in sentences."""
-    what = "Average score" if quantity == AVERAGE else "Hypervolume gain over base and the experts"
-    how = "by a parametric bootstrap of all scores" if quantity == GAIN else "over benchmark items"
-    plain = any(not row.relaxed for row in report.merges)
-    return _words(
-        f"{what} against {title}. Bars: one standard error, {how}.",
-        "Hollow, and dashed: plain merges." * plain,
-        without_omega(report) * (title == OMEGA),
-        _dots(report),
-        _panels(report),
-    )
-
-
-def _dots(report: Report) -> str:
-    """What the small dots are, where seeds repeat."""
-    many = any(row.n > 1 for group in report.groups for row in group.rows)
-    return f"{DRAWS[0].upper()}{DRAWS[1:]}, around the mean." * many
-
-
-def _panels(report: Report) -> str:
-    """What the panels are, where there are several groups."""
-    count = len(report.groups)
-    few = f" (the first {PANELS} of {count})" if count > PANELS else ""
-    return f"A panel for each of what is scored apart{few}." * (count > 1)
-
-
-def _words(*sentences: str) -> str:
-    return " ".join(filter(None, sentences))
+    return {name: " ".join(filter(None, parts)) for name, parts in sentences.items()}

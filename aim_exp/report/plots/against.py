@@ -15,7 +15,7 @@ from aim_exp.report.plots.canvas import (
     name_looks,
     panels,
 )
-from aim_exp.report.plots.series import Axis, Series, Sweep, looks_of
+from aim_exp.report.plots.series import Axis, Series, Sweep
 from aim_exp.report.plots.style import HOLLOW, Look
 from aim_exp.report.rows import GAIN, Estimate, Group, Row
 
@@ -46,16 +46,16 @@ def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
     groups: dict[int, tuple[Group, list[Series]]] = {}
     for each in known:
         groups.setdefault(each.group.number, (each.group, []))[1].append(each)
-    drawn = list(groups.values())[:PANELS]
-    plots = panels(figure, [group.title for group, _ in drawn])
-    series = [each for _, members in drawn for each in members]
-    name_looks(plots[0], looks_of(series), joined=sweep.axis.is_line)
+    shown = list(groups.values())[:PANELS]
+    plots = panels(figure, [group.title for group, _ in shown])
+    series = [each for _, members in shown for each in members]
+    name_looks(plots[0], {each.names: each.look for each in series}, joined=sweep.axis.is_line)
     rows = [row for each in series for row in each.path]
     if any(each.level and not each.level.relaxed for each in series):
         hollow_in_legend(plots[0], line="--")
     elif not all(row.relaxed for row in rows):
         hollow_in_legend(plots[0])
-    for plot, (_, members) in zip(plots, drawn, strict=True):
+    for plot, (_, members) in zip(plots, shown, strict=True):
         _prepare(plot, sweep.axis, quantity)
         _draw_group(plot, members, quantity)
     estimates = [row.estimates[quantity] for row in rows if quantity in row.estimates]

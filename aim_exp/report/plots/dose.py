@@ -11,7 +11,8 @@ from aim_exp.report.doses import ALL, dose_of
 from aim_exp.report.plots.canvas import legend_below, name_looks
 from aim_exp.report.plots.series import OMEGA, setting_words
 from aim_exp.report.plots.style import GREY, INK, Look, Name, looks
-from aim_exp.report.rows import Report, Row
+from aim_exp.report.rows import Report
+from aim_exp.store.records import Dose
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -25,8 +26,13 @@ PLACE = 0.022
 """Inches at least for each of the places in a row."""
 DODGE = 0.7
 """Of a row's height, over which what is in it is spread."""
+OMEGA_ROOM = 0.07
+"""Of the axis: what is nearer than that has no room for a text of its own."""
 MEAN_R, RANGE = "mean r", "range over settings"
 WHISKER = {"linewidth": 1.4, "alpha": 0.6, "solid_capstyle": "butt"}
+
+Doses = Mapping[str, Dose]
+"""By kind of module and `ALL`."""
 
 
 @dataclass(frozen=True)
@@ -51,58 +57,57 @@ def profiles(report: Report) -> list[Profile]:
 
     Where that is more than can be told apart, the settings of a method are taken together.
     """
-    together = _by_name(report)
-    if len({name for name, _ in together}) > MOST:
-        together = _by_name(report, leave_out=("method.",))
-    return [_profile(name, omega, rows) for (name, omega), rows in together.items()]
+    relaxed = [
+        (group, row, dose)
+        for group in report.groups
+        for row in group.merges
+        if row.relaxed and ALL in (dose := dose_of(row)) and dose[ALL].norm is not None
+    ]
+    of_methods = [name for name in report.varying if name.startswith("method.")]
+    for hidden in ([OMEGA], [OMEGA, *of_methods]):
+        together: dict[tuple[Name, str], list[Doses]] = {}
+        for group, row, dose in relaxed:
+            name = row.method, setting_words(report, group, row, hidden)
+            together.setdefault((name, row.settings.get(OMEGA, "")), []).append(dose)
+        if len({name for name, _ in together}) <= MOST:
+            break
+    return [_profile(name, omega, doses) for (name, omega), doses in together.items()]
 
 
-def _by_name(report: Report, leave_out: tuple[str, ...] = ()) -> dict[tuple[Name, str], list[Row]]:
-    """By name and omega, the relaxed rows."""
-    together: dict[tuple[Name, str], list[Row]] = {}
-    for group in report.groups:
-        for row in group.merges:
-            if row.relaxed and ALL in _means(row, "norm"):
-                name = row.method, setting_words(report, group, row, OMEGA, leave_out)
-                together.setdefault((name, row.settings.get(OMEGA, "")), []).append(row)
-    return together
+def _profile(name: Name, omega: str, doses: Sequence[Doses]) -> Profile:
+    def shares(field: str) -> dict[str, list[float]]:
+        return collected(
+            {kind: getattr(dose, field) for kind, dose in each.items()} for each in doses
+        )
 
-
-def _profile(name: Name, omega: str, rows: Sequence[Row]) -> Profile:
-    kept = _collected(_means(row, "norm") for row in rows)
-    mean_r, outputs = (
-        {k: fmean(v) for k, v in _collected(_means(row, field) for row in rows).items()}
-        for field in ("mean_r", "outputs")
-    )
+    kept, mean_r, outputs = map(shares, ("norm", "mean_r", "outputs"))
     return Profile(
         name,
         omega,
-        kept={kind: fmean(values) for kind, values in kept.items()},
-        mean_r=mean_r,
-        outputs=outputs,
-        ranges={kind: (min(v), max(v)) for kind, v in kept.items() if len(rows) > 1},
+        kept=_means(kept),
+        mean_r=_means(mean_r),
+        outputs=_means(outputs),
+        ranges={kind: (min(v), max(v)) for kind, v in kept.items() if len(doses) > 1},
     )
 
 
-def _means(row: Row, field: str) -> dict[str, float]:
-    """By kind of module, where it is known."""
-    shares = {kind: getattr(dose, field) for kind, dose in dose_of(row).items()}
-    return {kind: share for kind, share in shares.items() if share is not None}
+def _means(shares: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {kind: fmean(values) for kind, values in shares.items()}
 
 
-def _collected(tables: Iterable[Mapping[str, float | None]]) -> dict[str, list[float]]:
-    """By kind of module, the values of all that have it."""
-    found: dict[str, list[float]] = {}
+def collected(tables: Iterable[Mapping[str, float | None]]) -> dict[str, list[float]]:
+    """By kind of module, the values of all that have one."""
+    values: dict[str, list[float]] = {}
     for table in tables:
         for kind, value in table.items():
             if value is not None:
-                found.setdefault(kind, []).append(value)
-    return found
+                values.setdefault(kind, []).append(value)
+    return values
 
 
 def kinds_shown(shown: Sequence[Profile]) -> list[str]:
     """The kinds of modules that were relaxed: those kept most first, `ALL` before them."""
-    kept = _collected(profile.kept for profile in shown)
+    kept = collected(profile.kept for profile in shown)
     return [ALL, *sorted(kept.keys() - {ALL}, key=lambda kind: (-fmean(kept[kind]), kind))]
 
 
@@ -117,8 +122,7 @@ def draw_dose(figure: Figure, shown: Sequence[Profile]) -> None:
     Each has its own height in a row, or markers would hide one another.
     """
     kinds, styles = kinds_shown(shown), dose_looks(shown)
-    names = list(styles)
-    figure.set_figheight(max(ROW, PLACE * len(names) / DODGE) * (len(kinds) + 1) + 0.95)
+    figure.set_figheight(max(ROW, PLACE * len(styles) / DODGE) * (len(kinds) + 1) + 0.95)
     plot = figure.subplots()
     name_looks(plot, styles, joined=False)
     plot.set_yticks(range(-1, len(kinds)), ["omega", *kinds])
@@ -127,40 +131,46 @@ def draw_dose(figure: Figure, shown: Sequence[Profile]) -> None:
     plot.axhline(-0.5, color=INK, linewidth=0.6)
     plot.axhline(0.5, color=INK, linewidth=0.4)
     _draw_mean_r(plot, shown, kinds)
-    for profile in shown:
-        shift = DODGE * ((names.index(profile.name) + 0.5) / len(names) - 0.5)
-        _draw_profile(plot, profile, kinds, styles[profile.name], shift)
+    for number, (name, look) in enumerate(styles.items()):
+        shift = DODGE * ((number + 0.5) / len(styles) - 0.5)
+        _draw_profiles(plot, [each for each in shown if each.name == name], kinds, look, shift)
     _name_omegas(plot, shown)
     if any(profile.ranges for profile in shown):
         plot.plot([], [], color=GREY, label=RANGE, **WHISKER)
     legend_below(figure, last=[RANGE, MEAN_R])
 
 
-def _draw_profile(
-    plot: Plot, profile: Profile, kinds: Sequence[str], look: Look, shift: float
+def _draw_profiles(
+    plot: Plot, own: Sequence[Profile], kinds: Sequence[str], look: Look, shift: float
 ) -> None:
-    rows = [row for row, kind in enumerate(kinds) if kind in profile.kept]
-    for row in rows:
-        if ends := profile.ranges.get(kinds[row]):
-            plot.plot(ends, (row + shift, row + shift), color=look.colour, **WHISKER)
-    plot.plot([profile.kept[kinds[row]] for row in rows], [row + shift for row in rows],
-              linestyle="", markersize=4, markeredgewidth=0.5, **look.point)  # fmt: skip
+    """Of one method and setting, at every omega."""
+    rows = {kind: row + shift for row, kind in enumerate(kinds)}
+    for profile in own:
+        for kind, ends in profile.ranges.items():
+            plot.plot(ends, (rows[kind], rows[kind]), color=look.colour, **WHISKER)
+    places = [(share, rows[kind]) for each in own for kind, share in each.kept.items()]
+    plot.plot(*zip(*places, strict=True), linestyle="", markersize=4, markeredgewidth=0.5,
+              **look.point)  # fmt: skip
 
 
 def _draw_mean_r(plot: Plot, shown: Sequence[Profile], kinds: Sequence[str]) -> None:
     """Where the deltas would be if they lay on all channels alike."""
-    places = sorted({
+    places = {
         (profile.mean_r[kind], row)
         for profile in shown
         for row, kind in enumerate(kinds)
         if kind in profile.mean_r
-    })  # fmt: skip
+    }
     plot.plot([x for x, _ in places], [y for _, y in places], "|", color="#999999", markersize=9,
               markeredgewidth=0.9, zorder=1, label=MEAN_R)  # fmt: skip
 
 
 def _name_omegas(plot: Plot, shown: Sequence[Profile]) -> None:
-    """Each above what is kept of all its deltas."""
-    kept = _collected({profile.omega: profile.kept[ALL]} for profile in shown)
-    for omega, values in kept.items():
-        plot.text(fmean(values), -1, omega, ha="center", va="center", fontsize=7)
+    """Each above what is kept of all its deltas, where there is room for it."""
+    low, high = plot.get_xlim()
+    last = low - OMEGA_ROOM * (high - low)
+    kept = _means(collected({each.omega: each.kept[ALL]} for each in shown))
+    for omega, x in sorted(kept.items(), key=lambda pair: pair[1]):
+        if x - last >= OMEGA_ROOM * (high - low):
+            plot.text(x, -1, omega, ha="center", va="center", fontsize=7)
+            last = x

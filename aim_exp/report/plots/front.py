@@ -28,7 +28,7 @@ from aim_exp.report.plots.canvas import (
     settle,
 )
 from aim_exp.report.plots.labels import place_labels
-from aim_exp.report.plots.series import Series, looks_of, sweep
+from aim_exp.report.plots.series import Series
 from aim_exp.report.plots.style import HOLLOW, INK, MEMBER
 from aim_exp.report.rows import Group, Report, Row
 
@@ -93,10 +93,11 @@ class Plane:
         return (median(known[0]), median(known[1])) if all(known) else None
 
 
-def front(report: Report, axes: Pair | None = None) -> tuple[Plane, ...]:
+def front(report: Report, series: Sequence[Series], axes: Pair | None = None) -> tuple[Plane, ...]:
     """A plane for each group that has a model scored on both; empty where nothing is.
 
-    The default axes are the two with the sharpest conflict. AimError if one is no benchmark here.
+    `series` are all merges against omega. The default axes are the two with the sharpest conflict.
+    AimError if one is no benchmark here.
     """
     unknown = [axis for axis in axes or () if axis not in report.benchmarks]
     if unknown:
@@ -105,7 +106,6 @@ def front(report: Report, axes: Pair | None = None) -> tuple[Plane, ...]:
     axes = axes or sharpest_conflict(report)
     if axes is None:
         return ()
-    series = sweep(report).series
     planes = (_plane(group, axes, [s for s in series if s.group is group])
               for group in report.groups)  # fmt: skip
     return tuple(plane for plane in planes if plane.front)
@@ -158,13 +158,13 @@ def draw_planes(figure: Figure, planes: Sequence[Plane]) -> None:
     plots[0].set(xlim=plots[0].get_xlim(), ylim=plots[0].get_ylim())  # what follows must not move
     lines = [_draw_line(plot, plane) for plot, plane in zip(plots, planes, strict=True)]
     series = [each for plane in planes for each in plane.series]
-    name_looks(plots[0], looks_of(series), joined=False)
+    name_looks(plots[0], {each.names: each.look for each in series}, joined=False)
     if any(not row.relaxed for each in series for row in each.path):
         hollow_in_legend(plots[0])
     if any(plane.references for plane in planes):
         plots[0].plot([], [], MEMBER, color=INK, markerfacecolor="white", label=REFERENCE)
-    drawn = any(plane.draws(row) for plane in planes for row in _rows(plane))
-    legend_below(figure, last=(PLAIN, REFERENCE, LINE), title=DRAWS if drawn else "")
+    dots = any(plane.draws(row) for plane in planes for row in _rows(plane))
+    legend_below(figure, last=(PLAIN, REFERENCE, LINE), title=DRAWS if dots else "")
     settle(figure)  # texts can be measured from here on
     for plot, plane, line in zip(plots, planes, lines, strict=True):
         named = (*plane.members, *plane.references)

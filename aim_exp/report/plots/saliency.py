@@ -55,7 +55,6 @@ class SaliencySpread:
 
     @property
     def layers(self) -> list[int]:
-        """Of all inputs."""
         return sorted({n for each in self.inputs for n in each.layers if n is not None})
 
 

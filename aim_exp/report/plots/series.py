@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from aim_exp.report.plots.style import Look, Name, looks
 from aim_exp.report.rows import AVERAGE, Group, Report, Row
@@ -50,9 +50,8 @@ class Series:
     """Merges that differ in the axis alone (and seeds), in its order; `level` is theirs."""
 
     group: Group
-    method: str
-    setting: str
-    """What else varies, as text; empty if nothing."""
+    names: Name
+    """The method, and what else varies."""
     rows: tuple[Row, ...]
     places: tuple[float, ...]
     """Of each, moved a little, or points of several series would hide one another."""
@@ -64,8 +63,7 @@ class Series:
 
     @property
     def name(self) -> str:
-        """The method, and what else varies."""
-        return f"{self.method} {self.setting}".strip()
+        return " ".join(self.names).strip()
 
     @property
     def path(self) -> tuple[Row, ...]:
@@ -89,58 +87,51 @@ class Sweep:
 def swept_keys(report: Report) -> list[str]:
     """Settings with two values or more among scored merges; omega first."""
     values = {key: {row.settings.get(key) for row in _scored(report)} for key in report.varying}
-    keys = [key for key, found in values.items() if len(found - {None}) > 1]
+    keys = [key for key, of in values.items() if len(of - {None}) > 1]
     return sorted(keys, key=lambda key: (key != OMEGA, key == METHOD))
 
 
 def sweep(report: Report, key: str = OMEGA) -> Sweep:
     """All scored merges of `report` against the setting `key` (in full)."""
-    found: dict[tuple[int, str, str], list[Row]] = {}
+    one_omega = len({row.settings.get(OMEGA) for row in _scored(report)}) < 2
+    hidden = {key, OMEGA} if one_omega else {key}
     groups = {group.number: group for group in report.groups}
-    for group in report.groups:
-        for row in filter(is_scored, group.merges):
-            if _has_place(row, key):
-                name = (group.number, "" if key == METHOD else row.method)
-                found.setdefault((*name, setting_words(report, group, row, key)), []).append(row)
-    plains = {identity: _plain(groups[identity[0]], rows, key) for identity, rows in found.items()}
-    taken = {row.key for rows in found.values() for row in rows}
-    taken |= {row.key for row in plains.values() if row}
-    for group in report.groups:
-        for row in filter(is_scored, group.merges):
-            if row.key not in taken:
-                identity = (group.number, row.method, setting_words(report, group, row, key))
-                found.setdefault(identity, [])
-                plains.setdefault(identity, row)
-    with_null = key == OMEGA and any(row and not row.relaxed for row in plains.values())
-    rows = (row for rows in found.values() for row in rows)
-    axis = _axis(report, key, rows, with_null=with_null)
-    styles = looks((method, setting) for _, method, setting in found)
-    numbers = [number for number, _, _ in found]
+    scored = [(group, row) for group in report.groups for row in filter(is_scored, group.merges)]
+    members: dict[tuple[int, Name], list[Row]] = {}
+    for group, row in scored:
+        if _has_place(row, key):
+            names = ("" if key == METHOD else row.method, setting_words(report, group, row, hidden))
+            members.setdefault((group.number, names), []).append(row)
+    levels = {each: _plain(groups[each[0]], rows, key) for each, rows in members.items()}
+    taken = {row.key for rows in (*members.values(), levels.values()) for row in rows if row}
+    for group, row in scored:
+        if row.key not in taken:
+            identity = group.number, (row.method, setting_words(report, group, row, hidden))
+            members.setdefault(identity, [])
+            levels.setdefault(identity, row)
+    with_null = key == OMEGA and any(row and not row.relaxed for row in levels.values())
+    axis = _axis(report, key, chain(*members.values()), with_null=with_null)
+    styles = looks(names for _, names in members)
+    numbers = [number for number, _ in members]
     series = []
-    for place, ((number, method, setting), rows) in enumerate(found.items()):
+    for place, ((number, names), rows) in enumerate(members.items()):
         first, count = numbers.index(number), numbers.count(number)
         shift = min(SHIFT, SPREAD / count) * axis.step * (place - first - (count - 1) / 2)
         rows.sort(key=lambda row: axis.places[row.settings[key]])
+        level = levels[number, names]
+        is_null = key == OMEGA and level is not None and not level.relaxed
         series.append(
             Series(
                 group=groups[number],
-                method=method,
-                setting=setting,
+                names=names,
                 rows=tuple(rows),
                 places=tuple(axis.places[row.settings[key]] + shift for row in rows),
-                level=(level := plains[number, method, setting]),
-                level_place=axis.null + shift
-                if key == OMEGA and level and not level.relaxed
-                else None,
-                look=styles[method, setting],
+                level=level,
+                level_place=axis.null + shift if is_null else None,
+                look=styles[names],
             )
         )
     return Sweep(axis, tuple(series))
-
-
-def looks_of(series: Iterable[Series]) -> dict[Name, Look]:
-    """By method and setting."""
-    return {(each.method, each.setting): each.look for each in series}
 
 
 def is_scored(row: Row) -> bool:
@@ -156,18 +147,11 @@ def _has_place(row: Row, key: str) -> bool:
     return key in row.settings and (key != OMEGA or row.relaxed)
 
 
-def setting_words(
-    report: Report, group: Group, row: Row, key: str, leave_out: tuple[str, ...] = ()
-) -> str:
-    """What names a row in its group beside its method and the setting `key`.
-
-    Without settings whose key begins with one of `leave_out`.
-    """
-    kept = [name for name in group.names if name in row.settings and name not in (METHOD, key)]
-    others = {name: row.settings[name] for name in kept if not name.startswith(leave_out)}
-    if key != OMEGA and len({each.settings.get(OMEGA) for each in _scored(report)}) < 2:
-        others.pop(OMEGA, None)
-    return " ".join(f"{report.short(name)}={value}" for name, value in others.items())
+def setting_words(report: Report, group: Group, row: Row, hidden: Collection[str]) -> str:
+    """What names a row in its group beside its method and the settings in `hidden`."""
+    names = [name for name in group.names if name in row.settings and name not in hidden]
+    shown = [name for name in names if name != METHOD]
+    return " ".join(f"{report.short(name)}={row.settings[name]}" for name in shown)
 
 
 def _plain(group: Group, rows: list[Row], key: str) -> Row | None:

@@ -82,7 +82,6 @@ class Look:
 
     @property
     def point(self) -> dict[str, Any]:
-        """Of a point, as matplotlib calls it."""
         return {
             "color": self.colour,
             "marker": self.marker,
@@ -92,7 +91,6 @@ class Look:
 
     @property
     def line(self) -> dict[str, Any]:
-        """Of a line."""
         return {"color": self.colour, "linestyle": (0, self.dash) if self.dash else "-"}
 
 

@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from aim_exp.report.baselines import PLAIN
+from aim_exp.report.differences import Differences, Verdict
+from aim_exp.report.files import write_text
 from aim_exp.report.paper import AS_IT_IS, Paper
-
-if TYPE_CHECKING:
-    from aim_exp.report.differences import Differences
-    from aim_exp.report.rows import Report
+from aim_exp.report.rows import Report
+from aim_exp.report.tables.csv import as_csv
+from aim_exp.report.tables.latex import as_latex
+from aim_exp.report.tables.markdown import as_markdown
+from aim_exp.report.tables.scores import effect_table
 
 FOLDER = "tables"
 
@@ -28,12 +32,6 @@ def write_tables(
 
     `differences` say which changes against the plain merge hold.
     """
-    from aim_exp.report.files import write_text
-    from aim_exp.report.tables.csv import as_csv
-    from aim_exp.report.tables.latex import as_latex
-    from aim_exp.report.tables.markdown import as_markdown
-    from aim_exp.report.tables.scores import effect_table
-
     groups = [g for g in report.groups if any(row.estimates for row in g.merges)]
     tables = [effect_table(report, group, paper, held(differences)) for group in groups]
     if not tables:
@@ -51,13 +49,9 @@ def write_tables(
 
 def held(differences: Sequence[Differences]) -> set[tuple[str, str]]:
     """Rows and quantities that differ from the plain merge beyond noise, in every draw."""
-    from aim_exp.report.baselines import PLAIN
-    from aim_exp.report.differences import Verdict
-
+    against_plain = (each for each in differences if each.title == PLAIN.title)
     verdicts: dict[tuple[str, str], set[Verdict]] = {}
-    for contrast in (
-        c for each in differences if each.title == PLAIN.title for c in each.contrasts
-    ):
+    for contrast in chain(*(each.contrasts for each in against_plain)):
         for quantity, difference in contrast.differences.items():
             verdicts.setdefault((contrast.row.key, quantity), set()).add(difference.verdict)
     return {key for key, every in verdicts.items() if every in ({Verdict.ABOVE}, {Verdict.BELOW})}

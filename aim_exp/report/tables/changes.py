@@ -16,9 +16,8 @@ def dose_table(report: Report) -> Table | None:
                if (dose := dose_of(row)) and row.relaxed]  # fmt: skip
     if not relaxed:
         return None
-    mark = len(report.groups) > 1
     rows = [
-        Row((Cell(row.label + f" [{group.number}]" * mark), *_numbers(dose[ALL])), key=row.key)
+        Row((Cell(row.label + group.mark), *_numbers(dose[ALL])), key=row.key)
         for group, row, dose in relaxed
         if ALL in dose
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Sequence
 
 from aim_exp.report.files import no_formula
@@ -13,10 +15,13 @@ def as_csv(tables: Sequence[Table]) -> str:
 
     Scores lie in [0, 1]; empty where a value is unknown. `table` has the title of each.
     """
-    import pandas as pd
-
     rows = [dict(row) for table in tables for row in _rows(table)]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    text = io.StringIO()
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _rows(table: Table) -> Iterator[Iterator[tuple[str, object]]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from statistics import NormalDist, median
-from urllib.parse import urlencode
+from typing import Any
+from urllib.parse import quote
 
 from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Difference, Differences, Verdict
-from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone
+from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table
 from aim_exp.statistics import LEVEL
 from aim_exp.statistics.power import POWER
 
@@ -27,23 +29,23 @@ TESTS = (
 
 def verdict_table(differences: Differences, quantity: str) -> Table | None:
     """One quantity of every run: difference, interval, p, verdict. None where no run has it."""
-    sections = [
-        tuple(
-            Row((*_lead(contrast), *_tested(contrast.differences[quantity])), key=contrast.row.key)
-            for contrast in contrasts
-            if quantity in contrast.differences
-        )
-        for _, contrasts in differences.grouped()
-    ]
-    if not any(sections):
-        return None
+
+    def cells(contrast: Contrast) -> list[Cell]:
+        if (difference := contrast.differences.get(quantity)) is None:
+            return []
+        return [
+            Cell(difference.number(difference.value), value=difference.value),
+            Cell(difference.interval or NOTHING),
+            Cell(p_text(difference.test.p if difference.test else None)),
+            Cell(p_text(difference.adjusted_p)),
+            VERDICTS[difference.verdict],
+        ]
+
     names = ("diff", INTERVAL, "p", "Holm")
-    numbers = (Column(name, numeric=True, optional=name == "p") for name in names)
-    return Table(
-        columns=(*LEAD, *numbers, Column("verdict")),
-        sections=tuple(filter(None, sections)),
-        title=f"{quantity}, points" if quantity == AVERAGE else quantity,
-    )
+    numbers = [Column(name, numeric=True, optional=name == "p") for name in names]
+    title = f"{quantity}, points" if quantity == AVERAGE else quantity
+    table = _table(differences, [*numbers, Column("verdict")], cells, title=title)
+    return table if table.rows else None
 
 
 def benchmark_table(differences: Differences, benchmarks: Sequence[str]) -> Table:
@@ -53,37 +55,50 @@ def benchmark_table(differences: Differences, benchmarks: Sequence[str]) -> Tabl
         if difference is None:
             return Cell(NOTHING, tone="dim")
         text = difference.number(difference.value)
-        if difference.verdict in (Verdict.ABOVE, Verdict.BELOW):
-            return Cell(f"{text}*", tone=VERDICTS[difference.verdict].tone)
-        return Cell(f"{text} ")
+        tone = VERDICTS[difference.verdict].tone
+        return Cell(f"{text}*", tone=tone) if difference.holds else Cell(f"{text} ")
 
-    sections = (
-        tuple(
-            Row((*_lead(each), *(cell(each.differences.get(name)) for name in benchmarks)))
-            for each in contrasts
-        )
-        for _, contrasts in differences.grouped()
+    return _table(
+        differences,
+        [Column(name, numeric=True) for name in benchmarks],
+        lambda contrast: [cell(contrast.differences.get(name)) for name in benchmarks],
+        title="by benchmark, points",
+        legend=("*: holds, by its own adjusted p and interval",),
     )
-    columns = (*LEAD, *(Column(name, numeric=True) for name in benchmarks))
-    legend = "*: holds, by its own adjusted p and interval"
-    return Table(columns, tuple(sections), title="by benchmark, points", legend=(legend,))
 
 
 def difference_table(differences: Differences, benchmarks: Sequence[str]) -> Table:
     """Everything at once: average, gain and benchmarks, each with its interval and adjusted p."""
     quantities = (AVERAGE, GAIN, *benchmarks)
     kept = [q for q in quantities if any(q in each.differences for each in differences.contrasts)]
+    names = {GAIN: "gain", AVERAGE: "avg"}
+    table = _table(
+        differences,
+        [Column(names.get(quantity, quantity), numeric=True) for quantity in kept],
+        lambda contrast: [_cell(contrast, quantity, benchmarks) for quantity in kept],
+        unit="points",
+        legend=tuple(explained(differences)),
+    )
+    return replace(table, sections=(*table.sections, *_smallest(differences, kept)))
+
+
+def _table(
+    differences: Differences,
+    columns: Sequence[Column],
+    cells: Callable[[Contrast], Sequence[Cell]],
+    **about: Any,
+) -> Table:
+    """A row for each run that has cells, a section for each group."""
     sections = (
         tuple(
-            Row((*_lead(each), *(_cell(each, q, benchmarks) for q in kept)), key=each.row.key)
+            Row((Cell(each.job.title), Cell(each.label), *own), key=each.row.key)
             for each in contrasts
+            if (own := cells(each))
         )
         for _, contrasts in differences.grouped()
     )
-    rows = (*sections, *filter(None, [_smallest(differences, kept)]))
-    names = {GAIN: "gain", AVERAGE: "avg"}
-    columns = (*LEAD, *(Column(names.get(q, q), numeric=True) for q in kept))
-    return Table(columns, rows, unit="points", legend=tuple(explained(differences)))
+    lead = (Column("job"), Column("run"))
+    return Table((*lead, *columns), tuple(filter(None, sections)), **about)
 
 
 def explained(differences: Differences) -> list[str]:
@@ -100,7 +115,7 @@ MODEL = 20
 """Digits of a model's identity on the page."""
 
 
-def _smallest(differences: Differences, quantities: Sequence[str]) -> tuple[Row, ...]:
+def _smallest(differences: Differences, quantities: Sequence[str]) -> Iterator[tuple[Row]]:
     """The least difference that such a comparison would see, by the median of the intervals."""
 
     def cell(quantity: str) -> Cell:
@@ -113,7 +128,8 @@ def _smallest(differences: Differences, quantities: Sequence[str]) -> tuple[Row,
 
     cells = tuple(map(cell, quantities))
     lead = (Cell(), Cell(f"least that shows ({100 * POWER:.0f} % power)", tone="dim"))
-    return (Row((*lead, *cells), competes=False),) if any(c.text != NOTHING for c in cells) else ()
+    if any(each.text != NOTHING for each in cells):
+        yield (Row((*lead, *cells), competes=False),)
 
 
 def detectable_by(low: float, high: float) -> float:
@@ -123,37 +139,17 @@ def detectable_by(low: float, high: float) -> float:
     return (high - low) / (2 * critical) * (critical + normal.inv_cdf(POWER))
 
 
-LEAD = (Column("job"), Column("run"))
-
-
-def _lead(contrast: Contrast) -> tuple[Cell, Cell]:
-    return Cell(contrast.job.title), Cell(contrast.label)
-
-
-def _tested(difference: Difference) -> list[Cell]:
-    test = difference.test
-    return [
-        Cell(difference.number(difference.value), value=difference.value),
-        Cell(difference.interval or NOTHING),
-        Cell(p_text(test.p if test else None)),
-        Cell(p_text(difference.adjusted_p)),
-        VERDICTS[difference.verdict],
-    ]
-
-
 def _cell(contrast: Contrast, quantity: str, benchmarks: Sequence[str]) -> Cell:
     """`+1.8 (-0.9 to +4.6; p 0.360)`, the number strong where it holds; it leads to the items."""
     difference = contrast.differences.get(quantity)
     if difference is None:
         return Cell(NOTHING, tone="dim")
-    holds = difference.verdict in (Verdict.ABOVE, Verdict.BELOW)
-    tone: Tone = VERDICTS[difference.verdict].tone if holds else ""
     p = p_text(difference.adjusted_p)
     return Cell(
         difference.number(difference.value),
         detail=f"({difference.interval}; p {p})" if difference.test else "",
-        strong=holds,
-        tone=tone,
+        strong=difference.holds,
+        tone=VERDICTS[difference.verdict].tone if difference.holds else "",
         value=difference.value,
         about=str(difference.verdict),
         link=items_link(contrast.models, quantity if quantity in benchmarks else benchmarks[0]),
@@ -163,7 +159,7 @@ def _cell(contrast: Contrast, quantity: str, benchmarks: Sequence[str]) -> Cell:
 def items_link(models: tuple[str, str], benchmark: str) -> str:
     """Where the page shows what two models answered, by their identities."""
     before, after = (identity[:MODEL] for identity in models)
-    return urlencode({"items": benchmark, "a": before, "b": after})
+    return f"items={quote(benchmark)}&a={before}&b={after}"
 
 
 def p_text(p: float | None) -> str:

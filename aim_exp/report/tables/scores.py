@@ -15,17 +15,7 @@ from aim_exp.report.rows import AVERAGE, GAIN, Estimate, Group, Report
 from aim_exp.report.rows import Row as Model
 from aim_exp.report.settings import EXPERTS, OF_RELAXATION, begins
 from aim_exp.report.summary import job_label
-from aim_exp.report.tables.table import (
-    NOTHING,
-    PERCENT,
-    STAR,
-    Cell,
-    Column,
-    Row,
-    Table,
-    Tone,
-    unit,
-)
+from aim_exp.report.tables.table import NOTHING, PERCENT, STAR, Cell, Column, Row, Table, Tone, unit
 from aim_exp.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -78,10 +68,7 @@ def unscored_table(report: Report, jobs: Sequence[Job]) -> Table:
 
 
 def effect_table(
-    report: Report,
-    group: Group,
-    paper: Paper = AS_IT_IS,
-    held: Collection[tuple[str, str]] = (),
+    report: Report, group: Group, paper: Paper = AS_IT_IS, held: Collection[tuple[str, str]] = ()
 ) -> Table:
     """A merge without AIM, the same with it, and what that changed (Nobari et al. 2025, table 1).
 
@@ -94,9 +81,14 @@ def effect_table(
         if row.estimates:
             blocks.setdefault(row.settings.get(EXPERTS, ""), []).append(row)
     experts = ("Experts",) * (len(blocks) > 1)
-    form = _Form(report, group, (*experts, "Method", "AIM"), star=False, margin=paper.margin)
+    known = {name: name for name in (*group.benchmarks, AVERAGE)} | {"gain": GAIN}
+    if unknown := [name for name in paper.columns if name not in known]:
+        names = ", ".join(known)
+        raise AimError(f"--labels: columns: {unknown[0]}: there is none; there are: {names}")
+    quantities = tuple(known[name] for name in paper.columns or known)  # as in published tables
+    lead = (*experts, "Method", "AIM")
+    form = _Form(report, group, lead, quantities, star=False, margin=paper.margin)
     names = [name for name in group.names if not begins(name, (*AIM_SETTINGS, EXPERTS))]
-
     plain = {row.key: row for row in group.merges if not row.relaxed}
 
     def merge(row: Model) -> Row:
@@ -116,22 +108,12 @@ def effect_table(
         members(group.references),
     )
     marked = (replace(table, sections=(each,)).with_best().sections for each in table.sections)
-    shown = replace(
-        table, sections=tuple(chain(*marked)), legend=tuple(_caption(group, table, paper, held))
-    )
-    first = len(table.columns) - len(form.quantities)
-    places = dict(zip(form.quantities, range(first, len(table.columns)), strict=True))
-    places["gain"] = places[GAIN]
-    order = paper.columns or (*group.benchmarks, AVERAGE, GAIN)  # as in the published tables
-    unknown = [name for name in order if name not in places]
-    if unknown:
-        known = ", ".join((*group.benchmarks, AVERAGE, "gain"))
-        raise AimError(f"--labels: columns: {unknown[0]}: there is none; there are: {known}")
-    chosen = shown.only([*range(first), *(places[name] for name in order)])
-    headings = (replace(c, heading=paper.write(c.heading)) for c in chosen.columns)
+    shown = replace(table, sections=tuple(chain(*marked)))
+    headings = (replace(c, heading=paper.write(c.heading)) for c in table.columns)
     return replace(
-        chosen.map_cells(lambda cell: replace(cell, text=paper.write(cell.text))),
+        shown.map_cells(lambda cell: replace(cell, text=paper.write(cell.text))),
         columns=tuple(headings),
+        legend=tuple(_caption(group, table, paper, held)),
     )
 
 
@@ -143,8 +125,8 @@ class _Form:
     group: Group
     lead: tuple[str, ...]
     """Headings."""
+    quantities: tuple[str, ...]
     star: bool = True
-    gain: bool = True
     margin: str = "deviation"
     """What follows ±: see `Paper.margin`."""
 
@@ -152,10 +134,6 @@ class _Form:
     def counted(self) -> bool:
         """Whether any row is the mean of several draws: what follows ± is their deviation."""
         return any(row.n > 1 for row in self.group.rows)
-
-    @property
-    def quantities(self) -> tuple[str, ...]:
-        return (AVERAGE, *[GAIN] * self.gain, *self.group.benchmarks)
 
     def row(self, row: Model, lead: Sequence[str], *, competes: bool = True) -> Row:
         """`lead` may be shorter than its headings."""
@@ -186,7 +164,7 @@ class _Form:
             title=group_title(self.group),
             unit="percent",
             margin=self._margin_words,
-            legend=(RANKED, *[GAIN_MEANS] * self.gain, *self._precision()),
+            legend=(RANKED, *[GAIN_MEANS] * (GAIN in self.quantities), *self._precision()),
         ).with_best()
 
     @property
@@ -201,32 +179,21 @@ class _Form:
 
     def _number(self, row: Model, quantity: str) -> Cell:
         estimate = row.estimates.get(quantity)
-        is_gain = quantity == GAIN
         if estimate is None:
-            return Cell("" if is_gain and row.role != "merged" else NOTHING, tone="dim")
-        error = None if is_gain else estimate.stderr
-        if self.margin == "none":
-            error = None
-        elif self.margin == "deviation" and self.counted:
+            return Cell("" if quantity == GAIN and row.role != "merged" else NOTHING, tone="dim")
+        error = None if quantity == GAIN else estimate.stderr
+        if self.margin == "deviation" and self.counted:
             error = estimate.deviation
-        return Cell.number(unit(quantity), estimate.mean, error)
+        return Cell.number(unit(quantity), estimate.mean, None if self.margin == "none" else error)
 
     def _precision(self) -> Iterator[str]:
         """Of one model, which a table of means does not show."""
-        if not self.counted:
-            return
+        rows = [row.estimates for row in self.group.rows]
         average, *others = (
-            max(
-                (
-                    each.stderr or 0.0
-                    for row in self.group.rows
-                    if (each := row.estimates.get(quantity))
-                ),
-                default=0.0,
-            )
-            for quantity in (AVERAGE, *self.group.benchmarks)
+            max((each[name].stderr or 0.0 for each in rows if name in each), default=0.0)
+            for name in (AVERAGE, *self.group.benchmarks)
         )
-        if average and others:
+        if self.counted and average and others:
             yield (
                 "standard error of one model over the items: up to "
                 f"{PERCENT.write(max(others))} (a benchmark), {PERCENT.write(average)} (average)"
@@ -239,7 +206,8 @@ def group_title(group: Group) -> str:
 
 
 def _merges(report: Report, group: Group) -> _Form:
-    return _Form(report, group, ("job", *map(report.short, group.names)))
+    lead = ("job", *map(report.short, group.names))
+    return _Form(report, group, lead, (AVERAGE, GAIN, *group.benchmarks))
 
 
 def _merge_lead(group: Group, row: Model) -> list[str]:
@@ -247,7 +215,7 @@ def _merge_lead(group: Group, row: Model) -> list[str]:
 
 
 def _members(report: Report, group: Group, *sections: Iterable[Model]) -> Table:
-    form = _Form(report, group, ("model",), gain=False)
+    form = _Form(report, group, ("model",), (AVERAGE, *group.benchmarks))
     return form.table(*([form.row(row, (row.model,)) for row in each] for each in sections))
 
 
@@ -296,11 +264,7 @@ def _plain_first(rows: Sequence[Model]) -> Iterator[Model]:
 
 
 def _changes(
-    form: _Form,
-    row: Model,
-    plain: Model | None,
-    paper: Paper,
-    held: Collection[tuple[str, str]],
+    form: _Form, row: Model, plain: Model | None, paper: Paper, held: Collection[tuple[str, str]]
 ) -> list[str]:
     """What stands below each cell: the change against the plain merge, with a star if it holds."""
     if plain is None:
@@ -343,12 +307,10 @@ def _caption(
     yield from (sentence for sentence in table.legend if sentence != RANKED)
 
 
-def choice_table(report: Report, choices: Sequence[Choice]) -> Table | None:
+def choice_table(choices: Sequence[Choice]) -> Table | None:
     """What is best on all items, beside what half of the items choose and the others report."""
     if not choices:
         return None
-    headings = ("average", "there", "on the other half")
-    words = ("candidates", "best on all items", "chosen on half the items")
     rows = (
         Row(
             (
@@ -362,9 +324,11 @@ def choice_table(report: Report, choices: Sequence[Choice]) -> Table | None:
         )
         for choice in choices
     )
-    names = (words[0], words[1], headings[0], words[2], headings[1], headings[2])
+    names = ("candidates", "best on all items", "chosen on half the items")
+    numbers = [Column(n, numeric=True) for n in ("average", "there", "on the other half")]
+    candidates, best, chosen = map(Column, names)
     return Table(
-        columns=tuple(Column(name, numeric=name in headings) for name in names),
+        columns=(candidates, best, numbers[0], chosen, *numbers[1:]),
         sections=(tuple(rows),),
         unit="percent",
         legend=(

@@ -18,7 +18,7 @@ def sweep_table(report: Report, shown: Sweep) -> Table | None:
     values = sorted(shown.axis.places, key=shown.axis.places.__getitem__)
     levels = [each.level for each in shown.series if each.level]
     last = [NULL if shown.axis.key == OMEGA and not any(row.relaxed for row in levels) else WITHOUT]
-    several, counted = len(report.groups) > 1, any(row.n > 1 for row in report.merges)
+    counted = any(row.n > 1 for row in report.merges)
 
     def cell(model: Model | None) -> Cell:
         estimate = model and model.estimates.get(AVERAGE)
@@ -30,9 +30,8 @@ def sweep_table(report: Report, shown: Sweep) -> Table | None:
 
     def row(each: Series) -> Row:
         at = {model.settings[shown.axis.key]: model for model in each.rows}
-        mark = f" [{each.group.number}]" * several
-        ends = [cell(each.level)] * bool(levels)
-        return Row((Cell((each.name or "all") + mark), *(cell(at.get(v)) for v in values), *ends))
+        name = Cell((each.name or "all") + each.group.mark)
+        return Row((name, *(cell(at.get(v)) for v in values), *[cell(each.level)] * bool(levels)))
 
     return Table(
         columns=(

@@ -124,12 +124,10 @@ class Table:
 
     @property
     def sentences(self) -> str:
-        """The same, in one paragraph."""
         return " ".join(f"{text[0].upper()}{text[1:]}." for text in self.explained)
 
     @property
     def rows(self) -> list[Row]:
-        """Of all sections."""
         return [row for section in self.sections for row in section]
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aim_exp.report.tables.markdown import as_markdown, escape_markdown
+from aim_exp.report.words import listed
 
 
 def render(template: str, **values: Any) -> str:
@@ -33,12 +34,6 @@ def _environment() -> Environment:
         "bracketed": bracketed,
     }
     return environment
-
-
-def listed(values: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *most, last = values or [""]
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def bracketed(values: Mapping[str, Sequence[str]]) -> str:

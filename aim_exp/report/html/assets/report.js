@@ -195,16 +195,16 @@ function tip(points, more) {
 function show(id, options, about) {
   const box = one(`#plot-${id}`);
   if (!box.clientWidth) return;  // not laid out now
-  const drawn = Plot.plot({
+  const plot = Plot.plot({
     width: box.clientWidth, height: box.clientHeight, marginLeft: 44, marginBottom: 42, marginRight: 14, marginTop: 24,
     style: {background: "transparent", color: "var(--muted)", fontFamily: "inherit", fontSize: narrow.matches ? "11px" : "12px", overflow: "visible"},
     ariaLabel: about, ...options,
   });
-  drawn.addEventListener("click", () => {
-    const line = drawn.value?.key && one(`#leaderboard tr[data-row="${CSS.escape(drawn.value.key)}"] a`);
+  plot.addEventListener("click", () => {
+    const line = plot.value?.key && one(`#leaderboard tr[data-row="${CSS.escape(plot.value.key)}"] a`);
     if (line) location.hash = line.hash;
   });
-  box.replaceChildren(drawn);
+  box.replaceChildren(plot);
 }
 
 function fillLegend(id, entries) {
@@ -522,12 +522,12 @@ function itemShown(questions, before, after, item) {
     element("div", {class: "both"}, answerOf(before, "before", item), answerOf(after, "after", item)));
 }
 
-let asked = 0;  // only the latest choice is shown
+let latest = 0;  // only the latest choice is shown
 
 async function drawItems() {
   const form = one("#items form");
   const [box, state, more] = [one("#items .answers"), one("#items output"), one("#items .more")];
-  const number = ++asked;
+  const number = ++latest;
   const names = [form.a, form.b].map(choice => data.items.models[Number(choice.value)].files[Number(form.benchmark.value)]);
   box.replaceChildren();
   more.hidden = true;
@@ -536,7 +536,7 @@ async function drawItems() {
   try {
     const [before, after] = await Promise.all(names.map(content));
     const [questions, others] = await Promise.all([after, before].map(model => content(model.questions)));
-    if (number !== asked) return;
+    if (number !== latest) return;
     if (String(questions.ids) !== String(others.ids)) throw new Error("the two were not asked the same items");
     const change = item => (present(before.scores[item]) && present(after.scores[item]) ? after.scores[item] - before.scores[item] : 0);
     const every = d3.sort(d3.range(questions.ids.length), item => -Math.abs(change(item)));
@@ -553,7 +553,7 @@ async function drawItems() {
     more.onclick = add;
     add();
   } catch (error) {
-    if (number === asked) state.textContent = error.message;
+    if (number === latest) state.textContent = error.message;
   }
 }
 
@@ -580,7 +580,7 @@ if (data.items) {
   form.addEventListener("change", drawItems);
   window.addEventListener("hashchange", openItems);
   new IntersectionObserver((entries, observer) => {  // nothing is read before it is looked at
-    if (entries.some(entry => entry.isIntersecting) && !asked) { observer.disconnect(); drawItems(); }
+    if (entries.some(entry => entry.isIntersecting) && !latest) { observer.disconnect(); drawItems(); }
   }).observe(one("#items"));
 }
 
@@ -588,11 +588,11 @@ if (data.items) {
 
 function save(id) {
   const style = getComputedStyle(document.documentElement);
-  const drawn = one(`#plot-${id} svg`).cloneNode(true);
-  drawn.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  drawn.style.fontFamily = "sans-serif";
-  for (const pointer of all("[aria-label=tip]", drawn)) pointer.remove();
-  const text = new XMLSerializer().serializeToString(drawn).replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
+  const image = one(`#plot-${id} svg`).cloneNode(true);
+  image.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  image.style.fontFamily = "sans-serif";
+  for (const pointer of all("[aria-label=tip]", image)) pointer.remove();
+  const text = new XMLSerializer().serializeToString(image).replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
   const link = element("a", {href: URL.createObjectURL(new Blob([text], {type: "image/svg+xml"})), download: `${id}.svg`});
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
