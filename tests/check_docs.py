@@ -25,6 +25,7 @@ HUB = "not run: needs the hub"
 MEASURES = "measures: run small"
 SMALL = {
     "merge": "--parameters 2000000 --rounds 1",
+    "directions": "--hidden 48 --intermediate 96",
     "calibrate": "--parameters 2000000 --tokens 512 --rounds 1",
     "sweep": "--methods ties --omegas 0.2 0.4 --limit 2 --rounds 1 --tracker none",
     "scoring": "--rounds 1 --cache outputs/cache",

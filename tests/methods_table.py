@@ -85,7 +85,7 @@ def _score(jobs: pd.DataFrame) -> str:
     spread = 100 * jobs.average.std()
     if len(averages) > 1:
         return f"{averages.min():.1f} to {averages.max():.1f}"
-    return f"{averages.item():.1f}" + f" ±{spread:.1f}" * (spread > 1e-9)
+    return f"{averages.item():.1f}" + f" ±{spread:.1f}" * bool(spread > 1e-9)
 
 
 def main() -> None:
