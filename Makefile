@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers clean
+.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers check-mergekit clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -21,7 +21,7 @@ lint: $(VENV)/installed-test
 check-docs: $(VENV)/installed-test
 	$(BIN)/python -m pytest tests/check_docs.py
 
-# Every generated wrong line and thousands of damaged files; the tests take a sample: half an hour.
+# Every generated wrong line and thousands of damaged files; the tests take a sample: an hour.
 check-input: $(VENV)/installed-test
 	AIM_EXP_INPUT=all $(BIN)/python -m pytest tests/test_input.py
 
@@ -43,6 +43,10 @@ export READERS
 export READER_ENVIRONMENTS ?= $(CURDIR)/.readers
 check-readers: $(VENV)/installed-test $(READERS:%=$(READER_ENVIRONMENTS)/%/installed)
 	$(BIN)/python -m pytest tests/readers/check_readers.py
+
+# The methods that mergekit has too, merged by it.
+check-mergekit: $(VENV)/installed-test $(READER_ENVIRONMENTS)/mergekit/installed
+	$(BIN)/python -m pytest tests/readers/check_mergekit.py
 
 $(READER_ENVIRONMENTS)/%/installed: tests/readers/%.txt
 	$(PYTHON) -m venv $(@D)

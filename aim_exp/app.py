@@ -256,7 +256,6 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
     """Model card, figure, tracker, terminal: the result is safe already."""
     from aim_exp import report
     from aim_exp.run.pipeline import MODEL_FOLDER
-    from aim_exp.tracking.tracked import job_outcome
 
     model = job.directory / MODEL_FOLDER if run.save_model and run.recipe.method.merges else None
     if model:
@@ -265,8 +264,11 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
         describe_model(model, run, record)
     # A sweep's own figures go into a paper; a job's is a glance, drawn a hundred times.
     figure = report.draw_run(job.directory, vector=job.sweep is None)
-    outcome = job_outcome(record, job.directory, sweep=job.sweep, figure=figure, model=model)
-    tracking.finish(run.tracker, outcome)
+    if run.tracker:
+        from aim_exp.tracking.tracked import job_outcome
+
+        outcome = job_outcome(record, job.directory, sweep=job.sweep, figure=figure, model=model)
+        tracking.finish(run.tracker, outcome)
     if job.sweep:
         report.show_job(record)
     else:

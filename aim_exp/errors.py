@@ -22,8 +22,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of others says first, or its kind."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What an error of others says first, with what a colon there announces; or its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__
 
 
 def number_problem(

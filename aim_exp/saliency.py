@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from aim_exp.aim.calibration import CalibrationSet, EmbeddedTexts, PileValidation, TextFile
+from aim_exp.aim.measure import measure
 from aim_exp.aim.regime import ENOUGH_TOKENS, Input, Spread, regime
-from aim_exp.aim.saliency import measure
 from aim_exp.checkpoint.convert import pickled_files
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.identity import resolve_model
@@ -90,6 +90,7 @@ def _texts(options: argparse.Namespace) -> CalibrationSet:
         "long_texts": "skip" if options.texts == "pile_val" else "split",
         "skip_positions": options.skip_positions,
         "offload": "none",
+        "per_expert": None,
     }
     if options.texts == "tiny":
         return EmbeddedTexts(**recipe)

@@ -107,7 +107,8 @@ class Benchmark:
     task's usual one. One that is minimised, or lies elsewhere, says so: `direction` is `min`, or
     `scale` its values where it is worst and where it is best. `reference_point` is this axis of
     the hypervolume's reference, on the score. One that is no `objective` is scored beside: in no
-    average, on no front, in no hypervolume.
+    average, on no front, in no hypervolume. `cluster` is the column that names the family of an
+    item, `task` the task in a group: standard errors are those of the families.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Benchmark:
     direction: Literal["max", "min"] = "max"
     scale: tuple[float, float] | None = None
     objective: bool = True
+    cluster: str | None = None
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_class
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
@@ -29,11 +30,14 @@ class OwnOptions(SearchPathPlugin):
 
 
 class SweepLauncher(Launcher):
-    """Carries out a sweep's jobs in other processes; `settings` are those of its option file."""
+    """Carries out a sweep's jobs in other processes, which an engine starts.
 
-    def __init__(self, detach: bool = False, **settings: Any) -> None:
+    `engine` is its class, by name; `settings` are its own. They are those of the option file.
+    """
+
+    def __init__(self, engine: str, detach: bool = False, **settings: Any) -> None:
+        self._engine, self._settings = engine, settings
         self.detach = detach
-        self.settings = settings
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -51,46 +55,6 @@ class SweepLauncher(Launcher):
 
         return launch(self, job_overrides, initial_job_idx)
 
-    @abstractmethod
     def engine(self) -> Engine:
         """What starts processes. AimError where its library is missing."""
-
-
-class JoblibLauncher(SweepLauncher):
-    """`hydra/launcher=joblib`: several jobs at once on this machine."""
-
-    def engine(self) -> Engine:
-        """Processes that are kept from job to job."""
-        from aim_exp.launchers.workers import Workers
-
-        return Workers(**self.settings)
-
-
-class SlurmLauncher(SweepLauncher):
-    """`hydra/launcher=slurm`: each job one of a Slurm cluster."""
-
-    def engine(self) -> Engine:
-        """Through submitit."""
-        from aim_exp.launchers.slurm import Slurm
-
-        return Slurm(self.config.hydra.sweep.dir, **self.settings)
-
-
-class SlurmLocalLauncher(SweepLauncher):
-    """`hydra/launcher=slurm_local`: what `slurm` does, without a cluster."""
-
-    def engine(self) -> Engine:
-        """submitit's processes of this machine."""
-        from aim_exp.launchers.slurm import SlurmLocal
-
-        return SlurmLocal(self.config.hydra.sweep.dir, **self.settings)
-
-
-class RayLauncher(SweepLauncher):
-    """`hydra/launcher=ray`: each job a task of a Ray cluster."""
-
-    def engine(self) -> Engine:
-        """Ray's tasks."""
-        from aim_exp.launchers.ray import Ray
-
-        return Ray(**self.settings)
+        return get_class(self._engine)(Path(self.config.hydra.sweep.dir), **self._settings)

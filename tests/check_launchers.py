@@ -5,13 +5,15 @@ Real workers, a Slurm of one node, a Ray of two. The table at the end goes into 
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import pytest
 from conftest import ROOT
 
 from aim_exp.evaluate.responses import kept_responses
+from aim_exp.store.leases import take
 
 SWEEP = (
     "-m",
@@ -31,7 +34,7 @@ SWEEP = (
 SLURM = (
     "hydra/launcher=slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1",
 )  # fmt: skip
-JOBS = 4
+JOBS = "0123"
 GONE_WITHIN = 60
 """Seconds in which a job that ended without a result is told as failed."""
 
@@ -57,22 +60,44 @@ class Sweep:
 
     def wait_for(self, what: Callable[[], Any], *, detached: bool = False) -> Any:
         """What becomes true while it runs."""
-        until = time.monotonic() + 300
+        until = time.monotonic() + 600
         while not (found := what()):
             assert time.monotonic() < until
             assert detached or self.process.poll() is None, self.end()
             time.sleep(0.02)
         return found
 
-    def answering(self) -> str | None:
-        """The folder of a job that is in the middle of its answers."""
-        for folder in sorted(self.folder.glob("[0-9]")):
-            if (
-                answers(self.cache, processes(folder)[-1:]) > 3
-                and record(self, folder.name)["status"] == "running"
-            ):
-                return folder.name
+    @property
+    def responses(self) -> dict[str, Path]:
+        """By job, the folder of its merged model's responses; keys are the basic launcher's."""
+        keys = {job: model(self.folder.parent / "basic" / job)["responses"] for job in JOBS}
+        return {job: self.cache / "responses" / key for job, key in keys.items()}
+
+    def answers(self, job: str) -> list[int]:
+        """How many answers each process that carried out a job has kept, one after the other."""
+        globs = [f"responses.*-{pid}.jsonl" for pid in processes(self.folder / job)]
+        folder = self.responses[job]
+        return [sum(len(f.read_text().splitlines()) for f in folder.glob(g)) for g in globs]
+
+    def answering(self, but: Sequence[str] = ()) -> str | None:
+        """A job that is in the middle of its answers."""
+        for job in JOBS:
+            begun = job not in but and sum(self.answers(job)) > 3
+            if begun and record(self.folder / job)["status"] == "running":
+                return job
         return None
+
+    def job(self, folder: str) -> str:
+        """Slurm's number of the job in a folder: of the last array handed in."""
+        arrays = [path.name.split("_") for path in self.folder.glob(".submitit/[0-9]*_*")]
+        return f"{max(int(array) for array, _ in arrays)}_{folder}"
+
+    def go_on(self, folder: str) -> None:
+        """Wait until the job is back in the queue, where Slurm lets it wait for two minutes."""
+        job = self.job(folder)
+        waits = r"JobState=PENDING(?s:.*)Restarts=1"
+        self.wait_for(lambda: re.search(waits, _run("scontrol", "show", "job", job)))
+        _run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def end(self, status: int = 0) -> str:
         """What it printed, when it has ended as it should."""
@@ -106,6 +131,8 @@ def begin(results: Path, tiny_cache: Path) -> Iterator[Callable[..., Sweep]]:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "COLUMNS": "120", **environment},
+            # Where pytest runs in a shell's background, the signal is ignored from birth.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         begun.append(Sweep(folder, cache, process, time.monotonic()))
         return begun[-1]
@@ -120,8 +147,9 @@ def begin(results: Path, tiny_cache: Path) -> Iterator[Callable[..., Sweep]]:
 @pytest.fixture(scope="module", autouse=True)
 def table() -> Iterator[None]:
     yield
-    lines = ["| launcher | jobs | results equal | interrupted | seconds |", "|---|---|---|---|---|"]
-    lines += [f"| {r.launcher} | {JOBS} | yes | {r.interrupted} | {r.seconds:.0f} |" for r in ROWS]
+    jobs, lines = len(JOBS), ["| launcher | jobs | results equal | interrupted | seconds |"]
+    lines.append("|---|---|---|---|---|")
+    lines += [f"| {r.launcher} | {jobs} | yes | {r.interrupted} | {r.seconds:.0f} |" for r in ROWS]
     print("\n" + "\n".join(lines), file=sys.__stderr__)
 
 
@@ -136,21 +164,26 @@ def slurm() -> Iterator[None]:
 def same_as_basic(results: Path, name: str) -> None:
     for file in ("results.csv", "scores.csv", "differences.csv"):
         basic, other = (pd.read_csv(results / kind / file) for kind in ("basic", name))
-        assert len(basic) >= JOBS
+        assert len(basic) >= len(JOBS)
         timed = [column for column in ("seconds",) if column in basic]
         pd.testing.assert_frame_equal(other.drop(columns=timed), basic.drop(columns=timed))
 
 
-def record(sweep: Sweep, job: str) -> dict[str, Any]:
-    return json.loads((sweep.folder / job / "result.json").read_text())
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
 
 
-def job_of(sweep: Sweep, folder: str) -> str:
-    """Slurm's number of the job in a folder, of the last array handed in."""
-    (array,) = {
-        path.name.partition("_")[0] for path in sweep.folder.glob(f".submitit/*_{JOBS - 1}")
-    } - {path.name.partition("_")[0] for path in sweep.folder.glob(f".submitit/*_{JOBS}")}
-    return f"{array}_{folder}"
+def completed(folder: Path) -> bool:
+    return (folder / "result.json").exists() and record(folder)["status"] == "completed"
+
+
+def model(folder: Path) -> dict[str, str]:
+    """The keys of the merged model of a run."""
+    return record(folder)["models"][-1]["keys"]
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def processes(folder: Path) -> list[str]:
@@ -160,76 +193,77 @@ def processes(folder: Path) -> list[str]:
     return [line.split()[3].rstrip(")") for line in lines if line.startswith("on ")]
 
 
-def responses(sweep: Sweep, job: str) -> dict[str, Any]:
-    """What is kept of the merged model of a job."""
-    key = record(sweep, job)["models"][-1]["keys"]["responses"]
-    return kept_responses(sweep.cache / "responses" / key)
-
-
-def answers(cache: Path, of: list[str]) -> int:
-    """How many answers of models those processes have kept."""
-    files = [path for pid in of for path in cache.glob(f"responses/*/responses.*-{pid}.jsonl")]
-    return sum(len(path.read_text().splitlines()) for path in files)
-
-
 def test_basic(begin: Callable[..., Sweep]) -> None:
     sweep = begin("basic")
     sweep.end()
     sweep.note("basic")
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-def test_joblib(begin: Callable[..., Sweep], results: Path, workers: int) -> None:
-    name = f"joblib-{workers}"
-    sweep = begin(name, "hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}")
+def test_joblib(begin: Callable[..., Sweep], results: Path) -> None:
+    sweep = begin("joblib-4", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
     sweep.end()
-    same_as_basic(results, name)
-    sweep.note(f"joblib, {workers} workers")
+    same_as_basic(results, "joblib-4")
+    sweep.note("joblib, 4 workers")
     spans = []
-    for job in "0123":
-        for stage in record(sweep, job)["stages"]:
+    for job in JOBS:
+        for stage in record(sweep.folder / job)["stages"]:
             assert not stage["waited"], "no worker waits for another"
             if stage["name"].startswith("score ") and job == "0":
                 spans.append((stage["made_at"] - stage["seconds"], stage["made_at"]))
-    at_once = [sum(a <= began < b for a, b in spans) for began, _ in spans]
     assert len(spans) == 4
-    assert max(at_once) >= 2, "members are scored at once"
+    assert max(sum(a <= began < b for a, b in spans) for began, _ in spans) >= 2, "scored at once"
 
 
-def test_slurm_local(begin: Callable[..., Sweep], results: Path) -> None:
-    sweep = begin("slurm_local", "hydra/launcher=slurm_local", "hydra.launcher.n_jobs=2")
-    sweep.end()
-    same_as_basic(results, "slurm_local")
-    sweep.note("slurm_local, 2 workers")
+def test_joblib_ctrl_c(begin: Callable[..., Sweep], results: Path) -> None:
+    workers = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    sweep = begin("joblib-ctrl-c", *workers)
+    folder = sweep.wait_for(sweep.answering)
+    sweep.process.send_signal(signal.SIGINT)  # it alone, as `kill` does
+    told = sweep.end(130)
+    assert "interrupted; what is done is kept" in told
+    assert record(sweep.folder / folder)["error"] == "interrupted"
+    left = subprocess.run(["pgrep", "-f", str(sweep.cache)], capture_output=True, text=True)
+    assert left.stdout == "", "no process goes on"
+    again = begin("joblib-ctrl-c", *workers, again=True)
+    again.end()
+    same_as_basic(results, "joblib-ctrl-c")
+    again.note("joblib, 2 workers", "Ctrl-C, then the same command")
 
 
 @pytest.mark.usefixtures("slurm")
-@pytest.mark.parametrize("how", ["time is up", "preempted"])
-def test_slurm_goes_on(begin: Callable[..., Sweep], results: Path, how: str) -> None:
-    """The signal that comes before the time limit; a requeue by Slurm, which kills the job."""
-    name = how.replace(" ", "-")
-    sweep = begin(name, *SLURM)
-    folder = sweep.wait_for(sweep.answering)
-    job = job_of(sweep, folder)
-    ask = ["scancel", "--signal=USR2"] if how == "time is up" else ["scontrol", "requeue"]
-    subprocess.run([*ask, job], check=True)
+def test_slurm_goes_on(begin: Callable[..., Sweep], results: Path) -> None:
+    """After the signal that comes before the time limit; after a requeue, which kills the job."""
+    sweep = begin("requeued", *SLURM)
+    folders: list[str] = []
+    for ask in (["scancel", "--signal=USR2"], ["scontrol", "requeue"]):
+        folders.append(sweep.wait_for(partial(sweep.answering, but=folders)))
+        _run(*ask, sweep.job(folders[-1]))
+    for folder in folders:
+        sweep.go_on(folder)
     sweep.end()
-    same_as_basic(results, name)
-    sweep.note("slurm", f"{how}: one job back into the queue")
-    first, second = processes(sweep.folder / folder)
-    assert answers(sweep.cache, [first]) > 3 < answers(sweep.cache, [second])
-    assert len(responses(sweep, folder)) == answers(sweep.cache, [first, second]), "none twice"
-    assert len(list((sweep.folder / folder / "wandb").glob("offline-run-*"))) == 1
+    same_as_basic(results, "requeued")
+    sweep.note("slurm", "two jobs back into the queue: signal of the time limit, preemption")
+    for folder in folders:
+        first, second = sweep.answers(folder)
+        assert first > 3 < second
+        assert len(kept_responses(sweep.responses[folder])) == first + second, "none twice"
+        assert len(list((sweep.folder / folder / "wandb").glob("offline-run-*"))) == 1
 
 
 @pytest.mark.usefixtures("slurm")
 def test_slurm_time_limit(begin: Callable[..., Sweep], results: Path) -> None:
-    """A limit of a minute; the warning comes up to that much earlier, too."""
-    limit = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5")
+    """A job reaches its limit, since its model's responses are this process's until then."""
+    limit = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=5")
     sweep = begin("limit", *SLURM, *limit)
+    lease = take(sweep.cache / "leases" / f"responses-{sweep.responses['3'].name}")
+    assert lease
+    sweep.wait_for(lambda: processes(sweep.folder / "3"))
+    sweep.go_on("3")
+    lease.release()
     sweep.end()
     same_as_basic(results, "limit")
-    sweep.note("slurm", "a time limit of one minute")
+    sweep.note("slurm", "one job at its time limit")
+    assert len(processes(sweep.folder / "3")) == 2
 
 
 @pytest.mark.usefixtures("slurm")
@@ -237,17 +271,17 @@ def test_slurm_jobs_that_are_gone(begin: Callable[..., Sweep], results: Path) ->
     """Killed, as for memory or at the end of a scancel; the sweep goes on on another launcher."""
     sweep = begin("gone", *SLURM)
     folder = sweep.wait_for(sweep.answering)
-    subprocess.run(["scancel", "--signal=KILL", job_of(sweep, folder)], check=True)
+    _run("scancel", "--signal=KILL", sweep.job(folder))
     began = time.monotonic()
-    sweep.wait_for(lambda: record(sweep, folder)["status"] == "failed")
+    sweep.wait_for(lambda: record(sweep.folder / folder)["status"] == "failed")
     assert time.monotonic() - began < GONE_WITHIN
     told = sweep.end(1)
     assert "ended without a result (" in told
-    assert record(sweep, folder)["error"].startswith("Slurm's job ")
-    again = begin("gone", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", again=True)
+    assert record(sweep.folder / folder)["error"].startswith("Slurm's job ")
+    again = begin("gone", "hydra/launcher=slurm_local", "hydra.launcher.n_jobs=2", again=True)
     again.end()
     same_as_basic(results, "gone")
-    again.note("slurm, then joblib", "one job killed")
+    again.note("slurm, then slurm_local", "one job killed")
 
 
 @pytest.mark.usefixtures("slurm")
@@ -256,17 +290,12 @@ def test_slurm_ctrl_c(begin: Callable[..., Sweep], results: Path) -> None:
     folder = sweep.wait_for(sweep.answering)
     sweep.process.send_signal(signal.SIGINT)
     sweep.end(130)
-    assert subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout == ""
-    assert record(sweep, folder)["error"] == "interrupted"
+    assert _run("squeue", "-h") == ""
+    assert record(sweep.folder / folder)["error"] == "interrupted"
     again = begin("ctrl-c", *SLURM, "--detach", again=True)
     assert "python -m aim_exp.report" in again.end()
-    jobs = [sweep.folder / str(job) / "result.json" for job in range(JOBS)]
-    again.wait_for(
-        lambda: all(
-            path.exists() and json.loads(path.read_text())["status"] == "completed" for path in jobs
-        ),
-        detached=True,
-    )
+    records = [sweep.folder / job for job in JOBS]
+    again.wait_for(lambda: all(map(completed, records)), detached=True)
     subprocess.run([sys.executable, "-m", "aim_exp.report", sweep.folder], cwd=ROOT, check=True)
     same_as_basic(results, "ctrl-c")
     again.note("slurm, --detach", "Ctrl-C, then the same command")
@@ -285,4 +314,5 @@ def test_ray_loses_a_node(begin: Callable[..., Sweep], results: Path) -> None:
     finally:
         cluster.shutdown()
     same_as_basic(results, "ray")
+    assert any(len(processes(sweep.folder / job)) == 2 for job in JOBS), "begun again"
     sweep.note("ray, 2 nodes", "one node killed in the middle")

@@ -44,6 +44,7 @@ def _fresh(argv: list[str]) -> Iterator[None]:
     handlers, level = logging.root.handlers[:], logging.root.level
     sys.argv = argv
     Launch.directory = Launch.sweep = Launch.config = None
+    Launch.detached = False
     PLANS.__init__()
     GlobalHydra.instance().clear()
     widths = [each.width for each in (console.console, console.error_console)]

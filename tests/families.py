@@ -12,7 +12,8 @@ from checkpoints import tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aim_exp.aim.saliency import Saliency, measure
+from aim_exp.aim.measure import measure
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.merge import TaskArithmetic
 

@@ -41,6 +41,7 @@ def needs(overrides: list[str]) -> list[str]:
     given = {override.lstrip("+~").partition("=")[0] for override in overrides}
     wanted: Mapping[str, Mapping[str, Any]] = {
         "population=custom": {"population.base": "BASE", "population.experts": "{a: EXPERT}"},
+        "population=smollm2": {"population.base": "BASE"},
         "calibration=text": {"calibration.path": "TEXTS", "calibration.block_size": "32"},
         "calibration=pile_val": {"calibration.path": "PILE", "calibration.block_size": "32"},
         "evaluator=hf_process": {"evaluator.python": "PYTHON"},

@@ -322,6 +322,7 @@ class Keys:
             method["weight"] = dict.fromkeys(merged, weight)
         calibration = dict(self.config["calibration"]) if self.reads_texts else {}
         calibration.pop("offload", None)
+        calibration.pop("per_expert", None)
         omega = self.config["omega"] if self.aim.uses_omega else None
         own = [omega, self.aim.spec(), self.aim.saliency, calibration]
         return {

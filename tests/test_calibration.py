@@ -28,6 +28,7 @@ def text_file(path: Path, **settings: object) -> TextFile:
         "long_texts": "split",
         "skip_positions": 0,
         "offload": "none",
+        "per_expert": None,
     }
     return TextFile(path=str(path), **(recipe | settings))  # type: ignore[arg-type]
 
@@ -123,6 +124,7 @@ def test_the_embedded_texts_fill_the_default_recipe(
         long_texts="split",
         skip_positions=0,
         offload="none",
+        per_expert=None,
     )
     found = embedded.blocks(tokenizer)
     assert found.n_texts == 256
@@ -149,6 +151,7 @@ def pile(path: Path | None, **settings: object) -> PileValidation:
         "long_texts": "skip",
         "skip_positions": 0,
         "offload": "none",
+        "per_expert": None,
     }
     where = None if path is None else str(path)
     return PileValidation(path=where, **(recipe | settings))  # type: ignore[arg-type]

@@ -126,7 +126,7 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 def test_a_stream_goes_through_all_elements(family: Path, threads: int) -> None:
     base, *experts = (Checkpoint(family / name, name) for name in ("base", "a", "b"))
     elements = sum(base.tensor(name).numel() for name in base.tensors)
-    method = merge.Ties(weight=1.0, scale=1.0, density=0.2, normalize=True)
+    method = merge.Ties(weight=1.0, scale=1.0, density=0.2, normalize=True, trim_scope="tensor")
     steps: list[int] = []
     stream_merge(base, experts, method, Discard(), seed=0, threads=threads, advance=steps.append)
     assert len(steps) == len(base.tensors)

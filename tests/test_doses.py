@@ -14,9 +14,10 @@ from test_relaxation import random_model
 from torch import Tensor
 
 from aim_exp.aim.dose import Dose, RelaxationReport
+from aim_exp.aim.measure import measure
 from aim_exp.aim.pull import AnyRelaxation, Relaxation
 from aim_exp.aim.relaxation import relaxation
-from aim_exp.aim.saliency import Saliency, measure
+from aim_exp.aim.saliency import Saliency
 from aim_exp.aim.settings import AimSettings
 from aim_exp.checkpoint.modules import checkpoint_places
 from aim_exp.checkpoint.names import kind_of

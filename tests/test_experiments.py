@@ -1,7 +1,6 @@
 """Every experiment: its command on the file, its jobs counted, and a cut-down run on `tiny`."""
 
 import csv
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,14 @@ from typing import Any
 import pytest
 from conftest import Cli
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from methods_table import PAGE, methods, rows
 from omegaconf import OmegaConf
 from run_records import model_of
 
 from aim_exp.app import CONFIG_FOLDER
+from aim_exp.config import subsets
 
 TINY = ("population=tiny", "calibration=tiny", "benchmarks=tiny", "tracker=none")
 JOBS = {
@@ -24,6 +26,7 @@ JOBS = {
     "ablation_calibration": 3 * 3,
     "ablation_control": 4 * 5 * 2,
     "noise_floor": 2 * 5,
+    "baselines": 2 * 3 * (len(methods()) - 2 + 2 * 3),
 }
 CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
     "paper_table": (("population.merge=[code,math]", "omega=0.4"), 5),
@@ -31,6 +34,7 @@ CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
     "ablation_calibration": (("calibration.n_samples=16,64", "calibration.seed=42"), 2),
     "ablation_control": (("method.scale=0.8", "omega=0.4"), 5),
     "noise_floor": (("omega=0.4", "repeat=0,1"), 2),
+    "baselines": (("method=regmean", "omega=0.4", "seed=0", "calibration.n_samples=16"), 1),
 }
 
 
@@ -120,9 +124,20 @@ def test_its_jobs_compose(name: str) -> None:
         axes = OverridesParser.create().parse_overrides(
             [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
         )
-        jobs = list(itertools.product(*(axis.sweep_string_iterator() for axis in axes)))
+        subsets.teach(BasicSweeper)
+        (jobs,) = BasicSweeper.split_arguments(axes, None)
         assert len(jobs) == JOBS[name]
-        keys = [axis.get_key_element() for axis in axes]
         for job in (jobs[0], jobs[-1]):
-            chosen = [f"{key}={value}" for key, value in zip(keys, job, strict=True)]
-            assert not OmegaConf.missing_keys(compose("config", [f"experiment={name}", *chosen]))
+            assert not OmegaConf.missing_keys(compose("config", [f"experiment={name}", *job]))
+
+
+def test_baselines_are_all_methods() -> None:
+    params = OmegaConf.load(CONFIG_FOLDER / "experiment" / "baselines.yaml").hydra.sweeper.params
+    assert set(params.method.replace(" ", "").split(",")) == set(methods())
+
+
+def test_the_page_has_the_methods_as_they_are() -> None:
+    table, _, _ = PAGE.read_text().partition("Streams and passes")
+    for row in rows().values():
+        assert f"| {' | '.join(row)} |" in table
+    assert table.count("\n| `") == len(methods())

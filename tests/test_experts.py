@@ -10,8 +10,9 @@ from families import OMEGA, SUM, run_blocks, saliency_of, save_family, text_bloc
 from relaxations import SETTINGS
 from torch import Tensor, nn
 
+from aim_exp.aim.measure import measure
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.saliency import Saliency, measure
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
+from aim_exp.aim.measure import measure, measure_layerwise
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.live import LiveModel

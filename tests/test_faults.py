@@ -39,6 +39,15 @@ def test_a_model_at_zero(tmp_path: Path) -> None:
     assert line == "at zero on x: ties omega=null; differences there say nothing"
 
 
+def test_a_benchmark_without_volume(tmp_path: Path) -> None:
+    nothing = [accuracies(0.0, 80)]
+    lines = faults_of(tmp_path, {"base": nothing, "a": nothing}, share=0.0)
+    assert (
+        "all models stand at the reference point (0.0) on x: every hypervolume gain is 0; set "
+        "benchmarks.tasks.x.objective=false to leave it out"
+    ) in lines
+
+
 @pytest.mark.parametrize(("share", "low"), [(0.275, True), (0.5, False)])
 def test_a_model_at_chance(share: float, low: bool, tmp_path: Path) -> None:
     members = {"base": [accuracies(0.5, 80)], "a": [accuracies(0.6, 80, 1)]}

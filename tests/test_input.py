@@ -69,6 +69,8 @@ def test_a_wrong_line_is_answered_with_key_and_fix(
         assert done.returncode in (0, 1), overrides
         if done.returncode:
             assert len(done.stderr.splitlines()) < 12, (overrides, done.stderr)
+            if "evaluator=vllm" not in overrides:  # which is not installed here
+                assert key.rpartition(".")[2] in done.stderr, (overrides, done.stderr)
         assert not any(word in done.stderr for word in RAW), (overrides, done.stderr)
     assert {path.name for path in tmp_path.iterdir()} <= {"texts.txt", "pile.jsonl"}
 
@@ -84,6 +86,13 @@ def test_a_wrong_line_is_answered_with_key_and_fix(
         ("cache_dir=''", "cache_dir=: must be a folder"),
         ("method.density=nan", "method.density=nan: must be in (0, 1]"),
         ("method.weight=1e308", "method.weight=1e+308: must be in"),
+        ("population.merge=[1,[2]]", ": no expert is called [2]; there are code, instruct, math"),
+        (
+            "population.chat_template={a: {b: []}}",
+            "population.chat_template={'b': []}: there is no",
+        ),
+        ("aim.exclude=[1,[2]]", "aim.exclude=['1', [2]]: must be a list of patterns"),
+        ("aim.exclude=${omega}${seed}", "aim.exclude=${omega}${seed}: cannot be resolved"),
         ("population.references=-1", "population.references=-1: must be a table"),
         ("population.seed=${omega}${seed}", "population.seed=${omega}${seed}: cannot be resolved"),
     ],
@@ -159,16 +168,6 @@ def test_damaged_configurations(config: Any) -> None:
         plain_or_fine(lambda: Checkpoint(Path(folder), "base").text_config)
 
 
-@pytest.mark.parametrize("name", [CONFIG_FILE, INDEX_FILE])
-def test_json_without_end(tmp_path: Path, name: str) -> None:
-    for text in ("[" * 100_000, '{"a":' * 100_000, '{"text_config": "' + "x" * 99, "\ud800", "NaN"):
-        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogatepass"))
-        with pytest.raises(AimError, match=name):
-            Checkpoint(tmp_path, "base").text_config if name == CONFIG_FILE else Checkpoint(
-                tmp_path, "base"
-            ).tensors
-
-
 @DAMAGED
 @given(
     record=JSON | st.dictionaries(st.sampled_from(["schema_version", "status", "config", "models",
@@ -190,7 +189,7 @@ def test_odd_texts(content: bytes, kind: str) -> None:
         path.write_bytes(content)
         texts = TextFile(
             path=str(path), n_samples=1, block_size=8, seed=0, add_special_tokens=False,
-            long_texts="split", skip_positions=0, offload=False,
+            long_texts="split", skip_positions=0, offload="none",
         )  # fmt: skip
         assert all(len(problem.splitlines()) == 1 for problem in texts.problems())
 

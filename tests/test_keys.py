@@ -25,6 +25,7 @@ TABLE: dict[str, set[str]] = {
     "method.weight={code: 1, instruct: 1, math: 1}": NOTHING,
     "method.scale=0.7": {"merged"},
     "method.normalize=false": {"merged"},
+    "method.trim_scope=model": {"merged"},
     "dtype=bfloat16": {"saliency", "members", "merged", "scores"},
     "dtype=float32": NOTHING,
     # AIM.
@@ -52,6 +53,7 @@ TABLE: dict[str, set[str]] = {
     "calibration.long_texts=skip": {"saliency", "merged"},
     "calibration.skip_positions=1": {"saliency", "merged"},
     "calibration.offload=layers": NOTHING,
+    "calibration.per_expert={code: x.txt}": NOTHING,  # which ties does not read
     # How responses are made and scored.
     "evaluator.max_length=128": {"members", "merged", "scores"},
     "evaluator.batch_size=7": NOTHING,

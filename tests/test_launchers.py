@@ -1,75 +1,100 @@
 """Launchers: the same results from several processes; shared stages; how tasks end."""
 
-import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
 from built_runs import built
-from conftest import ROOT, Cli
+from conftest import Cli
+from hydra.core.singleton import Singleton
 from run_records import model_of, result
-from worker_tasks import devices, die
+from worker_tasks import devices, die, last
 
 from aim_exp.errors import AimError
-from aim_exp.launchers.engines import Ticket
+from aim_exp.launchers.engines import Engine, Ticket
 from aim_exp.launchers.stages import levels
 from aim_exp.launchers.workers import Workers, gpus, worker_environments
 
-FAST = ("benchmarks.limit=8", "tracker=none")
-JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
+FAST = ("-m", "method=ties", "tracker=none")
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+SWEEP = ("hydra/launcher=joblib", "hydra.launcher.engine=test_launchers.Here", "hydra.sweep.dir=s")
+PART = (
+    "benchmarks=lm_eval",
+    "benchmarks.tasks=[aim_tiny_mmlu]",
+    "benchmarks.task_folder=tiny",
+    "benchmarks.limit=2",
+)
 
 
-@pytest.fixture
-def nothing_scored(tmp_path: Path, tiny_cache: Path) -> Path:
-    """A cache with the population alone."""
-    cache = tmp_path / "cache"
+class Here(Engine):
+    """Tasks in this process, which has imported everything."""
+
+    def __init__(self, sweep: Path, **settings: Any) -> None:
+        super().__init__(sweep)
+        self.slots = 1
+
+    def start(self, ticket: Ticket) -> None:
+        ticket.handle, instances = True, Singleton._instances
+        ticket.returned = ticket.task()
+        Singleton._instances = instances  # a worker's are not those of the command
+
+    def look(self, tickets: Sequence[Ticket]) -> None:
+        """They ended as they began."""
+
+    def cancel(self, tickets: Sequence[Ticket]) -> None:
+        """There is nothing to end."""
+
+
+class Interrupted(Here):
+    """Ctrl-C comes behind its second task."""
+
+    cancelled: ClassVar[list[str]] = []
+
+    def start(self, ticket: Ticket) -> None:
+        if ticket.task.number == 2:
+            raise KeyboardInterrupt
+        super().start(ticket)
+
+    def cancel(self, tickets: Sequence[Ticket]) -> None:
+        self.cancelled[:] = [ticket.task.name for ticket in tickets]
+
+
+def test_workers_give_what_one_process_gives(cli: Cli, tmp_path: Path, tiny_cache: Path) -> None:
+    cache = tmp_path / "cache"  # nothing in it is scored
     shutil.copytree(tiny_cache / "population", cache / "population")
-    return cache
-
-
-def test_workers_give_what_one_process_gives(
-    cli: Cli, tmp_path: Path, tiny_cache: Path, nothing_scored: Path
-) -> None:
-    sweep = ("-m", "method=ties,dare_ties", "omega=null,0.4", *FAST)
-    done = cli(*sweep, *JOBLIB, "hydra.sweep.dir=joblib", cache=nothing_scored)
+    sweep = (*FAST, "omega=null,0.4", *PART)
+    done = cli(*sweep, *JOBLIB, "hydra.sweep.dir=joblib", cache=cache)
     assert done.returncode == 0, done.stderr
-    assert "4 jobs, 4 scored" in done.stdout
-    for line in ("4 of 5 shared stages, 0 of 4 jobs done", "scores of base", "4 of 4 jobs done"):
+    for line in ("4 of 5 shared stages, 0 of 2 jobs done", "scores of base", "2 of 2 jobs done"):
         assert line in done.stdout
-    titles = [line for line in done.stdout.splitlines() if " of 4: " in line]
-    assert sorted(titles)[0] == "1 of 4: ties omega=null"
-    assert len(titles) == 4
+    titles = [line for line in done.stdout.splitlines() if " of 2: " in line]
+    assert sorted(titles)[0] == "1 of 2: ties omega=null"
+    assert len(titles) == 2
 
     basic = cli(*sweep, "hydra.sweep.dir=basic")
     assert basic.returncode == 0
-    tail = "4 jobs, 4 scored"
-    assert (
-        done.stdout.partition(tail)[2].replace("joblib", "basic")
-        == (basic.stdout.partition(tail)[2])
-    )
+    tail = "2 jobs, 2 scored"
+    ends = [each.stdout.partition(tail)[2] for each in (done, basic)]
+    assert ends[0].replace("joblib", "basic") == ends[1]
     for name in ("results.csv", "scores.csv", "differences.csv"):
-        here, there = (pd.read_csv(tmp_path / kind / name) for kind in ("basic", "joblib"))
-        assert len(here) >= 4
+        here, there = (pd.read_csv(tmp_path / folder / name) for folder in ("basic", "joblib"))
+        assert len(here) >= 2
         timed = [column for column in ("seconds",) if column in here]
         pd.testing.assert_frame_equal(there.drop(columns=timed), here.drop(columns=timed))
-    for number in "0123":
-        here, there = (result(tmp_path / kind / number) for kind in ("basic", "joblib"))
+    for number in "01":
+        here, there = (result(tmp_path / folder / number) for folder in ("basic", "joblib"))
         assert model_of(here)["keys"] == model_of(there)["keys"]
-        assert there["command"] == here["command"].replace(str(tiny_cache), str(nothing_scored))
-        shared = [
-            stage for stage in there["stages"] if stage["name"] not in ("population", "merge")
-        ]
-        assert len(shared) in (4, 5)
-        for stage in shared:
+        made = [each for each in there["stages"] if each["name"].startswith(("score", "calib"))]
+        assert len(made) in (4, 5)
+        for stage in made:
             assert stage["waited"] == 0, "no job waits for another"
             assert stage["made_at"] < datetime.fromisoformat(there["created"]).timestamp() + 1
 
@@ -87,26 +112,50 @@ def test_shared_stages_in_their_order(tmp_path: Path) -> None:
     more = [("benchmarks.limit=4",), built(tmp_path, "benchmarks.limit=4")]
     same = levels([*runs, (more[0], more[1])])
     assert [len(level) for level in same] == [1, 5, 4], "the same responses: one behind the other"
+    mean = ("aim.saliency=mean", "benchmarks=none")
+    overrides = [(*mean, f"population.merge=[code,{other}]") for other in ("math", "instruct")]
+    measured = levels([(each, built(tmp_path, *each)) for each in overrides])
+    counts = [sum("activations" in stage.what for stage in level) for level in measured]
+    assert counts == [0, 1, 1], "base and code are measured once"
 
 
-def test_a_failed_shared_stage_fails_those_in_need(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fail_fast", [False, True])
+def test_a_failed_shared_stage_fails_those_in_need(
+    cli: Cli, tmp_path: Path, fail_fast: bool
+) -> None:
     (tmp_path / "texts.txt").write_text("short\n\nshort, too\n")
-    sweep = ("-m", "omega=null,0.4,0.2", "benchmarks=none", "tracker=none", "calibration=text")
-    texts = (
-        "calibration.path=texts.txt",
-        "calibration.long_texts=skip",
-        "calibration.block_size=1",
-    )
-    done = cli(*sweep, *texts, *JOBLIB[:1], "hydra.launcher.n_jobs=2", "hydra.sweep.dir=s")
+    texts = ("calibration=text", "calibration.path=texts.txt", "calibration.long_texts=skip")
+    sweep = (*FAST, "omega=null,0.4,0.2", "benchmarks=none", *SWEEP)
+    done = cli(*sweep, *texts, "calibration.block_size=1", f"fail_fast={fail_fast}")
     assert done.returncode == 1
-    records = [result(tmp_path / "s" / number) for number in "012"]
-    assert [record["status"] for record in records] == ["completed", "failed", "failed"]
     (left,) = (tmp_path / "s" / "shared" / "stages").glob("*/failed")
-    assert records[1]["error"] == records[2]["error"] == left.read_text()
-    assert records[1]["error"].startswith("calibration.block_size=1: ")
+    words = left.read_text()
+    assert words.startswith("calibration.block_size=1: ")
     told = done.stderr.splitlines()
-    assert f"error: 2 of 3: {left.read_text()}" in told
-    assert f"error: {left.read_text()}" in told, "behind the stage's title"
+    assert f"error: {words}" in told, "behind the stage's title"
+    if fail_fast:
+        assert (tmp_path / "s" / "stop").read_text() == f"{words}\n"
+        assert not list((tmp_path / "s").glob("[0-9]/result.json")), "none has begun"
+    else:
+        assert f"error: 2 of 3: {words}" in told
+        records = [result(tmp_path / "s" / number) for number in "012"]
+        assert [record["status"] for record in records] == ["completed", "failed", "failed"]
+        assert [record["error"] for record in records] == [None, words, words]
+
+
+def test_ctrl_c_leaves_word(cli: Cli, tmp_path: Path) -> None:
+    """In the second batch, of a sweeper that asks for one after the other."""
+    sweep = (*FAST, "omega=null,1", "repeat=0,1", "benchmarks=none", *SWEEP)
+    batches = "hydra.sweeper.max_batch_size=2"
+    done = cli(*sweep, batches, "hydra.launcher.engine=test_launchers.Interrupted")
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == [
+        "error: interrupted; what is done is kept: the same command goes on from there"
+    ]
+    assert len(Interrupted.cancelled) == 2, "those that had not ended"
+    assert len(list((tmp_path / "s").glob("[0-9]/result.json"))) == 2
+    rows = pd.read_csv(tmp_path / "s" / "results.csv")
+    assert [*rows["status"]] == ["completed", "completed", "not run", "not run"]
 
 
 def test_a_library_that_is_missing_names_its_extra(
@@ -114,7 +163,6 @@ def test_a_library_that_is_missing_names_its_extra(
 ) -> None:
     for launcher, module, extra in (
         ("slurm", "submitit", "slurm"),
-        ("slurm_local", "submitit", "slurm"),
         ("ray", "ray", "ray"),
     ):
         monkeypatch.setitem(sys.modules, module, None)
@@ -159,7 +207,7 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("two_gpus")
 def test_a_worker_per_gpu() -> None:
     assert gpus() == ["0", "1"]
-    engine = Workers(n_jobs=None, gpus_per_job=1)
+    engine = Workers(Path(), n_jobs=None, gpus_per_job=1)
     assert engine.slots == 2
     tickets = carry_out(engine, *[devices] * 4)
     engine.close()
@@ -184,42 +232,21 @@ def test_gpus_are_dealt_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_that_dies_takes_its_own_task_along() -> None:
-    engine = Workers(n_jobs=2, gpus_per_job=0)
+    engine = Workers(Path(), n_jobs=2, gpus_per_job=0)
     tickets = carry_out(engine, devices, die, devices, devices)
     engine.close()
     assert [ticket.lost is None for ticket in tickets] == [True, False, True, True]
     assert "its process ended: " in (tickets[1].lost or "")
 
 
-def test_ctrl_c_ends_what_was_begun(tmp_path: Path, tiny_cache: Path) -> None:
-    command = [sys.executable, str(ROOT / "run.py"), "-m", "method=ties,linear,task_arithmetic"]
-    command += ["omega=null,0.2,0.4", "tracker=none", "hydra.sweep.dir=s", *JOBLIB[:1]]
-    with subprocess.Popen(
-        [*command, "hydra.launcher.n_jobs=2", f"cache_dir={tiny_cache}"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        until = time.monotonic() + 200
-        while not list((tmp_path / "s").glob("[0-9]/result.json")):
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGINT)  # it alone, as `kill` does
-        told, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1:] == [
-        "error: interrupted; what is done is kept: the same command goes on from there"
-    ]
-    records = [json.loads(path.read_text()) for path in (tmp_path / "s").glob("[0-9]/result.json")]
-    assert {(record["status"], record["error"]) for record in records} <= {
-        ("completed", None),
-        ("failed", "interrupted"),
-    }
-    assert any(record["status"] == "failed" for record in records)
-    assert "interrupted" in told
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True)
-    assert left.stdout == "", "no process goes on"
+def test_ctrl_c_reaches_every_worker(tmp_path: Path) -> None:
+    engine = Workers(Path(), n_jobs=2, gpus_per_job=0)
+    begun = [tmp_path / str(number) for number in range(3)]
+    tickets: list[Ticket] = [Ticket(partial(last, file)) for file in begun]  # type: ignore[arg-type]
+    engine.poll(tickets)
+    while not all(file.exists() for file in begun[:2]):
+        time.sleep(0.02)
+    engine.cancel(tickets)
+    assert not begun[2].exists()
+    for ticket in tickets[:2]:
+        assert isinstance(ticket.handle[1].exception(), KeyboardInterrupt)

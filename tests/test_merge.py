@@ -1,5 +1,6 @@
 """Every method against its plain reference; masks and blocks that change nothing."""
 
+import tempfile
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -10,25 +11,48 @@ import pytest
 import torch
 from reference import merge as reference_merge
 from relaxations import SETTINGS
+from safetensors.torch import save_file
 from torch import Tensor
 
 from aim_exp import merge
+from aim_exp.aim.grams import Reader
 from aim_exp.aim.pull import Relaxation
 from aim_exp.aim.saliency import Saliency
+from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import NonFiniteError
 from aim_exp.merge import (
+    Breadcrumbs,
+    BreadcrumbsTies,
+    ConsensusTa,
     DareLinear,
     DareTies,
+    Della,
+    DellaLinear,
+    Diagonal,
+    Fisher,
     Given,
+    IsoC,
+    IsoCts,
+    Karcher,
     Linear,
     MergeMethod,
+    ModelStock,
+    NuSlerp,
+    Regmean,
+    Sce,
+    Slerp,
     TaskArithmetic,
     TensorInputs,
     Ties,
+    TsvM,
     Widen,
+    Wudi,
     sparsify,
 )
+from aim_exp.merge.angles import ByAngles
+from aim_exp.merge.fisher import FISHER_FILE
+from aim_exp.merge.groundwork import Material
 from aim_exp.merge.masks import keep_bytes, keep_mask
 from aim_exp.merge.method import WeightedMethod
 from aim_exp.merge.stream import stream_merge
@@ -44,11 +68,11 @@ METHODS: dict[str, tuple[MergeMethod, dict[str, Any]]] = {
     "linear": (Linear(weight=WEIGHTS), {}),
     "task_arithmetic": (TaskArithmetic(weight=WEIGHTS, scale=0.8), {"scale": 0.8}),
     "ties": (
-        Ties(weight=WEIGHTS, scale=0.8, density=0.3, normalize=True),
+        Ties(weight=WEIGHTS, scale=0.8, density=0.3, normalize=True, trim_scope="tensor"),
         {"scale": 0.8, "density": 0.3, "normalize": True},
     ),
     "ties unnormalised": (
-        Ties(weight=1.0, scale=1.0, density=1.0, normalize=False),
+        Ties(weight=1.0, scale=1.0, density=1.0, normalize=False, trim_scope="tensor"),
         {"density": 1.0, "normalize": False},
     ),
     "dare_linear": (
@@ -63,18 +87,71 @@ METHODS: dict[str, tuple[MergeMethod, dict[str, Any]]] = {
         DareTies(weight=1.0, scale=1.0, density=0.5, rescale=None, normalize=True),
         {"density": 0.5, "normalize": True},
     ),
+    "breadcrumbs": (
+        Breadcrumbs(weight=WEIGHTS, scale=0.8, density=0.6, gamma=0.1),
+        {"scale": 0.8, "density": 0.6, "gamma": 0.1},
+    ),
+    "breadcrumbs without a tail": (
+        Breadcrumbs(weight=1.0, scale=1.0, density=0.95, gamma=0.1),
+        {"density": 0.95, "gamma": 0.1},
+    ),
+    "breadcrumbs_ties": (
+        BreadcrumbsTies(weight=WEIGHTS, scale=1.0, density=0.6, gamma=0.0, normalize=True),
+        {"density": 0.6, "gamma": 0.0, "normalize": True},
+    ),
+    "della_linear": (
+        DellaLinear(weight=WEIGHTS, scale=1.0, density=0.5, epsilon=0.3, rescale="inv_density"),
+        {"density": 0.5, "epsilon": 0.3, "rescale": "inv_density"},
+    ),
+    "della_linear l1": (
+        DellaLinear(weight=1.0, scale=1.0, density=0.3, epsilon=0.2, rescale="l1"),
+        {"density": 0.3, "epsilon": 0.2, "rescale": "l1"},
+    ),
+    "della": (
+        Della(weight=1.0, scale=0.8, density=0.4, epsilon=0.1, rescale=None, normalize=True),
+        {"scale": 0.8, "density": 0.4, "epsilon": 0.1, "normalize": True},
+    ),
+    "consensus_ta": (
+        ConsensusTa(weight=WEIGHTS, scale=0.8, mask_lambda=0.37, k=2),
+        {"scale": 0.8, "mask_lambda": 0.37, "k": 2},
+    ),
+    "sce": (Sce(select_topk=0.3), {"select_topk": 0.3}),
+    "sce all": (Sce(select_topk=1.0), {}),
+    "model_stock": (ModelStock(), {}),
+    "slerp": (Slerp(t=0.3), {"t": 0.3}),
+    "nuslerp": (NuSlerp(weight=WEIGHTS), {}),
+    "karcher": (Karcher(max_iter=10, tol=1e-5), {}),
 }
+FRAME: dict[str, Any] = {"weight": 1.0, "scale": 0.7, "matrices": "all", "others": "mean"}
+MATRIX_METHODS = (
+    TsvM(**FRAME, rank=None),
+    IsoC(**FRAME, rank=None),
+    IsoCts(**FRAME, rank=None, common=0.8),
+    Wudi(**FRAME, solver="closed_form"),
+    Regmean(weight=1.0, scale=0.7, others="mean", shrink=0.9),
+    Diagonal(weight=1.0, scale=0.7, others="sum"),
+    Fisher(weight=1.0, scale=0.7, files=None),
+    Ties(weight=1.0, scale=1.0, density=0.3, normalize=True, trim_scope="model"),
+)
+SUMS = (ByAngles, Sce)
+"""Methods that need sums over a tensor, which are made block by block."""
 
 
-def inputs(shape: tuple[int, ...] = (37, 19), dtype: torch.dtype = torch.bfloat16) -> TensorInputs:
+def inputs(
+    shape: tuple[int, ...] = (37, 19),
+    dtype: torch.dtype = torch.bfloat16,
+    method: MergeMethod | None = None,
+) -> TensorInputs:
+    """As many experts as `method` takes, of three."""
     generator = torch.Generator().manual_seed(1)
+    names = tuple(WEIGHTS)[: method and method.most_experts]
     base = torch.randn(shape, generator=generator).to(dtype)
     # Coarse deltas, so that many magnitudes are equal, at the threshold too.
     experts = tuple(
         (base.float() + torch.randint(-4, 5, shape, generator=generator) / 8).to(dtype)
-        for _ in WEIGHTS
+        for _ in names
     )
-    return TensorInputs("layer.weight", base, experts, tuple(WEIGHTS), seed=3)
+    return TensorInputs("layer.weight", base, experts, names, seed=3)
 
 
 def in_blocks(method: MergeMethod, given: TensorInputs, elements: int) -> Tensor:
@@ -89,8 +166,8 @@ def in_blocks(method: MergeMethod, given: TensorInputs, elements: int) -> Tensor
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_method_is_its_definition(name: str, dtype: torch.dtype) -> None:
     method, settings = METHODS[name]
-    given = inputs(dtype=dtype)
-    weights = method.weights(list(WEIGHTS))  # type: ignore[attr-defined]
+    given = inputs(dtype=dtype, method=method)
+    weights = method.weights(list(given.expert_names))
     experts = dict(zip(given.expert_names, given.experts, strict=True))
     expected = reference_merge(
         name.split()[0], given.name, given.base, experts, weights, seed=3, **settings
@@ -103,7 +180,7 @@ def test_method_is_its_definition(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_blocks_never_change_a_bit(name: str) -> None:
     method, _ = METHODS[name]
-    given = inputs()
+    given = inputs(method=method)
     whole = in_blocks(method, given, 1 << 20)
     for elements in (1, 60, 200):
         assert torch.equal(in_blocks(method, given, elements), whole)
@@ -127,17 +204,39 @@ class Kept:
 
 
 def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
-    family: Path, monkeypatch: pytest.MonkeyPatch
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, *experts = (Checkpoint(family / name, name) for name in ("base", "a", "b"))
     widths = {name: info.shape[-1] for name, info in base.tensors.items()}
     channels = {name: torch.rand(width) for name, width in widths.items()}
     saliency = Saliency(channels, dict.fromkeys(channels, -1), tokens=1, tied={})
 
+    measured = []
+    for expert in experts:
+        draws = {name: torch.rand(width) for name, width in widths.items() if "layers" in name}
+        own = Saliency(draws, dict.fromkeys(draws, -1), 1, {}, moments=draws)
+        (tmp_path / expert.label).mkdir()
+        own.save(tmp_path / expert.label)
+        values = {name: torch.rand(info.shape) for name, info in base.tensors.items()}
+        save_file(values, tmp_path / expert.label / FISHER_FILE)
+        measured.append(tmp_path / expert.label)
+    ids = torch.randint(3, 700, (2, 32))
+
+    def readers(device: str | None) -> list[Reader]:
+        where = [LayerwiseModel(each, "bfloat16", device or "cpu") for each in experts]
+        return [Reader(each, ids, 0) for each in where]
+
     def merged(
         method: MergeMethod, threads: int, relax: Relaxation | None, device: str | None = None
     ) -> dict[str, Tensor]:
         kept, used = Kept(), experts[:1] if isinstance(method, Given) else experts
+        if method.groundwork([*weights]) is not None:
+            folder = Path(tempfile.mkdtemp(dir=tmp_path))
+            material = Material(
+                base, used, device, threads, statistics=measured, readers=lambda: readers(device)
+            )
+            method.work_out(material, folder)
+            method = method.upon(folder)
         stream_merge(base, used, method, kept, seed=0, relax=relax, threads=threads, device=device)
         return {name: tensor.cpu() for name, tensor in kept.whole().items()}
 
@@ -146,7 +245,7 @@ def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
         replace(method, weight=weights) if isinstance(method, WeightedMethod) else method
         for method, _ in METHODS.values()
     ]
-    methods += [Given(path=""), WIDEN]
+    methods += [Given(path=""), WIDEN, *MATRIX_METHODS]
     tested = {type(method).__name__ for method in methods}
     assert tested == {name for name in merge.__all__ if is_merging(getattr(merge, name))}
     for method in methods:
@@ -160,7 +259,8 @@ def test_threads_blocks_and_uploads_never_change_a_bit_of_any_method(
             for device in GPUS:
                 for name, tensor in merged(method, 1, relax, device).items():
                     assert ulps_apart(tensor, plain[name]) <= 1, (method, name, device)
-            if not (isinstance(method, RandomDrop) and method.rescale == "l1"):  # sums by block
+            by_block = isinstance(method, RandomDrop) and method.rescale == "l1"
+            if not (by_block or isinstance(method, SUMS)):
                 monkeypatch.setattr(row_blocks, "__defaults__", (100,))
             in_blocks = merged(method, 2, relax)
             for name, tensor in plain.items():
@@ -207,7 +307,7 @@ def test_a_sum_beyond_float16_says_how_far_it_goes(family: Path) -> None:
 def test_the_way_of_other_devices_gives_the_same_bits(name: str, shape: tuple[int, ...]) -> None:
     """Masks and thresholds without numpy, in blocks of another size, on the CPU's memory."""
     method, _ = METHODS[name]
-    given, elsewhere = inputs(shape), inputs(shape)
+    given, elsewhere = inputs(shape, method=method), inputs(shape, method=method)
     elsewhere.scratch.on_cpu = False
     assert (len(list(elsewhere.blocks())), len(list(given.blocks()))) == (1, 1)
     kernel, other = method.prepare(given), method.prepare(elsewhere)
@@ -246,7 +346,7 @@ def test_ties_needs_little_memory_whatever_the_values(values: str, density: floa
 @pytest.mark.parametrize("shape", [(5,), (1, 7), (3, 2, 4), (0, 4)])
 def test_any_shape(name: str, shape: tuple[int, ...]) -> None:
     method, _ = METHODS[name]
-    given = inputs(shape)
+    given = inputs(shape, method=method)
     blocks = [method.prepare(given)(rows) for rows in row_blocks(shape, 4)]
     assert sum(block.numel() for block in blocks) == given.base.numel()
 
@@ -254,7 +354,9 @@ def test_any_shape(name: str, shape: tuple[int, ...]) -> None:
 def test_top_k_keeps_exactly_k_and_the_lowest_index_of_equals() -> None:
     base = torch.zeros(2, 5)
     expert = torch.tensor([[1.0, -1.0, 2.0, 1.0, 0.5], [1.0, -1.0, 1.0, 0.0, 1.0]])
-    ties = Ties(weight=1.0, scale=1.0, density=0.45, normalize=True)  # k = floor(4.5) = 4
+    ties = Ties(
+        weight=1.0, scale=1.0, density=0.45, normalize=True, trim_scope="tensor"
+    )  # k = floor(4.5) = 4
     merged = in_blocks(ties, TensorInputs("w", base, (expert,), ("a",), 0), 5)
     assert merged.tolist() == [[1, -1, 2, 1, 0], [0, 0, 0, 0, 0]]
 
@@ -262,7 +364,7 @@ def test_top_k_keeps_exactly_k_and_the_lowest_index_of_equals() -> None:
 def test_ties_elects_plus_where_the_sum_is_zero_and_skips_zeros() -> None:
     base = torch.zeros(1, 3)
     experts = (torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[-1.0, 0.0, 4.0]]))
-    ties = Ties(weight=1.0, scale=1.0, density=1.0, normalize=True)
+    ties = Ties(weight=1.0, scale=1.0, density=1.0, normalize=True, trim_scope="tensor")
     merged = in_blocks(ties, TensorInputs("w", base, experts, ("a", "b"), 0), 8)
     assert merged.tolist() == [[1, 0, 3]]
 
@@ -292,7 +394,7 @@ def test_share_of_kept_elements(density: float) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", METHODS)
 def test_nan_and_infinity_come_out_of_every_kernel(name: str, bad: float) -> None:
-    given = inputs()
+    given = inputs(method=METHODS[name][0])
     given.experts[1][4, 4] = bad
     assert not all_finite(in_blocks(METHODS[name][0], given, 100)[4, 4])
     with pytest.raises(NonFiniteError, match=r"b: tensor layer\.weight holds NaN"):
@@ -314,7 +416,7 @@ def test_top_k_is_a_sort(size: int, values: str, density: float) -> None:
         delta *= torch.rand(size, 1, generator=generator) < 0.05
     if size == 100_000:  # a sample of the whole misleads: large values stand where it does not look
         delta[10:20] *= 100
-    ties = Ties(weight=1.0, scale=1.0, density=density, normalize=False)
+    ties = Ties(weight=1.0, scale=1.0, density=density, normalize=False, trim_scope="tensor")
     merged = in_blocks(ties, TensorInputs("w", base, (delta,), ("a",), 0), 1000)
     order = delta.abs().flatten().sort(descending=True, stable=True).indices
     expected = torch.zeros(size)
@@ -350,3 +452,52 @@ def test_a_method_for_two_models_refuses_three() -> None:
     (problem,) = Pair(weight=1.0).problems(["a", "b", "c"], ["a", "b", "c"])
     assert "population.merge=[a,b,c]" in problem
     assert "at most 2" in problem
+    (problem,) = ModelStock().problems(["a", "b", "c"], ["b"])
+    assert "population.merge=[b]: ModelStock merges at least 2 experts" in problem
+    assert Slerp(t=0.5).problems(["a"], ["a"]) == []
+
+
+def test_methods_of_angles_at_their_ends() -> None:
+    """One direction, opposed ones, none at all: what each definition says there."""
+    x, zero = torch.randn(4, 3), torch.zeros(4, 3)
+
+    def merged(method: MergeMethod, *experts: Tensor, base: Tensor = zero) -> Tensor:
+        return in_blocks(method, TensorInputs("w", base, experts, ("a", "b")[: len(experts)], 0), 5)
+
+    karcher, nuslerp = Karcher(max_iter=10, tol=1e-5), NuSlerp(weight=1.0)
+    for method in (ModelStock(), Slerp(t=0.5), nuslerp, karcher, Sce(select_topk=1.0)):
+        torch.testing.assert_close(merged(method, x, x), x)
+        assert not merged(method, zero, zero).any()
+    torch.testing.assert_close(merged(karcher, x), x)
+    torch.testing.assert_close(merged(karcher, x, -x), x)  # opposed: the first
+    torch.testing.assert_close(merged(karcher, x, 3 * x), 2 * x)
+    torch.testing.assert_close(merged(Slerp(t=0.25), x, -x), 0.5 * x)  # a line
+    assert not merged(ModelStock(), x, -x).any()
+    for t, end in ((0.0, zero + 1), (1.0, x)):
+        torch.testing.assert_close(merged(Slerp(t=t), x, base=zero + 1), end)
+    same = Sce(select_topk=0.5)
+    assert not merged(same, x, x).any()  # no variance: nothing is selected
+    tiny = 1e-6 * torch.randn(4, 3)  # where mergekit weighs equally
+    torch.testing.assert_close(
+        merged(Sce(select_topk=1.0), tiny, 2 * tiny), tiny * 9 / 5, rtol=1e-4, atol=0.0
+    )
+
+
+def test_consensus_between_task_arithmetic_and_base() -> None:
+    given = inputs()
+    plain = in_blocks(TaskArithmetic(weight=1.0, scale=1.0), given, 100)
+    for k, expected in ((0, plain), (len(WEIGHTS) + 1, given.base.float())):
+        method = ConsensusTa(weight=1.0, scale=1.0, mask_lambda=0.4, k=k)
+        assert torch.equal(in_blocks(method, given, 100), expected)
+
+
+def test_della_drops_small_magnitudes_sooner_and_keeps_the_mean() -> None:
+    base, expert = torch.zeros(2000, 11), torch.arange(1.0, 12).expand(2000, 11)
+    della = DellaLinear(weight=1.0, scale=1.0, density=0.5, epsilon=0.4, rescale="inv_density")
+    merged = in_blocks(della, TensorInputs("w", base, (expert,), ("a",), 0), 1000)
+    shares = (merged != 0).double().mean(0)
+    assert (shares - torch.linspace(0.1, 0.9, 11)).abs().max() < 0.05
+    assert (merged.mean(0) / expert[0] - 1).abs().max() < 0.25  # 4 / sqrt(200)
+    (problem,) = replace(della, epsilon=0.5).problems(["a"], ["a"])
+    assert problem.startswith("method.epsilon=0.5: must be below 0.5")
+    assert not replace(della, epsilon=0.5, density=1.0).problems(["a"], ["a"])

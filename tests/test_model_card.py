@@ -141,7 +141,7 @@ def test_the_merge_of_another_tool_relaxed(cli: Cli, family: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     calibration = TextFile(
         path=str(text), n_samples=30, block_size=32, seed=42, add_special_tokens=True,
-        long_texts="split", skip_positions=0, offload="none",
+        long_texts="split", skip_positions=0, offload="none", per_expert=None,
     )  # fmt: skip
     blocks = calibration.blocks(AutoTokenizer.from_pretrained(family / "base"))
     activations = mean_activations(family / "base", blocks.ids)

@@ -17,8 +17,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from aim_exp.aim.measure import measure
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.saliency import Saliency, measure
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.merge import Given, Linear

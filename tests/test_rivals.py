@@ -12,16 +12,17 @@ from test_doses import SUM, Family
 from test_relaxation import random_model
 from torch import Tensor
 
+from aim_exp.aim.measure import measure
 from aim_exp.aim.pull import LayerScaling, Relaxation
 from aim_exp.aim.relaxation import named_scaling, relaxation
-from aim_exp.aim.saliency import Saliency, measure
+from aim_exp.aim.saliency import Saliency
 from aim_exp.aim.settings import SCALINGS
 from aim_exp.checkpoint.names import layer_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.merge import Linear, MergeMethod, TaskArithmetic, Ties
 from aim_exp.tensors import blocks
 
-TIES = Ties(weight=1.0, scale=1.0, density=0.4, normalize=True)
+TIES = Ties(weight=1.0, scale=1.0, density=0.4, normalize=True, trim_scope="tensor")
 G = torch.Generator().manual_seed(0)
 
 

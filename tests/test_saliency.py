@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aim_exp.aim.saliency import CACHED_ELEMENTS, Meters, Saliency, measure
+from aim_exp.aim.measure import CACHED_ELEMENTS, Meters, measure
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.live import LiveModel
 
 G = torch.Generator().manual_seed(0)

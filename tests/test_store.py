@@ -214,7 +214,7 @@ def test_of_many_threads_one_holds(tmp_path: Path) -> None:
     def work() -> None:
         nonlocal inside, most, done
         for _ in range(5):
-            lease = leases.take(tmp_path / "lease", "work")
+            lease = leases.wait(tmp_path / "lease", "work")
             assert lease
             inside += 1
             most = max(most, inside)

@@ -86,9 +86,13 @@ def counts(output: str) -> dict[str, int]:
 def test_one_calibration_one_model_no_weights(sweep: Sweep, tmp_path: Path) -> None:
     assert counts(sweep()) == {"calibrations": 1, "merges": 6, "models": 1}
     made = {path for path in tmp_path.rglob("*") if path.suffix in WEIGHTS}
-    made -= set((tmp_path / "cache" / "population").rglob("*"))
-    assert {path.name for path in made} == {"saliency.safetensors"}
-    assert len({path.read_bytes() for path in made}) == 1, "the store's, and each record's"
+    own = made - set((tmp_path / "cache" / "population").rglob("*"))
+    stages = {
+        path.relative_to(tmp_path / "cache").parts[0] for path in own if "cache" in path.parts
+    }
+    assert stages == {"saliency"}, "no model"
+    (shared,) = (path for path in own if "cache" not in path.parts)
+    assert shared.parent == tmp_path / "sweep" / "shared" / "saliency"
     assert len(list((tmp_path / "sweep").glob("*/result.json"))) == 6
     assert counts(sweep("hydra.sweep.dir=again")) == {}, "all of it comes from the store"
 

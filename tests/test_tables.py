@@ -4,16 +4,19 @@ import csv
 import re
 from io import StringIO
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 from records import by_benchmark, record, shifted, write_all
 from rich.console import Console
 
+from aim_exp.report.context import make_context
 from aim_exp.report.load import load
 from aim_exp.report.paper import Paper
 from aim_exp.report.rows import AVERAGE, GAIN, Report, make_report
 from aim_exp.report.tables import write_tables
 from aim_exp.report.tables.csv import as_csv
+from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.html import as_html
 from aim_exp.report.tables.latex import PAGE, as_latex
 from aim_exp.report.tables.markdown import as_markdown
@@ -310,3 +313,37 @@ def test_csv_has_numbers_without_rounding(tmp_path: Path):
     estimate = report.merges[0].estimates[AVERAGE]
     assert (float(row["avg"]), float(row["avg_stderr"])) == (estimate.mean, estimate.stderr)
     assert float(row["gain"]) == report.merges[0].estimates[GAIN].mean
+
+
+def test_merges_against_how_many_experts_went_in(tmp_path: Path):
+    def run(merge: str, by: float, method: str = "ties"):
+        chosen = f"method={method}", "omega=null", f"population.merge={merge}"
+        return record(*chosen, scores=shifted(by))
+
+    pairs = ("[code,instruct]", "[code,math]", "[instruct,math]")
+    report = report_of(
+        tmp_path,
+        *(run(pair, by) for pair, by in zip(pairs, (-0.2, 0, 0.04), strict=True)),
+        run("null", -0.02),
+        run("[code,math]", 0, "linear"),  # of one number only: left out
+    )
+    table = experts_table(report)
+    assert table
+    means = {row.model: row.estimates[AVERAGE].mean for row in report.groups[0].members}
+    plain = sum(shifted(0)) / 6
+    gains = [100 * (plain + by - max(means[name] for name in of)) for by, of in (
+        (-0.2, ("code", "instruct")), (0, ("code", "math")), (0.04, ("instruct", "math")),
+    )]  # fmt: skip
+    every = 100 * (plain - 0.02 - max(means[name] for name in ("code", "instruct", "math")))
+    assert [row[:4] for row in texts(table)] == [
+        ["ties omega=null", "2", "3", "2 of 3"], ["ties omega=null", "3", "1", "1 of 1"],
+    ]  # fmt: skip
+    shown = cells(table, "over the best expert")
+    assert [cell.value for cell in shown] == pytest.approx([sum(gains) / 300, every / 100])
+    assert shown[0].margin == pytest.approx(stdev(gains) / 100)
+    assert shown[1].margin is None
+    page = make_context(report, ())
+    assert page.experts == table
+    assert (
+        experts_table(report_of(tmp_path / "one", run("null", 0), run("null", 0, "linear"))) is None
+    )

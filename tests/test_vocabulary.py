@@ -23,8 +23,8 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
+from aim_exp.aim.measure import measure
 from aim_exp.aim.pull import Relaxation
-from aim_exp.aim.saliency import measure
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.live import LiveModel
@@ -220,7 +220,8 @@ def test_aim_relaxes_the_extended_head(tmp_path: Path, tiny_population: Path) ->
 METHODS: dict[str, MergeMethod] = {
     "linear": Linear(weight={"a": 0.75, "b": 0.25}),
     "task arithmetic": TaskArithmetic(weight={"a": 0.75, "b": 0.25}, scale=0.3),
-    "ties": Ties(weight={"a": 0.75, "b": 0.25}, scale=0.3, density=0.1, normalize=True),
+    "ties": Ties(weight={"a": 0.75, "b": 0.25}, scale=0.3, density=0.1, normalize=True,
+                 trim_scope="tensor"),
     "dare": DareTies(weight={"a": 0.75, "b": 0.25}, scale=2.0, density=0.1, normalize=False,
                      rescale="inv_density"),
     "widen": Widen(above_average_value_ratio=1.0, score_calibration_value=1.0,

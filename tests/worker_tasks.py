@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 
 def devices() -> tuple[int, str | None, str]:
@@ -13,3 +14,10 @@ def devices() -> tuple[int, str | None, str]:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def last(begun: Path) -> None:
+    """Until Ctrl-C, which a worker without a task does not hear."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    begun.touch()
+    time.sleep(60)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,8 @@ class CalibrationSet(ABC):
     longer than a block is left out (`skip`) or cut into pieces of at most a block, each of
     which counts as a text (`split`). The first `skip_positions` of each block are read but not
     counted. `offload=layers` runs base one decoder layer at a time,
-    for models larger than memory, with the same result.
+    for models larger than memory, with the same result. `per_expert`, {expert: file} or None, are
+    the texts of methods that measure each expert on its own; the recipe is the same.
     """
 
     n_samples: int
@@ -62,6 +63,7 @@ class CalibrationSet(ABC):
     long_texts: str
     skip_positions: int
     offload: str
+    per_expert: Any
 
     @abstractmethod
     def source(self, memo: Path) -> str:
@@ -90,6 +92,29 @@ class CalibrationSet(ABC):
         if self.offload not in ("none", "layers"):
             found.append(f"calibration.offload={self.offload}: must be none or layers")
         return found
+
+    def expert_problems(self, experts: Sequence[str]) -> list[str]:
+        """What is wrong with the texts of `experts` of their own."""
+        key = "calibration.per_expert"
+        if not isinstance(self.per_expert, Mapping | None):
+            return [f"{key}={self.per_expert}: must be a table {{expert: FILE, ...}}"]
+        found = []
+        for name in self.per_expert or {}:
+            if name not in experts:
+                found.append(f"{key}.{name}: no such expert; there are {', '.join(experts)}")
+            else:
+                own = self.of(name).problems()
+                found += [line.replace("calibration.path=", f"{key}.{name}=") for line in own]
+        return found
+
+    def of(self, expert: str) -> CalibrationSet:
+        """The expert's own texts by the same recipe; these, where it has none."""
+        path = (self.per_expert or {}).get(expert)
+        return self if path is None else TextFile(path=str(path), **self._recipe)
+
+    @property
+    def _recipe(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(CalibrationSet)}
 
     def spec(self, memo: Path) -> dict[str, Any]:
         """What the blocks depend on, for the content key."""
@@ -149,6 +174,15 @@ class CalibrationSet(ABC):
 class EmbeddedTexts(CalibrationSet):
     """The texts that ship with the project, held out from the tiny population's training."""
 
+    def of(self, expert: str) -> CalibrationSet:
+        """Of the tiny population's experts, what they were trained to do."""
+        from aim_exp.population.embedded.training import EXPERTS
+
+        given = super().of(expert)
+        if given is not self or expert not in EXPERTS:
+            return given
+        return EmbeddedExamples(expert=expert, **self._recipe)
+
     def source(self, memo: Path) -> str:
         """A digest of the texts: they depend on the Python version."""
         import hashlib
@@ -160,6 +194,19 @@ class EmbeddedTexts(CalibrationSet):
         from aim_exp.population.embedded.corpus import calibration_texts
 
         return calibration_texts()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedExamples(EmbeddedTexts):
+    """Examples of what an expert of the tiny population was trained to do, drawn anew."""
+
+    expert: str
+
+    def texts(self) -> Sequence[str]:
+        """Prompts with their answers; no prompt is a test item's."""
+        from aim_exp.population.embedded.training import expert_examples
+
+        return expert_examples(self.expert)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,8 @@ class AimSettings:
             for key, known in choices.items()
             if getattr(self, key) not in known
         ]
+        if not all(isinstance(pattern, str) for pattern in self.exclude):
+            found.append(f"aim.exclude={[*self.exclude]}: must be a list of patterns, as text")
         return found + self._scaling_problems() + self._dose_problems()
 
     def merge_problems(self, experts: int, models: int) -> list[str]:

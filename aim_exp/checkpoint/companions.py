@@ -83,4 +83,4 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _generation(folder: Path) -> dict[str, Any]:
     path = folder / GENERATION_CONFIG
-    return _settings(json.loads(path.read_text())) if path.is_file() else {}
+    return _settings(read_json(path, folder.name)) if path.is_file() else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -69,7 +70,7 @@ def weight_files(folder: Path, label: str) -> Mapping[str, frozenset[str] | None
     tensors: dict[str, set[str]] = {}
     for tensor, file in sorted(_weight_map(folder / INDEX_FILE, label).items()):
         tensors.setdefault(file, set()).add(tensor)
-    missing = [name for name in tensors if not (folder / name).is_file()]
+    missing = [name for name in tensors if not os.path.isfile(folder / name)]
     if missing:
         raise CheckpointError(
             f"{label}: {folder} lacks {', '.join(missing)}, which its index lists; "
@@ -80,6 +81,8 @@ def weight_files(folder: Path, label: str) -> Mapping[str, frozenset[str] | None
 
 def read_json(path: Path, label: str) -> dict[str, Any]:
     """A JSON object. Raises CheckpointError, naming `label`."""
+    if not path.is_file():  # what is no file may keep its reader waiting for ever
+        raise CheckpointError(f"{label}: {path} is not there")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -92,7 +95,9 @@ def read_json(path: Path, label: str) -> dict[str, Any]:
 def _weight_map(index: Path, label: str) -> Mapping[str, str]:
     """Tensors to files, none of which leads out of the folder: that would be another model's."""
     places = read_json(index, label).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(f, str) for f in places.values()):
+    if not isinstance(places, dict) or not all(
+        isinstance(file, str) and file.isprintable() for file in places.values()
+    ):
         raise CheckpointError(f"{label}: {index} holds no weight_map of tensors to files")
     for tensor, file in places.items():
         path = PurePosixPath(file.replace("\\", "/"))

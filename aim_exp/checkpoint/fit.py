@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from aim_exp.checkpoint.matching import head_problem, matched
+from aim_exp.checkpoint.matching import head_problem, matched, name_problem
 from aim_exp.checkpoint.names import EMBEDDINGS
 from aim_exp.checkpoint.quantised import quantisation_problem
 from aim_exp.checkpoint.reader import Checkpoint, equal_values
@@ -34,7 +34,20 @@ def fit_problems(
     return found
 
 
-def code_problem(checkpoint: Checkpoint) -> str | None:
+def loading_problem(checkpoint: Checkpoint, memo: Path | None = None) -> str | None:
+    """What keeps transformers from running the model, told without its weights."""
+    from aim_exp.checkpoint.modules import generation_config
+
+    if problem := _code_problem(checkpoint):
+        return problem
+    try:
+        generation_config(checkpoint)
+        return name_problem(checkpoint, memo)
+    except CheckpointError as error:
+        return str(error)
+
+
+def _code_problem(checkpoint: Checkpoint) -> str | None:
     """A model that only code in its own folder can run."""
     if "auto_map" not in checkpoint.config:
         return None

@@ -61,10 +61,27 @@ class LayerwiseModel:
     ) -> Iterator[Tensor]:
         """The decoder's output, [1, length, channels], for each of `blocks`, token ids [n, length].
 
-        Between layers the states of all blocks are kept in the CPU's memory. `advance(1)` for
-        each block in each layer.
+        See `through_layers`.
         """
         states: list[Tensor] = []
+        for _ in self.through_layers(blocks, states, watch, advance):
+            pass
+
+        def give(index: int, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return states[block].to(self._device) if index == 0 else x
+
+        with self._replaced_layers(give), watch(self._ends):
+            for block in range(len(blocks)):
+                yield self._forward(blocks[block])
+
+    def through_layers(
+        self, blocks: Tensor, states: list[Tensor], watch: Watch, advance: Callable[[int], None]
+    ) -> Iterator[nn.Module]:
+        """Each layer, when all of `blocks`, token ids [n, length], have gone through it.
+
+        Between layers the states of all blocks are kept in the CPU's memory, in `states`.
+        `advance(1)` for each block in each layer.
+        """
         arguments: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
         def record(index: int, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -84,13 +101,7 @@ class LayerwiseModel:
                     output = layer(x.to(self._device), *args, **kwargs)
                     states[block] = (output[0] if isinstance(output, tuple) else output).cpu()
                     advance(1)
-
-        def give(index: int, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            return states[block].to(self._device) if index == 0 else x
-
-        with self._replaced_layers(give), watch(self._ends):
-            for block in range(len(blocks)):
-                yield self._forward(blocks[block])
+            yield layer
 
     def _forward(self, block: Tensor) -> Tensor:
         ids = block.unsqueeze(0).to(self._device)

@@ -47,7 +47,8 @@ class Layout:
 
     `places` are those of its weights; `ignored` the tensors that are none: buffers that the model
     makes itself, and what transformers passes over. `stray` tensors have no place, `absent`
-    parameters no tensor. `integers` are places of integers; all others are of floats.
+    parameters no tensor, `unlike` ones another shape than the parameter, which is told. `integers`
+    are places of integers; all others are of floats.
     """
 
     places: Mapping[str, Place]
@@ -55,23 +56,24 @@ class Layout:
     ignored: frozenset[str]
     stray: Sequence[str]
     absent: Sequence[str]
+    unlike: Mapping[str, Sequence[int]]
 
 
 def layout(checkpoint: Checkpoint, memo: Path | None = None) -> Layout:
     """How the checkpoint's tensors fill its model.
 
-    Remembered under `memo` by configuration, names and transformers' version; only for what is not
-    there yet is transformers imported, and a model built without memory. Raises CheckpointError
-    for an architecture that transformers does not know by itself.
+    Remembered under `memo` by configuration, names, shapes and transformers' version; only for what
+    is not there yet is transformers imported, and a model built without memory. Raises
+    CheckpointError for an architecture that transformers does not know by itself.
     """
-    names = sorted(checkpoint.tensors)
-    spec = [VERSION, version("transformers"), checkpoint.config, checkpoint.head, names]
+    shapes = {name: info.shape for name, info in sorted(checkpoint.tensors.items())}
+    spec = [VERSION, version("transformers"), checkpoint.config, checkpoint.head, shapes]
     entry = memo and memo / text_digest(json.dumps(spec, sort_keys=True)).partition(":")[2]
     if entry and (known := _remembered(entry)):
         return known
     from aim_exp.checkpoint.modules import built_layout
 
-    known = built_layout(checkpoint, names)
+    known = built_layout(checkpoint, shapes)
     if entry:
         entry.parent.mkdir(parents=True, exist_ok=True)
         partial = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
@@ -88,6 +90,7 @@ def _content(known: Layout) -> dict[str, Any]:
         "ignored": sorted(known.ignored),
         "stray": list(known.stray),
         "absent": list(known.absent),
+        "unlike": dict(known.unlike),
     }
 
 
@@ -109,4 +112,5 @@ def _read(entry: Path, changed: int) -> Layout:
         ignored=frozenset(content["ignored"]),
         stray=content["stray"],
         absent=content["absent"],
+        unlike=content["unlike"],
     )

@@ -46,6 +46,10 @@ def name_problem(checkpoint: Checkpoint, memo: Path | None = None) -> str | None
         return f"{checkpoint.label}: {_prefixed(checkpoint, prefix)}"
     parts = [f"lacks {some(found.absent)}"] if found.absent else []
     parts += [f"has {some(found.stray)}, which have no place in it"] if found.stray else []
+    parts += [
+        f"has {name} of shape {list(checkpoint.tensors[name].shape)}, which should be {shape}"
+        for name, shape in [*found.unlike.items()][:1]
+    ]
     whole = [name for name in found.places if not checkpoint.tensors[name].is_floating]
     if quantised := [name for name in whole if name not in found.integers]:
         parts.append(f"holds integers in {some(quantised)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,19 @@ def model_config(checkpoint: Checkpoint) -> Any:
     return config
 
 
+def generation_config(checkpoint: Checkpoint) -> Any:
+    """transformers' settings of a checkpoint's answers. CheckpointError where it refuses them."""
+    has_own = (checkpoint.folder / GENERATION_CONFIG).is_file()
+    old = {"config_file_name": CONFIG_FILE, "_from_model_config": True}
+    try:
+        settings = GenerationConfig.from_pretrained(checkpoint.folder, **({} if has_own else old))
+        torch.tensor(settings.eos_token_id or 0)  # as it does when it generates
+    except Exception as error:  # whatever a broken file makes it raise
+        path = checkpoint.folder / (GENERATION_CONFIG if has_own else CONFIG_FILE)
+        raise CheckpointError(f"{checkpoint.label}: {path}: {first_line(error)}") from error
+    return settings
+
+
 def auto_class(config: Any) -> Any:
     """The Auto class that builds the whole model, of text or of images and text."""
     is_text = type(config) in AutoModelForCausalLM._model_mapping
@@ -62,10 +75,7 @@ def loaded_model(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Any, Mappi
     Of the weights it sees what we read, so that an index, a prefix or an adapter beside them means
     the same to both.
     """
-    config, folder = model_config(checkpoint), checkpoint.folder
-    old = {"config_file_name": CONFIG_FILE, "_from_model_config": True}
-    has_own = (folder / GENERATION_CONFIG).is_file()
-    generation = GenerationConfig.from_pretrained(folder, **({} if has_own else old))
+    config, generation = model_config(checkpoint), generation_config(checkpoint)
     model_class = _get_model_class(config, auto_class(config)._model_mapping)
     return model_class.from_pretrained(
         None,
@@ -78,7 +88,7 @@ def loaded_model(checkpoint: Checkpoint, dtype: torch.dtype) -> tuple[Any, Mappi
     )
 
 
-def built_layout(checkpoint: Checkpoint, names: Sequence[str]) -> Layout:
+def built_layout(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     """How tensors of these names fill the checkpoint's model, which is built without memory.
 
     Raises CheckpointError for an architecture that transformers does not know by itself.
@@ -87,18 +97,19 @@ def built_layout(checkpoint: Checkpoint, names: Sequence[str]) -> Layout:
         config = model_config(checkpoint)
         with torch.device("meta"):
             model = auto_class(config).from_config(config)
-        return _layout(model, names)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return _layout(model, shapes)
+    except Exception as error:  # a configuration makes it raise every kind
         raise CheckpointError(
-            f"{checkpoint.label}: transformers cannot build this architecture ({first_line(error)})"
+            f"{checkpoint.label}: transformers cannot build what {checkpoint.folder / CONFIG_FILE} "
+            f"describes ({first_line(error)})"
         ) from error
 
 
-def _layout(model: Any, names: Iterable[str]) -> Layout:
-    places = checkpoint_places(model, names)
+def _layout(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+    places = checkpoint_places(model, shapes)
     filled = Counter(place.parameter for place in places.values())
     wanted = {place.parameter: place.parts for place in places.values() if place.expert is not None}
-    state, rest = model.state_dict(), set(names) - set(places)
+    state, rest = model.state_dict(), set(shapes) - set(places)
     found = LoadStateDictInfo(
         missing_keys={
             name
@@ -128,6 +139,11 @@ def _layout(model: Any, names: Iterable[str]) -> Layout:
         ignored=frozenset(rest - stray),
         stray=sorted(stray),
         absent=sorted(found.missing_keys),
+        unlike={
+            name: list(state[place.parameter].shape)
+            for name, place in places.items()
+            if place.expert is None and shapes[name] != state[place.parameter].shape
+        },
     )
 
 

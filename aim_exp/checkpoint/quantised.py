@@ -28,8 +28,9 @@ def quantisation_problem(checkpoint: Checkpoint) -> str | None:
         for name, info in checkpoint.tensors.items()
         if info.dtype.startswith("float8") or name.endswith(PARTS)
     ]
-    settings = checkpoint.config.get(SETTINGS) or {}
-    method = str(settings.get("quant_method", "no known method"))
+    settings = checkpoint.config.get(SETTINGS)
+    method = settings.get("quant_method") if isinstance(settings, Mapping) else None
+    method = str(method or "no known method")
     if quantised:
         remedy = REMEDIES.get(method)
         dequantise = f", or dequantise it: {remedy}" if remedy else ""
@@ -37,7 +38,7 @@ def quantisation_problem(checkpoint: Checkpoint) -> str | None:
             f"{checkpoint.label}: quantised by {method} ({quantised[0]}), which cannot be merged; "
             f"give the model that it was made from{dequantise}"
         )
-    if settings:
+    if settings is not None:
         return (
             f"{checkpoint.label}: config.json says that it is quantised by {method}, its weights "
             f"are not; take {SETTINGS} out of {checkpoint.folder}/config.json"

@@ -95,6 +95,8 @@ class Checkpoint:
         """By the name stored, what a file holds of weights; of `listed` where an index says so."""
         with _opened(self.label, file, "np") as content:
             names = content.offset_keys()
+            if odd := [name for name in names if not name or not name.isprintable()]:
+                raise CheckpointError(f"{self.label}: {file}: a tensor cannot be called {odd[0]!r}")
             if absent := sorted((listed or set()) - set(names)):
                 raise CheckpointError(
                     f"{self.label}: {file} lacks {absent[0]}, which the index places there; "

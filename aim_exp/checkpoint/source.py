@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aim_exp.checkpoint.live import LiveModel, live_model
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.tensors.sink import Load
 from aim_exp.types import ModelRef
+
+if TYPE_CHECKING:
+    from aim_exp.checkpoint.live import LiveModel
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class WeightSource:
 
     def live(self) -> LiveModel:
         """In memory: the process's live model, filled unless it holds these weights."""
+        from aim_exp.checkpoint.live import live_model
+
         home = self.home
         assert home.identity  # what is scored or measured has one
         live = live_model(home.path, home.identity, self.dtype, self.device, self.vocabulary)

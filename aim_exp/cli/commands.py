@@ -59,7 +59,7 @@ def after_sweep(directory: Path, runs: Runs) -> str | None:
 
 
 def after_detaching(directory: Path) -> str:
-    """What shows how far the jobs of a sweep are, and what ends them."""
+    """What shows how far the jobs of a sweep are."""
     shows = shlex.join(["python", "-m", "aim_exp.report", os.path.relpath(directory)])
     return f"handed in; to see how far they are: {shows}"
 

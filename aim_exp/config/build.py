@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.settings import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
+from aim_exp.checkpoint.digests import file_digest
 from aim_exp.checkpoint.hub import HUB, download
 from aim_exp.checkpoint.identity import identified, resolve_model
 from aim_exp.checkpoint.reader import Checkpoint
@@ -60,6 +61,7 @@ class Parts:
     aim: AimSettings
     calibration: CalibrationSet
     reads_texts: bool
+    """Whether base is measured."""
     suite: Suite
     evaluator: Evaluator
     tracker: Tracker
@@ -88,8 +90,11 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     reads_texts = relaxes and aim is not None and aim.reads_texts
     for group in ("population", "aim", "evaluator", "tracker"):
         problems += _own_problems(parts[group])
-    if reads_texts:  # those that nobody reads need not be there
+    experts_read = bool(method and method.reads and not method.given)
+    if reads_texts or experts_read:  # texts that nobody reads need not be there
         problems += _own_problems(parts["calibration"])
+    if experts_read and source and parts["calibration"]:
+        problems += parts["calibration"].expert_problems(source.expert_names)
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
         if relaxes and aim and not aim.problems():
@@ -144,8 +149,15 @@ def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     own_tokens = _unlike_base(population, given, vocabulary.differs)
     merged = {given.name} if given else set(population.merged)
     digests = parts.store.root / "digests"
-    texts = parts.calibration.spec(digests) if parts.reads_texts else {}
-    if suite.benchmarks or parts.reads_texts or merged & own_tokens:  # then there are keys
+    calibration, method = parts.calibration, parts.method
+    texts = calibration.spec(digests) if parts.reads_texts else {}
+    expert_texts: dict[str, Mapping[str, Any]] = {}
+    for name in population.merged if method.reads else ():
+        given_file = method.given.get(name)
+        digest = {"file": file_digest(given_file, digests)} if given_file else None
+        expert_texts[name] = digest or calibration.of(name).spec(digests)
+    keyed = suite.benchmarks or parts.reads_texts or merged & own_tokens
+    if keyed or method.groundwork(population.merged) is not None:  # then there are keys
         population = population.each(lambda model: identified(model, digests))
         given = given and identified(given, digests)
     recipe = Recipe(
@@ -155,6 +167,7 @@ def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         omega=config.omega,
         aim=parts.aim,
         calibration=texts,
+        expert_texts=expert_texts,
         suite=suite,
         tasks={b.name: task_spec(suite, b) for b in suite.benchmarks},
         evaluator=parts.evaluator.spec(),
@@ -236,9 +249,12 @@ def _parts(
             parts[group], reason = None, error.__cause__
             problems += error.problems
         except OmegaConfBaseException as error:  # only whole does it show that it does not fit
-            words = first_line(error)
             parts[group], reason = None, error
-            problems.append(f"{group}: cannot be resolved ({words}); give values for ${{...}}")
+            written = cast("dict[str, Any]", OmegaConf.to_container(config[group], resolve=False))
+            keys = [
+                f"{group}.{key}={value}" for key, value in written.items() if "${" in str(value)
+            ]
+            problems.append(f"{', '.join(keys)}: cannot be resolved ({first_line(error)})")
     return parts, reason
 
 

@@ -20,6 +20,7 @@ from omegaconf import MISSING, OmegaConf
 from aim_exp import merge
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.settings import AimSettings
+from aim_exp.config import subsets
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
 from aim_exp.population.smollm2.source import FineTunedPopulation
@@ -35,6 +36,23 @@ OPTIONS: Mapping[str, type] = {
     "method/ties": merge.Ties,
     "method/dare_linear": merge.DareLinear,
     "method/dare_ties": merge.DareTies,
+    "method/breadcrumbs": merge.Breadcrumbs,
+    "method/breadcrumbs_ties": merge.BreadcrumbsTies,
+    "method/della_linear": merge.DellaLinear,
+    "method/della": merge.Della,
+    "method/consensus_ta": merge.ConsensusTa,
+    "method/sce": merge.Sce,
+    "method/model_stock": merge.ModelStock,
+    "method/slerp": merge.Slerp,
+    "method/nuslerp": merge.NuSlerp,
+    "method/karcher": merge.Karcher,
+    "method/tsv_m": merge.TsvM,
+    "method/iso_c": merge.IsoC,
+    "method/iso_cts": merge.IsoCts,
+    "method/regmean": merge.Regmean,
+    "method/diagonal": merge.Diagonal,
+    "method/wudi": merge.Wudi,
+    "method/fisher": merge.Fisher,
     "method/widen": merge.Widen,
     "method/checkpoint": merge.Given,
     "method/none": merge.NoMerge,
@@ -84,8 +102,8 @@ class BenchmarksConfig:
     """A suite: what is scored, and how the prompts are made.
 
     `tasks` is a list of lm-eval tasks, or maps a benchmark's name to {task, metric,
-    num_fewshot, reference_point, direction, scale, objective}. What a benchmark leaves out
-    comes from here.
+    num_fewshot, reference_point, direction, scale, objective, cluster}. What a benchmark leaves
+    out comes from here.
     """
 
     tasks: Any = MISSING
@@ -120,6 +138,7 @@ def known_benchmarks() -> set[str]:
 def register() -> None:
     """Put the schema and the resolvers where Hydra finds them; once per process."""
     setattr(HydraOverrideVisitor, "visitDictContainer", _distinct_keys)  # noqa: B010
+    subsets.register()
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
     store.store(group="schema", name="benchmarks", node=BenchmarksConfig)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from aim_exp.config import subsets
 from aim_exp.config.build import Memo, check
 from aim_exp.errors import AimError
 from aim_exp.types import Suite
@@ -33,12 +34,14 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
     """
     if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
         return None
+    sweeper = get_class(config.hydra.sweeper._target_)  # Hydra's, which has loaded its plug-ins
+    subsets.teach(sweeper)
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     task = OmegaConf.to_container(config.hydra.overrides.task)
     overrides = parser.parse_overrides([*params, *cast("list[str]", task)])
     try:
-        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        (jobs,) = sweeper.split_arguments(overrides, max_batch_size=None)
     except (HydraException, ValueError):  # the sweeper says it again
         return None
     return [*jobs]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -19,13 +21,14 @@ from aim_exp.evaluate.code.execution import runner
 from aim_exp.evaluate.gold import BITS_PER_BYTE, LOGLIKELIHOOD, GoldOutcomes, gold_outcomes
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
-from aim_exp.evaluate.loading import LoadedTask, directions, load_task
+from aim_exp.evaluate.loading import TASK, LoadedTask, directions, load_task
 from aim_exp.evaluate.metrics import Scores
 from aim_exp.evaluate.near_ties import NEAR, TIES
 from aim_exp.evaluate.quiet import TRUNCATIONS, quiet_transformers, silence_lm_eval
 from aim_exp.evaluate.responses import RememberingLM, ResponseLog
 from aim_exp.evaluate.results import Evaluated
 from aim_exp.evaluate.rng import own_rng
+from aim_exp.statistics import ROUNDING, clustered_stderr
 from aim_exp.types import Benchmark, Suite
 
 # lm-eval's decorator hides this one from a type checker.
@@ -117,6 +120,11 @@ class Harness:
     def _check_lengths(self, benchmark: Benchmark, loaded: LoadedTask) -> None:
         for task in loaded.tasks["tasks"].values():
             if task.get_config("output_type") == "generate_until":
+                if self._lm.tokenizer.eos_token_id is None:
+                    raise EvaluationError(
+                        f"benchmark {benchmark.name}: the model's tokenizer has no eos_token, "
+                        "which ends answers; name it in its tokenizer_config.json"
+                    )
                 generation = task.get_config("generation_kwargs")
                 tokens = generation.get("max_gen_toks", self._lm.max_gen_toks)
                 if tokens >= self._lm.max_length:
@@ -144,7 +152,7 @@ def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) ->
             confirm_run_unsafe_code=suite.allow_code_execution,
         )
         gold = gold_outcomes(lm, loaded.tasks["tasks"], results["samples"])
-    scores = _scores(loaded, results, gold)
+    scores = _scores(loaded, benchmark.cluster, results, gold)
     warnings = _warnings(benchmark, loaded, ties=TIES.count - ties, n=scores.n)
     return Evaluated(replace(scores, warnings=warnings), list(_items(results, gold)))
 
@@ -172,7 +180,7 @@ def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) ->
     return [f"benchmark {benchmark.name}: {text}" for text in found]
 
 
-def _scores(loaded: LoadedTask, results: Any, gold: GoldOutcomes) -> Scores:
+def _scores(loaded: LoadedTask, cluster: str | None, results: Any, gold: GoldOutcomes) -> Scores:
     row = results["results"].get(loaded.name, {})  # a group's own row holds its mean
     metrics: dict[str, float] = {}
     stderrs: dict[str, float | None] = {}
@@ -184,6 +192,8 @@ def _scores(loaded: LoadedTask, results: Any, gold: GoldOutcomes) -> Scores:
             if isinstance(stderr, str | None):
                 stderr = _jackknifed(loaded, results, metric, filter_name)
             stderrs[key] = None if stderr is None else float(stderr)
+            if cluster:
+                stderrs[key] = _clustered(cluster, results, key, metrics[key])
     return Scores(
         task=loaded.name,
         n=row.get("sample_len", 0),
@@ -192,6 +202,21 @@ def _scores(loaded: LoadedTask, results: Any, gold: GoldOutcomes) -> Scores:
         higher_is_better={LOGLIKELIHOOD: True, BITS_PER_BYTE: False, **directions(loaded)},
         num_fewshot=_shots(loaded),
     )
+
+
+def _clustered(cluster: str, results: Any, key: str, score: float) -> float | None:
+    """The standard error of a mean over items that come in families; None of another score."""
+    metric, _, filter_name = key.partition(",")
+    pairs = [
+        (sample[metric], task if cluster == TASK else str(sample["doc"][cluster]))
+        for task, samples in results["samples"].items()
+        for sample in samples
+        if sample["filter"] == filter_name and isinstance(sample.get(metric), int | float)
+    ]
+    if not pairs or abs(fmean(value for value, _ in pairs) - score) > ROUNDING:
+        return None
+    stderr = clustered_stderr(*zip(*pairs, strict=True))
+    return None if math.isnan(stderr) else stderr
 
 
 def _jackknifed(loaded: LoadedTask, results: Any, metric: str, filter_name: str) -> float | None:

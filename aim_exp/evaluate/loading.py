@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lm_eval.evaluator_utils import get_sample_size
 from lm_eval.tasks.manager import TaskDict
@@ -27,6 +27,8 @@ from aim_exp.types import Benchmark, Suite
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default; it chooses the examples in a prompt."""
+TASK = "task"
+"""As a benchmark's `cluster`: the items of each task of a group are a family."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
     task, digest = benchmark.task, files_digest(suite.task_folder, benchmark.task)
     data = (suite.data_dir, folder_digest(suite.data_dir, DATA_SUFFIXES))
     try:
-        return _load(
+        loaded = _load(
             suite.task_folder, digest, data, task, benchmark.num_fewshot, generation,
             suite.items_seed,
         )  # fmt: skip
@@ -74,6 +76,20 @@ def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
             f"benchmark {benchmark.name}: the task {benchmark.task} cannot be loaded; "
             f"{reason}{hint}"
         ) from error
+    _check_cluster(benchmark, loaded)
+    return loaded
+
+
+def _check_cluster(benchmark: Benchmark, loaded: LoadedTask) -> None:
+    if benchmark.cluster in (None, TASK):
+        return
+    for name, task in cast("Mapping[str, Any]", loaded.tasks["tasks"]).items():
+        if benchmark.cluster not in task.features:
+            raise EvaluationError(
+                f"benchmarks.tasks.{benchmark.name}.cluster={benchmark.cluster}: the items of "
+                f"{name} have no such column; they have {', '.join(task.features)}; {TASK} stands "
+                "for the task itself"
+            )
 
 
 def rehearsed_scores(loaded: LoadedTask) -> Scores | None:

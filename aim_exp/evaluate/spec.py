@@ -46,6 +46,7 @@ def task_spec(suite: Suite, benchmark: Benchmark) -> dict[str, Any]:
         "system_instruction": suite.system_instruction,
         "fewshot_as_multiturn": suite.fewshot_as_multiturn,
         "generation": dict(suite.generation),
+        **({"cluster": benchmark.cluster} if benchmark.cluster else {}),
     }
 
 

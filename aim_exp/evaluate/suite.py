@@ -17,6 +17,7 @@ from aim_exp.types import Benchmark, Suite
 
 BENCHMARK_KEYS = (
     "task", "metric", "num_fewshot", "reference_point", "direction", "scale", "objective",
+    "cluster",
 )  # fmt: skip
 DIRECTIONS = ("max", "min")
 NOTHING = "none"
@@ -122,7 +123,7 @@ def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -
     if not isinstance(entry, dict) or "task" not in entry or set(entry) - {*BENCHMARK_KEYS}:
         problems.append(f"{key}={entry}: must be {{{', '.join(BENCHMARK_KEYS)}}}, task at least")
         return None
-    for part in ("task", "metric"):
+    for part in ("task", "metric", "cluster"):
         if not isinstance(entry.get(part), str | None) or not entry["task"]:
             problems.append(f"{key}.{part}={entry.get(part)}: must be a name, as text")
             return None
@@ -146,6 +147,7 @@ def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -
             direction=direction,
             scale=scale and (float(scale[0]), float(scale[1])),
             objective=objective,
+            cluster=entry.get("cluster"),
         )
     )
 

@@ -8,6 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -45,8 +46,9 @@ class Ticket:
 
 @dataclass
 class Engine(ABC):
-    """Starts tasks as soon as they are ready, `slots` at once."""
+    """Starts the tasks of the sweep in a directory as soon as they are ready, `slots` at once."""
 
+    sweep: Path
     slots: int | None = field(default=None, init=False)
     """None: the engine has a queue of its own."""
 

@@ -36,11 +36,11 @@ EVERYWHERE = ("timeout_min", "gpus_per_node", "cpus_per_task", "mem_gb")
 class _Submitit(Engine):
     """What both ways of submission have in common: a result is a file."""
 
-    def __init__(self, cluster: str, sweep: str, settings: dict[str, Any]) -> None:
-        super().__init__()
+    def __init__(self, cluster: str, sweep: Path, settings: dict[str, Any]) -> None:
+        super().__init__(sweep)
         submitit = library("submitit", "slurm")
         self.executor = submitit.AutoExecutor(
-            folder=Path(sweep).absolute() / FOLDER / "%j",
+            folder=sweep.absolute() / FOLDER / "%j",
             cluster=cluster,
             **{f"{cluster}_max_num_timeout": CONTINUED},
         )
@@ -63,7 +63,7 @@ class _Submitit(Engine):
 class Slurm(_Submitit):
     """Jobs of a cluster. All are handed in at once; those of a level wait for the level before."""
 
-    def __init__(self, sweep: str, **settings: Any) -> None:
+    def __init__(self, sweep: Path, **settings: Any) -> None:
         more = {"requeue": True, **(settings.pop("additional_parameters") or {})}
         super().__init__("slurm", sweep, {**settings, "additional_parameters": more})
         self._asked = 0.0
@@ -116,7 +116,7 @@ class SlurmLocal(_Submitit):
     """The same tasks, pickled and continued in the same way, as processes of this machine."""
 
     def __init__(
-        self, sweep: str, *, n_jobs: int | None, gpus_per_job: int, **settings: Any
+        self, sweep: Path, *, n_jobs: int | None, gpus_per_job: int, **settings: Any
     ) -> None:
         super().__init__("local", sweep, settings)
         self._idle = worker_environments(gpus(), n_jobs, gpus_per_job)

@@ -22,7 +22,7 @@ from aim_exp.errors import AimError
 from aim_exp.launchers.task import prepare_process
 from aim_exp.run.plan import Stage
 from aim_exp.run.run import Run
-from aim_exp.store.keys import content_key
+from aim_exp.store.keys import content_key, file_name
 from aim_exp.store.sweeps import FAILED_FILE, STAGES_FOLDER, STOP_FILE
 
 KEY_DIGITS = 12
@@ -45,28 +45,35 @@ def levels(jobs: Iterable[tuple[Sequence[str], Run]]) -> list[list[SharedStage]]
 
     Those of a level have no need of each other: they go together.
     """
-    found: dict[int, dict[str, SharedStage]] = {}
-    seen = set()
+    found: list[list[SharedStage]] = []
+    made: list[set[str]] = []
+    """By level, the keys of what its stages make."""
+    level_of: dict[str, int] = {}
     for overrides, run in jobs:
         for stage in run.plan.stages:
             folder = stage_folder(stage)
-            if not stage.shared or folder in seen or all(map(run.store.has, stage.entries)):
+            if not stage.shared or folder in level_of or all(map(run.store.has, stage.entries)):
                 continue
-            seen.add(folder)
-            level = _depth(stage)
-            # A model on other benchmarks adds to the same responses: one behind the other.
-            while stage.key in found.get(level, {}):
+            needed = [level_of.get(stage_folder(need), -1) for need in stage.needs]
+            level = max(needed, default=-1) + 1
+            # Those that add to the same, as a model on other benchmarks: one behind the other.
+            keys = {stage.key, *(entry.key for entry in stage.entries)}
+            while level < len(found) and keys & made[level]:
                 level += 1
-            shared = SharedStage(folder, stage.what, tuple(overrides))
-            found.setdefault(level, {})[stage.key] = shared
-    return [[*found[level].values()] for level in sorted(found)]
+            if level == len(found):
+                found.append([])
+                made.append(set())
+            found[level].append(SharedStage(folder, stage.what, tuple(overrides)))
+            made[level] |= keys
+            level_of[folder] = level
+    return found
 
 
 def stage_folder(stage: Stage) -> str:
     """Of a shared stage, below the sweep's directory."""
     keys = [entry.key for entry in stage.entries]
     key = content_key("stage", 1, [stage.key, keys])[:KEY_DIGITS]
-    return f"{STAGES_FOLDER}/{stage.name.replace(' ', '_')}-{key}"
+    return f"{STAGES_FOLDER}/{file_name(stage.name.replace(' ', '_'))}-{key}"
 
 
 def shared_stage(config: DictConfig) -> None:
@@ -116,10 +123,6 @@ def raise_failure(sweep: Path, stages: Iterable[Stage]) -> None:
         file = sweep / stage_folder(stage) / FAILED_FILE
         if file.exists():
             raise AimError(file.read_text())
-
-
-def _depth(stage: Stage) -> int:
-    return max((_depth(needed) + 1 for needed in stage.needs), default=0)
 
 
 def _behind(stage: Stage) -> Iterator[Stage]:

@@ -70,6 +70,7 @@ class Task:
             config.hydra.job.id = self.folder
             if self.number is None:
                 config.hydra.sweep.subdir = self.folder
+                config.hydra.output_subdir = None  # its jobs' folders hold their configurations
             else:
                 config.hydra.job.num = self.number
         HydraConfig.instance().set_config(config)

@@ -15,7 +15,7 @@ from aim_exp.errors import AimError
 from aim_exp.launchers.engines import Engine, Ticket, environment, library
 from aim_exp.launchers.task import SMALL_MACHINE, WORKERS
 
-GRACE = 10.0
+GRACE = 30.0
 """Seconds for a task that is interrupted to say so in its record."""
 
 

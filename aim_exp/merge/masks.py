@@ -34,14 +34,18 @@ def keep_mask(
     key: int, first: int, count: int, density: float, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Whether elements `first` .. `first + count` of stream `key` stay: bool [count]."""
+    return draws(key, first, count, device) < _limit(density)
+
+
+def draws(key: int, first: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+    """Elements `first` .. `first + count` of stream `key`: uniform int16 [count]."""
     end = (first + count - 1) // _LANES + 1
     words = torch.arange(first // _LANES, end, dtype=torch.int64, device=device)
     words.mul_(_signed(_GOLDEN_GAMMA)).add_(key)
     words.bitwise_xor_(_logical_shift(words, 30)).mul_(_signed(_MIX_1))
     words.bitwise_xor_(_logical_shift(words, 27)).mul_(_signed(_MIX_2))
     words.bitwise_xor_(_logical_shift(words, 31))
-    draws = words.view(torch.int16)[first % _LANES :][:count]
-    return draws < _limit(density)
+    return words.view(torch.int16)[first % _LANES :][:count]
 
 
 def keep_bytes(key: int, first: int, count: int, density: float, scratch: Scratch) -> Tensor:

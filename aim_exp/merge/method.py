@@ -10,7 +10,11 @@ from aim_exp.errors import LARGEST, number_problem
 from aim_exp.tensors.inputs import TensorInputs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
+
+    from aim_exp.merge.groundwork import Material
 
 Kernel = Callable[[slice], "Tensor"]
 """Rows (a slice of the first axis) to the merged rows, float32, good until the next call.
@@ -41,8 +45,13 @@ class MergeMethod:
     """Whether kernels return the difference to base, which AIM then need not compute."""
     needs_experts: ClassVar[bool] = True
     """Whether it merges experts of the population at all."""
+    fewest_experts: ClassVar[int] = 1
     most_experts: ClassVar[int | None] = None
     """How many experts it can merge; None: any number."""
+    reads: ClassVar[str | None] = None
+    """What its groundwork needs of each expert on its own texts: `moments`, `fisher`, `texts`."""
+    keeps_direction: ClassVar[bool] = False
+    """Whether its groundwork is as large as a model in float32."""
 
     @property
     def stochastic(self) -> bool:
@@ -55,12 +64,21 @@ class MergeMethod:
             shape = "{name: DIR or hub id, ...}"
             name = type(self).__name__
             return [f"population.experts: {name} merges experts, and there are none; give {shape}"]
-        if self.most_experts is None or len(merged) <= self.most_experts:
+        fewest, most = self.fewest_experts, self.most_experts
+        if not self.needs_experts or fewest <= len(merged) <= (most or len(merged)):
             return []
-        return [
-            f"population.merge=[{','.join(merged)}]: {type(self).__name__} merges at most "
-            f"{self.most_experts} experts; name fewer"
-        ]
+        few = len(merged) < fewest
+        bound = (
+            f"at least {fewest} experts; name more"
+            if few
+            else f"at most {most} experts; name fewer"
+        )
+        return [f"population.merge=[{','.join(merged)}]: {type(self).__name__} merges {bound}"]
+
+    @property
+    def given(self) -> Mapping[str, Path]:
+        """Files by expert that are given in the place of what it would measure."""
+        return {}
 
     def weights(self, merged: Sequence[str]) -> list[float]:
         """How much each expert of `merged` counts, in order: a token that base lacks has only this.
@@ -72,6 +90,21 @@ class MergeMethod:
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """The settings that the result depends on, as plain data for the content key."""
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", **asdict(self)}
+
+    def groundwork(self, merged: Sequence[str]) -> dict[str, Any] | None:
+        """The settings that what is worked out of the whole models first depends on.
+
+        It is done once for all merges that share them. None: nothing is.
+        """
+        return None
+
+    def work_out(self, material: Material, folder: Path) -> None:
+        """Do the groundwork, and leave in `folder` what comes of it."""
+        raise AssertionError(f"{type(self).__name__} has no groundwork")
+
+    def upon(self, folder: Path) -> MergeMethod:
+        """What merges by the groundwork in `folder`."""
+        raise AssertionError(f"{type(self).__name__} has no groundwork")
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """A kernel for one tensor."""

@@ -8,7 +8,7 @@ order of blocks changes a bit of the result. NaN stays NaN all the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim_exp.merge.masks import keep_bytes, stream_key
+from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.merge.masks import draws, keep_bytes, stream_key
 from aim_exp.tensors.blocks import row_size
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 from aim_exp.tensors.scratch import Scratch
@@ -31,6 +32,10 @@ SAMPLE_RUN = 8
 
 def _all(delta: Tensor, rows: slice) -> None:
     pass
+
+
+def _none(delta: Tensor, rows: slice) -> None:
+    delta.mul_(0)
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,82 @@ def top_k(inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
 
     Of equal magnitudes at the threshold those with the lowest index stay.
     """
+    return Sparsifier(_largest(inputs, expert, max(1, int(density * inputs.base.numel()))))
+
+
+def without_outliers(inputs: TensorInputs, expert: int, density: float, gamma: float) -> Sparsifier:
+    """Drop the share `gamma` of the largest magnitudes, keep the share `density` below them.
+
+    Fewer of the largest go where more would not leave `density` (Davari and Belilovsky 2024).
+    """
     n = inputs.base.numel()
-    k = max(1, int(density * n))
+    kept = int(density * n)
+    outliers = min(int(gamma * n), n - kept)
+    keep, excess = (_largest(inputs, expert, k) for k in (outliers + kept, outliers))
+
+    def drop(delta: Tensor, rows: slice) -> None:
+        largest = inputs.scratch("outliers", delta.shape).copy_(delta)
+        excess(largest, rows)
+        keep(delta, rows)
+        delta.sub_(largest)
+
+    return Sparsifier(drop)
+
+
+def _largest(inputs: TensorInputs, expert: int, k: int) -> Callable[[Tensor, slice], None]:
+    """What sets all but the k largest magnitudes of a task vector to zero; see `top_k`."""
+    n = inputs.base.numel()
     if k >= n:
-        return Sparsifier()
+        return _all
+    if k == 0:
+        return _none
     sampled = n >= 4 * SAMPLE and inputs.scratch.on_cpu
-    threshold, last = (_threshold if sampled else _plain_threshold)(inputs, expert, k)
+    return _from(inputs, *(_threshold if sampled else _plain_threshold)(inputs, expert, k))
+
+
+def model_trim(base: Checkpoint, expert: Checkpoint, density: float) -> ModelTrim:
+    """Which of a whole task vector's elements are its k = max(1, floor(density n)) largest.
+
+    Of equal magnitudes at the threshold the first stay, in base's order of tensors.
+    """
+    floating = {name: info for name, info in base.tensors.items() if info.is_floating}
+    sizes = {name: math.prod(info.shape) for name, info in floating.items()}
+    k = max(1, int(density * sum(sizes.values())))
+
+    def magnitudes(name: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        pair = (base.tensor(name), (expert.tensor(name),))
+        inputs = TensorInputs(name, *pair, (expert.label,), 0)
+        inputs.check()
+        return _magnitudes(inputs, 0)
+
+    def of_all() -> Iterator[NDArray[np.float32]]:
+        return (block for name in floating for _, block in magnitudes(name))
+
+    threshold = _kth_largest(of_all, k)
+    room = k - sum(int(np.count_nonzero(block > threshold)) for block in of_all())
+    last = dict.fromkeys(floating, -1)
+    for name in floating:
+        for first, block in magnitudes(name) if room else ():
+            equal = np.flatnonzero(block == threshold)[:room]
+            room -= len(equal)
+            last[name] = first + int(equal[-1]) if len(equal) else last[name]
+    return ModelTrim(float(threshold), last)
+
+
+@dataclass(frozen=True)
+class ModelTrim:
+    """The smallest magnitude that stays; by tensor the index of the last equal one, -1 for none."""
+
+    threshold: float
+    last: Mapping[str, int]
+
+    def sparsifier(self, inputs: TensorInputs) -> Sparsifier:
+        """What keeps a tensor's part."""
+        return Sparsifier(_from(inputs, self.threshold, self.last[inputs.name]))
+
+
+def _from(inputs: TensorInputs, threshold: float, last: int) -> Callable[[Tensor, slice], None]:
+    """What keeps all magnitudes above a threshold, and those equal to it up to an index."""
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
     columns = row_size(inputs.base.shape)
 
@@ -63,7 +138,7 @@ def top_k(inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
         for part, limit in ((flat[:split], below), (flat[split:], threshold)):
             torch.hardshrink(part, limit, out=part)
 
-    return Sparsifier(keep)
+    return keep
 
 
 def random_drop(
@@ -88,21 +163,70 @@ def random_drop(
     if rescale == "inv_density":
         factor = 1 / density
     elif rescale == "l1":
-        before = after = 0.0
-        for rows, delta in _deltas(inputs, expert):
-            before += delta.abs_().sum(dtype=torch.float64).item()
-            keep(delta, rows)
-            after += delta.sum(dtype=torch.float64).item()
-        factor = before / after if after else 1.0
+        factor = _kept_l1(inputs, expert, keep)
     return Sparsifier(keep, factor)
 
 
+def _kept_l1(inputs: TensorInputs, expert: int, keep: Callable[[Tensor, slice], None]) -> float:
+    """sum |d| of a task vector over that of what `keep` keeps."""
+    before = after = 0.0
+    for rows, delta in _deltas(inputs, expert):
+        before += delta.abs_().sum(dtype=torch.float64).item()
+        keep(delta, rows)
+        after += delta.sum(dtype=torch.float64).item()
+    return before / after if after else 1.0
+
+
+def ranked_drop(
+    inputs: TensorInputs, expert: int, density: float, epsilon: float, rescale: str | None
+) -> Sparsifier:
+    """Keep each element with probability density - epsilon + 2 epsilon r (Deep et al. 2024).
+
+    r in [0, 1] is the rank of its magnitude in its row, a run of the last axis; of equal ones
+    the earlier is the lower, and the only element of a row has r = 1/2. Masks as `random_drop`.
+    """
+    if density >= 1:
+        return Sparsifier()
+    key = stream_key(inputs.seed, inputs.expert_names[expert], inputs.name)
+    columns = row_size(inputs.base.shape)
+    whole = inputs.base.ndim == 1  # one row: its ranks are not those of a block
+    every = slice(0, len(inputs.base))
+    ranks = _ranks(inputs.delta(expert, every, SPARE)) if whole and columns else None
+
+    def keep(delta: Tensor, rows: slice) -> None:
+        rank = _ranks(delta) if ranks is None else ranks[rows]
+        chance = rank * (2 * epsilon) + (density - epsilon)
+        uniform = draws(key, rows.start * columns, delta.numel(), delta.device).view(delta.shape)
+        limit = chance.mul(1 << 16).round_().clamp_(1, (1 << 16) - 1).sub_(1 << 15)
+        delta.mul_(uniform < limit)
+        if rescale == "inv_density":
+            delta.div_(chance)
+
+    return Sparsifier(keep, _kept_l1(inputs, expert, keep) if rescale == "l1" else 1.0)
+
+
+def _ranks(delta: Tensor) -> Tensor:
+    """The ranks of magnitudes along the last axis over the highest, float32; NaN stays NaN."""
+    order = delta.abs().argsort(dim=-1, stable=True)
+    last = delta.shape[-1] - 1
+    ranks = torch.empty_like(delta)
+    places = torch.arange(last + 1, dtype=delta.dtype, device=delta.device)
+    ranks.scatter_(-1, order, places.expand_as(delta))
+    return ranks.div_(last) if last > 0 else ranks.fill_(0.5)
+
+
 def elect_and_sum(
-    deltas: list[Tensor], weights: list[float], scratch: Scratch, *, normalize: bool
+    deltas: list[Tensor],
+    weights: list[float],
+    scratch: Scratch,
+    *,
+    normalize: bool,
+    factors: Sequence[float] | None = None,
 ) -> Tensor:
     """Sum the weighted `deltas` that have the sign of their total; overwrites them.
 
     With `normalize`, divided elementwise by the sum of the weights kept (1 where none is).
+    `factors` count in the sum and not in the total.
     """
     shape = deltas[0].shape
     total = scratch("total", shape).copy_(deltas[0])
@@ -112,9 +236,10 @@ def elect_and_sum(
     one = torch.ones((), device=total.device)
     sign = torch.copysign(one, total, out=scratch("sign", shape))
     kept, kept_weight = total.zero_(), scratch("kept weight", shape).zero_()
-    for delta, weight in zip(deltas, weights, strict=True):
+    factors = factors or [1.0] * len(deltas)
+    for delta, weight, factor in zip(deltas, weights, factors, strict=True):
         agreeing = delta.mul_(sign).relu_()  # its magnitude where the signs agree, or zero
-        kept.add_(agreeing)
+        kept.add_(agreeing, alpha=factor)
         if normalize:
             kept_weight.add_(agreeing.sign_(), alpha=weight)
     kept.mul_(sign)
@@ -220,7 +345,13 @@ def _bracket(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32, np.
 
 
 def _exact_bounds(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32, np.float32]:
-    """The k-th largest magnitude itself, twice; NaN counts as the largest.
+    """The k-th largest magnitude itself, twice."""
+    magnitude = _kth_largest(lambda: (block for _, block in _magnitudes(inputs, expert)), k)
+    return magnitude, magnitude
+
+
+def _kth_largest(blocks: Callable[[], Iterable[NDArray[np.float32]]], k: int) -> np.float32:
+    """Of magnitudes in blocks, gone through twice; NaN counts as the largest.
 
     Magnitudes are ordered as their bits are: a pass counts the upper halves of the words, and
     tells which the k-th has, and another the lower halves of those with that one.
@@ -228,7 +359,7 @@ def _exact_bounds(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32
     found = 0
     for shift in (16, 0):
         counts = np.zeros(1 << 16, np.int64)
-        for _, magnitudes in _magnitudes(inputs, expert):
+        for magnitudes in blocks():
             words = magnitudes.view(np.uint32) >> shift
             if not shift:
                 words = words[words >> 16 == found] & 0xFFFF
@@ -237,8 +368,7 @@ def _exact_bounds(inputs: TensorInputs, expert: int, k: int) -> tuple[np.float32
         place = int(np.searchsorted(from_top, k))
         k -= int(from_top[place - 1]) if place else 0
         found = found << 16 | (0xFFFF - place)
-    magnitude = np.uint32(found).view(np.float32)
-    return magnitude, magnitude
+    return np.uint32(found).view(np.float32)
 
 
 def _magnitudes(

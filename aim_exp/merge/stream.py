@@ -93,11 +93,14 @@ def over_tensors(
     work: Callable[[TensorInputs], T],
     *,
     seed: int,
+    names: Iterable[str] | None = None,
     threads: int | None = None,
     device: str | None = None,
     advance: Advance = lambda elements: None,
 ) -> Iterator[tuple[str, T]]:
     """What `work` gives for each tensor of base, the first of `models`, and of the experts.
+
+    For those of `names` only, if they are given.
 
     `threads` (None: as many as torch uses for an operation; at most `MOST_THREADS`) each take
     whole tensors; their number changes no bit. `device` (None: the processor, on the mapped
@@ -124,7 +127,10 @@ def over_tensors(
         )
 
     # Largest first: no thread is left alone with a large one at the end.
-    names = sorted(base.tensors, key=lambda name: -math.prod(base.tensors[name].shape))
+    names = sorted(
+        base.tensors if names is None else names,
+        key=lambda name: -math.prod(base.tensors[name].shape),
+    )
     with ExitStack() as stack:
         map_over = stack.enter_context(_workers(1 if device else threads))
         tensors: Fetch = fetch

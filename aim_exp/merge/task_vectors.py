@@ -7,24 +7,29 @@ et al. 2023).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aim_exp.errors import LARGEST, number_problem
-from aim_exp.merge.method import Kernel, WeightedMethod
+from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
-    from aim_exp.merge.sparsify import Sparsifier
+    from aim_exp.merge.groundwork import Material
+    from aim_exp.merge.sparsify import ModelTrim, Sparsifier
     from aim_exp.tensors.scratch import Scratch
 
 WeightedDelta = Callable[[int, str], "Tensor"]
 """An expert's number and the name of a buffer to what is kept of its delta, times its weight."""
 
+TRIMS_FILE = "trims.json"
 RESCALES = ("inv_density", "l1", None)
 
 
@@ -102,7 +107,38 @@ class SignElection(SparseMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class Ties(SignElection):
-    """Trim to the largest magnitudes per tensor, elect signs, merge (Yadav et al. 2023)."""
+    """Trim to the largest magnitudes, elect signs, merge (Yadav et al. 2023).
+
+    The largest of each tensor, or of the whole task vector as in the paper (`trim_scope`).
+    """
+
+    trim_scope: str
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also an unknown scope."""
+        found = super().problems(experts, merged)
+        if self.trim_scope not in ("tensor", "model"):
+            found.append(f"method.trim_scope={self.trim_scope}: must be tensor or model")
+        return found
+
+    def groundwork(self, merged: Sequence[str]) -> dict[str, Any] | None:
+        """The density, where thresholds are the whole model's."""
+        return {"trim": self.density} if self.trim_scope == "model" else None
+
+    def work_out(self, material: Material, folder: Path) -> None:
+        """Each expert's threshold."""
+        from aim_exp.merge.sparsify import model_trim
+
+        trims = [asdict(model_trim(material.base, e, self.density)) for e in material.experts]
+        (folder / TRIMS_FILE).write_text(json.dumps(trims))
+
+    def upon(self, folder: Path) -> MergeMethod:
+        """The same with those thresholds."""
+        from aim_exp.merge.sparsify import ModelTrim
+
+        trims = [ModelTrim(**trim) for trim in json.loads((folder / TRIMS_FILE).read_text())]
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _TrimmedTies(**settings, trims=trims)
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """The largest magnitudes of each task vector."""
@@ -112,10 +148,49 @@ class Ties(SignElection):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _TrimmedTies(Ties):
+    trims: Sequence[ModelTrim]
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """What is among the largest of the whole."""
+        return [trim.sparsifier(inputs) for trim in self.trims]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breadcrumbs(SparseMethod):
+    """`base + scale * sum(w_i kept_i)`, without outliers (Davari and Belilovsky 2024, 2312.06795).
+
+    Of n elements of a task vector the floor(gamma n) largest go, and the floor(density n) below
+    them stay; of equal magnitudes at a threshold the first count as the largest.
+    """
+
+    gamma: float
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also a gamma outside [0, 1)."""
+        found = super().problems(experts, merged)
+        return found + number_problem("method.gamma", self.gamma, 0, 1)
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """The magnitudes between outliers and noise."""
+        from aim_exp.merge.sparsify import without_outliers
+
+        return [
+            without_outliers(inputs, index, self.density, self.gamma)
+            for index in range(len(inputs.experts))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreadcrumbsTies(Breadcrumbs, SignElection):
+    """Drop outliers and noise, then elect signs (Breadcrumbs with TIES)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RandomDrop(SparseMethod):
     """DARE's sparsifier: drop at random, rescale what is kept (Yu et al. 2024).
 
-    `rescale`: `inv_density` (the paper: 1 / density), `l1` (sum |d| / sum |kept|), None.
+    `rescale`: `inv_density` (the paper: 1 / probability), `l1` (sum |d| / sum |kept|), None.
     """
 
     rescale: str | None
@@ -150,3 +225,40 @@ class DareLinear(RandomDrop):
 @dataclass(frozen=True, kw_only=True)
 class DareTies(RandomDrop, SignElection):
     """Drop and rescale, then elect signs (DARE with TIES)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DellaLinear(RandomDrop):
+    """DELLA's sparsifier, then the weighted sum (Deep et al. 2024, arXiv 2406.11617).
+
+    An element stays with probability density - epsilon + 2 epsilon r, r the rank of its magnitude
+    in its row in [0, 1], and is divided by that probability (`rescale=inv_density`).
+    """
+
+    epsilon: float
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also an epsilon that makes a probability none."""
+        found = super().problems(experts, merged)
+        found += number_problem("method.epsilon", self.epsilon, 0, 1)
+        room = min(self.density, 1 - self.density)
+        if not found and self.density < 1 and not self.epsilon < room:
+            found.append(
+                f"method.epsilon={self.epsilon}: must be below {room:g}, so that density - epsilon "
+                "and density + epsilon are probabilities"
+            )
+        return found
+
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """A random mask for each task vector, by the ranks of its magnitudes."""
+        from aim_exp.merge.sparsify import ranked_drop
+
+        return [
+            ranked_drop(inputs, index, self.density, self.epsilon, self.rescale)
+            for index in range(len(inputs.experts))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Della(DellaLinear, SignElection):
+    """DELLA's sparsifier, then TIES's election."""

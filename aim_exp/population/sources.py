@@ -92,11 +92,12 @@ class PopulationSource(ABC):
             for name in self.templates
             if name not in (*models, MERGED)
         ]
-        return found + [
+        found += [
             f"{key}={source}: there is no such model; there are {', '.join(models)}"
-            for source in dict.fromkeys(self.templates.values())
+            for source in self.templates.values()
             if source not in (*models, None)
         ]
+        return [*dict.fromkeys(found)]
 
     def _merge_problems(self) -> list[str]:
         if self.merge is None or not self.expert_names:
@@ -109,7 +110,7 @@ class PopulationSource(ABC):
             for name in self.merge
             if name not in self.expert_names
         ]
-        if len(set(self.merge)) < len(self.merge):
+        if not found and len(set(self.merge)) < len(self.merge):
             found.append(f"population.merge={_shown(self.merge)}: an expert is listed twice")
         return found
 

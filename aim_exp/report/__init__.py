@@ -24,6 +24,7 @@ from aim_exp.report.html.items import write_items
 from aim_exp.report.load import Runs, load
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.plots.canvas import painted
+from aim_exp.report.replicates import NOTHING_FIXED, Claim
 from aim_exp.report.rows import Report, make_report
 from aim_exp.report.summary import job_line
 from aim_exp.report.tables import write_tables
@@ -110,17 +111,18 @@ def write(
     x: str = "omega",
     running: bool = False,
     paper: Paper = AS_IT_IS,
+    claim: Claim = NOTHING_FIXED,
 ) -> None:
     """CSV files, figures, tables for papers, `report.md` and `report.html`, in `out`.
 
     `axes` are the two benchmarks of the front, by default those in sharpest conflict; `x` is the
-    full key of the swept setting that scores are shown against.
+    full key of the swept setting that scores are shown against; `claim` is what was fixed before.
     """
     if not report.runs.jobs:
         return
-    write_csvs(report, compared, out)
+    write_csvs(report, compared, out, claim)
     tables = [path.relative_to(out) for path in write_tables(report, out, paper, compared)]
-    context = make_context(report, compared, tables, axes, x, running=running)
+    context = make_context(report, compared, tables, axes, x, running=running, claim=claim)
     plots.draw(context.charts, out, paper)
     write_items(report, out)
     write_text(out / PAGE, text.render("report.md", context=context))

@@ -19,9 +19,11 @@ from aim_exp.report.load import load
 from aim_exp.report.methods import methods_paragraph
 from aim_exp.report.paper import AS_IT_IS, read_paper
 from aim_exp.report.published import other_populations, paper_table, published_table
+from aim_exp.report.replicates import Claim
 from aim_exp.report.rows import Report, make_report
 from aim_exp.report.tables.terminal import print_whole_table
 from aim_exp.report.terminal import print_differences, print_items, print_sweep
+from aim_exp.store.study_lock import read_lock
 
 DESCRIPTION = """\
 Make the report of some runs again: results.csv, scores.csv, differences.csv,
@@ -122,16 +124,27 @@ def _answer(options: argparse.Namespace) -> None:
 
 def _compare(report: Report, options: argparse.Namespace) -> None:
     """A question of its own is answered here, and not written over the report that is there."""
+    claim = _claim(options)
     compared = differences(report, options.against, options.by)
     out = options.bundle or options.out or _place(options.directories)
     if options.bundle or options.out or not (options.against or options.by):
         (x,) = parse_names(report, "--x", [options.x])
         paper = read_paper(options.labels) if options.labels else AS_IT_IS
         axes = tuple(options.axes) if options.axes else None
-        (bundle if options.bundle else write)(report, out, compared, axes=axes, x=x, paper=paper)
+        make = bundle if options.bundle else write
+        make(report, out, compared, axes=axes, x=x, paper=paper, claim=claim)
     print_sweep(console, report, out, compared)
     if compared:
-        print_differences(console, compared[0], report)
+        print_differences(console, compared[0], report, claim)
+
+
+def _claim(options: argparse.Namespace) -> Claim:
+    if options.margin is not None and not options.margin > 0:
+        raise AimError(f"--margin {options.margin:g}: must be above 0, in points")
+    return Claim(
+        margin=None if options.margin is None else options.margin / 100,
+        study=read_lock(options.study) if options.study else None,
+    )
 
 
 def _place(directories: Sequence[Path]) -> Path:
@@ -195,6 +208,18 @@ def _parser() -> argparse.ArgumentParser:
         help="the twin that each run is compared with (default: omega=null, where a sweep has "
         "it); give it again for a twin that differs in several settings. Or one model for all: "
         "base, an expert, a reference, or a run by its job number or its label ('ties omega=0.2')",
+    )
+    add(
+        "--margin",
+        metavar="POINTS",
+        type=float,
+        help="over replicates: a difference of averages that does not matter, fixed beforehand",
+    )
+    add(
+        "--study",
+        metavar="STUDY.lock",
+        type=Path,
+        help="the study that these runs belong to: its margin, and what in it is exploratory",
     )
     add(
         "--by",

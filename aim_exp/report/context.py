@@ -12,6 +12,7 @@ from aim_exp.report.halves import choices
 from aim_exp.report.load import Job
 from aim_exp.report.notes import notes
 from aim_exp.report.plots.series import OMEGA
+from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import Group, Report
 from aim_exp.report.settings import as_text
 from aim_exp.report.summary import (
@@ -28,6 +29,8 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import TESTS, difference_table
+from aim_exp.report.tables.experts import experts_table
+from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import choice_table, group_title, leaderboard, members_table
 from aim_exp.report.tables.sweep import sweep_table
 from aim_exp.report.tables.table import Table
@@ -55,6 +58,8 @@ class Compared:
     """`the plain merge`."""
     fact: Fact
     table: Table
+    replicates: Table | None
+    """Of the same, over replicates; None where nothing was drawn several times."""
     sentences: tuple[str, ...]
     """A run each, then what was not compared."""
 
@@ -95,6 +100,8 @@ class Context:
     charts: plots.Charts
     swept: Table | None
     """Averages against one setting."""
+    experts: Table | None
+    """Against how many were merged."""
     choices: Table | None
     doses: Table | None
     """What relaxations left of the merges' change."""
@@ -121,6 +128,7 @@ def make_context(
     x: str = OMEGA,
     *,
     running: bool = False,
+    claim: Claim = NOTHING_FIXED,
 ) -> Context:
     """`tables` are the files for papers that were written, below the report's directory.
 
@@ -134,10 +142,11 @@ def make_context(
         settings=shared_settings(report),
         sweeps=report.runs.sweeps,
         standings=tuple(_standings(report, group) for group in report.groups),
-        compared=tuple(_compared(report, each) for each in differences),
+        compared=tuple(_compared(report, each, claim) for each in differences),
         tests=TESTS,
         charts=charts,
         swept=sweep_table(report, charts.swept),
+        experts=experts_table(report),
         choices=choice_table(choices(report)),
         doses=dose_table(report),
         deltas=tuple(
@@ -169,12 +178,13 @@ def _standings(report: Report, group: Group) -> Standings:
     )
 
 
-def _compared(report: Report, differences: Differences) -> Compared:
+def _compared(report: Report, differences: Differences, claim: Claim) -> Compared:
     sentences = [differences.sentence(each) for each in differences.contrasts]
     return Compared(
         title=differences.title,
         fact=above(differences),
         table=difference_table(differences, report.benchmarks),
+        replicates=replicate_table(over_replicates(differences, claim), report.benchmarks),
         sentences=(*sentences, *differences.omissions()),
     )
 

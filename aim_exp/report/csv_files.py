@@ -1,4 +1,4 @@
-"""`results.csv`, `scores.csv`, `differences.csv`: raw numbers, for whatever a report does not show.
+"""`results.csv`, `scores.csv`, `differences.csv`, `replicates.csv`: raw numbers, for all else.
 
 What there is nothing to say of is an empty cell; a null setting is `none`. A text that pandas would
 read as missing stands in quotes.
@@ -15,6 +15,7 @@ from aim_exp.report.differences import Differences
 from aim_exp.report.files import no_formula, write_atomically
 from aim_exp.report.frames import COLUMNS, Line, merge_settings, score_lines
 from aim_exp.report.load import Job
+from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.settings import as_text
 
@@ -30,14 +31,18 @@ MISSING = {
 """Words that pandas reads as missing."""
 
 
-def write_csvs(report: Report, differences: Sequence[Differences], out: Path) -> None:
-    """Write all three into `out`."""
+def write_csvs(
+    report: Report, differences: Sequence[Differences], out: Path, claim: Claim = NOTHING_FIXED
+) -> None:
+    """Write them into `out`; `replicates.csv` where something was drawn several times."""
     columns, rows = result_rows(report)
     settings = _varying(report)
     _write(out / "results.csv", columns, rows)
     lines = (line for _, score, line in score_lines(report.runs) if score)
     _write(out / "scores.csv", (*COLUMNS, *settings), lines)
     _write(out / "differences.csv", DIFFERENCE_COLUMNS, difference_rows(differences))
+    if rows := replicate_rows(differences, claim):
+        _write(out / "replicates.csv", list(rows[0]), rows)
 
 
 def result_rows(report: Report) -> tuple[list[str], list[Line]]:
@@ -65,6 +70,24 @@ def difference_rows(differences: Iterable[Differences]) -> list[Line]:
         for contrast in compared.contrasts
         for quantity, difference in contrast.differences.items()
     ]
+
+
+def replicate_rows(differences: Iterable[Differences], claim: Claim) -> list[Line]:
+    """A row per merge, baseline and quantity, over replicates; in `values` one of each."""
+    return [
+        {
+            "model": each.label, "against": each.against, "quantity": quantity,
+            "difference": test.difference, "low": test.low, "high": test.high, "p": test.p,
+            "n": test.n, "of": each.n, "test": str(test.design), "deviation": test.deviation,
+            "values": " ".join(map(str, test.values)),
+            "p_adjusted": each.adjusted_p if quantity == AVERAGE else None,
+            "verdict": str(each.verdict) if quantity == AVERAGE else None,
+            "margin": claim.margin, "role": each.role and str(each.role),
+        }
+        for compared in differences
+        for each in over_replicates(compared, claim)
+        for quantity, test in each.tests.items()
+    ]  # fmt: skip
 
 
 def _row(report: Report, job: Job, others: Sequence[str]) -> Line:

@@ -18,6 +18,7 @@ from aim_exp.report.baselines import (
     parse_against,
     parse_names,
 )
+from aim_exp.report.draws import Draw
 from aim_exp.report.load import Job
 from aim_exp.report.paired import VOLUME_RESAMPLES, Evidence, PairedTests, evidence_of, paired_tests
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row, named
@@ -111,12 +112,18 @@ class Contrast:
     settings: Mapping[str, str]
     """Those that the merge depends on, by full key."""
     evidence: Evidence
-    models: tuple[str, str]
-    """Identities of the two draws, the baseline's first."""
+    draws: tuple[Draw, Draw]
+    """The merge's and its baseline's."""
     differences: Mapping[str, Difference]
     """By quantity: `AVERAGE`, `GAIN` where the baseline is a merge, then benchmarks."""
     reasons: Mapping[str, tuple[str, ...]]
     """Why some differences are not tested, with the quantities that it is so for."""
+
+    @property
+    def models(self) -> tuple[str, str]:
+        """Identities of the two draws, the baseline's first."""
+        merge, baseline = self.draws
+        return baseline.identity, merge.identity
 
     @property
     def average(self) -> Difference:
@@ -297,7 +304,7 @@ def _contrast(
         against_row=baseline.row,
         settings=merge.settings,
         evidence=evidence,
-        models=(baseline.draw.identity, merge.draw.identity),
+        draws=(merge.draw, baseline.draw),
         differences={each.quantity: each for each in quantities},
         reasons=tests.reasons,
     )

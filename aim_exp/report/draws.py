@@ -180,7 +180,7 @@ def _pools(protocol: str, draws: Sequence[Draw], words: Callable[[Job], str]) ->
         needed = {level: values[level] for level in averaged}
         if not any(_missing(row, needed) for row in _rows(merges, apart)):
             gaps = (_gap(apart, merges, values, words),) if apart else ()
-            counts = {_seed_of(level, values[level]): len(values[level]) for level in averaged}
+            counts = {seed_of(level, values[level]): len(values[level]) for level in averaged}
             return [Pool(protocol, tuple(draws), averaged, counts, apart, gaps)]
     gap = _gap((OUTERMOST,), merges, values, words)
     return [
@@ -256,7 +256,7 @@ def _gap(
         f"{listed(rows, SHOWN)} lack{'s' * (len(rows) == 1)} {lack}"
         for lack, rows in lacking.items()
     ]
-    seeds = [_seed_of(level, values[level]) for level in levels]
+    seeds = [seed_of(level, values[level]) for level in levels]
     return f"{' and '.join(seeds)} {'is' if len(seeds) == 1 else 'are'} not averaged over" + (
         f": {'; '.join(parts)}" if parts else ""
     )
@@ -272,13 +272,13 @@ def _lack(row: Sequence[Draw], values: Mapping[Level, Sequence[Value]]) -> str:
     for level in own:
         at_hand = {draw.value(level) for draw in row}
         if absent := [_text(value) for value in values[level] if value not in at_hand]:
-            seed = f"{_seed_of(level, values[level])} " if len(values) > 1 else ""
+            seed = f"{seed_of(level, values[level])} " if len(values) > 1 else ""
             parts.append(seed + listed(absent))
     if parts:
         return " and ".join(parts)
     cells = [
         " with ".join(
-            f"{_seed_of(level, values[level])}={_text(value)}"
+            f"{seed_of(level, values[level])}={_text(value)}"
             for level, value in zip(own, cell, strict=True)
         )
         for cell in missing
@@ -286,7 +286,7 @@ def _lack(row: Sequence[Draw], values: Mapping[Level, Sequence[Value]]) -> str:
     return listed(cells, SHOWN)
 
 
-def _seed_of(level: Level, values: Sequence[Value]) -> str:
+def seed_of(level: Level, values: Sequence[Value]) -> str:
     """The first of the level's seeds that varies."""
     columns = zip(level, zip(*values, strict=True), strict=True)
     return next((seed for seed, column in columns if len(set(column)) > 1), level[0])

@@ -21,7 +21,8 @@ ERRORS = 2.0
 def faults(report: Report) -> Iterator[str]:
     """A sentence each; what several models have in common is one."""
     for group in report.groups:
-        for line in (*_no_better_than_base(group), *_at_chance(group), *_alike(group)):
+        parts = (_no_better_than_base, _at_chance, _without_volume, _alike)
+        for line in (line for part in parts for line in part(group)):
             yield f"{line}{group.mark}"
 
 
@@ -48,6 +49,19 @@ def _at_chance(group: Group) -> Iterator[str]:
         if low:
             level = f"chance ({PERCENT.write(chance)})" if chance else "zero"
             yield f"at {level} on {benchmark}: {few(low)}; differences there say nothing"
+
+
+def _without_volume(group: Group) -> Iterator[str]:
+    """A benchmark whose reference point nobody is above takes every volume away."""
+    rivals = [row for row in (*group.members, *group.merges) if row.estimates]
+    for name in rivals[0].draws[0].objectives if rivals else ():
+        corner = rivals[0].draws[0].record.benchmarks[name].reference_point
+        if all(row.estimates[name].mean <= corner for row in rivals):
+            yield (
+                f"all models stand at the reference point ({PERCENT.write(corner)}) on {name}: "
+                f"every hypervolume gain is 0; set benchmarks.tasks.{name}.objective=false to "
+                "leave it out"
+            )
 
 
 def _is_low(row: Row, benchmark: str, chance: float) -> bool:

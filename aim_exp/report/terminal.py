@@ -16,10 +16,12 @@ from aim_exp.report.differences import AVERAGE, GAIN, Differences, Verdict
 from aim_exp.report.draws import Draw
 from aim_exp.report.load import Job
 from aim_exp.report.notes import doubts
+from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import Report
 from aim_exp.report.summary import counts, job_label, run_facts
 from aim_exp.report.tables.changes import deltas_table
 from aim_exp.report.tables.differences import INTERVAL, benchmark_table, verdict_table
+from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import run_table, standings, unscored_table
 from aim_exp.report.tables.terminal import fits, print_table
 from aim_exp.statistics import LEVEL, ROUNDING
@@ -76,7 +78,9 @@ def print_sweep(
     _print_ends(console, report, report.runs.jobs)
 
 
-def print_differences(console: Console, differences: Differences, report: Report) -> None:
+def print_differences(
+    console: Console, differences: Differences, report: Report, claim: Claim = NOTHING_FIXED
+) -> None:
     """The average, the hypervolume gain and, if that fits, each benchmark."""
     _print_title(console, f"against {differences.title}")
     for quantity in (AVERAGE, GAIN):
@@ -84,7 +88,7 @@ def print_differences(console: Console, differences: Differences, report: Report
             print_table(console, table)
     by_benchmark = benchmark_table(differences, report.benchmarks)
     legend = [
-        f"diff, {INTERVAL}, p: on the same items, for the row alone",
+        f"diff, {INTERVAL}, p: of these weights, on the same items, for the row alone",
         f"Holm: p adjusted over the {differences.family_words}",
         f"above, below: Holm below {1 - LEVEL:.2g}, and 0 outside the interval; else noise",
     ]
@@ -94,6 +98,10 @@ def print_differences(console: Console, differences: Differences, report: Report
         legend.append("by benchmark: in the files, or on a wider terminal")
     console.print()
     console.print(Text("\n".join(legend), style="dim"), soft_wrap=True)
+    if table := replicate_table(over_replicates(differences, claim), ()):
+        _print_title(console, f"over replicates, against {differences.title}")
+        print_table(console, table)
+        console.print(Text("\n".join(table.legend), style="dim"), soft_wrap=True)
     for line in (*_best_is_noise(differences), *differences.omissions()):
         print_warning(console, line)
 

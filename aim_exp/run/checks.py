@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aim_exp.checkpoint.fit import code_problem, fit_problems
+from aim_exp.checkpoint.fit import fit_problems, loading_problem
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.templates import template_problems
-from aim_exp.run.run import GIVEN_KEY, Run
+from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.types import ModelRef, Population
 
 
@@ -24,18 +24,20 @@ def configuration_problems(run: Run) -> list[str]:
 
 
 def header_problems(run: Run) -> list[str]:
-    """From headers and companions on disk, beside `misfits`: templates, code, longest prompts."""
+    """From headers and companions, beside `misfits`: templates, loading, longest prompts."""
     problems = template_problems(run.template_sources, run.template)
     base = run.recipe.population.base
     scored = run.recipe.population.models if run.recipe.suite.benchmarks else ()
     loaded = [*scored, *([base] if run.plan.saliency and not scored else [])]
     there = [Checkpoint(model.path, model.name) for model in loaded if model.path.is_dir()]
-    problems += filter(None, map(code_problem, there))
+    layouts = run.store.root / LAYOUTS
+    problems += filter(None, (loading_problem(each, layouts) for each in there))
     if not base.path.is_dir():
         return problems
     block_size = run.calibration.block_size
     longest = Checkpoint(base.path, "base").text_config.get("max_position_embeddings")
-    if run.plan.saliency and longest is not None and block_size > longest:
+    reads = run.plan.saliency or run.recipe.expert_texts
+    if reads and isinstance(longest, int) and block_size > longest:
         problems.append(
             f"calibration.block_size={block_size}: base takes at most {longest} tokens; "
             f"set calibration.block_size={longest}"

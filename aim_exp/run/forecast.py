@@ -49,7 +49,7 @@ class Needs:
     """Data sets of tasks that the hub does not give, with the reason."""
     disk: int
     """For downloads and for copies: the merged model where it is kept, pickled weights converted,
-    the checkpoint that another process scores.
+    the checkpoint that another process scores, what a method keeps in float32.
     """
     free_disk: int
     weights: int | None
@@ -96,16 +96,20 @@ def needs(run: Run) -> Needs:
     download = sum(bytes_to_download(model) for model in models)
     if run.plan.saliency and not run.store.has(run.plan.saliency):
         download += run.calibration.bytes_to_download()
-    weights = _weights(run)
+    weights = _weights(run, run.recipe.dtype)
     copies = int(run.save_model and run.recipe.method.merges)
     copies += int(run.evaluator.needs_checkpoint and bool(run.recipe.suite.benchmarks))
     copies += sum(model.origin is not None and not model.path.is_dir() for model in models)
+    kept = run.plan.statistics if run.recipe.method.reads == "fisher" else ()
+    if run.plan.groundwork and run.recipe.method.keeps_direction:
+        kept = (*kept, run.plan.groundwork)
+    whole = sum(not run.store.has(stage) for stage in kept) * _weights(run, "float32")
     return Needs(
         download=download,
         refused=_refused(run),
-        disk=download + copies * (weights or 0),
+        disk=download + copies * weights + whole,
         free_disk=shutil.disk_usage(_existing(run.store.root)).free,
-        weights=weights,
+        weights=weights or None,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         seconds=_seconds_per_model(run),
     )
@@ -117,10 +121,10 @@ def _refused(run: Run) -> tuple[str, ...]:
     return tuple(filter(None, map(dataset_refusal, hub_datasets(run.recipe.suite))))
 
 
-def _weights(run: Run) -> int | None:
-    """Bytes of base in the run's dtype; None where it is still to be trained or converted."""
+def _weights(run: Run, dtype: str) -> int:
+    """Bytes of base in a dtype; 0 where it is still to be trained or converted."""
     counts = parameter_counts(run.recipe.population.base)
-    return DTYPE_BYTES[run.recipe.dtype] * sum(counts.values()) or None
+    return DTYPE_BYTES[dtype] * sum(counts.values())
 
 
 def _seconds_per_model(run: Run) -> float | None:

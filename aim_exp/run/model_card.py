@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from huggingface_hub import ModelCardData, metadata_load
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
@@ -65,6 +64,8 @@ def _pinned(run: Run) -> dict[str, Any]:
 
 
 def _front_matter(run: Run, record: RunRecord) -> str:
+    from huggingface_hub import ModelCardData
+
     on_hub = [hub_id for model in _sources(run) if (hub_id := _hub_id(model))]
     data = ModelCardData(
         base_model=list(dict.fromkeys(on_hub)) or None,
@@ -168,6 +169,8 @@ def _code(text: str) -> str:
 
 def _license(base: ModelRef) -> dict[str, Any]:
     """What base's own card says of its licence, under the hub's keys; nothing if unreadable."""
+    from huggingface_hub import metadata_load
+
     try:
         known: Mapping[str, Any] = metadata_load((base.origin or base.path) / CARD) or {}
     except (OSError, ValueError, YAMLError):

@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import save_file
 
+from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.dose import RelaxationReport
 from aim_exp.aim.pull import AnyRelaxation, idle_patterns
-from aim_exp.aim.saliency import Saliency, measure, measure_layerwise
+from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
 from aim_exp.checkpoint.hub import download
-from aim_exp.checkpoint.layerwise import LayerwiseModel
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
@@ -38,15 +40,22 @@ from aim_exp.console import console, print_warning, progress
 from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.deltas import DeltaTable, delta_table
+from aim_exp.merge.fisher import FISHER_FILE
+from aim_exp.merge.groundwork import Material
+from aim_exp.merge.method import MergeMethod
 from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.run.scoring import Scored, score
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.keys import StageSpec, canonical_json
 from aim_exp.tensors.sink import Discard, Load, Sink
 from aim_exp.types import ModelRef
+
+# Transformers' models take seconds to import: what measures with them is imported where it does.
+if TYPE_CHECKING:
+    from aim_exp.aim.grams import Reader
 
 MODEL_FOLDER = "model"
 """In a run's directory, the merged model where it is kept."""
@@ -191,6 +200,12 @@ class Pipeline:
         weights = self.run.recipe.method.weights([expert.label for expert in experts])
         return align(rule, base, experts, self.vocabulary, weights)
 
+    @cached_property
+    def method(self) -> MergeMethod:
+        """What merges, upon its groundwork if it has any."""
+        method, groundwork = self.run.recipe.method, self.run.plan.groundwork
+        return method.upon(self.run.store.path(groundwork)) if groundwork else method
+
     def _check_names(self) -> None:
         """Every tensor has its parameter: of base, whose names are the merge's, and references."""
         problems = []
@@ -213,7 +228,7 @@ class Pipeline:
         run = self.run
         measured = (run.recipe.population.base, *run.recipe.population.merged_experts)
         folder, *_ = [
-            run.store.get_or_make(stage, partial(self._measure, model))
+            run.store.get_or_make(stage, partial(self._measure, model, run.calibration))
             for stage, model in zip(run.plan.saliencies, measured, strict=False)
         ]
         self.results.calibration = json.loads((folder / CALIBRATION_FILE).read_text())
@@ -229,15 +244,54 @@ class Pipeline:
                 f"their merged values: {unseen[0]}, ..."
             )
 
-    def _measure(self, measured: ModelRef, folder: Path) -> None:
-        recipe, calibration = self.run.recipe, self.run.calibration
+    def measure_experts(self) -> None:
+        """What the method reads of the merged experts on their own texts, in the store."""
+        run = self.run
+        measure = self._fisher if run.recipe.method.reads == "fisher" else self._measure
+        experts = run.recipe.population.merged_experts
+        for stage, model in zip(run.plan.statistics, experts, strict=True):
+            own = run.calibration.of(model.name)
+            run.store.get_or_make(stage, partial(measure, model, own))
+
+    def _fisher(self, measured: ModelRef, calibration: CalibrationSet, folder: Path) -> None:
+        """The whole model's, under the checkpoint's names."""
+        from aim_exp.aim.fisher import fisher
+
+        live = self._live(measured)
+        blocks = calibration.blocks(live.tokenizer)
+        blocks.check_rows(live.model.get_input_embeddings().num_embeddings, live.tokenizer)
+        with progress("Measuring gradients", len(blocks.ids)) as advance:
+            values = fisher(
+                live.model,
+                blocks.ids,
+                advance,
+                seed=calibration.seed,
+                skip=calibration.skip_positions,
+            )
+        content = {
+            name: place.view(values[place.parameter]).clone()
+            for name, place in live.places.items()
+            if place.parameter in values
+        }
+        save_file(content, folder / FISHER_FILE)
+
+    def _live(self, measured: ModelRef) -> Any:
+        """The model in memory, with its own weights."""
+        checkpoint = Checkpoint(measured.path, measured.name)
+        plan, home = self.run.plan.member(measured.name), self.run.recipe.home(measured)
+        return self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
+
+    def _measure(self, measured: ModelRef, calibration: CalibrationSet, folder: Path) -> None:
+        from aim_exp.aim.measure import measure, measure_layerwise
+        from aim_exp.checkpoint.layerwise import LayerwiseModel
+
+        recipe = self.run.recipe
         checkpoint = Checkpoint(measured.path, measured.name)
         if calibration.offload == "layers":
             model = LayerwiseModel(checkpoint, recipe.dtype, self.device)
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
         else:
-            plan, home = self.run.plan.member(measured.name), recipe.home(measured)
-            model = self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
+            model = self._live(measured)
             steps, pass_over = 1, partial(measure, model.model)
         blocks = calibration.blocks(model.tokenizer)
         blocks.check_rows(model.model.get_input_embeddings().num_embeddings, model.tokenizer)
@@ -250,6 +304,48 @@ class Pipeline:
             "n_tokens": blocks.n_tokens,
         }
         (folder / CALIBRATION_FILE).write_text(json.dumps(counts))
+
+    def lay_groundwork(self, stage: StageSpec) -> None:
+        """What the method works out of the whole models, in the store."""
+        run = self.run
+
+        def make(folder: Path) -> None:
+            base, experts = self.merging
+            with progress("Laying the groundwork", n_elements(base)) as advance:
+                material = Material(
+                    base,
+                    experts,
+                    device=self.upload,
+                    advance=advance,
+                    statistics=[run.store.path(stage) for stage in run.plan.statistics],
+                    readers=self._readers,
+                )
+                run.recipe.method.work_out(material, folder)
+
+        run.store.get_or_make(stage, make)
+        texts = run.recipe.expert_texts
+        if len({canonical_json(spec) for spec in texts.values()}) < len(texts):
+            self.results.warnings.append(
+                f"calibration.per_expert: {', '.join(texts)} are not each measured on texts of its "
+                "own, which leaves little but the mean of all; give {expert: FILE, ...}"
+            )
+
+    def _readers(self) -> list[Reader]:
+        """The experts to merge, layer by layer, each with its own texts."""
+        from aim_exp.aim.grams import Reader
+        from aim_exp.checkpoint.layerwise import LayerwiseModel
+
+        readers = []
+        for model in self.run.recipe.population.merged_experts:
+            texts = self.run.calibration.of(model.name)
+            layerwise = LayerwiseModel(
+                Checkpoint(model.path, model.name), self.run.recipe.dtype, self.device
+            )
+            blocks = texts.blocks(layerwise.tokenizer)
+            rows = layerwise.model.get_input_embeddings().num_embeddings
+            blocks.check_rows(rows, layerwise.tokenizer)
+            readers.append(Reader(layerwise, blocks.ids, texts.skip_positions))
+        return readers
 
     def compare_deltas(self, stage: StageSpec) -> None:
         """How the models to merge lie to each other, in the store."""
@@ -317,7 +413,7 @@ class Pipeline:
             with progress("Merging", n_elements(self.merging[0])) as advance:
                 report = stream_merge(
                     *self.merging,
-                    recipe.method,
+                    self.method,
                     sink,
                     seed=recipe.seed,
                     dtype=run.target_dtype,
@@ -347,7 +443,7 @@ class Pipeline:
                 recipe.omega,
                 saliency,
                 (base, *experts),
-                recipe.method,
+                self.method,
                 seed=recipe.seed,
                 device=self.upload,
                 advance=advance,

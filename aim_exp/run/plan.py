@@ -22,6 +22,8 @@ STAGE_VERSIONS = {
     "saliency": 5,
     "vocabulary": 2,
     "deltas": 1,
+    "groundwork": 1,
+    "fisher": 1,
     "weights": 3,
     "responses": 2,
     "scores": 4,
@@ -51,6 +53,9 @@ class Recipe:
     omega: float | None
     aim: AimSettings
     calibration: Mapping[str, Any]
+    expert_texts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By expert, the ingredients of its own calibration, or of a file in its place, where the
+    method reads it."""
     suite: Suite
     tasks: Mapping[str, Mapping[str, Any]]
     evaluator: Mapping[str, Any]
@@ -85,24 +90,31 @@ class Recipe:
         values = {
             "population.seed": self.population.seed,
             "benchmarks.items_seed": self.suite.items_seed or None,  # of other sets than the first
-            "calibration.seed": self.calibration.get("seed") if self.reads_texts else None,
+            "calibration.seed": next((t["seed"] for t in self._all_texts if "seed" in t), None),
             "seed": self.seed if self.stochastic else None,
             "repeat": self.repeat if self.suite.benchmarks else None,
         }
         return {key: values[key] for level in DRAWS for key in level if values[key] is not None}
 
     @property
+    def _all_texts(self) -> list[Mapping[str, Any]]:
+        """The ingredients of all calibrations that something reads."""
+        return [*([self.calibration] if self.reads_texts else []), *self.expert_texts.values()]
+
+    @property
     def undrawn(self) -> Recipe:
         """The same for all draws: what of two recipes is equal where they only draw anew."""
-        texts = {key: value for key, value in self.calibration.items() if key != "seed"}
-        tasks = {
-            name: {key: value for key, value in spec.items() if key != "items_seed"}
-            for name, spec in self.tasks.items()
-        }
+
+        def without(spec: Mapping[str, Any], drawn: str) -> Mapping[str, Any]:
+            return {key: value for key, value in spec.items() if key != drawn}
+
+        tasks = {name: without(spec, "items_seed") for name, spec in self.tasks.items()}
+        texts = {name: without(spec, "seed") for name, spec in self.expert_texts.items()}
         return replace(
             self,
             population=self.population.undrawn,
-            calibration=texts,
+            calibration=without(self.calibration, "seed"),
+            expert_texts=texts,
             tasks=tasks,
             seed=0,
             repeat=0,
@@ -186,6 +198,10 @@ class Plan:
     """How the models to merge lie to each other, where nothing else is asked of the merge."""
     vocabulary: StageSpec | None = None
     """The merge's tokenizer and configuration, where they are not base's."""
+    groundwork: StageSpec | None = None
+    """What the method works out of the whole models first."""
+    statistics: tuple[StageSpec, ...] = ()
+    """What its groundwork rests on: the merged experts, each measured on its own texts."""
 
     @property
     def saliency(self) -> StageSpec | None:
@@ -217,6 +233,8 @@ def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
         merged=merged,
         deltas=_deltas(recipe) if merged and not recipe.suite.benchmarks else None,
         vocabulary=_vocabulary(recipe) if recipe.vocabulary and merged else None,
+        groundwork=_groundwork(recipe) if merged else None,
+        statistics=_statistics(recipe),
     )
     return replace(about, stages=_graph(recipe, population_stage, about))
 
@@ -250,6 +268,32 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
         )
         stages.append(calibration)
         needs.append(calibration)
+    if groundwork := plan.groundwork:
+        measured: list[Stage] = []
+        if plan.statistics:
+            measured.append(
+                Stage(
+                    name="measure",
+                    what="experts on their own texts",
+                    heading="experts measured",
+                    key="+".join(stage.key for stage in plan.statistics),
+                    entries=plan.statistics,
+                    carry_out=lambda pipeline: pipeline.measure_experts(),
+                    needs=(population,),
+                )
+            )
+            stages += measured
+        laid = Stage(
+            name="groundwork",
+            what="what the method works out first",
+            heading="methods' groundwork",
+            key=groundwork.key,
+            entries=(groundwork,),
+            carry_out=lambda pipeline: pipeline.lay_groundwork(groundwork),
+            needs=(population, *measured),
+        )
+        stages.append(laid)
+        needs.append(laid)
     if deltas := plan.deltas:
         stages.append(
             Stage(
@@ -309,14 +353,23 @@ def _saliencies(recipe: Recipe) -> tuple[StageSpec, ...]:
     if not recipe.reads_texts:
         return ()
     experts = recipe.population.merged_experts if recipe.aim.saliency == "mean" else ()
-    return tuple(_saliency(recipe, model) for model in (recipe.population.base, *experts))
+    models = (recipe.population.base, *experts)
+    return tuple(_measured("saliency", recipe, m, recipe.calibration) for m in models)
 
 
-def _saliency(recipe: Recipe, model: ModelRef) -> StageSpec:
+def _statistics(recipe: Recipe) -> tuple[StageSpec, ...]:
+    stage = {"moments": "saliency", "fisher": "fisher"}.get(recipe.method.reads or "")
+    if stage is None or recipe.method.given:
+        return ()
+    experts, texts = recipe.population.merged_experts, recipe.expert_texts
+    return tuple(_measured(stage, recipe, each, texts[each.name]) for each in experts)
+
+
+def _measured(stage: str, recipe: Recipe, model: ModelRef, texts: Mapping[str, Any]) -> StageSpec:
     return _stage(
-        "saliency",
+        stage,
         model=model.identity,
-        calibration=recipe.calibration,
+        calibration=texts,
         dtype=recipe.dtype,
         **_code(recipe, "calibration"),
     )
@@ -338,6 +391,8 @@ def _merged(recipe: Recipe) -> ModelPlan:
         weights["base"] = base.identity
         weights["experts"] = [expert.identity for expert in experts]
         weights |= {"method": recipe.method.spec(names), **_code(recipe, "method")}
+        if groundwork := _groundwork(recipe):
+            weights["groundwork"] = groundwork.key
         if recipe.method.stochastic:
             weights |= {"names": names, "seed": recipe.seed}
     if recipe.vocabulary:
@@ -355,8 +410,25 @@ def _merged(recipe: Recipe) -> ModelPlan:
 
 
 def _deltas(recipe: Recipe) -> StageSpec:
-    rule = {"vocabulary": recipe.vocabulary} if recipe.vocabulary else {}
-    return _stage("deltas", **_to_merge(recipe), **rule)
+    return _stage("deltas", **_to_merge(recipe), **_rule(recipe))
+
+
+def _groundwork(recipe: Recipe) -> StageSpec | None:
+    experts = recipe.population.merged_experts
+    settings = recipe.method.groundwork([expert.name for expert in experts])
+    if settings is None:
+        return None
+    rest: dict[str, Any] = {**_rule(recipe), **_code(recipe, "method")}
+    if statistics := _statistics(recipe):
+        rest["statistics"] = [stage.key for stage in statistics]
+    elif recipe.expert_texts:
+        rest["texts"] = [recipe.expert_texts[expert.name] for expert in experts]
+        rest |= {"dtype": recipe.dtype, **_code(recipe, "calibration")}
+    return _stage("groundwork", **_to_merge(recipe), method=settings, **rest)
+
+
+def _rule(recipe: Recipe) -> dict[str, str]:
+    return {"vocabulary": recipe.vocabulary} if recipe.vocabulary else {}
 
 
 def _vocabulary(recipe: Recipe) -> StageSpec:

@@ -11,7 +11,6 @@ from pathlib import Path
 from aim_exp.checkpoint.source import WeightSource
 from aim_exp.checkpoint.templates import chat_template, stop_tokens
 from aim_exp.console import progress
-from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.results import ITEMS_FILE, read_result, write_result
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import Run
@@ -63,6 +62,8 @@ def _ask(
 
     `folder` holds the model's responses.
     """
+    from aim_exp.evaluate.loading import n_items  # and lm-eval with it, which takes seconds
+
     suite = asked_suite(run, plan.name)
     total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
     log = directory / f"evaluator_{file_name(plan.name)}.log"

@@ -23,7 +23,7 @@ class Design(StrEnum):
     """How a comparison over replicates was made."""
 
     VALUES = "values"
-    """Too few replicates for an interval."""
+    """No interval: too few replicates, or items that are not at hand."""
     PAIRED_T = "paired t"
     CROSSED_BOOTSTRAP = "crossed bootstrap"
 

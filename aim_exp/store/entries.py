@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aim_exp.console import console, print_warning
 from aim_exp.store.keys import StageSpec
-from aim_exp.store.leases import Lease, take
+from aim_exp.store.leases import Lease, take, wait
 from aim_exp.store.provenance import machine, machine_text
 
 MADE_FILE = "made.json"
@@ -124,9 +124,11 @@ class Store:
         self, spec: StageSpec, done: Callable[[], bool] = lambda: False
     ) -> Iterator[Lease | None]:
         """The lease of an entry; None as soon as it is `done`."""
-        began = time.monotonic()
-        lease = take(self.root / "leases" / f"{spec.stage}-{spec.key}", spec.title, done)
-        self.waited += time.monotonic() - began
+        path = self.root / "leases" / f"{spec.stage}-{spec.key}"
+        lease, began = take(path), time.monotonic()
+        if lease is None:
+            lease = wait(path, spec.title, done)
+            self.waited += time.monotonic() - began
         try:
             yield lease
         finally:

@@ -69,7 +69,7 @@ def this_process() -> Holder:
 
 
 class Lease:
-    """Held from `take` to `release`, unless another process takes it over: see `held`."""
+    """Held until `release`, unless another process takes it over: see `held`."""
 
     def __init__(self, path: Path, token: str) -> None:
         self.token = token
@@ -106,7 +106,23 @@ class Lease:
                 continue  # the file system is away, too
 
 
-def take(path: Path, what: str, done: Callable[[], bool] = lambda: False) -> Lease | None:
+def take(path: Path) -> Lease | None:
+    """The lease at `path`; None where another one holds it."""
+    token = uuid.uuid4().hex
+    own = path.with_name(f".{token}")
+    own.mkdir(parents=True)
+    (own / token).write_text(_sign(0))
+    try:
+        own.rename(path)
+    except OSError as error:
+        shutil.rmtree(own)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return None
+    return Lease(path, token)
+
+
+def wait(path: Path, what: str, done: Callable[[], bool] = lambda: False) -> Lease | None:
     """The lease at `path`, when it is free; None as soon as `done`, without it.
 
     `what` it is for is printed with the name of the holder that is waited for.
@@ -115,8 +131,8 @@ def take(path: Path, what: str, done: Callable[[], bool] = lambda: False) -> Lea
     last = ("", "")
     told = False
     while not done():
-        if token := _try(path):
-            return Lease(path, token)
+        if lease := take(path):
+            return lease
         holder, token, sign = _look(path)
         now = time.monotonic()
         if (token, sign) != last:
@@ -132,22 +148,6 @@ def take(path: Path, what: str, done: Callable[[], bool] = lambda: False) -> Lea
         else:
             time.sleep(PAUSE)
     return None
-
-
-def _try(path: Path) -> str | None:
-    """The token of a new lease; None where another one holds it."""
-    token = uuid.uuid4().hex
-    own = path.with_name(f".{token}")
-    own.mkdir(parents=True)
-    (own / token).write_text(_sign(0))
-    try:
-        own.rename(path)
-    except OSError as error:
-        shutil.rmtree(own)
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return None
-    return token
 
 
 def _look(path: Path) -> tuple[Holder | None, str, str]:

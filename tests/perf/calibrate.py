@@ -120,7 +120,7 @@ def _pass(variant: str, base: Path, dtype: str, blocks: Tensor) -> Callable[[], 
     """A pass of the model over `blocks`, ready to run; plain and measured share the model."""
     import torch
 
-    from aim_exp.aim.saliency import measure, measure_layerwise
+    from aim_exp.aim.measure import measure, measure_layerwise
     from aim_exp.checkpoint.layerwise import LayerwiseModel
     from aim_exp.checkpoint.live import live_model
     from aim_exp.checkpoint.reader import Checkpoint

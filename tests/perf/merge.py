@@ -132,7 +132,9 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
     methods = {
         "linear": lambda: merge.Linear(weight=1.0),
         "task_arithmetic": lambda: merge.TaskArithmetic(weight=1.0, scale=1.0),
-        "ties": lambda: merge.Ties(weight=1.0, scale=1.0, density=DENSITY, normalize=True),
+        "ties": lambda: merge.Ties(
+            weight=1.0, scale=1.0, density=DENSITY, normalize=True, trim_scope="tensor"
+        ),
         "dare_linear": lambda: merge.DareLinear(**dare),
         "dare_ties": lambda: merge.DareTies(normalize=False, **dare),
         "dare_linear_l1": lambda: merge.DareLinear(**{**dare, "rescale": "l1"}),

@@ -82,7 +82,7 @@ def _make_models(cache: Path, folder: Path) -> list[Path]:
     members = [population / name for name in ("base", *training.EXPERTS)]
     methods = {
         "task_arithmetic": merge.TaskArithmetic(weight=1.0, scale=0.5),
-        "ties": merge.Ties(weight=1.0, scale=1.0, density=0.2, normalize=True),
+        "ties": merge.Ties(weight=1.0, scale=1.0, density=0.2, normalize=True, trim_scope="tensor"),
     }
     base, *experts = (Checkpoint(path, path.name) for path in members)
     for name in MERGES:

@@ -6,7 +6,9 @@ import copy
 import sys
 from functools import cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from aim_exp.population.embedded import phases
@@ -16,6 +18,8 @@ RECIPE_VERSION = 2
 
 DTYPE = "float32"
 EXPERTS = tuple(phase.name for phase in phases.EXPERTS)
+N_EXAMPLES = 1024
+"""To measure an expert with."""
 SPECIALTY = {phase.name: tuple(f"tiny_{kind}" for kind in phase.mix) for phase in phases.EXPERTS}
 """By expert, the benchmarks of `conf/benchmarks/tiny.yaml` that ask what it was trained for."""
 
@@ -28,6 +32,22 @@ def recipe(seed: int) -> dict[str, Any]:
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",  # the text differs
         **_libraries(),
     }
+
+
+@cache
+def expert_examples(expert: str) -> list[str]:
+    """Examples of what `expert` was trained to do, as texts; none has the prompt of a test item.
+
+    They are drawn as those of training are, with another seed.
+    """
+    from aim_exp.population.embedded.items import training_examples
+
+    (mix,) = (phase.mix for phase in phases.EXPERTS if phase.name == expert)
+    texts: list[str] = []
+    for kind, share in mix.items():
+        drawn = training_examples(kind, Random(f"calibration of {expert} by {kind}"))
+        texts += [e.prompt + e.answer for e in islice(drawn, round(share * N_EXAMPLES))]
+    return texts
 
 
 @cache

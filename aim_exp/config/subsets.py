@@ -1,0 +1,109 @@
+"""Which experts are merged, as an axis: `population.merge=subsets(k=2..3, n=5, seed=0)`.
+
+Annotations are objects here, not text: Hydra's parser looks at those of `subsets`.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import combinations
+from random import Random
+from typing import Any
+
+from hydra._internal.grammar.functions import Functions
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser import overrides_parser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf.errors import OmegaConfBaseException
+
+KEY = "population.merge="
+TEXT = re.compile(r"subsets\(k=(?P<k>[^,]*),n=(?P<n>\d+),seed=(?P<seed>\d+)\)")
+DECIDING = ("population", "method", "experiment", "+", "local")
+"""How overrides begin that may decide which experts there are and how many a method takes."""
+
+_functions = overrides_parser.create_functions
+
+
+def subsets(k: int | str = "", n: int = 0, seed: int = 0) -> QuotedString:
+    """A value of `population.merge` that a sweep has in several jobs, one for each subset.
+
+    `k`, or `k..l`, is how many experts, by default all, or as many as the method takes; `n` (0:
+    all) is how many subsets of a size, drawn by `seed`.
+    """
+    return QuotedString(f"subsets(k={k},n={n},seed={seed})", Quote.single)
+
+
+def register() -> None:
+    """Teach Hydra's parser the function; once per process."""
+
+    def functions() -> Functions:
+        known = _functions()
+        known.register("subsets", subsets)
+        return known
+
+    setattr(overrides_parser, "create_functions", functions)  # noqa: B010
+
+
+def teach(sweeper: Any) -> None:
+    """Teach a sweeper, Hydra's basic one, what the function stands for."""
+    plain = sweeper.split_arguments
+
+    def split(overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
+        known: dict[tuple[str, ...], tuple[Sequence[str], int]] = {}
+        jobs = [each for job in plain(overrides, None)[0] for each in _expanded(job, known)]
+        chunks = sweeper.split_overrides_to_chunks(jobs, max_batch_size)
+        return [jobs] if max_batch_size is None else [*chunks]
+
+    if plain.__module__ != __name__:
+        sweeper.split_arguments = staticmethod(split)
+
+
+def _expanded(
+    job: Sequence[str], known: dict[tuple[str, ...], tuple[Sequence[str], int]]
+) -> list[list[str]]:
+    """The job itself, or one for each subset of experts that it asks for.
+
+    Where there is none, or what they are drawn from cannot be built, the job is left as it is,
+    and tells so in its turn. `known` are experts by what decides on them.
+    """
+    place = next((i for i, override in enumerate(job) if override.startswith(KEY)), None)
+    asked = None if place is None else TEXT.search(job[place].replace("\\", ""))
+    if place is None or asked is None:
+        return [[*job]]
+    deciding = tuple(o for o in job if o.startswith(DECIDING) and o != job[place])
+    try:
+        if deciding not in known:
+            known[deciding] = _experts(deciding)
+    except (HydraException, OmegaConfBaseException):
+        return [[*job]]
+    names, most = known[deciding]
+    chosen = drawn(names, asked["k"] or str(most), int(asked["n"]), asked["seed"])
+    values = ["null" if len(each) == len(names) else f"[{','.join(each)}]" for each in chosen]
+    values = values or [job[place].removeprefix(KEY)]
+    return [[*job[:place], f"{KEY}{value}", *job[place + 1 :]] for value in values]
+
+
+def drawn(names: Sequence[str], k: str, n: int, seed: str) -> list[tuple[str, ...]]:
+    """Subsets of `names` with `k` (or `k..l`) of them, by size; at most `n` of a size, if given."""
+    low, _, high = k.partition("..")
+    found: list[tuple[str, ...]] = []
+    for size in range(int(low), int(high or low) + 1):
+        every = list(combinations(names, size))
+        if 0 < n < len(every):
+            places = Random(f"{seed} {size}").sample(range(len(every)), n)
+            every = [every[place] for place in sorted(places)]
+        found += every
+    return found
+
+
+def _experts(overrides: Sequence[str]) -> tuple[Sequence[str], int]:
+    """The population's experts, and how many of them the method takes at most."""
+    loader = GlobalHydra.instance().config_loader()
+    config = loader.load_configuration("config", [*overrides], RunMode.RUN)
+    source, method = (
+        instantiate(config[group], _convert_="all") for group in ("population", "method")
+    )
+    names = source.expert_names
+    return names, min(len(names), method.most_experts or len(names))

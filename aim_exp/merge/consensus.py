@@ -1,0 +1,103 @@
+"""What experts agree on: by how much each needs an element (consensus), or by variance (SCE)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from aim_exp.errors import number_problem
+from aim_exp.merge.method import Kernel, MergeMethod
+from aim_exp.merge.task_vectors import TaskArithmetic, WeightedDelta
+from aim_exp.tensors.inputs import SPARE, TensorInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aim_exp.tensors.scratch import Scratch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsensusTa(TaskArithmetic):
+    """Task arithmetic where at least `k` experts need an element (Wang et al. 2024, 2405.07813).
+
+    With t = sum(w_i d_i), expert i needs it where |w_i d_i| > mask_lambda |t - w_i d_i|.
+    """
+
+    mask_lambda: float
+    k: int
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also numbers below zero."""
+        found = super().problems(experts, merged)
+        found += number_problem("method.mask_lambda", self.mask_lambda, 0)
+        return found + number_problem("method.k", self.k, 0)
+
+    def combine(self, delta: WeightedDelta, weights: list[float], scratch: Scratch) -> Tensor:
+        """The sum, with zeros where too few need it."""
+        deltas = [delta(index, f"delta {index}") for index in range(len(weights))]
+        total = scratch("total", deltas[0].shape).copy_(deltas[0])
+        for each in deltas[1:]:
+            total.add_(each)
+        count = scratch("needed by", total.shape).zero_()
+        for each in deltas:
+            others = scratch(SPARE, total.shape).copy_(total).sub_(each).abs_()
+            count.add_(each.abs_().gt(others.mul_(self.mask_lambda)))
+        return total.mul_(count.ge_(self.k))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sce(MergeMethod):
+    """Select, calculate, erase (Wan et al. 2024, FuseChat, arXiv 2408.07990).
+
+    Of the elements whose variance over the experts is not zero the share `select_topk` with the
+    largest stays, of equal ones the first; c_i = mean(d_i^2) over all elements, divided by the
+    sum over i (equal where that is zero). An element is `sum(c_i d_i) / sum(c_i)` over the
+    experts whose sign is that of `sum(d_i)`.
+    """
+
+    from_base: ClassVar[bool] = True
+    select_topk: float
+
+    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
+        """Also a share outside [0, 1]."""
+        found = super().problems(experts, merged)
+        return found + number_problem("method.select_topk", self.select_topk, 0, 1)
+
+    def prepare(self, inputs: TensorInputs) -> Kernel:
+        """Which elements stay, and how much each expert counts; then any rows."""
+        from aim_exp.merge.sparsify import elect_and_sum
+
+        selected = self._selected(inputs) if self.select_topk < 1 else None
+
+        def deltas(rows: slice) -> list[Tensor]:
+            found = [inputs.delta(i, rows, f"delta {i}") for i in range(len(inputs.experts))]
+            return found if selected is None else [d.mul_(selected[rows]) for d in found]
+
+        squares = [0.0] * len(inputs.experts)
+        for rows in inputs.blocks():
+            for i, delta in enumerate(deltas(rows)):
+                squares[i] += delta.double().square_().sum().item()
+        total = sum(squares)
+        shares = [each / total for each in squares] if total else [1 / len(squares)] * len(squares)
+
+        def merge(rows: slice) -> Tensor:
+            return elect_and_sum(
+                deltas(rows), shares, inputs.scratch, normalize=True, factors=shares
+            )
+
+        return merge
+
+    def _selected(self, inputs: TensorInputs) -> Tensor:
+        """Which elements stay, bool in the shape of the tensor."""
+        import torch
+
+        parts = []
+        for rows in inputs.blocks():
+            deltas = [inputs.delta(i, rows, f"delta {i}") for i in range(len(inputs.experts))]
+            parts.append(torch.stack(deltas).var(0, correction=0).view(-1))
+        variance = torch.cat([*parts, inputs.base.new_zeros(0, dtype=torch.float32)])
+        k = int(int(variance.count_nonzero()) * self.select_topk)
+        selected = torch.zeros_like(variance, dtype=torch.bool)
+        selected[variance.argsort(descending=True, stable=True)[:k]] = True
+        return selected.view(inputs.base.shape)

@@ -1,0 +1,71 @@
+"""Merges against how many experts went in: how often they beat base, and the best of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import fmean, stdev
+
+from aim_exp.report.rows import AVERAGE, Group, Report
+from aim_exp.report.settings import label
+from aim_exp.report.tables.table import PERCENT, Cell, Column, Row, Table
+
+MERGED = "population.merge"
+SIGNED = replace(PERCENT, signed=True)
+Gains = tuple[float, float]
+"""A merge's average over that of base, and over the best of the experts that went in."""
+
+
+def experts_table(report: Report) -> Table | None:
+    """A row for each method and number of experts; None where none has several numbers."""
+    several = len(report.groups) > 1
+    found: dict[str, dict[int, list[Gains]]] = {}
+    for group in report.groups:
+        for name, count, gains in _gains(report, group):
+            mark = f" [{group.number}]" * several
+            found.setdefault(name + mark, {}).setdefault(count, []).append(gains)
+    varied = {name: of for name, of in found.items() if len(of) > 1}
+    if not varied:
+        return None
+    return Table(
+        columns=(
+            Column("merge"),
+            Column("experts", numeric=True),
+            Column("merges", numeric=True),
+            Column("above base", numeric=True),
+            Column("over the best expert", numeric=True),
+        ),
+        sections=tuple(
+            tuple(_row(name, count, of[count]) for count in sorted(of))
+            for name, of in varied.items()
+        ),
+        unit="averages, percent",
+        margin="standard deviation over the merges",
+        legend=("the best expert is the best by average of those that were merged",),
+    )
+
+
+def _gains(report: Report, group: Group) -> list[tuple[str, int, Gains]]:
+    means = {row.model: row.estimates[AVERAGE].mean for row in group.members if row.estimates}
+    names = [name for name in group.names if name != MERGED]
+    found = []
+    for row in group.ranked:
+        record = row.jobs[0].record
+        merged = record.population.merged if record else ()
+        if means and merged:
+            average = row.estimates[AVERAGE].mean
+            best = max(means[name] for name in merged)
+            name = label(row.settings, names, report.shorts)
+            found.append((name, len(merged), (average - means["base"], average - best)))
+    return found
+
+
+def _row(name: str, count: int, gains: list[Gains]) -> Row:
+    over_base, over_best = zip(*gains, strict=True)
+    margin = stdev(over_best) if len(gains) > 1 else None
+    return Row((
+        Cell(name),
+        Cell(str(count), value=count),
+        Cell(str(len(gains)), value=len(gains)),
+        Cell(f"{sum(gain > 0 for gain in over_base)} of {len(gains)}"),
+        Cell.number(SIGNED, fmean(over_best), margin),
+    ))  # fmt: skip

@@ -1,0 +1,64 @@
+"""Which experts are merged as an axis of sweeps."""
+
+from itertools import combinations
+from pathlib import Path
+
+from conftest import Cli
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from run_records import result
+
+from aim_exp.config import schema, subsets
+from aim_exp.config.schema import CONFIG_FOLDER
+
+NAMES = ("a", "b", "c", "d", "e")
+PAIRS = ["[code,instruct]", "[code,math]", "[instruct,math]"]
+
+
+def test_subsets_are_all_or_a_few_of_each_size() -> None:
+    drawn = subsets.drawn
+    assert drawn(NAMES, "2", 0, "0") == [*combinations(NAMES, 2)]
+    some = drawn(NAMES, "2..4", 3, "0")
+    assert [len(each) for each in some] == [2] * 3 + [3] * 3 + [4] * 3
+    assert len(set(some)) == 9
+    assert all(each == tuple(sorted(each)) for each in some)
+    assert drawn(NAMES, "2..4", 3, "0") == some != drawn(NAMES, "2..4", 3, "1")
+    assert drawn(NAMES, "5", 3, "0") == [NAMES]
+    assert drawn(NAMES, "6", 0, "0") == []
+
+
+def test_a_sweep_has_a_job_for_each() -> None:
+    def merged(method: str, value: str) -> list[str]:
+        parsed = OverridesParser.create().parse_overrides(
+            [f"method={method}", f"population.merge={value}", "omega=null,0.4"]
+        )
+        batches = BasicSweeper.split_arguments(parsed, 3)
+        assert all(len(batch) <= 3 for batch in batches)
+        jobs = [job for batch in batches for job in batch]
+        return [job[1].removeprefix("population.merge=") for job in jobs if job[2] == "omega=null"]
+
+    schema.register()
+    subsets.teach(BasicSweeper)
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        assert merged("ties", "subsets()") == ["null"]
+        assert merged("slerp", "subsets()") == PAIRS
+        assert merged("slerp,ties", "subsets()") == [*PAIRS, "null"]
+        assert merged("linear", "subsets(k=2..3)") == [*PAIRS, "null"]
+        assert len(merged("linear", "subsets(k=1..2, n=2, seed=1)")) == 4
+        assert merged("linear", "[code],[math]") == ["[code]", "[math]"]
+        # What cannot be drawn is left to the job, which tells so.
+        assert merged("linear", "subsets(k=4)") == ["'subsets(k=4,n=0,seed=0)'"]
+
+
+def test_it_runs(cli: Cli, tmp_path: Path) -> None:
+    common = ("omega=null", "benchmarks=none", "tracker=none")
+    done = cli(
+        "-m", "method=slerp", "population.merge=subsets(n=2,seed=1)", *common, "hydra.sweep.dir=s"
+    )
+    assert done.returncode == 0, done.stderr
+    merged = [result(tmp_path / "s" / job)["population"]["merged"] for job in "01"]
+    names = ["code", "instruct", "math"]
+    assert [*map(tuple, merged)] == subsets.drawn(names, "2", 2, "1")
+    done = cli("population.merge=subsets(k=2)", *common)
+    assert "must be a list of experts, of code, instruct, math" in done.stderr
