@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterable, Iterator
 
 from aim_exp.report.faults import faults
+from aim_exp.report.front import gain_by_noise
 from aim_exp.report.plots.saliency import saliency_file
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.scores import group_title
-from aim_exp.report.tables.table import PERCENT
+from aim_exp.report.tables.table import PERCENT, VOLUME
 from aim_exp.report.words import few
 from aim_exp.store.records import MERGED
 
@@ -23,7 +24,7 @@ SHOWN = 4
 
 def notes(report: Report) -> list[str]:
     """All caveats that apply, what forbids a comparison first, each a sentence."""
-    parts = (doubts, _precision, _one_draw, _embedded, _saliency, _warnings)
+    parts = (doubts, _precision, _noise, _one_draw, _embedded, _saliency, _warnings)
     return list(dict.fromkeys(line for part in parts for line in part(report)))
 
 
@@ -117,6 +118,17 @@ def _precision(report: Report) -> Iterator[str]:
             f"Without a paired test, two averages closer than about {margin} points cannot be told "
             "apart (95 %). With many runs the best one is partly luck."
         )
+
+
+def _noise(report: Report) -> Iterator[str]:
+    """A gain is never negative, so luck alone gives some."""
+    for group in report.groups:
+        if noise := gain_by_noise(group):
+            yield (
+                f"A model no better than base or an expert would have a hypervolume gain of "
+                f"{VOLUME.write(noise.mean)} by the luck of its items, in one of twenty above "
+                f"{VOLUME.write(noise.high)}{group.mark}."
+            )
 
 
 def _one_draw(report: Report) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from aim_exp.errors import AimError
+from aim_exp.report.front import front_probability
 from aim_exp.report.load import Job
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.rows import AVERAGE, GAIN, Estimate, Group, Report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 GAIN_MEANS = "gain: hypervolume gain over base and the merged experts"
 RANKED = f"bold: best; {STAR}: on the Pareto front of all benchmarks"
+SURE = "beside it, how often it would be with other items of the same kind"
 TONES: dict[str, Tone] = {
     "base": "member",
     "expert": "member",
@@ -140,9 +142,20 @@ class _Form:
         names = [Cell(text, tone=TONES[row.role]) for text in lead]
         names += [Cell()] * (len(self.lead) - len(names))
         names += [Cell(str(row.n))] * self.counted
-        star = [Cell(STAR if row.on_front else "", tone="mark")] * self.star
+        star = [self._star(row)] * self.star
         numbers = (self._number(row, quantity) for quantity in self.quantities)
         return Row((*names, *star, *numbers), competes and row.role != "reference", key=row.key)
+
+    def _star(self, row: Model) -> Cell:
+        if not row.on_front:
+            return Cell()
+        sure = self.sure.get(row.key)
+        return Cell(STAR, "" if sure is None else f"{sure:.2f}", tone="mark")
+
+    @cached_property
+    def sure(self) -> Mapping[str, float]:
+        """By row's key, how often it is on the front when the items are drawn again."""
+        return front_probability(self.group) if self.star else {}
 
     def unscored(self, job: Job) -> Row:
         """A job without scores."""
@@ -164,7 +177,12 @@ class _Form:
             title=group_title(self.group),
             unit="percent",
             margin=self._margin_words,
-            legend=(RANKED, *[GAIN_MEANS] * (GAIN in self.quantities), *self._precision()),
+            legend=(
+                RANKED,
+                *[SURE] * bool(self.sure),
+                *[GAIN_MEANS] * (GAIN in self.quantities),
+                *self._precision(),
+            ),
         ).with_best()
 
     @property
