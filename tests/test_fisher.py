@@ -17,6 +17,7 @@ from aim_exp.merge.groundwork import Material
 from aim_exp.merge.matrices import DIRECTION
 
 
+@torch.enable_grad()
 def test_it_is_the_expectation_over_the_models_own_answers() -> None:
     """Of a model so small that all answers to all positions can be gone through."""
     torch.manual_seed(0)

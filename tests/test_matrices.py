@@ -26,8 +26,8 @@ from aim_exp.merge import Diagonal, IsoC, IsoCts, Regmean, Ties, TsvM, Wudi
 from aim_exp.merge.groundwork import Material
 from aim_exp.merge.matrices import DIRECTION, MatrixMethod, is_matrix
 from aim_exp.merge.quadratic import solve
-from aim_exp.merge.sparsify import model_trim
 from aim_exp.merge.stream import n_elements, stream_merge
+from aim_exp.merge.thresholds import model_trim
 from aim_exp.population.embedded.items import KINDS
 from aim_exp.population.embedded.items import test_items as items_of
 from aim_exp.population.embedded.training import EXPERTS, N_EXAMPLES, expert_examples
@@ -163,6 +163,7 @@ def test_the_quadratic_minimum(shape: tuple[int, int], rank: int) -> None:
         torch.testing.assert_close(found, published @ torch.linalg.inv(total))
 
 
+@torch.enable_grad()  # which evaluators switch off for the whole process
 def test_wudi_by_both_solvers() -> None:
     deltas = drawn(2, (6, 9))
     wudi = Wudi(**FRAME, solver="closed_form")
