@@ -31,7 +31,7 @@ check-statistics: $(VENV)/installed-test
 
 # Every launcher against the basic one, with a Slurm and a Ray of its own (root, Debian): 20 minutes.
 check-launchers: $(VENV)/installed-launchers
-	$(BIN)/python -m pytest -x tests/check_launchers.py
+	$(BIN)/python -m pytest -s tests/check_launchers.py
 
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser

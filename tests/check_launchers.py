@@ -57,6 +57,7 @@ class Sweep:
     cache: Path
     process: subprocess.Popen[str]
     began: float
+    """When the test's first command did."""
 
     def wait_for(self, what: Callable[[], Any], *, detached: bool = False) -> Any:
         """What becomes true while it runs."""
@@ -134,7 +135,8 @@ def begin(results: Path, tiny_cache: Path) -> Iterator[Callable[..., Sweep]]:
             # Where pytest runs in a shell's background, the signal is ignored from birth.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
-        begun.append(Sweep(folder, cache, process, time.monotonic()))
+        began = begun[0].began if begun else time.monotonic()
+        begun.append(Sweep(folder, cache, process, began))
         return begun[-1]
 
     yield begin
@@ -150,7 +152,7 @@ def table() -> Iterator[None]:
     jobs, lines = len(JOBS), ["| launcher | jobs | results equal | interrupted | seconds |"]
     lines.append("|---|---|---|---|---|")
     lines += [f"| {r.launcher} | {jobs} | yes | {r.interrupted} | {r.seconds:.0f} |" for r in ROWS]
-    print("\n" + "\n".join(lines), file=sys.__stderr__)
+    print("\n" + "\n".join(lines))
 
 
 @pytest.fixture(scope="module")

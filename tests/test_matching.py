@@ -354,8 +354,9 @@ PLAIN_MERGE = """
 import sys
 from aim_exp.app import run_experiment
 assert run_experiment(*sys.argv[1:]).status == "completed"
-print(*(name for name in sys.modules if ".modeling_" in name and ".models." in name
-        and ".auto." not in name))
+heavy = {"lm_eval", "datasets", "pandas", "matplotlib", "scipy", "accelerate", "wandb"}
+print(*(name for name in sys.modules if name in heavy or ".modeling_" in name
+        and ".models." in name and ".auto." not in name))
 """
 
 
@@ -378,6 +379,7 @@ def test_a_layout_is_remembered_by_what_it_rests_on(family: Path, tmp_path: Path
 
 
 def test_a_plain_merge_of_known_names_imports_no_model(family: Path, tmp_path: Path) -> None:
+    """Nor anything else that is slow to import and that it does not use."""
     arguments = ("population=custom", f"population.base={family / 'base'}", "omega=null",
                  f"population.experts={{a: {family / 'a'}, b: {family / 'b'}}}", "save_model=true",
                  "benchmarks=none", "tracker=none", f"cache_dir={tmp_path / 'cache'}")  # fmt: skip

@@ -160,4 +160,5 @@ def test_a_plan_refuses_what_headers_tell(cli: Cli, tmp_path: Path) -> None:
     untrained = cli("plan=true", "population.seed=77")
     assert untrained.returncode == 0
     assert "unchecked" in untrained.stdout
+    assert "5.0, 7.1, 10.0 points on tiny_humaneval, tiny_mbpp" in untrained.stdout
     assert not list(tmp_path.glob("outputs/runs/*"))

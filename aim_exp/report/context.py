@@ -115,10 +115,6 @@ class Context:
     runs: tuple[RunFacts, ...]
     origin: Mapping[str, Sequence[str]]
 
-    @property
-    def failed(self) -> list[RunFacts]:
-        return [run for run in self.runs if run.job.ended_early == "failed"]
-
     def ended(self, how: str) -> list[RunFacts]:
         """The runs that ended so."""
         return [run for run in self.runs if run.job.ended_early == how]

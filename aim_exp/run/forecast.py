@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aim_exp.checkpoint.hub import bytes_to_download, dataset_refusal, parameter_counts
 from aim_exp.run.run import Run
+from aim_exp.statistics import DISCORDANCES, detectable_at_discordance
 from aim_exp.store.records import find_records
 
 GIB = 2**30
@@ -58,6 +59,8 @@ class Needs:
     """Of this machine; a GPU's is not asked for."""
     seconds: float | None
     """To score a model, as in earlier runs of the same kind."""
+    items: Mapping[str, int]
+    """By benchmark; empty where they come from the hub."""
 
 
 def work(run: Run) -> list[Work]:
@@ -112,7 +115,19 @@ def needs(run: Run) -> Needs:
         weights=weights or None,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         seconds=_seconds_per_model(run),
+        items=_items(run),
     )
+
+
+def _items(run: Run) -> dict[str, int]:
+    """How many each benchmark has; of those from the hub it is not known here."""
+    from aim_exp.evaluate.check import hub_datasets
+    from aim_exp.evaluate.loading import n_items
+
+    suite = run.recipe.suite
+    if hub_datasets(suite):
+        return {}
+    return {benchmark.name: n_items(suite, benchmark) for benchmark in suite.benchmarks}
 
 
 def _refused(run: Run) -> tuple[str, ...]:
@@ -167,7 +182,23 @@ def in_words(needs: Needs) -> list[str]:
         )
     if needs.seconds is not None:
         lines.append(f"scoring   about {_duration(needs.seconds)} a model, going by earlier runs")
-    return lines
+    return [*lines, *_power(needs.items)]
+
+
+def _power(items: Mapping[str, int]) -> list[str]:
+    """The smallest differences that the benchmarks would show."""
+    sizes: dict[int, list[str]] = {}
+    for name, n in items.items():
+        sizes.setdefault(n, []).append(name)
+    shares = ", ".join(f"{100 * share:.0f}" for share in DISCORDANCES)
+    lines = [
+        f"shows     four times out of five, where {shares} % of answers differ, a difference of"
+    ]
+    for n, names in sizes.items():
+        least = (100 * detectable_at_discordance(share, n) for share in DISCORDANCES)
+        points = ", ".join(f"{each:.1f}" for each in least)
+        lines.append(f"  {points} points on {', '.join(names)} ({n} items)")
+    return lines if sizes else []
 
 
 def _gib(size: Any) -> str:

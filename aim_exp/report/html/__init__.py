@@ -80,7 +80,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"code": _code, "sentences": _sentences}
+    environment.filters["code"] = _code
     return environment
 
 
@@ -125,11 +125,6 @@ def _table(
     if table.columns[0].heading == "job":
         table = table.map_rows(with_links)
     return Markup(as_html(table, sorted_by=sorted_by, labelled_by=labelled_by))
-
-
-def _sentences(table: Table) -> str:
-    """What explains it, in one paragraph."""
-    return " ".join(f"{text[0].upper()}{text[1:]}." for text in table.explained)
 
 
 @cache

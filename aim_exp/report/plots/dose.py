@@ -26,8 +26,8 @@ PLACE = 0.022
 """Inches at least for each of the places in a row."""
 DODGE = 0.7
 """Of a row's height, over which what is in it is spread."""
-OMEGA_ROOM = 0.07
-"""Of the axis: what is nearer than that has no room for a text of its own."""
+CHARACTER = 0.03
+"""Of the axis, for each character of an omega above."""
 MEAN_R, RANGE = "mean r", "range over settings"
 WHISKER = {"linewidth": 1.4, "alpha": 0.6, "solid_capstyle": "butt"}
 
@@ -168,9 +168,10 @@ def _draw_mean_r(plot: Plot, shown: Sequence[Profile], kinds: Sequence[str]) -> 
 def _name_omegas(plot: Plot, shown: Sequence[Profile]) -> None:
     """Each above what is kept of all its deltas, where there is room for it."""
     low, high = plot.get_xlim()
-    last = low - OMEGA_ROOM * (high - low)
+    taken = low
     kept = _means(collected({each.omega: each.kept[ALL]} for each in shown))
     for omega, x in sorted(kept.items(), key=lambda pair: pair[1]):
-        if x - last >= OMEGA_ROOM * (high - low):
+        half = CHARACTER * len(omega) * (high - low) / 2
+        if x - half >= taken:
             plot.text(x, -1, omega, ha="center", va="center", fontsize=7)
-            last = x
+            taken = x + half

@@ -117,28 +117,28 @@ def looks(names: Iterable[Name]) -> dict[Name, Look]:
 
 def method_colours(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
     """By method, its colour and marker; `authors/ties` has the colour of `ties`."""
-    methods = list(methods)
-    taken = {METHODS[name] for name in methods if name in METHODS}
+    styles = {name: METHODS.get(name) for name in methods}
+    taken = set(filter(None, styles.values()))
     every = [(colour, marker) for marker, colour in product(MARKERS, COLOURS)]
-    styles = {}
-    for name in methods:
-        style = METHODS.get(name) or _free(name, taken, every)
-        taken.add(style)
-        styles[name] = style
-    return styles
+    chosen = {}
+    for name, style in styles.items():
+        chosen[name] = style or _free(name, taken, every)
+        taken.add(chosen[name])
+    return chosen
 
 
 def _free(name: str, taken: set[tuple[str, str]], every: Sequence[tuple[str, str]]) -> tuple:
     """What the name alone decides, unless another method of the figure has it."""
     known = METHODS.get(name.rpartition("/")[2])
-    if known:
-        markers = [marker for marker in MARKERS if (known[0], marker) not in taken]
-        return known[0], markers[1 if markers[0] == known[1] and len(markers) > 1 else 0]
-    start = crc32(name.encode())
+    start = every.index(known) if known else crc32(name.encode()) % len(every)
     colours = {colour for colour, _ in taken}
-    turned = [every[(start + i) % len(every)] for i in range(len(every))]
-    fresh = [style for style in turned if style[0] not in colours and style not in taken]
-    return next(iter(fresh), None) or next((s for s in turned if s not in taken), turned[0])
+
+    def cost(style: tuple[str, str]) -> tuple[bool, bool]:
+        return style in taken or style == known, (
+            style[0] != known[0] if known else style[0] in colours
+        )
+
+    return min((*every[start:], *every[:start]), key=cost)
 
 
 def legend(styles: Mapping[Name, Look]) -> Iterator[tuple[str, Look, bool]]:

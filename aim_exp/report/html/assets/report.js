@@ -422,6 +422,13 @@ function drawDose() {
     x, y: kind, look: profile.look, line: profile.line, range: measure === "kept" ? profile.ranges[kind] : undefined, r: profile.mean_r[kind],
     text: `${profile.label}\n${kind}: ${x.toFixed(3)} of the ${words} left`,
   })));
+  const [least, greatest] = d3.extent(points, p => p.x);
+  const omegas = d3.sort(d3.rollups(profiles, some => d3.mean(some, profile => profile[measure].all), profile => profile.omega), ([, x]) => x);
+  let taken = -Infinity;  // an omega is written where it has room
+  const named = omegas.filter(([omega, x]) => {
+    const half = 0.015 * omega.length * (greatest - least);
+    return x - half > taken && (taken = x + half);
+  });
   const shift = line => 0.7 * row * ((line + 0.5) / lines - 0.5);
   show("dose", {
     marginLeft: 8 + 7 * d3.max(kinds, kind => kind.length), marginTop: 6,
@@ -429,8 +436,7 @@ function drawDose() {
     y: {type: "point", domain: ["omega", ...kinds], label: null, tickSize: 0, padding: 0.6},
     marks: [
       Plot.gridX(grid), Plot.gridY(kinds, grid),
-      Plot.text(d3.rollups(profiles, some => d3.mean(some, profile => profile[measure].all), profile => profile.omega),
-        {x: ([, x]) => x, y: () => "omega", text: ([omega]) => omega, fill: "var(--ink)"}),
+      Plot.text(named, {x: ([, x]) => x, y: () => "omega", text: ([omega]) => omega, fill: "var(--ink)"}),
       Plot.text(points.filter(p => present(p.r)), {x: "r", y: "y", text: () => "|", fill: "var(--muted)", fontSize: 15, opacity: 0.5}),
       d3.groups(points, p => p.line).flatMap(([line, some]) => [
         Plot.ruleY(some.filter(p => p.range), {y: "y", x1: p => p.range[0], x2: p => p.range[1], stroke: looks[some[0].look].ink, strokeWidth: 2, strokeOpacity: 0.6, dy: shift(line)}),
