@@ -102,6 +102,8 @@ def test_where_omega_plays_no_part_only_1_and_null_count(setting: str, tmp_path:
         ("method=ties", False),
         ("method=dare_linear", True),
         ("method=dare_ties", True),
+        ("method=della", True),
+        ("method=iso_c", False),
         ("method=authors/dare_ties", False),
         ("aim.scaling=shuffled", True),
         ("aim.scaling=inverted", False),

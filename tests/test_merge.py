@@ -49,6 +49,7 @@ from aim_exp.merge import (
     Widen,
     Wudi,
     sparsify,
+    thresholds,
 )
 from aim_exp.merge.angles import ByAngles
 from aim_exp.merge.fisher import FISHER_FILE
@@ -328,17 +329,17 @@ def test_ties_needs_little_memory_whatever_the_values(values: str, density: floa
         "NaN": lambda: torch.full((n,), float("nan")),
     }[values]()
     if values == "hidden":  # what the sample sees, neighbours at equal distances, is far away
-        run = n // (sparsify.SAMPLE // sparsify.SAMPLE_RUN)
-        delta.view(-1, run)[:, : sparsify.SAMPLE_RUN] = 0
+        run = n // (thresholds.SAMPLE // thresholds.SAMPLE_RUN)
+        delta.view(-1, run)[:, : thresholds.SAMPLE_RUN] = 0
     shape = (n // 512, 512)
     given = TensorInputs("w", torch.zeros(shape), (delta.view(shape),), ("a",), 0)
     k = int(density * n)
     sparsify.top_k(given, 0, density)  # its buffers are not counted, and do not grow
     tracemalloc.start()
-    threshold, last = sparsify._threshold(given, 0, k)
+    threshold, last = thresholds.sampled_threshold(given, 0, k)
     peak = tracemalloc.get_traced_memory()[1]  # numpy's memory
     tracemalloc.stop()
-    assert (threshold, last) == sparsify._plain_threshold(given, 0, k)
+    assert (threshold, last) == thresholds.plain_threshold(given, 0, k)
     assert peak < 8 << 20 < delta.nbytes * 3
 
 
@@ -429,10 +430,10 @@ def test_a_sample_that_misleads_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     given = inputs()
     ties, _ = METHODS["ties"]
     right = in_blocks(ties, given, 1 << 20)
-    monkeypatch.setattr(sparsify, "SAMPLE", 64)  # small enough that the tensor is sampled
+    monkeypatch.setattr(thresholds, "SAMPLE", 64)  # small enough that the tensor is sampled
     for bounds in ((0.0, 0.0), (9.0, 9.5), (0.2, 0.3)):
         wrong = tuple(map(np.float32, bounds))
-        monkeypatch.setattr(sparsify, "_bracket", lambda inputs, expert, k, wrong=wrong: wrong)
+        monkeypatch.setattr(thresholds, "_bracket", lambda inputs, expert, k, wrong=wrong: wrong)
         assert torch.equal(in_blocks(ties, given, 1 << 20), right)
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aim_exp.merge.groundwork import Material
-    from aim_exp.merge.sparsify import ModelTrim, Sparsifier
+    from aim_exp.merge.sparsify import Sparsifier
+    from aim_exp.merge.thresholds import ModelTrim
     from aim_exp.tensors.scratch import Scratch
 
 WeightedDelta = Callable[[int, str], "Tensor"]
@@ -127,14 +128,14 @@ class Ties(SignElection):
 
     def work_out(self, material: Material, folder: Path) -> None:
         """Each expert's threshold."""
-        from aim_exp.merge.sparsify import model_trim
+        from aim_exp.merge.thresholds import model_trim
 
         trims = [asdict(model_trim(material.base, e, self.density)) for e in material.experts]
         (folder / TRIMS_FILE).write_text(json.dumps(trims))
 
     def upon(self, folder: Path) -> MergeMethod:
         """The same with those thresholds."""
-        from aim_exp.merge.sparsify import ModelTrim
+        from aim_exp.merge.thresholds import ModelTrim
 
         trims = [ModelTrim(**trim) for trim in json.loads((folder / TRIMS_FILE).read_text())]
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -153,7 +154,9 @@ class _TrimmedTies(Ties):
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """What is among the largest of the whole."""
-        return [trim.sparsifier(inputs) for trim in self.trims]
+        from aim_exp.merge.sparsify import trimmed
+
+        return [trimmed(inputs, trim) for trim in self.trims]
 
 
 @dataclass(frozen=True, kw_only=True)
