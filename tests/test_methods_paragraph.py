@@ -38,7 +38,7 @@ def test_settings_are_told_in_sentences(tmp_path):
     )
     for words in (
         "We merged with dare_ties (weight 1, ",
-        " and ties (weight 1, scale 1, density 0.2 and 0.5, normalize true).",
+        " and ties (weight 1, scale 1, density 0.2 and 0.5, normalize true, trim scope tensor).",
         "Random choices used seed 1.",
         "AIM (Nobari et al., 2025) was applied with omega 0.2 and 0.4 (statistic mean_abs, column",
         "tied head keep), and left out for the plain merges.",
