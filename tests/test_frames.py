@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from documentation import blocks
-from records import MERGED, POPULATION, accuracies, failed, record, write_all
+from records import ITEMS, MERGED, POPULATION, accuracies, failed, record, write_all
 
 import aim_exp
 from aim_exp.report.csv_files import MISSING, write_csvs
@@ -25,6 +25,7 @@ FIRST = ["sweep", "job", "status", "model", "role", "benchmark", "metric", "valu
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Plain and relaxed merges with their items, two populations; one fails, one is not run."""
+    ITEMS.clear()  # of records that other tests made
     runs = []
     for seed in range(2):
         members = {name: [accuracies(share, 30, seed) for share in row]

@@ -300,6 +300,13 @@ def test_odd_sweeps_have_a_sensible_page(case: str, tmp_path: Path) -> None:
         assert len(page.scripts) == 1, "no figure, and nothing that draws"
 
 
+def test_merges_of_more_and_fewer_experts_have_a_table(tmp_path: Path) -> None:
+    chosen = ("[code,math]", "[code,instruct]", "[code,instruct,math]")
+    runs = [record(f"population.merge={experts}", scores=shifted(0.01 * number))
+            for number, experts in enumerate(chosen)]  # fmt: skip
+    assert "experts-title" in page_of(write_all(tmp_path, *runs)).ids
+
+
 def test_every_marker_is_a_path_of_its_own() -> None:
     paths = {marker: outline(marker)[0] for marker in MARKERS}
     assert len({str(path) for path in paths.values()}) == len(MARKERS) == 14

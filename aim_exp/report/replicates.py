@@ -166,10 +166,10 @@ def _table(replicates: Sequence[Sequence[Pair]], name: str) -> tuple[Floats, boo
     rows, every = [], set()
     for pairs in replicates:
         shares = [[_item_shares(draw, name) for draw in pair] for pair in pairs]
-        asked = {ids for pair in shares for ids, _ in pair}
-        if len(asked) > 1:
+        own = {ids for pair in shares for ids, _ in pair}
+        if len(own) > 1:
             raise AimError("not the same items")
-        every |= asked
+        every |= own
         rows.append(sum(after - before for (_, after), (_, before) in shares) / len(shares))
     if len(every) == 1:
         return np.stack(rows), True

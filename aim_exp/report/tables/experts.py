@@ -17,13 +17,11 @@ Gains = tuple[float, float]
 
 def experts_table(report: Report) -> Table | None:
     """A row for each method and number of experts; None where none has several numbers."""
-    several = len(report.groups) > 1
-    found: dict[str, dict[int, list[Gains]]] = {}
+    merges: dict[str, dict[int, list[Gains]]] = {}
     for group in report.groups:
         for name, count, gains in _gains(report, group):
-            mark = f" [{group.number}]" * several
-            found.setdefault(name + mark, {}).setdefault(count, []).append(gains)
-    varied = {name: of for name, of in found.items() if len(of) > 1}
+            merges.setdefault(name + group.mark, {}).setdefault(count, []).append(gains)
+    varied = {name: of for name, of in merges.items() if len(of) > 1}
     if not varied:
         return None
     return Table(
@@ -47,7 +45,7 @@ def experts_table(report: Report) -> Table | None:
 def _gains(report: Report, group: Group) -> list[tuple[str, int, Gains]]:
     means = {row.model: row.estimates[AVERAGE].mean for row in group.members if row.estimates}
     names = [name for name in group.names if name != MERGED]
-    found = []
+    merges = []
     for row in group.ranked:
         record = row.jobs[0].record
         merged = record.population.merged if record else ()
@@ -55,8 +53,8 @@ def _gains(report: Report, group: Group) -> list[tuple[str, int, Gains]]:
             average = row.estimates[AVERAGE].mean
             best = max(means[name] for name in merged)
             name = label(row.settings, names, report.shorts)
-            found.append((name, len(merged), (average - means["base"], average - best)))
-    return found
+            merges.append((name, len(merged), (average - means["base"], average - best)))
+    return merges
 
 
 def _row(name: str, count: int, gains: list[Gains]) -> Row:
