@@ -13,10 +13,13 @@ DIGESTS_FILE = "digests.json"
 """In an entry: its name, and the digest of every file in it but this one."""
 THREADS = min(8, os.cpu_count() or 1)
 """More read no faster from a disk."""
+SMALL = 2**20
 
 
 def blake3_of(path: Path) -> str:
     """The digest of a file, in hex."""
+    if path.stat().st_size < SMALL:  # threads and a map take longer than the file
+        return blake3(path.read_bytes()).hexdigest()
     return blake3(max_threads=THREADS).update_mmap(path).hexdigest()
 
 
@@ -39,32 +42,41 @@ def damage(folder: Path, name: str) -> str | None:
         return f"{folder / DIGESTS_FILE}: is missing or not readable"
     if entry != name:
         return f"{folder}: holds {entry}"
-    there = _files(folder)
-    for file in [*files, *there]:
-        if file not in there:
-            return f"{folder / file}: is missing"
-        if file not in files:
-            return f"{folder / file}: does not belong there"
-        try:
-            status = (folder / file).stat()
-            stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-            if _digest(folder / file, stamp) != files[file]:
+    try:
+        there = _files(folder)
+        for file in [*files, *there]:
+            if file not in there:
+                return f"{folder / file}: is missing"
+            if file not in files:
+                return f"{folder / file}: does not belong there"
+            if _digest(folder, file, there[file]) != files[file]:
                 return f"{folder / file}: is not as it was written"
-        except OSError as error:
-            return f"{folder / file}: cannot be read ({error.strerror})"
+    except OSError as error:
+        return f"{error.filename}: cannot be read ({error.strerror})"
     return None
 
 
 @cache
-def _digest(path: Path, stamp: tuple[int, ...]) -> str:
+def _digest(folder: Path, file: str, stamp: tuple[int, ...]) -> str:
     del stamp
-    return blake3_of(path)
+    return blake3_of(folder / file)
 
 
-def _files(folder: Path) -> list[str]:
-    """Those below `folder`, but for the hidden ones that systems leave."""
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if not path.name.startswith(".") and path.name != DIGESTS_FILE and path.is_file()
-    )
+def _files(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Those below `folder`, but for the hidden ones that systems leave, by their names there.
+
+    With each what changes when it does: size, times, its place on the disk.
+    """
+    stamps: dict[str, tuple[int, ...]] = {}
+    inner = [""]
+    for within in inner:
+        for each in os.scandir(folder / within):
+            if each.name.startswith(".") or each.name == DIGESTS_FILE:
+                continue
+            if each.is_dir():
+                inner.append(f"{within}{each.name}/")
+            else:
+                status = each.stat()
+                times = (status.st_mtime_ns, status.st_ctime_ns)
+                stamps[f"{within}{each.name}"] = (status.st_size, *times, status.st_ino)
+    return dict(sorted(stamps.items()))
