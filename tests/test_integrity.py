@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from subprocess import Popen
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from aim_exp.store import files
 from aim_exp.store.__main__ import main as store_command
 from aim_exp.store.entries import Store
 from aim_exp.store.keys import StageSpec
-from aim_exp.store.leases import take
+from aim_exp.store.leases import take, this_process
 
 LINE = ("benchmarks.limit=2", "calibration.n_samples=4", "omega=0.4", "tracker=none")
 SPEC = StageSpec("stage", 1, {"a": 1})
@@ -310,6 +312,12 @@ def test_gc_keeps_what_runs_need_and_what_is_worked_at(
     in_work = StageSpec("stage", 1, {"n": 0})
     lease = take(cache / "leases" / f"stage-{in_work.key}")
     assert lease
+    ended = Popen(["true"])
+    ended.wait()
+    dead = {**asdict(this_process()), "pid": ended.pid, "beat": 0}
+    left = cache / "leases" / f"stage-{StageSpec('stage', 1, {'n': 1}).key}"
+    left.mkdir()
+    (left / "token").write_text(json.dumps(dead))
 
     runs = [str(there / "run"), str(there / "other")]
     capsys.readouterr()

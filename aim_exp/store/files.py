@@ -13,6 +13,12 @@ from aim_exp.errors import AimError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+RUN_KEYS = "hydra.run.dir or hydra.sweep.dir"
+"""Where runs write, by themselves or in a sweep."""
+
+
+class StorageError(AimError):
+    """A folder that was named has no room, or cannot be written."""
 
 
 def publish(partial: Path, final: Path) -> None:
@@ -31,9 +37,9 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. AimError where there is no room for it."""
+    """Write a text file whole or not at all. StorageError where there is no room for it."""
     partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex}")
-    with named(path, path.parent, "hydra.run.dir"):
+    with named(path, path.parent, RUN_KEYS):
         try:
             partial.write_text(text, encoding="utf-8")
             publish(partial, path)
@@ -44,20 +50,22 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def named(what: object, folder: Path, key: str) -> Iterator[None]:
-    """AimError with `key`, where `what` cannot be written below `folder`: no room, no rights."""
+    """StorageError, with `key`, where `what` cannot be written in `folder`: no room, no rights."""
     try:
         yield
+    except StorageError:  # the innermost says it best
+        raise
     except Exception as error:
         causes = list(_causes(error))
         names = [each.filename for each in causes if isinstance(each, OSError) and each.filename]
         if all(Path(os.fsdecode(name)).absolute().is_relative_to(folder) for name in names):
             if any(map(_is_full, causes)):
-                raise AimError(
+                raise StorageError(
                     f"{key}={folder}: no room left on the disk for {what}; make some, or name a "
                     "folder of another disk (what is done is kept)"
                 ) from error
             if names and any(isinstance(each, OSError) and each.errno in CLOSED for each in causes):
-                raise AimError(
+                raise StorageError(
                     f"{key}={folder}: {names[0]} cannot be written, and {what} is not there yet; "
                     "name a folder of your own"
                 ) from error

@@ -6,11 +6,12 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from aim_exp.store.entries import DAMAGED, LEASES, PARTIAL, SPEC_FILE
 from aim_exp.store.integrity import DIGESTS_FILE, damage
-from aim_exp.store.leases import take
+from aim_exp.store.leases import wait
 from aim_exp.store.lines import read_lines
 from aim_exp.store.records import RunRecord
 
@@ -88,13 +89,14 @@ def damages(entry: Entry) -> Iterator[str]:
     if not grows and (problem := damage(entry.path, entry.name)):
         yield problem
     for name in logs:
-        if count := read_lines(entry.path / name, entry.path.name).damaged:
-            yield f"{entry.path / name}: {count} of its lines are damaged"
+        if hurt := read_lines(entry.path / name, entry.path.name).damaged:
+            yield f"{entry.path / name}: {hurt} of its lines are damaged"
 
 
 def delete(root: Path, entry: Entry) -> bool:
     """Delete an entry, unless a process makes it, or adds to it, now."""
-    lease = take(root / LEASES / entry.lease)
+    looks = count()  # at the first a lease of a dead process is broken
+    lease = wait(root / LEASES / entry.lease, entry.name, done=lambda: next(looks) == 2)
     if lease is None:
         return False
     try:
