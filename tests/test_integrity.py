@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from command_line import run_here
 from run_records import result
 from safetensors.numpy import load_file, save_file
 
+from aim_exp.cli.explain import explain
 from aim_exp.population.embedded import training
 from aim_exp.store import files
 from aim_exp.store.__main__ import main as store_command
@@ -296,6 +298,32 @@ def test_what_counts_is_on_the_disk_before_its_name(
     assert contents <= set(acts[:place])
     assert len(acts[:place]) == len(contents) + 1, "and the folder itself"
     assert acts[place + 1 :] == [entry.parent.name]
+
+
+RENAMED = {
+    "store/files.py": 1,  # publish
+    "store/entries.py": 3,  # what is unfinished or damaged, out of the way
+    "store/leases.py": 3,
+    "store/housekeeping.py": 1,
+    "evaluate/responses.py": 1,  # damaged lines, out of the way
+    "checkpoint/digests.py": 1,  # notes, checked when they are read
+    "report/files.py": 1,  # drawn again from the records
+}
+
+
+def test_whatever_else_is_renamed_does_not_count() -> None:
+    package = Path(files.__file__).parents[1]
+    renames = re.compile(r"os\.(?:replace|rename)\(|\.rename\(|partial\.replace\(")
+    found = {
+        path.relative_to(package).as_posix(): len(renames.findall(path.read_text()))
+        for path in package.rglob("*.py")
+    }
+    assert {name: number for name, number in found.items() if number} == RENAMED
+
+
+def test_a_full_disk_without_a_name_is_told_with_its_keys() -> None:
+    told = explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert told.startswith("no room left on the disk; make some, or set cache_dir, hydra.run.dir")
 
 
 def test_gc_keeps_what_runs_need_and_what_is_worked_at(
