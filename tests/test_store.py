@@ -16,6 +16,7 @@ import pytest
 
 from aim_exp.store import leases
 from aim_exp.store.entries import Store
+from aim_exp.store.integrity import seal
 from aim_exp.store.keys import StageSpec
 
 SPEC = StageSpec("stage", 1, {"a": 1})
@@ -33,7 +34,12 @@ def test_an_entry_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not store.has(SPEC)
     assert not list((tmp_path / "partial").iterdir())
     entry = store.get_or_make(SPEC, lambda folder: (folder / "whole").touch())
-    assert sorted(path.name for path in entry.iterdir()) == ["made.json", "spec.json", "whole"]
+    assert sorted(path.name for path in entry.iterdir()) == [
+        "digests.json",
+        "made.json",
+        "spec.json",
+        "whole",
+    ]
 
 
 def test_an_entry_that_resumes_keeps_what_was_done(tmp_path: Path) -> None:
@@ -48,7 +54,7 @@ def test_an_entry_that_resumes_keeps_what_was_done(tmp_path: Path) -> None:
         store.get_or_make(SPEC, make, resumes=True)
     assert not store.has(SPEC)
     entry = store.get_or_make(SPEC, make, resumes=True)
-    made = ["first", "made.json", "second", "spec.json"]
+    made = ["digests.json", "first", "made.json", "second", "spec.json"]
     assert sorted(path.name for path in entry.iterdir()) == made
     assert not list((tmp_path / "partial").iterdir())
 
@@ -152,6 +158,7 @@ def test_a_living_holder_is_waited_for(tmp_path: Path) -> None:
 
     def publish() -> None:
         store.path(SPEC).mkdir(parents=True)
+        seal(store.path(SPEC), SPEC.name)
         ended.set()
 
     threading.Timer(1.5, publish).start()
@@ -175,7 +182,9 @@ def test_who_was_taken_over_cannot_publish(tmp_path: Path) -> None:
         published.append(quick.get_or_make(SPEC, lambda folder: (folder / "quick").touch()))
 
     (entry,) = {slow.get_or_make(SPEC, make_slowly), *published}
-    assert {path.name for path in entry.iterdir()} == {"made.json", "quick", "spec.json"}
+    assert {path.name for path in entry.iterdir()} == {
+        "digests.json", "made.json", "quick", "spec.json",
+    }  # fmt: skip
     assert not list((tmp_path / "partial").iterdir())
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.checkpoint.files import INDEX_FILE, SINGLE_FILE, copy_companions
 from aim_exp.checkpoint.reader import RECOMPUTED
 from aim_exp.errors import CheckpointError, first_line
+from aim_exp.store.files import publish
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ def convert(source: Path, target: Path) -> None:
         if len(files) > 1:
             (partial / INDEX_FILE).write_text(json.dumps({"weight_map": places}))
         copy_companions(source, partial)
-        partial.rename(target)
+        publish(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

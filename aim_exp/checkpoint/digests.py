@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from blake3 import blake3
 
-THREADS = min(8, os.cpu_count() or 1)
-"""More read no faster from a disk."""
+from aim_exp.store.integrity import blake3_of
 
 
 def file_digest(path: Path, memo: Path, algorithm: str = "blake3") -> str:
@@ -31,11 +30,17 @@ def file_digest(path: Path, memo: Path, algorithm: str = "blake3") -> str:
         digest = check = ""
     if not digest or check != _short(known + digest):
         digest = f"{algorithm}:{_ALGORITHMS[algorithm](path)}"
-        memo.mkdir(parents=True, exist_ok=True)
-        partial = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
-        partial.write_text(f"{digest} {_short(known + digest)}\n")
-        partial.rename(entry)
+        remember(entry, f"{digest} {_short(known + digest)}\n")
     return digest
+
+
+def remember(note: Path, text: str) -> None:
+    """Write a note whole or not at all; where that cannot be, it is worked out again next time."""
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial = note.with_name(f"{note.name}.{uuid.uuid4().hex}")
+        partial.write_text(text)
+        partial.rename(note)
 
 
 def text_digest(text: str) -> str:
@@ -47,13 +52,9 @@ def _short(text: str) -> str:
     return blake3(text.encode()).hexdigest()
 
 
-def _blake3(path: Path) -> str:
-    return blake3(max_threads=THREADS).update_mmap(path).hexdigest()
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-_ALGORITHMS: Mapping[str, Callable[[Path], str]] = {"blake3": _blake3, "sha256": _sha256}
+_ALGORITHMS: Mapping[str, Callable[[Path], str]] = {"blake3": blake3_of, "sha256": _sha256}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.checkpoint.digests import text_digest
+from aim_exp.checkpoint.digests import remember, text_digest
 from aim_exp.checkpoint.reader import Checkpoint
 
 if TYPE_CHECKING:
@@ -75,10 +74,7 @@ def layout(checkpoint: Checkpoint, memo: Path | None = None) -> Layout:
 
     known = built_layout(checkpoint, shapes)
     if entry:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        partial = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
-        partial.write_text(json.dumps(_content(known)))
-        partial.rename(entry)
+        remember(entry, json.dumps(_content(known)))
     return known
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aim_exp.checkpoint.files import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, copy_companions
 from aim_exp.checkpoint.reader import TIED, TORCH_NAMES, Checkpoint
+from aim_exp.store.files import publish
 
 SHARD_BYTES = 5 * 10**9
 """Aim of a file's size, the hub's custom."""
@@ -61,7 +62,7 @@ class CheckpointWriter:
             return
         self._write_companions()
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._partial.rename(self.folder)
+        publish(self._partial, self.folder)
 
     def write(self, name: str, rows: slice, block: Tensor) -> None:
         """Write rows of a tensor at their place; any order, from any thread and device."""

@@ -20,6 +20,7 @@ from aim_exp.config.plugins import told_with_place
 from aim_exp.config.schema import CONFIG_FOLDER, known_options
 from aim_exp.config.schema_errors import unknown_key, wrong_type
 from aim_exp.errors import AimError, did_you_mean, first_line
+from aim_exp.store.files import FULL
 from aim_exp.store.records import INTERRUPTED
 
 MOST_LINES = 6
@@ -35,6 +36,12 @@ def explain(error: BaseException) -> str:
         return INTERRUPTED
     if isinstance(error, OmegaConfBaseException | HydraException):
         return first_lines(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" of {error.filename}" if error.filename else ""
+        return (
+            f"no room left on the disk{where}; make some, or set cache_dir, hydra.run.dir or "
+            "hydra.sweep.dir to a folder of another one (what is done is kept)"
+        )
     return f"{told_with_place(error, first_lines(error))} (debug=true shows the traceback)"
 
 

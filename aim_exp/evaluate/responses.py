@@ -1,16 +1,16 @@
 """The model's responses to lm-eval's requests, kept as they come, so that a cut-off run resumes.
 
-The log has one JSON line per response: the request's hash and the response. Each process writes
-a file of its own, so that no two append to one, and reads all. lm-eval's own SQLite store takes
-0.5 s for the 1,200 requests of the built-in suite, this one 5 ms; and a line that a killed process
-left unfinished is simply passed over.
+The log has one JSON line per response: the request's hash, the response, and a checksum. Each
+process writes a file of its own, so that no two append to one, and reads all. lm-eval's own SQLite
+store takes 0.5 s for the 1,200 requests of the built-in suite, this one 5 ms; and a line that a
+killed process left unfinished is simply passed over.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
@@ -22,8 +22,9 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CacheHook, hash_args
 
-from aim_exp.console import Advance
+from aim_exp.console import Advance, console, print_warning
 from aim_exp.errors import AimError, EvaluationError, first_line
+from aim_exp.store.lines import checked_line, read_lines
 
 ANSWERING = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 """The methods of lm-eval's models that answer requests."""
@@ -32,7 +33,8 @@ ANSWERING = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 class ResponseLog:
     """A mapping from request hashes to responses, kept in `folder`.
 
-    This process's go to `responses.HOST-PID.jsonl`; what others wrote is read once, at first.
+    This process's go to `responses.HOST-PID.jsonl`; what others wrote is read once, at first. A
+    file with damaged lines is set aside; those in it that are whole stay.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +42,10 @@ class ResponseLog:
         own = folder / f"responses.{socket.gethostname()}-{os.getpid()}.jsonl"
         if own.exists():  # of an earlier process with this number
             _drop_unfinished_line(own)
+        for path in _files(folder):
+            _mend(path)
         self._responses = kept_responses(folder)
+        self._owner = folder.name
         self._file = own.open("a", encoding="utf-8")
 
     def __enter__(self) -> ResponseLog:
@@ -64,17 +69,16 @@ class ResponseLog:
         """Keep the first response to a request."""
         if key not in self._responses:
             self._responses[key] = response
-            self._file.write(json.dumps([key, response]) + "\n")
+            self._file.write(checked_line(self._owner, key, response))
             self._file.flush()
 
 
 def kept_responses(folder: Path) -> dict[str, Any]:
     """The responses that any process wrote in `folder`, by the request's hash."""
     responses: dict[str, Any] = {}
-    for path in sorted(folder.glob("responses*.jsonl")):
-        with path.open(encoding="utf-8") as file:
-            whole = (line for line in file if line.endswith("\n"))
-            responses |= {key: _thaw(value) for key, value in map(json.loads, whole)}
+    for path in _files(folder):
+        values = read_lines(path, folder.name).values
+        responses |= {key: _thaw(value) for key, value in values.items()}
     return responses
 
 
@@ -198,6 +202,27 @@ class _Hook(CacheHook):
         key = hash_args(attr, req)
         self._log[key] = res
         self._items.close(key)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("responses*.jsonl"))
+
+
+def _mend(path: Path) -> None:
+    """Set the file aside if it has damaged lines, once those that are whole are in another one."""
+    owner = path.parent.name
+    lines = read_lines(path, owner)
+    if not lines.damaged:
+        return
+    mark = uuid.uuid4().hex[:12]
+    whole = "".join(checked_line(owner, key, value) for key, value in lines.values.items())
+    (path.parent / f"responses.{mark}.jsonl").write_text(whole, encoding="utf-8")
+    aside = path.rename(path.with_suffix(f".damaged-{mark}"))
+    print_warning(
+        console,
+        f"{path}: {lines.damaged} of its lines are damaged: set aside as {aside.name}; what they "
+        "answered is asked again",
+    )
 
 
 def _drop_unfinished_line(path: Path) -> None:

@@ -133,7 +133,7 @@ class EmbeddedPopulation(PopulationSource):
     def resolve(self, store: Store) -> Population:
         """Needs no training: the models' identity is their recipe."""
         recipe = self.recipe()
-        folder = store.path(recipe)
+        folder = store.mended(recipe)
         undrawn = f"{recipe.stage}:{replace(self, seed=0).recipe().key} by seed"
 
         def model(name: str) -> ModelRef:

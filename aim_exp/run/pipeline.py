@@ -49,6 +49,7 @@ from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.run.scoring import Scored, score
+from aim_exp.store.files import RUN_KEYS, named
 from aim_exp.store.keys import StageSpec, canonical_json
 from aim_exp.tensors.sink import Discard, Load, Sink
 from aim_exp.types import ModelRef
@@ -385,7 +386,10 @@ class Pipeline:
             )
         if self.run.save_model:
             target = self.directory / MODEL_FOLDER
-            with CheckpointWriter(target, layout, self.run.target_dtype) as writer:
+            with (
+                named(target, self.directory, RUN_KEYS),
+                CheckpointWriter(target, layout, self.run.target_dtype) as writer,
+            ):
                 self._stream_merge(writer)
             if source := self.run.saved_template:
                 text = chat_template(source, self.run.template)

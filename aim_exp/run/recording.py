@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.run.plan import MERGED, ModelPlan, Recipe
 from aim_exp.run.run import Run
 from aim_exp.run.standing import standing, unexpected
+from aim_exp.store.files import publish
 from aim_exp.store.keys import file_name
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.records import (
@@ -91,6 +93,7 @@ def planned_record(record: RunRecord, run: Run) -> RunRecord:
         omega=recipe.omega if not recipe.relaxes or recipe.aim.uses_omega else None,
         relaxation=recipe.aim.relaxation if recipe.relaxes else None,
         dtype=recipe.dtype,
+        stages=tuple(_stages(run)),
         code=recipe.code,
     )
 
@@ -193,14 +196,14 @@ def _scores(
 
 def _kept(file: Path, target: Path, directory: Path) -> str:
     """Have `file`, of the store, at `target` too; the path there as seen from `directory`."""
-    if not target.exists():
+    if not target.exists() or not filecmp.cmp(file, target):  # of an entry that was damaged
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
         try:
             os.link(file, partial)  # what is in the store is never changed
         except OSError:  # another file system, or one without links
-            shutil.copyfile(file, partial)
-        os.replace(partial, target)
+            shutil.copy2(file, partial)
+        publish(partial, target)
     return Path(os.path.relpath(target, directory)).as_posix()
 
 
@@ -225,22 +228,23 @@ def _standing(recipe: Recipe, results: Results) -> Standing:
     )
 
 
-def _stages(run: Run, results: Results) -> list[StageRecord]:
-    """The graph as it was walked: what each stage took, whether here or in another run."""
+def _stages(run: Run, results: Results | None = None) -> list[StageRecord]:
+    """The graph, as it was walked here: what each stage took, whether here or in another run."""
     records = []
     for stage in run.plan.stages:
-        made = [each for entry in stage.entries if (each := run.store.made(entry))]
-        began, ended = results.spans.get(stage.name, (None, None))
+        entries = stage.entries if results else ()
+        made = [each for entry in entries if (each := run.store.made(entry))]
+        began, ended = results.spans.get(stage.name, (None, None)) if results else (None, None)
         records.append(
             StageRecord(
                 name=stage.name,
                 needs=tuple(needed.name for needed in stage.needs),
-                keys=tuple(f"{entry.stage}/{entry.key}" for entry in stage.entries),
+                keys=tuple(entry.name for entry in stage.entries),
                 seconds=round(sum(each.seconds for each in made), 3) if made else None,
                 machine=made[-1].machine if made else None,
                 began=began,
                 ended=ended,
-                waited=results.waited.get(stage.name),
+                waited=results.waited.get(stage.name) if results else None,
                 made_at=max((each.at for each in made if each.at), default=None),
             )
         )

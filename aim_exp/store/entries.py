@@ -1,13 +1,16 @@
 """The store: one folder per content key, made once, shared by every job of every sweep.
 
-`ROOT/STAGE/KEY/` holds what the stage made, `spec.json`, its ingredients, and `made.json`, what
-it took. An entry is made in a temporary folder and renamed into place, so that an entry that
-exists is whole, whatever was killed. A lease per key lets one process make and the others wait; a
-process that was taken over cannot publish, since its folder is no longer where it was.
+`ROOT/STAGE/KEY/` holds what the stage made, `spec.json`, its ingredients, `made.json`, what it
+took, and `digests.json`, by which an entry that was changed since is noticed: it goes to
+`ROOT/damaged/` and is made again. An entry is made in a temporary folder and renamed into place, so
+that an entry that exists is whole, whatever was killed. A lease per key lets one process make and
+the others wait; a process that was taken over cannot publish, since its folder is no longer where
+it was.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
@@ -17,11 +20,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aim_exp.console import console, print_warning
+from aim_exp.store.files import named, publish
+from aim_exp.store.integrity import damage, seal
 from aim_exp.store.keys import StageSpec
 from aim_exp.store.leases import Lease, take, wait
 from aim_exp.store.provenance import machine, machine_text
 
 MADE_FILE = "made.json"
+SPEC_FILE = "spec.json"
+DAMAGED, PARTIAL, LEASES = "damaged", "partial", "leases"
+"""Folders of the store that hold no entries."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,17 @@ class Store:
         return self.root / spec.stage / spec.key
 
     def has(self, spec: StageSpec) -> bool:
-        """Whether the entry is there, whole."""
-        return self.path(spec).is_dir()
+        """Whether the entry is there, as it was made."""
+        return damage(self.path(spec), spec.name) is None
+
+    def mended(self, spec: StageSpec) -> Path:
+        """Where the entry lies, for who looks before it is made: what is damaged is not there."""
+        path = self.path(spec)
+        if path.exists() and not self.has(spec):
+            with self._leased(spec, done=lambda: self.has(spec)) as lease:
+                if lease:
+                    self._set_aside(spec)
+        return path
 
     def get_or_make(
         self,
@@ -65,18 +82,20 @@ class Store:
         is when the work on it began, by `time.monotonic`, if that was before `make`.
         """
         final = self.path(spec)
-        while not final.is_dir():
-            with self._leased(spec, done=final.is_dir) as lease:
-                if lease is None or final.is_dir():  # made while this process waited
+        while not self.has(spec):
+            with self._leased(spec, done=lambda: self.has(spec)) as lease:
+                if lease is None or self.has(spec):  # made while this process waited
                     break
+                self._set_aside(spec)
                 partial = self._partial(spec, lease, resumes)
                 began = time.monotonic() if since is None else since
                 try:
                     make(partial)
                     _describe(spec, partial)
                     _describe_making(time.monotonic() - began, partial)
+                    seal(partial, spec.name)
                     final.parent.mkdir(parents=True, exist_ok=True)
-                    partial.rename(final)
+                    publish(partial, final)
                 except Exception:
                     if lease.held and not final.is_dir():
                         raise
@@ -88,7 +107,7 @@ class Store:
 
     def _partial(self, spec: StageSpec, lease: Lease, resumes: bool) -> Path:
         """This attempt's own folder; those of earlier ones end here, or go on in it."""
-        folder, name = self.root / "partial", f"{spec.stage}-{spec.key}"
+        folder, name = self.root / PARTIAL, f"{spec.stage}-{spec.key}"
         own = folder / f"{name}.{lease.token}"
         for earlier in folder.glob(f"{name}.*"):
             if resumes and not own.exists():
@@ -98,6 +117,17 @@ class Store:
                 shutil.rmtree(ended, ignore_errors=True)
         own.mkdir(parents=True, exist_ok=True)
         return own
+
+    def _set_aside(self, spec: StageSpec) -> None:
+        """What lies in the entry's place and is not it; its lease must be held."""
+        path = self.path(spec)
+        if not path.exists() or not (problem := damage(path, spec.name)):
+            return
+        names = (f"{spec.stage}-{spec.key}.{number}" for number in itertools.count(1))
+        aside = next(p for name in names if not (p := self.root / DAMAGED / name).exists())
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+        print_warning(console, f"{problem}: set aside in {aside}, to be made again")
 
     def made(self, spec: StageSpec) -> Made | None:
         """What the entry took; None where there is none, or it was made bit by bit."""
@@ -124,23 +154,24 @@ class Store:
         self, spec: StageSpec, done: Callable[[], bool] = lambda: False
     ) -> Iterator[Lease | None]:
         """The lease of an entry; None as soon as it is `done`."""
-        path = self.root / "leases" / f"{spec.stage}-{spec.key}"
-        lease, began = take(path), time.monotonic()
-        if lease is None:
-            lease = wait(path, spec.title, done)
-            self.waited += time.monotonic() - began
-        try:
-            yield lease
-        finally:
-            if lease:
-                lease.release()
+        path = self.root / LEASES / f"{spec.stage}-{spec.key}"
+        with named(spec.title, self.root, "cache_dir"):
+            lease, began = take(path), time.monotonic()
+            if lease is None:
+                lease = wait(path, spec.title, done)
+                self.waited += time.monotonic() - began
+            try:
+                yield lease
+            finally:
+                if lease:
+                    lease.release()
 
 
 def _describe(spec: StageSpec, folder: Path) -> None:
     text = json.dumps(
         {"stage": spec.stage, "version": spec.version, "spec": spec.spec}, indent=1, sort_keys=True
     )
-    (folder / "spec.json").write_text(text + "\n")
+    (folder / SPEC_FILE).write_text(text + "\n")
 
 
 def _describe_making(seconds: float, folder: Path) -> None:

@@ -28,6 +28,11 @@ class StageSpec:
         return content_key(self.stage, self.version, self.spec)
 
     @property
+    def name(self) -> str:
+        """`STAGE/KEY`, its place in a store."""
+        return f"{self.stage}/{self.key}"
+
+    @property
     def title(self) -> str:
         """For people: `saliency 0123456789ab`."""
         return f"{self.stage} {self.key[:12]}"

@@ -111,8 +111,8 @@ def take(path: Path) -> Lease | None:
     token = uuid.uuid4().hex
     own = path.with_name(f".{token}")
     own.mkdir(parents=True)
-    (own / token).write_text(_sign(0))
     try:
+        (own / token).write_text(_sign(0))
         own.rename(path)
     except OSError as error:
         shutil.rmtree(own)

@@ -7,7 +7,6 @@ All that a report needs lies in the run's directory, and what the jobs of a swee
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aim_exp.errors import AimError
+from aim_exp.store.files import write_whole
 
 SCHEMA_VERSION = 2
 FILE_NAME = "result.json"
@@ -231,10 +231,8 @@ class RunRecord:
     def write(self, directory: Path) -> Path:
         """Write `result.json` into `directory`, whole or not at all."""
         path = directory / FILE_NAME
-        partial = path.with_suffix(f".partial-{os.getpid()}")
         content = {"schema_version": SCHEMA_VERSION, **asdict(self), **self._flat()}
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        os.replace(partial, path)
+        write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
         return path
 
     def _flat(self) -> dict[str, Any]:

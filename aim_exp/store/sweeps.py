@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from aim_exp.store.files import write_whole
 from aim_exp.store.records import SHARED_FOLDER
 
 FILE_NAME = "sweep.json"
@@ -39,10 +39,8 @@ class Sweep:
     def write(self, directory: Path) -> None:
         """Write `sweep.json`, whole or not at all."""
         directory.mkdir(parents=True, exist_ok=True)
-        partial = directory / f"{FILE_NAME}.partial-{os.getpid()}"
         content = {"schema_version": SCHEMA_VERSION, **asdict(self)}
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(partial, directory / FILE_NAME)
+        write_whole(directory / FILE_NAME, json.dumps(content, indent=1) + "\n")
 
 
 def begin_anew(directory: Path) -> None:

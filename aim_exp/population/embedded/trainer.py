@@ -31,6 +31,7 @@ from aim_exp.population.embedded.tokenizer import (
     PAD_ID,
     VOCABULARY_SIZE,
 )
+from aim_exp.store.files import publish
 
 MAX_POSITIONS = 256
 WEIGHTS_FILE = "model.safetensors"
@@ -83,7 +84,7 @@ def make_model(
     partial = final.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     save_model(model, tokenizer, partial)
-    partial.rename(final)
+    publish(partial, final)
 
 
 def train(model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int) -> None:

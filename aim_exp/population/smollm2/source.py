@@ -55,7 +55,7 @@ class FineTunedPopulation(PopulationSource):
             raise ConfigError([*problems, *more])
         given = identified(base[0], store.root / "digests")
         recipe, first = self._recipe(given), replace(self, seed=0)._recipe(given)
-        folder = store.path(recipe)
+        folder = store.mended(recipe)
         return Population(
             name=self.name,
             base=given,

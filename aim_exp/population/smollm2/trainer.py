@@ -40,6 +40,7 @@ from aim_exp.population.smollm2.phases import (
     WARMUP_STEPS,
     learning_rate,
 )
+from aim_exp.store.files import publish
 
 
 def train_experts(base: Path, seed: int, folder: Path) -> None:
@@ -62,7 +63,7 @@ def train_experts(base: Path, seed: int, folder: Path) -> None:
         model.save_pretrained(partial)
         for path in {path for pattern in COMPANIONS for path in base.glob(pattern)}:
             shutil.copyfile(path, partial / path.name)
-        partial.rename(final)
+        publish(partial, final)
 
 
 def train(model: Any, tokenizer: Any, phase: Phase, seed: int) -> None:

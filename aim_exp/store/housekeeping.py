@@ -1,0 +1,109 @@
+"""What a store holds, whose it is, and whether it is whole."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from aim_exp.store.entries import DAMAGED, LEASES, PARTIAL, SPEC_FILE
+from aim_exp.store.integrity import DIGESTS_FILE, damage
+from aim_exp.store.leases import wait
+from aim_exp.store.lines import read_lines
+from aim_exp.store.records import RunRecord
+
+KEY = re.compile("[0-9a-f]{64}")
+NOTES = ("digests", "layouts")
+"""Of models' files, by a digest too; they are no entries."""
+LEFT_OVER = (DAMAGED, PARTIAL)
+"""What was set aside, and what a killed process left unfinished: of use to nobody by name."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder of the store."""
+
+    name: str
+    """`STAGE/KEY`; `damaged/STAGE-KEY.1` and `partial/STAGE-KEY.TOKEN` of what is left over."""
+    path: Path
+
+    @property
+    def stage(self) -> str:
+        """The stage that made it, `damaged` or `partial`."""
+        return self.name.partition("/")[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(path.lstat().st_size for path in (self.path, *self.path.rglob("*")))
+
+    @property
+    def lease(self) -> str:
+        """The name of the lease of who makes it: `STAGE-KEY`."""
+        stage, _, rest = self.name.partition("/")
+        return rest.lstrip(".").partition(".")[0] if stage in LEFT_OVER else f"{stage}-{rest}"
+
+
+def entries(root: Path) -> list[Entry]:
+    """All that the store holds, in the order of the names."""
+    return [
+        Entry(f"{stage.name}/{path.name}", path)
+        for stage in sorted(path for path in root.iterdir() if path.is_dir())
+        for path in sorted(stage.iterdir())
+        if stage.name in LEFT_OVER or (stage.name not in NOTES and KEY.fullmatch(path.name))
+    ]
+
+
+def unneeded(root: Path, names: set[str]) -> list[Entry]:
+    """All but the entries of these names, and what is begun of them."""
+    leases = {name.replace("/", "-") for name in names}
+    return [
+        entry
+        for entry in entries(root)
+        if entry.name not in names and not (entry.stage == PARTIAL and entry.lease in leases)
+    ]
+
+
+def needed(records: Iterable[RunRecord]) -> set[str]:
+    """The names of the entries that the runs rest on, whether they are done or not."""
+    names: set[str] = set()
+    for record in records:
+        names.update(key for stage in record.stages for key in stage.keys)
+        names.update(
+            f"{stage}/{model.keys[stage]}"
+            for model in record.models
+            for stage in ("weights", "responses")
+            if stage in model.keys
+        )
+    return names
+
+
+def damages(entry: Entry) -> Iterator[str]:
+    """What is wrong with an entry, a line each: `FILE: why`."""
+    names = {path.name for path in entry.path.glob("*")}
+    logs = sorted(name for name in names if name.endswith(".jsonl"))
+    grows = SPEC_FILE in names and DIGESTS_FILE not in names and (logs or len(names) == 1)
+    if not grows and (problem := damage(entry.path, entry.name)):
+        yield problem
+    for name in logs:
+        if hurt := read_lines(entry.path / name, entry.path.name).damaged:
+            yield f"{entry.path / name}: {hurt} of its lines are damaged"
+
+
+def delete(root: Path, entry: Entry) -> bool:
+    """Delete an entry, unless a process makes it, or adds to it, now."""
+    looks = count()  # at the first a lease of a dead process is broken
+    lease = wait(root / LEASES / entry.lease, entry.name, done=lambda: next(looks) == 2)
+    if lease is None:
+        return False
+    try:
+        away = root / PARTIAL / f".{lease.token}"
+        away.parent.mkdir(exist_ok=True)
+        entry.path.rename(away)  # at once, for who reads there
+        shutil.rmtree(away) if away.is_dir() else away.unlink()
+    finally:
+        lease.release()
+    return True

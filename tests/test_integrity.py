@@ -1,0 +1,377 @@
+"""Nothing lost: what is damaged in the cache is noticed, named, set aside and made again."""
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from subprocess import Popen
+
+import numpy as np
+import pytest
+from command_line import run_here
+from run_records import result
+from safetensors.numpy import load_file, save_file
+
+from aim_exp.cli.explain import explain
+from aim_exp.population.embedded import training
+from aim_exp.store import files
+from aim_exp.store.__main__ import main as store_command
+from aim_exp.store.entries import Store
+from aim_exp.store.keys import StageSpec
+from aim_exp.store.leases import take, this_process
+
+LINE = ("benchmarks.limit=2", "calibration.n_samples=4", "omega=0.4", "tracker=none")
+SPEC = StageSpec("stage", 1, {"a": 1})
+
+Damage = Callable[[Path], Path]
+"""Does it below an entry; the file that is named."""
+
+
+def flipped(file: str) -> Damage:
+    """One bit in the middle of the last values, size and times as they were."""
+
+    def damage(entry: Path) -> Path:
+        path = entry / file
+        content, status = bytearray(path.read_bytes()), path.stat()
+        content[-3] ^= 1
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return path
+
+    return damage
+
+
+def another_digit(entry: Path) -> Path:
+    path = entry / "scores.json"
+    text = path.read_text()
+    place = next(i for i, letter in enumerate(text) if letter in "0123456789")
+    path.write_text(f"{text[:place]}{(int(text[place]) + 1) % 10}{text[place + 1 :]}")
+    return path
+
+
+def cut(file: str, share: float = 0.5) -> Damage:
+    def damage(entry: Path) -> Path:
+        size = (entry / file).stat().st_size
+        os.truncate(entry / file, int(share * size))
+        return entry / file
+
+    return damage
+
+
+def zeroed(entry: Path) -> Path:
+    path = entry / "math" / "model.safetensors"
+    save_file({k: np.zeros_like(v) for k, v in load_file(path).items()}, path, {"format": "pt"})
+    return path
+
+
+def swapped(entry: Path) -> Path:
+    first, second = (entry / name / "model.safetensors" for name in ("code", "math"))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    return first
+
+
+def foreign(entry: Path) -> Path:
+    """Another entry of the stage in its place."""
+    other = next(path for path in sorted(entry.parent.iterdir()) if path != entry)
+    shutil.rmtree(entry)
+    shutil.copytree(other, entry)
+    return entry
+
+
+def without_digests(entry: Path) -> Path:
+    (entry / "digests.json").unlink()
+    return entry / "digests.json"
+
+
+def a_file(entry: Path) -> Path:
+    shutil.rmtree(entry)
+    entry.touch()
+    return entry / "digests.json"
+
+
+def a_file_more(entry: Path) -> Path:
+    (entry / "more").touch()
+    return entry / "more"
+
+
+def changed_line(entry: Path) -> Path:
+    (path,) = entry.glob("responses*.jsonl")
+    first, *others = path.read_text().splitlines(keepends=True)
+    key, value, checksum = json.loads(first)
+    path.write_text("".join([json.dumps([key, "none", checksum]) + "\n", *others]))
+    assert value != "none"
+    return path
+
+
+def zeros_in_line(entry: Path) -> Path:
+    (path,) = entry.glob("responses*.jsonl")
+    content = path.read_bytes()
+    path.write_bytes(b"\0" * 40 + content[40:])
+    return path
+
+
+def of_another_model(entry: Path) -> Path:
+    (path,) = entry.glob("responses*.jsonl")
+    other = next(p for p in sorted(entry.parent.glob("*/responses*.jsonl")) if p != path)
+    path.write_bytes(other.read_bytes())
+    return path
+
+
+ROUNDS: dict[str, list[tuple[str, Damage]]] = {
+    "bits": [
+        ("population", zeroed),
+        ("saliency", flipped("saliency.safetensors")),
+        ("scores 0", another_digit),
+        ("scores 1", cut("items.jsonl.gz", 0)),
+        ("responses 0", changed_line),
+        ("weights", flipped("relaxation.json")),
+    ],
+    "files": [
+        ("population", swapped),
+        ("saliency", cut("second_moments.safetensors")),
+        ("scores 0", foreign),
+        ("scores 1", without_digests),
+        ("responses 0", zeros_in_line),
+        ("weights", a_file),
+    ],
+    "folders": [
+        ("population", cut("base/model.safetensors")),
+        ("saliency", flipped("spec.json")),
+        ("scores 0", a_file_more),
+        ("scores 1", cut("digests.json")),
+        ("responses 0", of_another_model),
+        ("weights", cut("made.json", 0)),
+    ],
+}
+"""Those of a round are done at once; with `responses 0` go the scores that rest on them."""
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, tiny_cache: Path) -> Path:
+    """A folder with `cache` and `run`, as nothing disturbed them."""
+    folder = tmp_path_factory.mktemp("once")
+    shutil.copytree(tiny_cache / "population", folder / "cache" / "population")
+    done = run_here(*LINE, "cache_dir=cache", "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def there(once: Path, tmp_path: Path) -> Path:
+    shutil.copytree(once, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def numbers(run: Path) -> list[dict[str, object]]:
+    return [{**m, "path": None} for m in result(run)["models"]]
+
+
+def entry_of(cache: Path, run: Path, where: str) -> Path:
+    """`population`, `saliency`, `weights`; `scores N` and `responses N` of the merged model."""
+    stage, _, number = where.partition(" ")
+    merged = result(run)["models"][-1]
+    if stage in ("weights", "responses"):
+        return cache / stage / merged["keys"][stage]
+    if stage == "scores":
+        return cache / stage / [score["key"] for score in merged["scores"].values()][int(number)]
+    (entry,) = (cache / stage).iterdir()
+    return entry
+
+
+@pytest.mark.parametrize("kind", ROUNDS)
+def test_damage_is_noticed_named_and_healed(
+    kind: str, there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, run = there / "cache", there / "run"
+    (population,) = (cache / "population").iterdir()
+    trained = shutil.copytree(population, there / "trained")
+
+    def train(folder: Path, seed: int) -> None:
+        """Its numbers are the same every time: `test_embedded.py`."""
+        for name in ("base", "code", "instruct", "math"):
+            shutil.copytree(trained / name, folder / name)
+
+    monkeypatch.setattr(training, "build_population", train)
+    named = [damage(entry_of(cache, run, where)) for where, damage in ROUNDS[kind]]
+    assert len(named) == 6
+
+    assert store_command(["verify", f"--cache-dir={cache}"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith(" entries, 6 damages")
+    assert {line.partition(": ")[0] for line in lines[:-1]} == set(map(str, named))
+
+    done = run_here(*LINE, "cache_dir=cache", "hydra.run.dir=again", cwd=there)
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if "set aside" in line]
+    assert {line.split(": ")[1] for line in told} == set(map(str, named))
+    assert len(told) == 6, "a line each"
+    assert numbers(there / "again") == numbers(run)
+    assert store_command(["verify", f"--cache-dir={cache}"]) == 0
+    again = run_here(*LINE, "cache_dir=cache", "hydra.run.dir=again", cwd=there)
+    assert "set aside" not in again.stdout
+
+
+def test_a_report_does_not_keep_the_damaged_file(there: Path) -> None:
+    """A run's own copy may be a link to it."""
+    entry = entry_of(there / "cache", there / "run", "saliency")
+    whole = load_file(entry / "saliency.safetensors")
+    named = flipped("saliency.safetensors")(entry)
+    kept = there / "run" / result(there / "run")["saliency"]
+    kept.unlink()
+    kept.hardlink_to(named)
+    assert run_here(*LINE, "cache_dir=cache", "hydra.run.dir=run", cwd=there).returncode == 0
+    again = load_file(kept)
+    assert again.keys() == whole.keys()
+    assert all((again[name] == whole[name]).all() for name in whole)
+
+
+def test_a_cache_that_cannot_be_written_serves_what_it_has(there: Path) -> None:
+    """Whoever may write everywhere sees it by files where folders would be."""
+    cache = there / "cache"
+    for name in ("digests", "layouts", "leases", "partial", "damaged"):
+        shutil.rmtree(cache / name, ignore_errors=True)
+        (cache / name).touch()
+    done = run_here(*LINE, "cache_dir=cache", "hydra.run.dir=again", cwd=there)
+    assert done.returncode == 0, done.stderr
+    assert numbers(there / "again") == numbers(there / "run")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "no room left on the disk for {title}; make some"),
+        (errno.EDQUOT, "no room left on the disk for {title}; make some"),
+        (errno.EROFS, "{root}/x cannot be written, and {title} is not there yet"),
+    ],
+)
+def test_a_disk_without_room_names_the_key_and_the_path(
+    number: int, words: str, tmp_path: Path
+) -> None:
+    def make(folder: Path) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "x"))
+
+    with pytest.raises(ValueError, match=r"^cache_dir=") as raised:
+        Store(tmp_path).get_or_make(SPEC, make)
+    told = f"cache_dir={tmp_path}: {words.format(root=tmp_path, title=SPEC.title)}"
+    assert str(raised.value).startswith(told)
+    assert not list((tmp_path / "partial").iterdir())
+
+    def elsewhere(folder: Path) -> None:
+        raise OSError(number, os.strerror(number), "/elsewhere/x")
+
+    with pytest.raises(OSError, match="/elsewhere/x"):
+        Store(tmp_path).get_or_make(SPEC, elsewhere)
+
+
+def test_what_counts_is_on_the_disk_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file and folder is synced, then renamed, then the folder it is renamed in."""
+    acts: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        acts.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    def replace(path: Path, target: Path) -> Path:
+        acts.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+
+    def make(folder: Path) -> None:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "deep").touch()
+
+    entry = Store(tmp_path).get_or_make(SPEC, make)
+    partial, place = acts[acts.index("rename") - 3 :].index("rename"), acts.index("rename")
+    assert partial == 3
+    contents = {"deep", "sub", "digests.json", "made.json", "spec.json"}
+    assert contents <= set(acts[:place])
+    assert len(acts[:place]) == len(contents) + 1, "and the folder itself"
+    assert acts[place + 1 :] == [entry.parent.name]
+
+
+RENAMED = {
+    "store/files.py": 1,  # publish
+    "store/entries.py": 3,  # what is unfinished or damaged, out of the way
+    "store/leases.py": 3,
+    "store/housekeeping.py": 1,
+    "evaluate/responses.py": 1,  # damaged lines, out of the way
+    "checkpoint/digests.py": 1,  # notes, checked when they are read
+    "report/files.py": 1,  # drawn again from the records
+}
+
+
+def test_whatever_else_is_renamed_does_not_count() -> None:
+    package = Path(files.__file__).parents[1]
+    renames = re.compile(r"os\.(?:replace|rename)\(|\.rename\(|partial\.replace\(")
+    found = {
+        path.relative_to(package).as_posix(): len(renames.findall(path.read_text()))
+        for path in package.rglob("*.py")
+    }
+    assert {name: number for name, number in found.items() if number} == RENAMED
+
+
+def test_a_full_disk_without_a_name_is_told_with_its_keys() -> None:
+    told = explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert told.startswith("no room left on the disk; make some, or set cache_dir, hydra.run.dir")
+
+
+def test_gc_keeps_what_runs_need_and_what_is_worked_at(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = there / "cache"
+    at = f"--cache-dir={cache}"
+    line = (*LINE, "cache_dir=cache", "benchmarks=none", "omega=0.3", "hydra.run.dir=other")
+    assert run_here(*line, cwd=there).returncode == 0
+    kept = {path for path in cache.glob("*/*") if path.is_dir()}
+    store = Store(cache)
+    for number in range(3):
+        store.get_or_make(StageSpec("stage", 1, {"n": number}), lambda folder: None)
+    in_work = StageSpec("stage", 1, {"n": 0})
+    lease = take(cache / "leases" / f"stage-{in_work.key}")
+    assert lease
+    ended = Popen(["true"])
+    ended.wait()
+    dead = {**asdict(this_process()), "pid": ended.pid, "beat": 0}
+    left = cache / "leases" / f"stage-{StageSpec('stage', 1, {'n': 1}).key}"
+    left.mkdir()
+    (left / "token").write_text(json.dumps(dead))
+
+    runs = [str(there / "run"), str(there / "other")]
+    capsys.readouterr()
+    assert store_command(["gc", at, *runs]) == 0
+    assert "in 3 entries that none of 2 runs rests on" in capsys.readouterr().out
+    assert len(list((cache / "stage").iterdir())) == 3, "nothing is deleted unasked"
+    assert store_command(["gc", at, "--yes", *runs]) == 0
+    told = capsys.readouterr().out
+    assert f"in use  stage/{in_work.key}" in told
+    assert told.count("deleted") == 2
+    lease.release()
+    assert store_command(["gc", at, "--yes", *runs]) == 0
+    assert {path for path in cache.glob("*/*") if path.is_dir()} - {cache / "stage"} == kept
+    assert store_command(["gc", at, "--yes", str(there / "trained")]) == 2, "no run there"
+    assert store_command(["verify", at]) == 0
+
+
+def test_du_by_stage_and_by_runs(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache, run = there / "cache", there / "run"
+    assert store_command(["du", f"--cache-dir={cache}", str(run)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    counts = {row[0]: row[1] for row in rows if len(row) > 1}
+    assert counts["scores"] == "30"
+    assert counts["responses"] == "5"
+    assert counts["saliency"] == counts["weights"] == counts["population"] == "1"
+    assert counts["total"] == "38"
+    (of_run,) = (row for row in rows if row[:1] == [str(run)])
+    assert of_run[1] == "38"
+    assert of_run[2:4] == of_run[4:6]
