@@ -17,7 +17,7 @@ PAIRS = ["[code,instruct]", "[code,math]", "[instruct,math]"]
 
 
 def test_subsets_are_all_or_a_few_of_each_size() -> None:
-    drawn = subsets.drawn
+    drawn = subsets.subsets_of
     assert drawn(NAMES, "2", 0, "0") == [*combinations(NAMES, 2)]
     some = drawn(NAMES, "2..4", 3, "0")
     assert [len(each) for each in some] == [2] * 3 + [3] * 3 + [4] * 3
@@ -59,6 +59,6 @@ def test_it_runs(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     merged = [result(tmp_path / "s" / job)["population"]["merged"] for job in "01"]
     names = ["code", "instruct", "math"]
-    assert [*map(tuple, merged)] == subsets.drawn(names, "2", 2, "1")
+    assert [*map(tuple, merged)] == subsets.subsets_of(names, "2", 2, "1")
     done = cli("population.merge=subsets(k=2)", *common)
     assert "must be a list of experts, of code, instruct, math" in done.stderr
