@@ -261,8 +261,8 @@ def test_a_template_that_does_not_go_with_its_stops_is_warned_of(
     tiny_population: Path, tmp_path: Path
 ) -> None:
     folder = chat_pair(tmp_path / "models", tiny_population, generation=False)
-    told = " ".join(carried_out(folder, tmp_path).results.warnings)
-    assert "chat template of chat: a turn ends with <|end|>, but answers with </s>; add" in told
+    warnings = " ".join(carried_out(folder, tmp_path).results.warnings)
+    assert "chat template of chat: a turn ends with <|end|>, but answers with </s>; add" in warnings
     chat = ModelRef("chat", folder / "chat", "")
     base = ModelRef("base", tiny_population / "base", "")
     write_chat_template(folder / "chat", chat_template(chat, True), ["<|end|>"])
