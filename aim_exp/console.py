@@ -68,16 +68,16 @@ def progress(what: str, total: int | None) -> Iterator[Advance]:
     On a terminal the job, a bar, counts and the time left, in its last two lines; elsewhere a
     plain line every minute. Either way a line when it is done.
     """
-    start = told = time.monotonic()
+    start = last_report = time.monotonic()
     with _Display(disable=not console.is_interactive) as display:
         stage = display.add_task(what, total=total)
         display.advance(stage, 0)  # speed is counted from here: answers come in batches
 
         def advance(steps: int) -> None:
-            nonlocal told
+            nonlocal last_report
             display.advance(stage, steps)
-            if display.disable and time.monotonic() - told >= REPORT_SECONDS:
-                told = time.monotonic()
+            if display.disable and time.monotonic() - last_report >= REPORT_SECONDS:
+                last_report = time.monotonic()
                 console.print(_line(display.tasks[stage]), soft_wrap=True)
 
         yield advance

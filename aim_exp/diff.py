@@ -134,38 +134,38 @@ def compare_checkpoints(
     """
     models = [a, b, *([base] if base else [])]
     names = list(dict.fromkeys(name for model in (a, b) for name in model.tensors))
-    found = Comparison()
+    comparison = Comparison()
     with progress("Comparing", len(names)) as advance:
         for name in names:
             problem = _misfit(name, models)
             if problem:
-                found.unmatched.append(problem)
+                comparison.unmatched.append(problem)
             else:
-                found.tensors[name] = compare_tensors(*(model.tensor(name) for model in models))
+                comparison.tensors[name] = compare_tensors(*(each.tensor(name) for each in models))
                 source = saliency and saliency.source(name)
                 if base and saliency and source:
                     tensors = (model.tensor(name) for model in (a, b, base))
                     axis, q = saliency.axes[source], saliency.moments[source]
-                    found.tensors[name] += _compare_channels(*tensors, axis=axis, q=q)
+                    comparison.tensors[name] += _compare_channels(*tensors, axis=axis, q=q)
             advance(1)
-    return found
+    return comparison
 
 
 def compare_tensors(a: Tensor, b: Tensor, base: Tensor | None = None) -> Difference:
     """Tensors of one shape, of any dtypes; equal is by value, and NaN equals NaN."""
-    found = Difference(tensors=1, elements=a.numel())
+    difference = Difference(tensors=1, elements=a.numel())
     for rows in row_blocks(a.shape):
         same = (a[rows] == b[rows]) | (a[rows].isnan() & b[rows].isnan())
-        found.equal += int(same.sum())
+        difference.equal += int(same.sum())
         x, y = a[rows].double(), b[rows].double()
         if base is not None:
             start = base[rows].double()
             x, y = x - start, y - start
-        found.distance += (x - y).square_().sum().item()
-        found.delta_a += x.square().sum().item()
-        found.delta_b += y.square().sum().item()
-        found.product += (x * y).sum().item()
-    return found
+        difference.distance += (x - y).square_().sum().item()
+        difference.delta_a += x.square().sum().item()
+        difference.delta_b += y.square().sum().item()
+        difference.product += (x * y).sum().item()
+    return difference
 
 
 def _compare_channels(a: Tensor, b: Tensor, base: Tensor, *, axis: int, q: Tensor) -> Difference:
@@ -195,8 +195,8 @@ def _misfit(name: str, models: Sequence[Checkpoint]) -> str | None:
         return f"{name}: not in {', '.join(missing)}"
     shapes = [list(model.tensors[name].shape) for model in models]
     if any(shape != shapes[0] for shape in shapes):
-        told = (f"{model.label} {shape}" for model, shape in zip(models, shapes, strict=True))
-        return f"{name}: shapes differ: {', '.join(told)}"
+        each = (f"{model.label} {shape}" for model, shape in zip(models, shapes, strict=True))
+        return f"{name}: shapes differ: {', '.join(each)}"
     return None
 
 
@@ -208,12 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         a, b = _opened("A", options.a, memo), _opened("B", options.b, memo)
         base = _opened("base", options.base, memo) if options.base else None
         saliency = Saliency.load(options.saliency) if options.saliency else None
-        found = compare_checkpoints(a, b, base, saliency)
+        comparison = compare_checkpoints(a, b, base, saliency)
     except AimError as error:
         error_console.print(Text(f"error: {error}"), soft_wrap=True)
         return TROUBLE
-    _show(found, by_tensor=options.tensors)
-    return EQUAL if found.same else DIFFERENT
+    _show(comparison, by_tensor=options.tensors)
+    return EQUAL if comparison.same else DIFFERENT
 
 
 def _opened(label: str, source: str, memo: Path) -> Checkpoint:
@@ -226,19 +226,19 @@ def _opened(label: str, source: str, memo: Path) -> Checkpoint:
     return Checkpoint(folder, label)
 
 
-def _show(found: Comparison, *, by_tensor: bool) -> None:
+def _show(comparison: Comparison, *, by_tensor: bool) -> None:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="dim")
     table.add_column("tensor" if by_tensor else "kind", no_wrap=True)
     for heading in (*("tensors", "elements", "equal", "distance", "cosine"), *DOSES):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, difference in (found.tensors if by_tensor else found.by_kind()).items():
+    for name, difference in (comparison.tensors if by_tensor else comparison.by_kind()).items():
         table.add_row(name, *_cells(difference))
     table.add_section()
-    table.add_row("total", *_cells(found.total), style="bold")
+    table.add_row("total", *_cells(comparison.total), style="bold")
     print_whole(console, table)
-    for line in found.unmatched:
+    for line in comparison.unmatched:
         console.print(Text(f"not compared: {line}", style="yellow"), soft_wrap=True)
-    console.print("equal" if found.same else "different")
+    console.print("equal" if comparison.same else "different")
 
 
 def _cells(difference: Difference) -> Iterator[str]:

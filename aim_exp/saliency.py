@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        found = {source: _measured(source, options) for source in options.models}
+        models = {source: _measured(source, options) for source in options.models}
     except AimError as error:
         error_console.print(Text(f"error: {error}"), soft_wrap=True)
         return TROUBLE
-    for source, inputs in found.items():
+    for source, inputs in models.items():
         _show(source, inputs, by_layer=options.layers)
     if options.figure:
-        draw(found, options.figure)
+        draw(models, options.figure)
         console.print(f"figure  {options.figure}", soft_wrap=True)
     return FINE
 
@@ -112,13 +112,13 @@ def _show(source: str, inputs: Sequence[Input], *, by_layer: bool) -> None:
     print_whole(console, table)
 
 
-def draw(found: Mapping[str, Sequence[Input]], file: Path) -> None:
+def draw(models: Mapping[str, Sequence[Input]], file: Path) -> None:
     """A panel for each model, a line for each kind of input: s / max s, channels by rank."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(found), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-    for axes, (source, inputs) in zip(panels, found.items(), strict=True):
+    figure = Figure(figsize=(5.2 * len(models), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    for axes, (source, inputs) in zip(panels, models.items(), strict=True):
         for each in inputs:
             ranks = [100 * (i + 1) / len(each.profile) for i in range(len(each.profile))]
             axes.plot(ranks, each.profile.numpy(), label=each.kinds, linewidth=1.2)

@@ -69,18 +69,19 @@ class Design:
 
     def problems(self) -> list[str]:
         """What does not fit together, `key=value: why; fix` each."""
-        found = number_problem("margin", self.margin, 0, open_low=True)
+        problems = number_problem("margin", self.margin, 0, open_low=True)
         if set(self.replicates) != {"development", "test"}:
-            found.append("replicates: must be {development: [...], test: [...]}")
-            return found
+            return [*problems, "replicates: must be {development: [...], test: [...]}"]
         numbers = [number for each in self.replicates.values() for number in each]
         if len(set(numbers)) < len(numbers):
-            found.append(f"replicates={self.replicates}: a number stands twice; each is used once")
+            problems.append(
+                f"replicates={self.replicates}: a number stands twice; each is used once"
+            )
         for contrast in (self.primary, *self.secondary):
             if set(contrast) != {"arm", "against"} or not {*contrast.values()} <= set(self.arms):
                 arms = ", ".join(self.arms)
-                found.append(f"{contrast}: must be {{arm: A, against: B}}, of the arms {arms}")
-        return found
+                problems.append(f"{contrast}: must be {{arm: A, against: B}}, of the arms {arms}")
+        return problems
 
 
 def lock(path: Path) -> Path:

@@ -46,9 +46,9 @@ def written(folder: Path, suffix: str) -> Path:
 
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".parquet"])
 def test_every_kind_of_file(suffix: str, tmp_path: Path) -> None:
-    found = text_file(written(tmp_path, suffix))
-    assert found.problems() == []
-    texts = [text.strip() for text in found.texts() if text.strip()]
+    calibration = text_file(written(tmp_path, suffix))
+    assert calibration.problems() == []
+    texts = [text.strip() for text in calibration.texts() if text.strip()]
     assert texts == [text.strip() for text in TEXTS if text.strip()]
 
 
@@ -70,15 +70,15 @@ def test_the_recipe_step_by_step(
             samples += [ids[i : i + 16] for i in range(0, len(ids), 16)]
     flat = [token for sample in samples[:10] for token in sample]
     expected = [flat[i : i + 16] for i in range(0, len(flat) - 15, 16)]
-    found = text_file(path, long_texts=long_texts).blocks(tokenizer)
-    assert found.ids.tolist() == expected
-    assert found.n_texts == min(10, len(samples))
-    assert found.n_tokens == found.ids.numel()
+    blocks = text_file(path, long_texts=long_texts).blocks(tokenizer)
+    assert blocks.ids.tolist() == expected
+    assert blocks.n_texts == min(10, len(samples))
+    assert blocks.n_tokens == blocks.ids.numel()
 
 
 def test_without_special_tokens(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    found = text_file(written(tmp_path, ".txt"), add_special_tokens=False).blocks(tokenizer)
-    assert tokenizer.bos_token_id not in found.ids
+    blocks = text_file(written(tmp_path, ".txt"), add_special_tokens=False).blocks(tokenizer)
+    assert tokenizer.bos_token_id not in blocks.ids
 
 
 def test_too_little_text_for_a_block(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -126,9 +126,9 @@ def test_the_embedded_texts_fill_the_default_recipe(
         offload="none",
         per_expert=None,
     )
-    found = embedded.blocks(tokenizer)
-    assert found.n_texts == 256
-    assert len(found.ids) > 50
+    blocks = embedded.blocks(tokenizer)
+    assert blocks.n_texts == 256
+    assert len(blocks.ids) > 50
     assert embedded.source(tmp_path) == embedded.source(tmp_path)
 
 
@@ -169,8 +169,8 @@ def test_a_local_copy_of_the_pile(tmp_path: Path, tokenizer: PreTrainedTokenizer
     for path in (packed, plain):
         assert pile(path).problems() == []
         assert list(pile(path).texts()) == TEXTS
-        found = pile(path).blocks(tokenizer)
-        assert found.ids.tolist() == same.ids.tolist()
+        blocks = pile(path).blocks(tokenizer)
+        assert blocks.ids.tolist() == same.ids.tolist()
     assert (
         pile(plain).source(tmp_path)
         == pile(plain).source(tmp_path)

@@ -157,8 +157,8 @@ def test_a_light_start() -> None:
         "heavy = {'torch', 'transformers', 'lm_eval', 'wandb', 'matplotlib', 'pymoo', 'pandas'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_help_names_every_option_and_explains_every_key() -> None:

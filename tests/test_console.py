@@ -146,8 +146,8 @@ def test_a_sweep_counts_its_jobs(cli: Cli, family: Path) -> None:
         "population.merge=[a,b],[a]", "benchmarks=none", "tracker=none",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = re.findall(r"^(\d+) of (\d+): task_arithmetic omega=null", done.stdout, re.MULTILINE)
-    assert told == [(str(job), "8") for job in range(1, 9)]
+    numbers = re.findall(r"^(\d+) of (\d+): task_arithmetic omega=null", done.stdout, re.MULTILINE)
+    assert numbers == [(str(job), "8") for job in range(1, 9)]
     assert not CONTROL.search(done.stdout)
 
 

@@ -40,13 +40,13 @@ def test_the_measures_are_their_definitions() -> None:
     base = torch.randn(shape).bfloat16()
     a, b = ((base.float() + torch.randn(shape) / 10).bfloat16() for _ in range(2))
     b[1] = a[1]
-    found = compare_tensors(a, b, base)
+    difference = compare_tensors(a, b, base)
     da, db = a.double() - base.double(), b.double() - base.double()
-    assert found.elements == a.numel()
-    assert found.equal_share == (a == b).double().mean()
-    assert found.relative == pytest.approx(((da - db).norm() / db.norm()).item())
+    assert difference.elements == a.numel()
+    assert difference.equal_share == (a == b).double().mean()
+    assert difference.relative == pytest.approx(((da - db).norm() / db.norm()).item())
     cosine = torch.nn.functional.cosine_similarity(da.flatten(), db.flatten(), 0)
-    assert found.cosine == pytest.approx(cosine.item())
+    assert difference.cosine == pytest.approx(cosine.item())
     plain = compare_tensors(a, b)
     assert plain.relative == pytest.approx(((da - db).norm() / b.double().norm()).item())
 
@@ -67,39 +67,39 @@ def test_deltas_that_are_none_have_no_direction() -> None:
 
 
 def test_grouped_by_kind(family: Path) -> None:
-    found = compared(family / "a", family / "b", family / "base")
-    kinds = found.by_kind()
+    comparison = compared(family / "a", family / "b", family / "base")
+    kinds = comparison.by_kind()
     assert kinds["q_proj"].tensors == 2
     assert set(kinds) == {
         "embed_tokens", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
         "down_proj", "input_layernorm", "post_attention_layernorm", "norm", "lm_head",
     }  # fmt: skip
-    assert sum(kind.elements for kind in kinds.values()) == found.total.elements
-    assert found.total.relative == pytest.approx(2**0.5, rel=0.1)  # two independent deltas
-    assert found.total.cosine == pytest.approx(0, abs=0.1)
-    assert not found.same
+    assert sum(kind.elements for kind in kinds.values()) == comparison.total.elements
+    assert comparison.total.relative == pytest.approx(2**0.5, rel=0.1)  # two independent deltas
+    assert comparison.total.cosine == pytest.approx(0, abs=0.1)
+    assert not comparison.same
     assert compared(family / "a", family / "a", family / "base").same
 
 
 def test_what_cannot_be_compared_is_listed(family: Path, tmp_path: Path) -> None:
     head, norm = "lm_head.weight", "model.norm.weight"
     other = changed(family / "a", tmp_path / "other", **{head: torch.zeros(9, 24), norm: None})
-    for found in (compared(family / "a", other), compared(other, family / "a")):
-        assert sorted(line.partition(":")[0] for line in found.unmatched) == [head, norm]
-        assert any("[768, 24]" in line and "[9, 24]" in line for line in found.unmatched)
-        assert found.total.equal_share == 1
-        assert not found.same
+    for comparison in (compared(family / "a", other), compared(other, family / "a")):
+        assert sorted(line.partition(":")[0] for line in comparison.unmatched) == [head, norm]
+        assert any("[768, 24]" in line and "[9, 24]" in line for line in comparison.unmatched)
+        assert comparison.total.equal_share == 1
+        assert not comparison.same
 
 
 def test_the_command(family: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b, base = (str(family / name) for name in ("a", "b", "base"))
     assert main([a, a, "--base", base]) == 0
-    told = capsys.readouterr().out
-    assert "100.00%" in told
-    assert told.endswith("equal\n")
+    output = capsys.readouterr().out
+    assert "100.00%" in output
+    assert output.endswith("equal\n")
     assert main([a, b, "--tensors"]) == 1
-    told = capsys.readouterr().out
-    assert told.count(".weight") == len(Checkpoint(family / "a", "A").tensors)
+    output = capsys.readouterr().out
+    assert output.count(".weight") == len(Checkpoint(family / "a", "A").tensors)
     assert main([a, "no/such/folder/at/all"]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: B=no/such/folder/at/all: no such folder")

@@ -97,11 +97,11 @@ class Family:
                                (q * after).sum(), (q * before).sum()])  # fmt: skip
             for kind in ("all", kind_of(name)):
                 sums.setdefault(kind, []).append(row)
-        found = {}
+        doses = {}
         for kind, rows in sums.items():
             r, n, after, before, q_after, q_before = torch.stack(rows).sum(0).tolist()
-            found[kind] = Dose(r / n, (after / before) ** 0.5, (q_after / q_before) ** 0.5)
-        return found
+            doses[kind] = Dose(r / n, (after / before) ** 0.5, (q_after / q_before) ** 0.5)
+        return doses
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +109,9 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
     return Family(tmp_path_factory.mktemp("family"))
 
 
-def close(found: Dose, expected: Dose) -> None:
+def close(dose: Dose, expected: Dose) -> None:
     for measure_name, value in vars(expected).items():
-        assert vars(found)[measure_name] == pytest.approx(value, rel=2e-4), measure_name
+        assert vars(dose)[measure_name] == pytest.approx(value, rel=2e-4), measure_name
 
 
 @pytest.mark.parametrize("method", [SUM, Linear(weight=1.0)], ids=["delta", "merged"])
@@ -256,9 +256,9 @@ def test_normalisers_by_their_definition() -> None:
     }
     for normalise, unit in units.items():
         expected = 1 - (s.double() / unit(s)).clamp(max=1) * 0.7
-        found = relaxation(s, OMEGA, normalise=normalise)
-        torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
-        assert found.min() == pytest.approx(OMEGA)
+        factors = relaxation(s, OMEGA, normalise=normalise)
+        torch.testing.assert_close(factors.double(), expected, rtol=1e-6, atol=0)
+        assert factors.min() == pytest.approx(OMEGA)
     mostly_zero = torch.zeros(1000)
     mostly_zero[0] = 5.0
     assert (
@@ -310,9 +310,9 @@ def test_diff_tells_the_dose_of_a_relaxed_checkpoint(
     shutil.copytree(family.folder / "out", tmp_path / "plain")
     _, report = family.merge(replace(SETTINGS, scaling=scaling))
     relaxed, plain = checkpoint(family.folder, "out"), checkpoint(tmp_path, "plain")
-    found = compare_checkpoints(relaxed, plain, family.base, family.saliency).by_kind()
-    assert len(found) == 12
-    for kind, difference in found.items():
+    by_kind = compare_checkpoints(relaxed, plain, family.base, family.saliency).by_kind()
+    assert len(by_kind) == 12
+    for kind, difference in by_kind.items():
         if kind == "embed_tokens":
             assert difference.dose == Dose(None, 1.0, None)
         else:

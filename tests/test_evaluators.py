@@ -125,9 +125,9 @@ def test_images(tmp_path: Path) -> None:
     suite = Suite(name="images", benchmarks=(colours,), task_folder=tasks)
     evaluator = process(backend="hf-multimodal", batch_size=2)
     with evaluator.harness(weights, tmp_path, tmp_path / "log") as harness:
-        found = harness.evaluate(suite, [colours], responses)["colours"]
-    assert found.scores.n == 3
-    assert found.scores.metrics["exact_match,none"] in (0, 1 / 3, 2 / 3, 1)
+        evaluated = harness.evaluate(suite, [colours], responses)["colours"]
+    assert evaluated.scores.n == 3
+    assert evaluated.scores.metrics["exact_match,none"] in (0, 1 / 3, 2 / 3, 1)
     assert len(kept_responses(responses)) == 3, "one prompt, three images"
 
 

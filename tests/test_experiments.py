@@ -39,9 +39,9 @@ CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
 
 
 def records(sweep: Path) -> list[dict[str, Any]]:
-    found = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
-    assert all(record["status"] == "completed" for record in found)
-    return found
+    results = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
+    assert all(record["status"] == "completed" for record in results)
+    return results
 
 
 def test_these_are_all() -> None:
@@ -57,13 +57,13 @@ def test_it_runs_cut_down(name: str, cli: Cli, tmp_path: Path) -> None:
     limits = ("benchmarks.limit=2", "hydra.sweep.dir=s")
     done = cli("-m", f"experiment={name}", *TINY, *limits, *overrides)
     assert done.returncode == 0, done.stderr
-    found = records(tmp_path / "s")
-    assert len(found) == jobs
+    results = records(tmp_path / "s")
+    assert len(results) == jobs
     with (tmp_path / "s" / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == jobs
     if name == "paper_table":
         densities = {
-            record["method"]: record["config"]["method"].get("density") for record in found
+            record["method"]: record["config"]["method"].get("density") for record in results
         }
         assert densities == {
             "authors/dare_linear": 1.0,
@@ -73,8 +73,8 @@ def test_it_runs_cut_down(name: str, cli: Cli, tmp_path: Path) -> None:
             "authors/widen": None,
         }
     if name == "noise_floor":  # on a CPU the same weights answer the same
-        assert found[0]["scores"] == found[1]["scores"]
-        assert model_of(found[0])["keys"] != model_of(found[1])["keys"]
+        assert results[0]["scores"] == results[1]["scores"]
+        assert model_of(results[0])["keys"] != model_of(results[1])["keys"]
 
 
 def test_published_checkpoints_run_cut_down(
@@ -86,10 +86,10 @@ def test_published_checkpoints_run_cut_down(
         f"method.path={paths}", "hydra.sweep.dir=s",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = records(tmp_path / "s")
-    assert [record["scores"] for record in found] == [
+    results = records(tmp_path / "s")
+    assert [record["scores"] for record in results] == [
         record["population_scores"][name]
-        for record, name in zip(found, ("code", "math"), strict=True)
+        for record, name in zip(results, ("code", "math"), strict=True)
     ]
 
 
@@ -101,15 +101,15 @@ def test_published_control_runs_cut_down(cli: Cli, tmp_path: Path, tiny_populati
         "hydra.sweep.dir=s",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = {(r["omega"], r["config"]["aim"]["scaling"]): r for r in records(tmp_path / "s")}
-    assert len(found) == 4
-    aim, control = found[0.4, "identity"], found[0.4, "uniform_out"]
+    results = {(r["omega"], r["config"]["aim"]["scaling"]): r for r in records(tmp_path / "s")}
+    assert len(results) == 4
+    aim, control = results[0.4, "identity"], results[0.4, "uniform_out"]
     outputs = [r["dose"]["all"]["outputs"] for r in (aim, control)]
     assert outputs[0] == pytest.approx(outputs[1], rel=1e-4)
     assert outputs[0] < 1
     plain = {
         model["keys"]["weights"]
-        for (omega, _), r in found.items()
+        for (omega, _), r in results.items()
         if omega is None
         for model in r["models"]
         if model["role"] == "merged"

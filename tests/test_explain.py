@@ -47,9 +47,9 @@ def refusal(overrides: str, folder: Path = CONFIG_FOLDER) -> str:
     ],
 )
 def test_an_override_that_hydra_refuses(overrides: str, words: str) -> None:
-    told = refusal(overrides)
-    assert words in told
-    assert "\n" not in told
+    line = refusal(overrides)
+    assert words in line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_an_unknown_key(overrides: str, words: str) -> None:
 
 
 def test_a_table_without_a_schema_takes_any_key() -> None:
-    told = refusal("benchmarks.tasks.own=1")
-    assert told == "benchmarks.tasks.own: there is no such key; +benchmarks.tasks.own=... adds it"
+    line = refusal("benchmarks.tasks.own=1")
+    assert line == "benchmarks.tasks.own: there is no such key; +benchmarks.tasks.own=... adds it"
     assert "did you mean benchmarks.tasks.tiny_math?" in refusal("benchmarks.tasks.tiny_maths=1")
     added = ("+benchmarks.tasks.own=gsm8k", "+population.experts.a=DIR",
              "~benchmarks.tasks.tiny_mbpp", "evaluator=hf_process",
@@ -124,13 +124,13 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
         "omega: abc": "omega=abc: must be a number or null",
     }.items():
         study.write_text(f"# @package _global_\n{text}\n")
-        told = refusal("experiment=mine", folder=tmp_path / "conf")
-        assert told == f"conf/experiment/mine.yaml: {words}"
+        line = refusal("experiment=mine", folder=tmp_path / "conf")
+        assert line == f"conf/experiment/mine.yaml: {words}"
     (tmp_path / "conf" / "method" / "mine.yaml").write_text(
         "defaults: [/schema/method/mine@_here_, _self_]\n"
     )
-    told = refusal("method=mine", folder=tmp_path / "conf")
-    assert told == "method/mine: no class for it; name it under OPTIONS in aim_exp/schema.py"
+    line = refusal("method=mine", folder=tmp_path / "conf")
+    assert line == "method/mine: no class for it; name it under OPTIONS in aim_exp/schema.py"
 
 
 @pytest.mark.parametrize(

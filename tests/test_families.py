@@ -96,7 +96,7 @@ def test_merge_relax_save_reload(saved: tuple[str, Path]) -> None:
 def test_saliency_is_each_modules_mean_input(saved: tuple[str, Path]) -> None:
     """By hooks that keep every input, under the names of the modules."""
     live = LiveModel(saved[1] / "base", "float32", "cpu")
-    found = measure(live.model, text_blocks(), lambda n: None)
+    saliency = measure(live.model, text_blocks(), lambda n: None)
     kept: dict[str, list[Tensor]] = {}
     for name, module in live.model.named_modules():
         if getattr(module, "weight", None) is None or isinstance(module, nn.Embedding):
@@ -106,15 +106,15 @@ def test_saliency_is_each_modules_mean_input(saved: tuple[str, Path]) -> None:
             kept.setdefault(f"{name}.weight", []).append((*args, *kwargs.values())[0])
 
         module.register_forward_pre_hook(keep, with_kwargs=True)
-        if f"{name}.weight" in found.axes:
+        if f"{name}.weight" in saliency.axes:
             rows = module.weight.ndim == 1 or isinstance(module, Conv1D)
-            assert found.axes[f"{name}.weight"] == (0 if rows else 1)
+            assert saliency.axes[f"{name}.weight"] == (0 if rows else 1)
     run_blocks(live, text_blocks())
-    plain = {name for name in found.channels if name.endswith("weight")}
+    plain = {name for name in saliency.channels if name.endswith("weight")}
     assert plain == set(kept)
     for name in plain:
         mean = torch.cat([x.double().abs().flatten(0, -2) for x in kept[name]]).mean(0)
-        torch.testing.assert_close(found.channels[name], mean.float(), msg=name)
+        torch.testing.assert_close(saliency.channels[name], mean.float(), msg=name)
 
 
 def test_buffers_of_old_files_are_passed_over(tmp_path: Path, tiny_population: Path) -> None:

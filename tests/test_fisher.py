@@ -35,16 +35,16 @@ def test_it_is_the_expectation_over_the_models_own_answers() -> None:
     exact = [torch.zeros_like(parameter) for parameter in parameters]
     for place in range(1, length):  # the first is left out
         for word in range(words):
-            found = torch.autograd.grad(log_p[place, word], parameters, retain_graph=True)
-            for total, gradient in zip(exact, found, strict=True):
+            gradients = torch.autograd.grad(log_p[place, word], parameters, retain_graph=True)
+            for total, gradient in zip(exact, gradients, strict=True):
                 total += log_p[place, word].exp().detach() * gradient.square()
     model.requires_grad_(False)
     with torch.no_grad():  # as after scoring
-        drawn = fisher(model, block.expand(600, -1), lambda n: None, seed=0, skip=1)
+        estimate = fisher(model, block.expand(600, -1), lambda n: None, seed=0, skip=1)
     assert not any(parameter.requires_grad for parameter in parameters)
     for name, total in zip(names, exact, strict=True):
-        assert drawn[name].sum().item() == pytest.approx(total.sum().item(), rel=0.15), name
-        cosine = torch.cosine_similarity(drawn[name].flatten(), total.flatten(), dim=0)
+        assert estimate[name].sum().item() == pytest.approx(total.sum().item(), rel=0.15), name
+        cosine = torch.cosine_similarity(estimate[name].flatten(), total.flatten(), dim=0)
         assert cosine > 0.96, name
     again = fisher(model, block.expand(3, -1), lambda n: None, seed=1)
     other = fisher(model, block.expand(3, -1), lambda n: None, seed=2)

@@ -44,8 +44,8 @@ def test_every_item_has_its_gold_answers_likelihood(
         gold = item["choices"][item["label"]] if "choices" in item else item["answer"]
         slow.append(slow_nats(model, tokenizer, item["prompt"], gold))
         n_bytes += len(gold.encode())
-    found = [json.loads(sample)["metrics"][LOGLIKELIHOOD] for sample in samples]
-    assert found == pytest.approx(slow, abs=1e-3)
+    likelihoods = [json.loads(sample)["metrics"][LOGLIKELIHOOD] for sample in samples]
+    assert likelihoods == pytest.approx(slow, abs=1e-3)
     assert scores.metrics[f"{LOGLIKELIHOOD},none"] == pytest.approx(sum(slow) / 8, abs=1e-3)
     bits = -sum(slow) / math.log(2) / n_bytes
     assert scores.metrics[f"{BITS_PER_BYTE},none"] == pytest.approx(bits, abs=1e-3)

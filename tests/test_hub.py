@@ -126,11 +126,11 @@ def test_a_merge_of_hub_models_is_that_of_the_same_folders(
     for name, population in (("there", there), ("here", here)):
         done = process(*population, "save_model=true", f"hydra.run.dir={name}")
         assert done.returncode == 0, done.stdout + done.stderr
-    found, expected = (
+    tensors, expected = (
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("there", "here")
     )
-    assert found.keys() == expected.keys()
-    assert all(found[name].equal(expected[name]) for name in expected)
+    assert tensors.keys() == expected.keys()
+    assert all(tensors[name].equal(expected[name]) for name in expected)
     record = json.loads((tmp_path / "there" / "result.json").read_text())
     assert model_of(record, "base")["identity"] == f"hub:org/base@{COMMIT}"
     once = len(hub.fetched)

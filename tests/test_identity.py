@@ -40,9 +40,9 @@ def test_pickled_weights_are_converted_once(files: int, family: Path, tmp_path: 
     assert model.origin == source
     assert not model.path.exists()
     download(model)
-    found, expected = Checkpoint(model.path, "old"), Checkpoint(family / "a", "a")
-    assert set(found.tensors) == set(expected.tensors)
-    assert all(torch.equal(found.tensor(n), expected.tensor(n)) for n in expected.tensors)
+    checkpoint, expected = Checkpoint(model.path, "old"), Checkpoint(family / "a", "a")
+    assert set(checkpoint.tensors) == set(expected.tensors)
+    assert all(torch.equal(checkpoint.tensor(n), expected.tensor(n)) for n in expected.tensors)
     assert (model.path / "tokenizer.json").is_file()
     before = (model.path / "config.json").stat().st_mtime_ns
     download(resolve_model("old", str(source), "population.base", tmp_path / "digests"))
@@ -76,9 +76,9 @@ def test_pickles_of_every_honest_kind(
     shutil.copy(family / "b" / "model.safetensors", source / "adapter_model.safetensors")
     model = resolve_model("old", str(source), "population.base", tmp_path / "digests")
     download(model)
-    found = Checkpoint(model.path, "old")
-    assert set(found.tensors) == set(content)
-    assert all(torch.equal(found.tensor(name), content[name]) for name in content)
+    checkpoint = Checkpoint(model.path, "old")
+    assert set(checkpoint.tensors) == set(content)
+    assert all(torch.equal(checkpoint.tensor(name), content[name]) for name in content)
 
 
 @pytest.mark.parametrize("content", [[1], {"epoch": 3}, {"w": torch.ones(2), "epoch": 3}])
@@ -153,8 +153,8 @@ def raise_norm(file: Path) -> None:
 def test_what_the_index_names_is_what_is_digested(family: Path, tmp_path: Path) -> None:
     memo = tmp_path / "digests"
     model = sharded(family / "a", tmp_path / "model", "parts/1.safetensors", "2.safetensors")
-    found, whole = Checkpoint(model, "x"), Checkpoint(family / "a", "a")
-    assert all(torch.equal(found.tensor(n), whole.tensor(n)) for n in whole.tensors)
+    checkpoint, whole = Checkpoint(model, "x"), Checkpoint(family / "a", "a")
+    assert all(torch.equal(checkpoint.tensor(n), whole.tensor(n)) for n in whole.tensors)
     below = model / "parts" / "1.safetensors"
     seen = [identity(model, memo)]
     raise_norm(below)

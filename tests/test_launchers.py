@@ -131,13 +131,13 @@ def test_a_failed_shared_stage_fails_those_in_need(
     (left,) = (tmp_path / "s" / "shared" / "stages").glob("*/failed")
     words = left.read_text()
     assert words.startswith("calibration.block_size=1: ")
-    told = done.stderr.splitlines()
-    assert f"error: {words}" in told, "behind the stage's title"
+    lines = done.stderr.splitlines()
+    assert f"error: {words}" in lines, "behind the stage's title"
     if fail_fast:
         assert (tmp_path / "s" / "stop").read_text() == f"{words}\n"
         assert not list((tmp_path / "s").glob("[0-9]/result.json")), "none has begun"
     else:
-        assert f"error: 2 of 3: {words}" in told
+        assert f"error: 2 of 3: {words}" in lines
         records = [result(tmp_path / "s" / number) for number in "012"]
         assert [record["status"] for record in records] == ["completed", "failed", "failed"]
         assert [record["error"] for record in records] == [None, words, words]

@@ -111,8 +111,8 @@ def test_a_merge_of_wrapped_models_loads(family: Path, tmp_path: Path) -> None:
     for name in ("base", "a", "b"):
         shutil.copytree(family / name, tmp_path / name)
         rewritten(tmp_path / name, lambda c: {f"module._orig_mod.{n}": t for n, t in c.items()})
-    found = executed(tmp_path, "benchmarks=none", "omega=null")
-    assert sum("came off the names" in warning for warning in found.warnings) == 3
+    results = executed(tmp_path, "benchmarks=none", "omega=null")
+    assert sum("came off the names" in warning for warning in results.warnings) == 3
     loads_whole(tmp_path / "run" / "model")
     assert set(tensors(tmp_path / "run" / "model")) == set(checkpoint(family, "base").tensors)
 
@@ -139,8 +139,8 @@ def test_an_architecture_of_its_own_is_merged_by_name(family: Path, tmp_path: Pa
         shutil.copytree(family / name, tmp_path / name)
         configured(tmp_path / name, model_type="mine", architectures=["Mine"])
         rewritten(tmp_path / name, lambda c: {f"mine.{n}": t for n, t in c.items()})
-    found = executed(tmp_path, "benchmarks=none", "omega=null")
-    assert any("whether its tensors are all is not known" in word for word in found.warnings)
+    results = executed(tmp_path, "benchmarks=none", "omega=null")
+    assert any("whether its tensors are all is not known" in word for word in results.warnings)
     assert len(tensors(tmp_path / "run" / "model")) == len(tensors(family / "a"))
 
 
@@ -162,10 +162,10 @@ def test_tensors_are_matched_by_place(saved: tuple[str, Path]) -> None:
     for other in (checkpoint(folder, "again"), checkpoint(folder, "held")):
         assert name_problem(other) is None
         assert fit_problems(base, [other]) == []
-        first, (found,) = matched(base, [other])
-        assert list(found.tensors) == list(first.tensors)
+        first, (renamed,) = matched(base, [other])
+        assert list(renamed.tensors) == list(first.tensors)
         assert set(first.tensors) == set(base.tensors)
-        assert all(torch.equal(found.tensor(n), expert.tensor(n)) for n in first.tensors)
+        assert all(torch.equal(renamed.tensor(n), expert.tensor(n)) for n in first.tensors)
 
 
 def test_a_stray_tensor_of_any_family_is_named(saved: tuple[str, Path]) -> None:
@@ -191,8 +191,8 @@ def test_buffers_of_published_files_on_either_side(tmp_path: Path, tiny_populati
     for one, other in (("base", "trained"), ("plain", "base"), ("trained", "base")):
         base, expert = checkpoint(tmp_path, one), checkpoint(tmp_path, other)
         assert fit_problems(base, [expert]) == []
-        first, (found,) = matched(base, [expert])
-        assert first.tensors.keys() == found.tensors.keys()
+        first, (renamed,) = matched(base, [expert])
+        assert first.tensors.keys() == renamed.tensors.keys()
         assert not any(name.endswith((".attn.bias", "masked_bias")) for name in first.tensors)
 
 
@@ -292,9 +292,9 @@ def test_a_head_that_repeats_the_embedding_is_a_copy(tmp_path: Path) -> None:
     for said, kept in ((True, set()), (None, {"llama"}), (False, {"llama", "gemma"})):
         for name in ("gemma", "llama"):
             configured(tmp_path / name, tie_word_embeddings=said)
-            found = checkpoint(tmp_path, name)
-            assert (found.head == HEAD) == (name in kept), (said, name)
-            assert name_problem(found) is None
+            model = checkpoint(tmp_path, name)
+            assert (model.head == HEAD) == (name in kept), (said, name)
+            assert name_problem(model) is None
 
 
 def test_a_head_that_is_said_to_be_there_is_missed(tmp_path: Path, tiny_population: Path) -> None:
@@ -321,9 +321,9 @@ def test_a_live_model_takes_tied_and_untied_models(home: str, one_untied: Path) 
 def test_a_run_with_one_head_of_its_own(one_untied: Path) -> None:
     """Scored with its own head, answer for answer; merged and relaxed as a tensor of its own."""
     scored = ("benchmarks.limit=3", "benchmarks.generation={max_gen_toks: 4}")
-    found = executed(one_untied, "omega=0.3", "calibration.n_samples=4", "aim.tied_head=relax",
+    results = executed(one_untied, "omega=0.3", "calibration.n_samples=4", "aim.tied_head=relax",
                      "method.scale=0.5", *scored)  # fmt: skip
-    (said,) = (warning for warning in found.warnings if "output head" in warning)
+    (said,) = (warning for warning in results.warnings if "output head" in warning)
     assert said.startswith(
         "a: an output head unlike the embedding; the merge has a head of its own"
     )
@@ -345,7 +345,7 @@ def test_a_run_with_one_head_of_its_own(one_untied: Path) -> None:
         )  # fmt: skip
         again = Pipeline(alone, one_untied / "run").execute()
         for benchmark, path in again.scores["base"].items.items():
-            assert answers(path) == answers(found.scores[name].items[benchmark])
+            assert answers(path) == answers(results.scores[name].items[benchmark])
 
 
 # Layouts, remembered
@@ -363,13 +363,13 @@ print(*(name for name in sys.modules if name in heavy or ".modeling_" in name
 def test_a_layout_is_remembered_by_what_it_rests_on(family: Path, tmp_path: Path) -> None:
     memo = tmp_path / "layouts"
     shutil.copytree(family / "a", tmp_path / "a")
-    found = layout(checkpoint(tmp_path, "a"), memo)
+    own = layout(checkpoint(tmp_path, "a"), memo)
     (note,) = memo.iterdir()
-    assert layout(checkpoint(tmp_path, "a"), memo) == found == layout(checkpoint(tmp_path, "a"))
-    assert layout(checkpoint(family, "b"), memo) == found  # of the same names and settings
+    assert layout(checkpoint(tmp_path, "a"), memo) == own == layout(checkpoint(tmp_path, "a"))
+    assert layout(checkpoint(family, "b"), memo) == own  # of the same names and settings
     assert list(memo.iterdir()) == [note]
     note.write_text(note.read_text()[:100])
-    assert layout(checkpoint(tmp_path, "a"), memo) == found
+    assert layout(checkpoint(tmp_path, "a"), memo) == own
     configured(tmp_path / "a", num_hidden_layers=1)
     assert layout(checkpoint(tmp_path, "a"), memo).stray
     configured(tmp_path / "a", num_hidden_layers=2)

@@ -65,8 +65,8 @@ def test_a_near_tie_goes_to_the_first_choice_and_is_counted(
     model = Given({"aa": -1.0, "bb": -1.0 + second, "cc": -1.0, "dd": -3.0, "ee": -2.0})
     scores = evaluate_task(model, suite_of(tmp_path, items), WORDS).scores
     assert scores.metrics["acc,none"] == 1.0
-    told = [text for text in scores.warnings if "as likely as each other" in text]
-    assert [text.startswith(f"benchmark words: in {ties} of 2 items") for text in told] == (
+    warnings = [text for text in scores.warnings if "as likely as each other" in text]
+    assert [text.startswith(f"benchmark words: in {ties} of 2 items") for text in warnings] == (
         [True] * ties
     )
 

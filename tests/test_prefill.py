@@ -48,7 +48,7 @@ def test_every_family_answers_as_lm_evals_own_model(saved: tuple[str, Path]) -> 
     )
     choices = [[5], [7, 8, 9], [11, 12]]
     requests = [(None, START + rest, choice) for rest in RESTS for choice in choices]
-    asked = [
+    generations = [
         Instance(
             "generate_until",
             {},
@@ -58,18 +58,18 @@ def test_every_family_answers_as_lm_evals_own_model(saved: tuple[str, Path]) -> 
         for rest in RESTS
     ]
     expected = theirs._loglikelihood_tokens(requests, disable_tqdm=True)
-    texts = theirs.generate_until(asked, disable_tqdm=True)
+    texts = theirs.generate_until(generations, disable_tqdm=True)
 
     seen = sizes(live.model)
-    found = ours._loglikelihood_tokens(requests)
-    assert len(found) == len(requests)
-    for one, other in zip(found, expected, strict=True):
+    likelihoods = ours._loglikelihood_tokens(requests)
+    assert len(likelihoods) == len(requests)
+    for one, other in zip(likelihoods, expected, strict=True):
         assert one == (pytest.approx(other[0], rel=1e-5), other[1])
     first_rows = len({tuple(c) for _, c, _ in requests[:16]})
     assert seen[0][0] == (first_rows if kind in WINDOWED else 1)
 
     seen.clear()
-    assert ours.generate_until(asked, disable_tqdm=True) == texts
+    assert ours.generate_until(generations, disable_tqdm=True) == texts
     assert seen[0][0] == (len(RESTS) if kind in WINDOWED | OWN_POSITIONS else 1)
 
 
@@ -151,13 +151,13 @@ def test_a_model_whose_rows_are_not_independent(kind: str, tokenizer) -> None:
     )
     requests = [(None, START + rest, [5, 6]) for rest in RESTS]
     expected = theirs._loglikelihood_tokens(requests, disable_tqdm=True)
-    found = ours._loglikelihood_tokens(requests, disable_tqdm=True)
-    for one, other in zip(found, expected, strict=True):
+    likelihoods = ours._loglikelihood_tokens(requests, disable_tqdm=True)
+    for one, other in zip(likelihoods, expected, strict=True):
         assert one == (pytest.approx(other[0], rel=1e-5), other[1])
-    asked = [
+    generations = [
         Instance("generate_until", {}, (text, {"until": ["\n\n"], "max_gen_toks": 20}), 0)
         for text in (tokenizer.decode(START + rest) for rest in RESTS)
     ]
-    assert ours.generate_until(asked, disable_tqdm=True) == (
-        theirs.generate_until(asked, disable_tqdm=True)
+    assert ours.generate_until(generations, disable_tqdm=True) == (
+        theirs.generate_until(generations, disable_tqdm=True)
     )

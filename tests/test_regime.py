@@ -16,15 +16,15 @@ G = torch.Generator().manual_seed(0)
 def test_the_measures_are_their_definitions() -> None:
     half, other = (10 ** torch.randn(400, generator=G) for _ in range(2))
     s = (half.double() + other.double()).numpy() / 2
-    found = spread_of(half, other, 0.4)
-    assert found.max_to_median == pytest.approx(s.max() / np.median(s))
-    assert found.top_share == pytest.approx(np.sort(s)[-4:].sum() / s.sum())
+    spread = spread_of(half, other, 0.4)
+    assert spread.max_to_median == pytest.approx(s.max() / np.median(s))
+    assert spread.top_share == pytest.approx(np.sort(s)[-4:].sum() / s.sum())
     gini = np.abs(s[:, None] - s[None]).mean() / (2 * s.mean())
-    assert found.gini == pytest.approx(gini)
+    assert spread.gini == pytest.approx(gini)
     centred = s - s.mean()
-    assert found.kurtosis == pytest.approx((centred**4).mean() / (centred**2).mean() ** 2)
-    assert found.share_below == pytest.approx((1 - s / s.max() * 0.6 < 0.9).mean())
-    assert found.split_half == pytest.approx(np.corrcoef(half, other)[0, 1])
+    assert spread.kurtosis == pytest.approx((centred**4).mean() / (centred**2).mean() ** 2)
+    assert spread.share_below == pytest.approx((1 - s / s.max() * 0.6 < 0.9).mean())
+    assert spread.split_half == pytest.approx(np.corrcoef(half, other)[0, 1])
 
 
 def test_flat_and_heavy_tailed() -> None:
@@ -45,14 +45,14 @@ def test_kinds_with_one_input_are_one_line() -> None:
     channels = {f"layers.{i}.{kind}.weight": x + i for i in (0, 1) for kind in ("q_proj", "k_proj")}
     channels["layers.0.norm.weight"] = y
     saliency = Saliency(channels, dict.fromkeys(channels, 1), 1, {})
-    found = regime(saliency, saliency, 0.4)
-    assert [(each.kinds, len(each.spreads)) for each in found] == [
+    inputs = regime(saliency, saliency, 0.4)
+    assert [(each.kinds, len(each.spreads)) for each in inputs] == [
         ("q_proj k_proj", 2),
         ("norm", 1),
     ]
     by_hand = [spread_of(x + i, x + i, 0.4).gini for i in (0, 1)]
-    assert found[0].mean.gini == pytest.approx(sum(by_hand) / 2)
-    assert found[0].profile.tolist() == sorted(found[0].profile.tolist(), reverse=True)
+    assert inputs[0].mean.gini == pytest.approx(sum(by_hand) / 2)
+    assert inputs[0].profile.tolist() == sorted(inputs[0].profile.tolist(), reverse=True)
 
 
 def test_the_command(

@@ -67,24 +67,24 @@ def test_saliency_is_the_mean_input_of_every_module(kind: str) -> None:
     model = random_model(kind)
     blocks = torch.randint(0, 768, (3, 16), generator=torch.Generator().manual_seed(0))
     steps: list[int] = []
-    found = measure(model, blocks, steps.append)
+    saliency = measure(model, blocks, steps.append)
     expected = slow_saliency(model, blocks)
-    assert set(found.channels) == set(expected)
+    assert set(saliency.channels) == set(expected)
     for name, channels in expected.items():
-        torch.testing.assert_close(found.channels[name], channels, msg=name)
-    assert found.tokens == 48
+        torch.testing.assert_close(saliency.channels[name], channels, msg=name)
+    assert saliency.tokens == 48
     assert sum(steps) == 3
     weights = dict(model.named_parameters(remove_duplicate=False))
-    for name, axis in found.axes.items():
-        assert weights[name].shape[axis] == len(found.channels[name])
-    conv1d = [name for name, axis in found.axes.items() if axis == 0 and weights[name].ndim == 2]
+    for name, axis in saliency.axes.items():
+        assert weights[name].shape[axis] == len(saliency.channels[name])
+    conv1d = [name for name, axis in saliency.axes.items() if axis == 0 and weights[name].ndim == 2]
     assert len(conv1d) == (8 if kind == "gpt2" else 0)
 
 
 def test_modules_that_share_an_input_are_measured_once() -> None:
-    found = measure(random_model("untied"), torch.ones(1, 8, dtype=torch.long), print)
+    saliency = measure(random_model("untied"), torch.ones(1, 8, dtype=torch.long), print)
     layer = "model.layers.0.self_attn."
-    q, k, o = (found.channels[f"{layer}{name}_proj.weight"] for name in "qko")
+    q, k, o = (saliency.channels[f"{layer}{name}_proj.weight"] for name in "qko")
     assert q is k
     assert q is not o
 
@@ -102,8 +102,8 @@ def test_statistics_of_bfloat16_do_not_stagnate() -> None:
 def test_rms_is_the_root_mean_square() -> None:
     model, blocks = random_model("untied"), torch.ones(1, 4, dtype=torch.long)
     x = model.get_input_embeddings()(blocks)
-    found = measure(model, blocks, lambda n: None)
-    norm = found.statistic("model.layers.0.input_layernorm.weight", "rms")
+    saliency = measure(model, blocks, lambda n: None)
+    norm = saliency.statistic("model.layers.0.input_layernorm.weight", "rms")
     torch.testing.assert_close(norm, x[0].square().mean(0).sqrt().detach())
 
 

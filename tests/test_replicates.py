@@ -94,8 +94,8 @@ def test_the_crossed_bootstrap_is_that_of_obvious_code() -> None:
     means = []
     for _ in range(4000):
         rows = rng.integers(6, size=6)
-        drawn = [rng.integers(table.shape[1], size=table.shape[1]) for table in tables]
-        pairs = zip(tables, drawn, strict=True)
+        places = [rng.integers(table.shape[1], size=table.shape[1]) for table in tables]
+        pairs = zip(tables, places, strict=True)
         means.append(np.mean([table[rows][:, columns].mean() for table, columns in pairs]))
     assert test.design is Design.CROSSED_BOOTSTRAP
     assert test.stderr == pytest.approx(np.std(means) * sqrt(6 / 5), rel=0.04)
@@ -131,14 +131,14 @@ def test_replicates_that_all_agree_are_sure() -> None:
     ],
 )
 def test_verdicts(values: list[float], verdict: Verdict) -> None:
-    found = equivalence(own(values), 1.0)
-    assert found.verdict is verdict
+    test = equivalence(own(values), 1.0)
+    assert test.verdict is verdict
     upper: Any = stats.ttest_1samp(values, 1.0, alternative="less")
     lower: Any = stats.ttest_1samp(values, -1.0, alternative="greater")
-    assert found.p == pytest.approx(max(upper.pvalue, lower.pvalue))
-    assert found.low is not None
-    assert found.high is not None
-    assert (found.low > -1 and found.high < 1) == (max(upper.pvalue, lower.pvalue) < 0.05)
+    assert test.p == pytest.approx(max(upper.pvalue, lower.pvalue))
+    assert test.low is not None
+    assert test.high is not None
+    assert (test.low > -1 and test.high < 1) == (max(upper.pvalue, lower.pvalue) < 0.05)
 
 
 def test_equivalence_is_wrongly_claimed_at_most_at_its_level() -> None:
@@ -182,18 +182,18 @@ def test_the_probability_of_being_non_dominated() -> None:
     rng = np.random.default_rng(0)
     shares = ((0.9, 0.2), (0.2, 0.9), (0.6, 0.6), (0.55, 0.6), (0.1, 0.1))
     right = [[rng.random(80) < share for share in column] for column in zip(*shares, strict=True)]
-    found = nondominated_probability([strata(*models) for models in right])
+    probabilities = nondominated_probability([strata(*models) for models in right])
     slow = []
     for _ in range(2000):
         scores = []
         for models in right:
-            drawn = rng.integers(80, size=80)
-            scores.append([model[drawn].mean() for model in models])
+            places = rng.integers(80, size=80)
+            scores.append([model[places].mean() for model in models])
         slow.append(non_dominated(np.transpose(scores)))
-    assert found == pytest.approx(np.mean(slow, axis=0), abs=0.03)
-    assert found[0] == found[1] == 1
-    assert found[4] == 0
-    assert 0.05 < found[3] < 0.95
+    assert probabilities == pytest.approx(np.mean(slow, axis=0), abs=0.03)
+    assert probabilities[0] == probabilities[1] == 1
+    assert probabilities[4] == 0
+    assert 0.05 < probabilities[3] < 0.95
 
 
 def test_noise_alone_gives_a_gain() -> None:
@@ -217,9 +217,9 @@ def test_the_smallest_detectable_difference_is_found_four_times_of_five(n: int) 
 
 def test_what_can_be_detected_of_accuracies() -> None:
     for discordance in DISCORDANCES:
-        found = detectable_at_discordance(discordance, 150)
-        own_way = smallest_detectable(sqrt(discordance - found**2), 150)
-        assert found == pytest.approx(own_way)
+        detectable = detectable_at_discordance(discordance, 150)
+        own_way = smallest_detectable(sqrt(discordance - detectable**2), 150)
+        assert detectable == pytest.approx(own_way)
     assert detectable_at_discordance(0.1, 10_000) == pytest.approx(2.80 * sqrt(0.1 / 1e4), rel=0.01)
     assert smallest_detectable(1.0, 1) == inf
     assert smallest_detectable(0.0, 9) == 0

@@ -184,8 +184,8 @@ def test_f_by_its_definition() -> None:
         ("power:2.5", unit**2.5),
         ("threshold:.3", (unit >= 0.3).double()),
     ):
-        found = relaxation(s, 0.4, named_scaling(scaling, 0, "w"))
-        torch.testing.assert_close(found.double(), 1 - f * 0.6, rtol=1e-6, atol=0)
+        factors = relaxation(s, 0.4, named_scaling(scaling, 0, "w"))
+        torch.testing.assert_close(factors.double(), 1 - f * 0.6, rtol=1e-6, atol=0)
     one = relaxation(s, 0.4, named_scaling("power:1", 0, "w"))
     assert torch.equal(one, relaxation(s, 0.4))
     assert len(SCALINGS) == 11
@@ -193,7 +193,7 @@ def test_f_by_its_definition() -> None:
 
 def test_the_column_norm_is_invariant_under_rescaling_of_channels(tmp_path: Path) -> None:
     """A norm's weight times c, the columns that read it by c: the same function."""
-    found: list[Relaxation] = []
+    relaxations: list[Relaxation] = []
     c = torch.logspace(-1, 1, 24)
     for rescale in (False, True):
         model = random_model("untied")
@@ -206,11 +206,11 @@ def test_the_column_norm_is_invariant_under_rescaling_of_channels(tmp_path: Path
         text = torch.arange(64).view(1, -1)
         saliency = measure(model, text, lambda n: None)
         saliency = saliency.with_column_norms(Checkpoint(folder / "base", "base"))
-        found.append(Relaxation(saliency, 0.4, replace(SETTINGS, column_norm=True), 0))
-    plain, rescaled = found
+        relaxations.append(Relaxation(saliency, 0.4, replace(SETTINGS, column_norm=True), 0))
+    plain, rescaled = relaxations
     name = "model.layers.1.self_attn.q_proj.weight"
     torch.testing.assert_close(rescaled.factors(name), plain.factors(name), rtol=1e-4, atol=1e-5)
-    off = [replace(each, settings=SETTINGS).factors(name) for each in found]
+    off = [replace(each, settings=SETTINGS).factors(name) for each in relaxations]
     assert (off[0] - off[1]).abs().max() > 0.1
     norm = "model.layers.1.input_layernorm.weight"
     assert torch.equal(plain.factors(norm), replace(plain, settings=SETTINGS).factors(norm))
@@ -239,11 +239,11 @@ def test_skipped_positions_are_read_but_not_counted(kind: str, skip: int) -> Non
             module.register_forward_pre_hook(
                 lambda m, args, name=name: seen.setdefault(name, []).append(args[0])
             )
-    found = measure(model, text, lambda n: None, skip=skip)
-    assert found.tokens == 3 * (16 - skip)
+    saliency = measure(model, text, lambda n: None, skip=skip)
+    assert saliency.tokens == 3 * (16 - skip)
     assert len(seen) == (4 if kind == "qwen3" else 2)
     for name, inputs in seen.items():
         counted = torch.cat([x[:, skip:].flatten(0, -2) for x in inputs]).double()
         torch.testing.assert_close(
-            found.channels[f"{name}.weight"].double(), counted.abs().mean(0), rtol=1e-6, atol=0
+            saliency.channels[f"{name}.weight"].double(), counted.abs().mean(0), rtol=1e-6, atol=0
         )

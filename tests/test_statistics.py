@@ -90,8 +90,8 @@ def slow_bootstrap(stratum: Stratum, resamples: int) -> np.ndarray:
     items = len(stratum.gained)
     rows = []
     for _ in range(resamples):
-        drawn = rng.integers(items, size=items)
-        parts = stratum.gained[drawn].sum(axis=0) / stratum.possible[drawn].sum(axis=0)
+        places = rng.integers(items, size=items)
+        parts = stratum.gained[places].sum(axis=0) / stratum.possible[places].sum(axis=0)
         rows.append(parts.mean(axis=1))
     return np.array(rows)
 
@@ -120,8 +120,8 @@ def test_the_bootstrap_draws_items(items_per_kind: int, monkeypatch) -> None:
 
 def test_a_paired_difference_is_that_of_scipy() -> None:
     before, after = answers(40, 6, 16, 38)
-    drawn = bootstrap_scores([accuracy(before, after)])
-    test = resampling_test(0.1, drawn[:, 1] - drawn[:, 0], [0.0])
+    draws = bootstrap_scores([accuracy(before, after)])
+    test = resampling_test(0.1, draws[:, 1] - draws[:, 0], [0.0])
     difference = (np.array(after) - np.array(before),)
     scipys = stats.bootstrap(
         difference, np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng()
@@ -136,9 +136,9 @@ def test_strata_are_drawn_within_and_weighted() -> None:
         Stratum(easy.gained, easy.possible, 0.75),
         Stratum(hard.gained, hard.possible, 0.25),
     ]
-    drawn = bootstrap_scores(weighted, 10_000)
-    assert drawn.mean() == pytest.approx(0.75 + 0.25 / 2, abs=0.002)
-    assert drawn.std() == pytest.approx(0.25 * np.sqrt(0.25 / 20), rel=0.03)
+    draws = bootstrap_scores(weighted, 10_000)
+    assert draws.mean() == pytest.approx(0.75 + 0.25 / 2, abs=0.002)
+    assert draws.std() == pytest.approx(0.25 * np.sqrt(0.25 / 20), rel=0.03)
 
 
 @pytest.mark.parametrize("items_per_kind", [0, 1000], ids=["by kind", "by item"])
@@ -210,10 +210,10 @@ def test_the_bootstrap_covers_and_swaps_reject_as_often_as_they_say() -> None:
                 kinds = rng.choice(3, size=items, p=[0.06, 0.06 + gain, 0.88 - gain])
                 benchmarks.append([accuracy(kinds == 0, kinds == 1)])
             observed = np.mean([b[0].scores for b in benchmarks], axis=0)
-            drawn = np.mean([bootstrap_scores(b, 400, rng) for b in benchmarks], axis=0)
+            draws = np.mean([bootstrap_scores(b, 400, rng) for b in benchmarks], axis=0)
             swapped = np.mean([swapped_scores(b, 400, rng) for b in benchmarks], axis=0)
             test = resampling_test(
-                observed[1] - observed[0], drawn[:, 1] - drawn[:, 0], swapped[:, 1] - swapped[:, 0]
+                observed[1] - observed[0], draws[:, 1] - draws[:, 0], swapped[:, 1] - swapped[:, 0]
             )
             covered += gain > 0 and test.low <= gain <= test.high
             rejected += gain == 0 and test.p < 0.05

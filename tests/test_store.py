@@ -142,8 +142,8 @@ def test_a_silent_holder_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFix
     began = time.monotonic()
     Store(tmp_path).get_or_make(SPEC, lambda folder: None)
     assert 0.5 <= time.monotonic() - began < 5
-    told = capsys.readouterr().out.splitlines()
-    assert told == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
         f"waiting for gpu-07 (process 7): {SPEC.title}",
         f"warning: gpu-07 (process 7) gave no sign of life for 0.5 s: taking over: {SPEC.title}",
     ]

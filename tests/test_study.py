@@ -43,9 +43,9 @@ def write(folder: Path, **changes: Any) -> Path:
 def config(*overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         composed = compose("config", [*DESIGN["common"], *overrides])
-    found = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    content = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,15 @@ PAIRS = ["[code,instruct]", "[code,math]", "[instruct,math]"]
 
 
 def test_subsets_are_all_or_a_few_of_each_size() -> None:
-    drawn = subsets.drawn
-    assert drawn(NAMES, "2", 0, "0") == [*combinations(NAMES, 2)]
-    some = drawn(NAMES, "2..4", 3, "0")
+    subsets_of = subsets.subsets_of
+    assert subsets_of(NAMES, "2", 0, "0") == [*combinations(NAMES, 2)]
+    some = subsets_of(NAMES, "2..4", 3, "0")
     assert [len(each) for each in some] == [2] * 3 + [3] * 3 + [4] * 3
     assert len(set(some)) == 9
     assert all(each == tuple(sorted(each)) for each in some)
-    assert drawn(NAMES, "2..4", 3, "0") == some != drawn(NAMES, "2..4", 3, "1")
-    assert drawn(NAMES, "5", 3, "0") == [NAMES]
-    assert drawn(NAMES, "6", 0, "0") == []
+    assert subsets_of(NAMES, "2..4", 3, "0") == some != subsets_of(NAMES, "2..4", 3, "1")
+    assert subsets_of(NAMES, "5", 3, "0") == [NAMES]
+    assert subsets_of(NAMES, "6", 0, "0") == []
 
 
 def test_a_sweep_has_a_job_for_each() -> None:
@@ -59,6 +59,6 @@ def test_it_runs(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     merged = [result(tmp_path / "s" / job)["population"]["merged"] for job in "01"]
     names = ["code", "instruct", "math"]
-    assert [*map(tuple, merged)] == subsets.drawn(names, "2", 2, "1")
+    assert [*map(tuple, merged)] == subsets.subsets_of(names, "2", 2, "1")
     done = cli("population.merge=subsets(k=2)", *common)
     assert "must be a list of experts, of code, instruct, math" in done.stderr

@@ -124,8 +124,8 @@ def test_wrong_values_are_told_before_the_first_job(cli: Cli, tmp_path: Path) ->
     )  # fmt: skip
     assert done.returncode == 1
     wrong = r"error: \d+ of 12: omega=1.7: must be in \[0, 1\]"
-    told = done.stderr.splitlines()
-    assert told[:4] == [
+    lines = done.stderr.splitlines()
+    assert lines[:4] == [
         "warning: omega=1.7: must be in [0, 1] "
         "(in 4 of 12 jobs, first omega=1.7 method=ties aim.scaling=uniform)",
         "warning: aim.scaling=odd: must be one of identity, inverted, lines, power, shuffled, svc, "
@@ -135,7 +135,7 @@ def test_wrong_values_are_told_before_the_first_job(cli: Cli, tmp_path: Path) ->
         "(in 4 of 12 jobs, first omega=2 method=ties aim.scaling=uniform)",
         "warning: those jobs fail in their turn; the others run",
     ]
-    assert sum(bool(re.match(wrong, line)) for line in told[4:]) == 4
+    assert sum(bool(re.match(wrong, line)) for line in lines[4:]) == 4
     statuses = [
         json.loads(path.read_text())["status"] for path in (tmp_path / "s").rglob("result.json")
     ]
@@ -223,7 +223,7 @@ def test_an_interrupted_sweep_keeps_what_is_done(tmp_path: Path, tiny_cache: Pat
         assert process.stdout
         assert any(line.startswith("2 of 9: ") for line in process.stdout)
         process.send_signal(signal.SIGINT)
-        told, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.splitlines() == [
         "error: interrupted; what is done is kept: the same command goes on from there"
@@ -233,5 +233,5 @@ def test_an_interrupted_sweep_keeps_what_is_done(tmp_path: Path, tiny_cache: Pat
         ("completed", None),
         ("failed", "interrupted"),
     ]
-    assert "\n9 jobs, 1 scored, 1 interrupted, 7 not run" in told
+    assert "\n9 jobs, 1 scored, 1 interrupted, 7 not run" in output
     assert "interrupted" in (tmp_path / "s" / "report.md").read_text()

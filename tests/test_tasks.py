@@ -301,8 +301,8 @@ def test_no_item_is_among_its_own_examples(
     for question, examples in prompts.seen:
         assert len(examples) == shots == len(set(examples))
         assert question not in examples
-    told = [text for text in scores.warnings if "its examples are other items" in text]
-    assert len(told) == (not split)
+    warnings = [text for text in scores.warnings if "its examples are other items" in text]
+    assert len(warnings) == (not split)
 
 
 class Prompts(First):

@@ -25,7 +25,7 @@ from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.responses import kept_responses
 from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
 from aim_exp.run.plan import MERGED, Plan
-from aim_exp.run.scoring import asked_suite
+from aim_exp.run.scoring import suite_for
 from aim_exp.types import ModelRef, Suite
 
 ASKED = "benchmarks.chat_template=true"
@@ -238,9 +238,9 @@ def test_a_merge_stops_where_its_template_stops(
     assert tokenizer.convert_ids_to_tokens(end) == tokenizer.eos_token == "<|end|>"
     stops = GenerationConfig.from_pretrained(saved)
     assert (set(stops.eos_token_id), stops.bos_token_id) == ({2, end}, 1)
-    suite = asked_suite(pipeline.run, MERGED)
+    suite = suite_for(pipeline.run, MERGED)
     assert suite.stops == ("<|end|>",)
-    assert asked_suite(pipeline.run, "base").stops == ()
+    assert suite_for(pipeline.run, "base").stops == ()
 
 
 def test_an_answer_ends_at_the_templates_stops(tokenizer, tmp_path: Path) -> None:
@@ -261,8 +261,8 @@ def test_a_template_that_does_not_go_with_its_stops_is_warned_of(
     tiny_population: Path, tmp_path: Path
 ) -> None:
     folder = chat_pair(tmp_path / "models", tiny_population, generation=False)
-    told = " ".join(carried_out(folder, tmp_path).results.warnings)
-    assert "chat template of chat: a turn ends with <|end|>, but answers with </s>; add" in told
+    warnings = " ".join(carried_out(folder, tmp_path).results.warnings)
+    assert "chat template of chat: a turn ends with <|end|>, but answers with </s>; add" in warnings
     chat = ModelRef("chat", folder / "chat", "")
     base = ModelRef("base", tiny_population / "base", "")
     write_chat_template(folder / "chat", chat_template(chat, True), ["<|end|>"])

@@ -75,37 +75,37 @@ class CalibrationSet(ABC):
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, `key=value: why; fix` each."""
-        found = [
+        problems = [
             f"calibration.{key}={getattr(self, key)}: must be a whole number of at least 1"
             for key in ("n_samples", "block_size")
             if getattr(self, key) < 1
         ]
         if self.seed < 0:
-            found.append(f"calibration.seed={self.seed}: must not be negative")
+            problems.append(f"calibration.seed={self.seed}: must not be negative")
         if not 0 <= self.skip_positions < max(1, self.block_size):
-            found.append(
+            problems.append(
                 f"calibration.skip_positions={self.skip_positions}: must be at least 0, and less "
                 f"than calibration.block_size={self.block_size}"
             )
         if self.long_texts not in ("skip", "split"):
-            found.append(f"calibration.long_texts={self.long_texts}: must be skip or split")
+            problems.append(f"calibration.long_texts={self.long_texts}: must be skip or split")
         if self.offload not in ("none", "layers"):
-            found.append(f"calibration.offload={self.offload}: must be none or layers")
-        return found
+            problems.append(f"calibration.offload={self.offload}: must be none or layers")
+        return problems
 
     def expert_problems(self, experts: Sequence[str]) -> list[str]:
         """What is wrong with the texts of `experts` of their own."""
         key = "calibration.per_expert"
         if not isinstance(self.per_expert, Mapping | None):
             return [f"{key}={self.per_expert}: must be a table {{expert: FILE, ...}}"]
-        found = []
+        problems = []
         for name in self.per_expert or {}:
             if name not in experts:
-                found.append(f"{key}.{name}: no such expert; there are {', '.join(experts)}")
+                problems.append(f"{key}.{name}: no such expert; there are {', '.join(experts)}")
             else:
                 own = self.of(name).problems()
-                found += [line.replace("calibration.path=", f"{key}.{name}=") for line in own]
-        return found
+                problems += [line.replace("calibration.path=", f"{key}.{name}=") for line in own]
+        return problems
 
     def of(self, expert: str) -> CalibrationSet:
         """The expert's own texts by the same recipe; these, where it has none."""
@@ -217,20 +217,20 @@ class TextFile(CalibrationSet):
 
     def problems(self) -> list[str]:
         """Also a file that is missing, of another kind, or unreadable."""
-        found = super().problems()
+        problems = super().problems()
         path = Path(self.path)
         if path.suffix not in SUFFIXES:
             kinds = ", ".join(SUFFIXES)
-            found.append(f"calibration.path={self.path}: must be a file of kind {kinds}")
+            problems.append(f"calibration.path={self.path}: must be a file of kind {kinds}")
         elif not path.is_file():
-            found.append(f"calibration.path={self.path}: no such file")
+            problems.append(f"calibration.path={self.path}: no such file")
         else:
             try:
                 if not any(text.strip() for text in self.texts()):
-                    found.append(f"calibration.path={self.path}: holds no text")
+                    problems.append(f"calibration.path={self.path}: holds no text")
             except AimError as error:
-                found.append(str(error))
-        return found
+                problems.append(str(error))
+        return problems
 
     def source(self, memo: Path) -> str:
         """The digest of the file."""
@@ -284,16 +284,16 @@ class PileValidation(CalibrationSet):
 
     def problems(self) -> list[str]:
         """Also a copy that is missing, or no copy and no hub."""
-        found = super().problems()
+        problems = super().problems()
         if self.path is not None:
             if not Path(self.path).is_file():
-                found.append(f"calibration.path={self.path}: no such file")
-        elif not found:
+                problems.append(f"calibration.path={self.path}: no such file")
+        elif not problems:
             try:
                 self.bytes_to_download()
             except AimError as error:
-                found.append(str(error))
-        return found
+                problems.append(str(error))
+        return problems
 
     def source(self, memo: Path) -> str:
         """The digest of the file, wherever it is."""

@@ -32,10 +32,10 @@ def fisher(
             with torch.enable_grad():  # which evaluators switch off for the whole process
                 logits = model(input_ids=ids, use_cache=False).logits[0, skip:].float()
                 chances = logits.detach().softmax(-1).cpu()
-                drawn = torch.multinomial(chances, 1, generator=generator)[:, 0]
-                loss = cross_entropy(logits, drawn.to(logits.device), reduction="sum")
-            found = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True)
-            for name, gradient in zip(parameters, found, strict=True):
+                labels = torch.multinomial(chances, 1, generator=generator)[:, 0]
+                loss = cross_entropy(logits, labels.to(logits.device), reduction="sum")
+            gradients = torch.autograd.grad(loss, [*parameters.values()], allow_unused=True)
+            for name, gradient in zip(parameters, gradients, strict=True):
                 if gradient is not None:
                     sums[name] += gradient.float().square_()
             advance(1)

@@ -83,9 +83,9 @@ def blend(base: Tensor, merged: Tensor, r: Tensor, out: Tensor | None = None) ->
     import torch
 
     start = base.float()
-    found = torch.sub(merged, start, out=out).mul_(r).add_(start)
+    blended = torch.sub(merged, start, out=out).mul_(r).add_(start)
     whole = r == 1  # where base + (merged - base) need not round to merged
-    return torch.where(whole, merged, found) if whole.any() else found
+    return torch.where(whole, merged, blended) if whole.any() else blended
 
 
 def named_scaling(scaling: str, seed: int, tensor_name: str) -> Scaling | None:

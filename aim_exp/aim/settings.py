@@ -71,14 +71,14 @@ class AimSettings:
             "normalise": NORMALISERS,
             "tied_head": ("keep", "relax"),
         }
-        found = [
+        problems = [
             f"aim.{key}={getattr(self, key)}: must be one of {', '.join(known)}"
             for key, known in choices.items()
             if getattr(self, key) not in known
         ]
         if not all(isinstance(pattern, str) for pattern in self.exclude):
-            found.append(f"aim.exclude={[*self.exclude]}: must be a list of patterns, as text")
-        return found + self._scaling_problems() + self._dose_problems()
+            problems.append(f"aim.exclude={[*self.exclude]}: must be a list of patterns, as text")
+        return problems + self._scaling_problems() + self._dose_problems()
 
     def merge_problems(self, experts: int, models: int) -> list[str]:
         """What is wrong for a merge of `models` models, in a population of so many experts."""
@@ -150,7 +150,9 @@ class AimSettings:
         if name not in DOSES or value is None:
             known = " or ".join(f"{known}:VALUE" for known in DOSES)
             return [f"aim.dose={self.dose}: must be {known}, or null"]
-        found = number_problem(f"aim.dose={name}", value, 0, 1)
+        problems = number_problem(f"aim.dose={name}", value, 0, 1)
         if not self.reads_texts:
-            found.append(f"aim.dose={self.dose}: {self.relaxation} has no omega; set aim.dose=null")
-        return found
+            problems.append(
+                f"aim.dose={self.dose}: {self.relaxation} has no omega; set aim.dose=null"
+            )
+        return problems

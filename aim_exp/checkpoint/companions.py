@@ -50,16 +50,15 @@ def companions_digest(folder: Path) -> str:
 
 def config_warnings(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str]:
     """A warning where an expert was trained with other settings than base, which the merge has."""
-    found = []
-    for expert in experts:
-        ours, theirs = _settings(base.text_config), _settings(expert.text_config)
-        for key in sorted((ours.keys() | theirs.keys()) - OF_TOKENS - {"text_config"}):
-            if ours.get(key) != theirs.get(key):
-                found.append(
-                    f"{expert.label}: {key} is {theirs.get(key)}, base's is {ours.get(key)}; the "
-                    "merge has base's"
-                )
-    return found
+    ours = _settings(base.text_config)
+    return [
+        f"{expert.label}: {key} is {theirs.get(key)}, base's is {ours.get(key)}; the "
+        "merge has base's"
+        for expert in experts
+        for theirs in [_settings(expert.text_config)]
+        for key in sorted((ours.keys() | theirs.keys()) - OF_TOKENS - {"text_config"})
+        if ours.get(key) != theirs.get(key)
+    ]
 
 
 def adapter_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:

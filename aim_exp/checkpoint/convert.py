@@ -75,16 +75,16 @@ def _weights(file: Path) -> Mapping[str, Tensor]:
 
     mapped = zipfile.is_zipfile(file)  # torch wrote other files before 1.6
     try:
-        found: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+        content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # pickle raises every kind
         raise CheckpointError(
             f"{file}: not a file of weights only ({first_line(error)})"
         ) from error
-    while nested := [key for key in NESTED if isinstance(_table(found).get(key), Mapping)]:
-        found = found[nested[0]]
-    tensors = {name: value for name, value in _table(found).items() if torch.is_tensor(value)}
-    if not tensors or len(tensors) < len(found):
-        odd = next((str(name) for name in _table(found) if name not in tensors), "no tensor")
+    while nested := [key for key in NESTED if isinstance(_table(content).get(key), Mapping)]:
+        content = content[nested[0]]
+    tensors = {name: value for name, value in _table(content).items() if torch.is_tensor(value)}
+    if not tensors or len(tensors) < len(content):
+        odd = next((str(name) for name in _table(content) if name not in tensors), "no tensor")
         raise CheckpointError(
             f"{file}: not a file of weights only (it holds {odd}); keep the tensors by name, as "
             f"they are or under {' or '.join(NESTED)}"

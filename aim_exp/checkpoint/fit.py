@@ -21,17 +21,17 @@ def fit_problems(
 
     `rule` says what becomes of vocabularies that differ; `memo` remembers layouts.
     """
-    found: list[str] = []
+    problems: list[str] = []
     for checkpoint in (base, *others):
         try:
             problem = quantisation_problem(checkpoint) or head_problem(checkpoint)
             _ = embedding_rows(checkpoint) if not problem else None
-            if not problem and checkpoint is not base and not found:
+            if not problem and checkpoint is not base and not problems:
                 problem = _misfit(base, checkpoint, rule, memo)
         except CheckpointError as error:
             problem = str(error)
-        found += [problem] if problem else []
-    return found
+        problems += [problem] if problem else []
+    return problems
 
 
 def loading_problem(checkpoint: Checkpoint, memo: Path | None = None) -> str | None:
@@ -76,15 +76,12 @@ def equality_warnings(
     base: Checkpoint, others: Sequence[Checkpoint], memo: Path | None = None
 ) -> list[str]:
     """A warning for each model with the weights of another; read up to the first difference."""
-    found, models = [], matched(base, others, memo)
-    for one, other in combinations((models[0], *models[1]), 2):
-        pairs = ((info, other.tensors[name]) for name, info in one.tensors.items())
-        if all(equal_values(*pair) for pair in pairs):
-            found.append(
-                f"{other.label}: its weights are those of {one.label}; is {other.folder} the right "
-                "folder?"
-            )
-    return found
+    first, rest = matched(base, others, memo)
+    return [
+        f"{other.label}: its weights are those of {one.label}; is {other.folder} the right folder?"
+        for one, other in combinations((first, *rest), 2)
+        if all(equal_values(info, other.tensors[name]) for name, info in one.tensors.items())
+    ]
 
 
 def _misfit(base: Checkpoint, other: Checkpoint, rule: str, memo: Path | None) -> str | None:

@@ -41,17 +41,17 @@ def name_problem(checkpoint: Checkpoint, memo: Path | None = None) -> str | None
 
     Raises CheckpointError where transformers cannot build the model.
     """
-    found = layout(checkpoint, memo)
-    if prefix := _prefix(found.stray, found.absent):
+    here = layout(checkpoint, memo)
+    if prefix := _prefix(here.stray, here.absent):
         return f"{checkpoint.label}: {_prefixed(checkpoint, prefix)}"
-    parts = [f"lacks {some(found.absent)}"] if found.absent else []
-    parts += [f"has {some(found.stray)}, which have no place in it"] if found.stray else []
+    parts = [f"lacks {some(here.absent)}"] if here.absent else []
+    parts += [f"has {some(here.stray)}, which have no place in it"] if here.stray else []
     parts += [
         f"has {name} of shape {list(checkpoint.tensors[name].shape)}, which should be {shape}"
-        for name, shape in [*found.unlike.items()][:1]
+        for name, shape in [*here.unlike.items()][:1]
     ]
-    whole = [name for name in found.places if not checkpoint.tensors[name].is_floating]
-    if quantised := [name for name in whole if name not in found.integers]:
+    whole = [name for name in here.places if not checkpoint.tensors[name].is_floating]
+    if quantised := [name for name in whole if name not in here.integers]:
         parts.append(f"holds integers in {some(quantised)}")
     if not parts:
         return None
@@ -72,18 +72,18 @@ def head_problem(checkpoint: Checkpoint) -> str | None:
 
 def wrapper_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
     """Which models' names hold what training has wrapped round them."""
-    found = []
+    warnings = []
     for checkpoint in checkpoints:
         stored = {info.stored for name, info in checkpoint.tensors.items() if info.stored != name}
         if stored:
             parts = {part for name in stored for part in name.split(".") if part in WRAPPERS}
             words = ", ".join(sorted(parts)) or "module"
             example = min(stored)
-            found.append(
+            warnings.append(
                 f"{checkpoint.label}: {words} came off the names of {len(stored)} tensors "
                 f"({example} is {unwrapped(example)})"
             )
-    return found
+    return warnings
 
 
 def some(names: Sequence[str]) -> str:
@@ -98,8 +98,8 @@ def _but_head(checkpoint: Checkpoint) -> set[str]:
 
 def _weights_only(base: Checkpoint, memo: Path | None) -> Checkpoint:
     """Base without the buffers that its files hold."""
-    found = _layout(base, memo)
-    ignored = found.ignored if found else frozenset()
+    here = _layout(base, memo)
+    ignored = here.ignored if here else frozenset()
     return RenamedCheckpoint(base, {n: n for n in base.tensors if n not in ignored})
 
 

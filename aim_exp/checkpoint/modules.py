@@ -110,7 +110,7 @@ def _layout(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     filled = Counter(place.parameter for place in places.values())
     wanted = {place.parameter: place.parts for place in places.values() if place.expert is not None}
     state, rest = model.state_dict(), set(shapes) - set(places)
-    found = LoadStateDictInfo(
+    info = LoadStateDictInfo(
         missing_keys={
             name
             for name, tensor in state.items()
@@ -122,14 +122,14 @@ def _layout(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
         conversion_errors={},
         skipped_pp_keys=set(),
     )
-    model._adjust_missing_and_unexpected_keys(found)
+    model._adjust_missing_and_unexpected_keys(info)
     for pair in model.all_tied_weights_keys.items():  # one of two will do
-        if not found.missing_keys.issuperset(pair):
-            found.missing_keys.difference_update(pair)
+        if not info.missing_keys.issuperset(pair):
+            info.missing_keys.difference_update(pair)
     made = {f".{name}" for name, _ in model.named_buffers()} - {f".{name}" for name in state}
     stray = {
         name
-        for name in found.unexpected_keys
+        for name in info.unexpected_keys
         if not any(buffer.endswith(f".{name}") for buffer in made)
     }
     integers = {n for n, place in places.items() if not state[place.parameter].is_floating_point()}
@@ -138,7 +138,7 @@ def _layout(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
         frozenset(integers),
         ignored=frozenset(rest - stray),
         stray=sorted(stray),
-        absent=sorted(found.missing_keys),
+        absent=sorted(info.missing_keys),
         unlike={
             name: list(state[place.parameter].shape)
             for name, place in places.items()
@@ -157,7 +157,7 @@ def checkpoint_places(model: Any, names: Iterable[str]) -> dict[str, Place]:
     renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
     converters = [t for t in transforms if isinstance(t, WeightConverter)]
     state: dict[str, Tensor] = model.state_dict()
-    found: dict[str, Place] = {}
+    places: dict[str, Place] = {}
     for name in names:
         prefix = model.base_model_prefix
         target, pattern = rename_source_key(name, renamings, converters, prefix, state)
@@ -166,12 +166,12 @@ def checkpoint_places(model: Any, names: Iterable[str]) -> dict[str, Place]:
         if target not in state:
             continue
         if pattern is None:
-            found[name] = Place(target)
+            places[name] = Place(target)
         else:
             converter = next(c for c in converters if pattern in c.source_patterns)
             source = apply_renamings(name, renamings)
-            found[name] = _expert_place(source, pattern, converter, target)
-    return found
+            places[name] = _expert_place(source, pattern, converter, target)
+    return places
 
 
 def _expert_place(name: str, pattern: str, converter: WeightConverter, target: str) -> Place:

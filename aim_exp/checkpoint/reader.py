@@ -75,19 +75,19 @@ class Checkpoint:
         An output head that only repeats the embedding is none; one that differs is a tensor of its
         own, whatever the configuration says.
         """
-        found: dict[str, TensorInfo] = {}
+        headers: dict[str, TensorInfo] = {}
         for file, listed in weight_files(self.folder, self.label).items():
             for stored, info in self._headers(self.folder / file, listed):
                 name = unwrapped(stored)
-                if name in found:
+                if name in headers:
                     raise CheckpointError(
                         f"{self.label}: {info.file}: {stored} is {name} again; keep one of them"
                     )
-                found[name] = info
-        head, embedding = _ending(found, HEADS), _ending(found, INPUT_EMBEDDINGS)
-        if head and embedding and self._ties(found[embedding], found[head]):
-            del found[head]
-        return found
+                headers[name] = info
+        head, embedding = _ending(headers, HEADS), _ending(headers, INPUT_EMBEDDINGS)
+        if head and embedding and self._ties(headers[embedding], headers[head]):
+            del headers[head]
+        return headers
 
     def _headers(
         self, file: Path, listed: frozenset[str] | None

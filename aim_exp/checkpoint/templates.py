@@ -49,21 +49,21 @@ def chat_template(model: ModelRef, wanted: bool | str) -> str:
 
 def template_problems(models: Iterable[ModelRef], wanted: bool | str) -> list[str]:
     """Which models have no such template, of those that are on disk."""
-    found = []
+    problems = []
     for model in dict.fromkeys(models):
         if model.path.is_dir():
             try:
                 chat_template(model, wanted)
             except AimError as error:
-                found.append(str(error))
-    return found
+                problems.append(str(error))
+    return problems
 
 
 def stop_tokens(model: ModelRef) -> tuple[str, ...]:
     """The tokens that end a model's answers: its tokenizer's, and its generation settings'."""
     tokenizer = load_tokenizer(Checkpoint(model.path, model.name))
-    found = [tokenizer.eos_token, *tokenizer.convert_ids_to_tokens(_stop_ids(model))]
-    return tuple(dict.fromkeys(token for token in found if token))
+    tokens = [tokenizer.eos_token, *tokenizer.convert_ids_to_tokens(_stop_ids(model))]
+    return tuple(dict.fromkeys(filter(None, tokens)))
 
 
 def template_warnings(model: ModelRef, home: ModelRef, text: str) -> list[str]:
@@ -72,25 +72,25 @@ def template_warnings(model: ModelRef, home: ModelRef, text: str) -> list[str]:
     `home` is the model with whose vocabulary it is used.
     """
     tokenizer = load_tokenizer(Checkpoint(model.path, model.name))
-    stops, found = stop_tokens(model), []
+    stops, warnings = stop_tokens(model), []
     end = _end_of_turn(tokenizer, text)
     if end and end not in stops:
-        found.append(
+        warnings.append(
             f"chat template of {model.name}: a turn ends with {end}, but answers with "
             f"{' or '.join(stops)}; add {end} to eos_token_id in its {GENERATION_CONFIG}"
         )
     elif _stop_ids(model) and tokenizer.eos_token_id not in _stop_ids(model):
-        found.append(
+        warnings.append(
             f"chat template of {model.name}: its tokenizer ends answers with "
             f"{tokenizer.eos_token}, its {GENERATION_CONFIG} does not; both end them here"
         )
     known = load_tokenizer(Checkpoint(home.path, home.name)).get_vocab()
     if missing := [token for token in stops if token not in known]:
-        found.append(
+        warnings.append(
             f"chat template of {model.name}: the vocabulary of {home.name} lacks "
             f"{' and '.join(missing)}, so that answers asked with it may not end"
         )
-    return found
+    return warnings
 
 
 def write_chat_template(folder: Path, text: str, stops: Sequence[str]) -> None:

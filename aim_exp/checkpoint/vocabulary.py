@@ -194,11 +194,11 @@ def vocabulary(rule: str, base: Checkpoint, experts: Sequence[Checkpoint]) -> Vo
     size = max(sizes[0], 1 + max(union[token] for table in tables for token in table))
     rows = []
     for table, own in zip(tables, sizes, strict=True):
-        found = _own_or_mean(range(size), own)  # what no token uses is padding
+        own_rows = _own_or_mean(range(size), own)  # what no token uses is padding
         for token, row in union.items():
             if row < size:
-                found[row] = table.get(token, MEAN)
-        rows.append(found)
+                own_rows[row] = table.get(token, MEAN)
+        rows.append(own_rows)
     return Vocabulary(tuple(rows), added)
 
 
@@ -217,11 +217,11 @@ def align(
 
     `weights` are the experts' in the merge.
     """
-    found = vocabulary(rule, base, experts)
-    new = NewRows(found, experts, weights)
+    merged = vocabulary(rule, base, experts)
+    new = NewRows(merged, experts, weights)
     first, *others = (
         AlignedCheckpoint(model, rows, new, folder)
-        for model, rows in zip((base, *experts), found.rows, strict=True)
+        for model, rows in zip((base, *experts), merged.rows, strict=True)
     )
     return first, others
 
@@ -233,13 +233,13 @@ def write_companions(
 
     Raises CheckpointError where base's tokenizer cannot take the experts' tokens in.
     """
-    found = vocabulary(rule, base, experts)
+    merged = vocabulary(rule, base, experts)
     folder.mkdir()
     copy_companions(base.folder, folder)
-    config = _resized(base.config, embedding_rows(base), len(found.rows[0]))
+    config = _resized(base.config, embedding_rows(base), len(merged.rows[0]))
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-    if found.added:
-        _write_tokenizer(_extended_tokenizer(base, experts, found.added), found.added, folder)
+    if merged.added:
+        _write_tokenizer(_extended_tokenizer(base, experts, merged.added), merged.added, folder)
 
 
 def _write_tokenizer(tokenizer: Any, added: Mapping[str, int], folder: Path) -> None:

@@ -16,7 +16,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from aim_exp.config.plugins import told_with_place
+from aim_exp.config.plugins import message_with_place
 from aim_exp.config.schema import CONFIG_FOLDER, known_options
 from aim_exp.config.schema_errors import unknown_key, wrong_type
 from aim_exp.errors import AimError, did_you_mean, first_line
@@ -42,15 +42,15 @@ def explain(error: BaseException) -> str:
             f"no room left on the disk{where}; make some, or set cache_dir, hydra.run.dir or "
             "hydra.sweep.dir to a folder of another one (what is done is kept)"
         )
-    return f"{told_with_place(error, first_lines(error))} (debug=true shows the traceback)"
+    return f"{message_with_place(error, first_lines(error))} (debug=true shows the traceback)"
 
 
 def first_lines(error: BaseException) -> str:
     """The words of an error of Hydra's and of its cause, without what is no help."""
-    if told := _unlike_schema(error):
-        if told.startswith("hydra.launcher.detach: "):  # what the entry point makes of it
+    if problem := _unlike_schema(error):
+        if problem.startswith("hydra.launcher.detach: "):  # what the entry point makes of it
             return "--detach: these jobs end with the command; those of hydra/launcher=slurm go on"
-        return told
+        return problem
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
     text = "\n".join(lines)
     if unknown := re.search(r"Could not find '(\w+)/([^']+)'", text):
@@ -76,10 +76,10 @@ def first_lines(error: BaseException) -> str:
         return _unreadable(error.override)
     unhelpful = ("full_key:", "object_type=", "reference_type=", "Config search", "provider=")
     text = re.sub(r"^Error merging override (.*)\n", r"\1: ", text)
-    told = [
+    words = [
         line for line in dict.fromkeys(text.splitlines()) if line and not line.startswith(unhelpful)
     ]
-    return "\n".join(told[:MOST_LINES])
+    return "\n".join(words[:MOST_LINES])
 
 
 def wrong_override(error: Exception, arguments: Sequence[str]) -> str | None:
@@ -99,8 +99,9 @@ def wrong_override(error: Exception, arguments: Sequence[str]) -> str | None:
     if not isinstance(error, ValueError) or isinstance(error, AimError):
         return None
     if inside := re.match("invalid literal for int.* base 10: '(.*)'", words):
-        asked = next((each for each in arguments if f".{inside[1]}=" in each), "")
-        return f"{asked}: a list has no key {inside[1]}; give the whole list" if asked else None
+        if argument := next((each for each in arguments if f".{inside[1]}=" in each), None):
+            return f"{argument}: a list has no key {inside[1]}; give the whole list"
+        return None
     parser = OverridesParser.create()
     for argument in arguments:
         try:
@@ -127,17 +128,17 @@ def _unlike_schema(error: BaseException) -> str | None:
     node, key, path = cause.parent_node, str(cause.key), cause.full_key or str(cause.key)
     if not isinstance(node, DictConfig):
         return None
-    told = None
+    problem = None
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
-        told = unknown_key(node, key, path)
+        problem = unknown_key(node, key, path)
     elif isinstance(cause, InterpolationResolutionError):
         reason = first_line(cause)
-        told = f"{path}: cannot be resolved ({reason}); give a value in place of ${{...}}"
+        problem = f"{path}: cannot be resolved ({reason}); give a value in place of ${{...}}"
     elif isinstance(cause, ValidationError):
         override = re.match(r"Error merging override \+*(.*)", str(error))
-        told = wrong_type(node, key, override[1] if override else f"{path}={cause.value}")
+        problem = wrong_type(node, key, override[1] if override else f"{path}={cause.value}")
     file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
-    return f"conf/{file[1]}.yaml: {told}" if told and file else told
+    return f"conf/{file[1]}.yaml: {problem}" if problem and file else problem
 
 
 def _below(error: BaseException) -> BaseException | None:

@@ -70,8 +70,8 @@ def _keys() -> list[str]:
 
 def _explained(pattern: re.Pattern[str]) -> list[re.Match[str]]:
     """The lines of the table of contents that have the form."""
-    found = map(pattern.fullmatch, CONTENTS.read_text().splitlines())
-    return [match for match in found if match]
+    lines = CONTENTS.read_text().splitlines()
+    return [match for line in lines if (match := pattern.fullmatch(line))]
 
 
 def _entry(name: str, text: str, column: int) -> list[str]:

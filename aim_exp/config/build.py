@@ -219,21 +219,21 @@ def _missing(config: DictConfig) -> list[str]:
 
 
 def _top_level(config: DictConfig) -> list[str]:
-    found: list[str] = []
+    problems: list[str] = []
     if config.omega is not None:
-        found += number_problem("omega", config.omega, 0, 1)
+        problems += number_problem("omega", config.omega, 0, 1)
     if config.dtype not in (None, *DTYPES):
-        found.append(f"dtype={config.dtype}: must be {', '.join(DTYPES)} or null")
+        problems.append(f"dtype={config.dtype}: must be {', '.join(DTYPES)} or null")
     if not config.cache_dir.strip():
-        found.append("cache_dir=: must be a folder")
+        problems.append("cache_dir=: must be a folder")
     device, _, index = str(config.device).partition(":")
     if device not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
-        found.append(f"device={config.device}: must be auto, cpu, cuda, cuda:N or mps")
+        problems.append(f"device={config.device}: must be auto, cpu, cuda, cuda:N or mps")
     if config.vocabulary not in vocabulary.RULES:
-        found.append(f"vocabulary={config.vocabulary}: must be {' or '.join(vocabulary.RULES)}")
+        problems.append(f"vocabulary={config.vocabulary}: must be {' or '.join(vocabulary.RULES)}")
     if config.threads is not None and config.threads < 1:
-        found.append(f"threads={config.threads}: must be at least 1, or null")
-    return found
+        problems.append(f"threads={config.threads}: must be at least 1, or null")
+    return problems
 
 
 def _parts(

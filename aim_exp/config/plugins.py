@@ -49,7 +49,7 @@ def source_digest(part: object, key: str) -> str | None:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def told_with_place(error: BaseException, words: str | None = None) -> str:
+def message_with_place(error: BaseException, words: str | None = None) -> str:
     """`AttributeError in mine/agreement.py line 22: ...`; without the place where it is not theirs.
 
     The place is the last one outside this package, Python and the libraries. `words`: other ones
@@ -67,7 +67,7 @@ def not_built(target: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name == target and module in sys.modules:
         hint = did_you_mean(name, dir(sys.modules[module]))
         return f"{module} has no class {name}{hint}"
-    return " ".join(told_with_place(error).split())
+    return " ".join(message_with_place(error).split())
 
 
 def _place(error: BaseException) -> tuple[str | None, int | None]:

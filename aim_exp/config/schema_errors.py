@@ -36,21 +36,21 @@ def unknown_keys(config: DictConfig) -> list[str]:
 
 def unreadable_keys(config: DictConfig) -> list[str]:
     """The keys without which nothing can be checked: deleted, or not to be resolved."""
-    found = []
+    problems = []
     for group, node in {"": config, **_groups(config)}.items():
         for key in _known(node) if _schema(node) else map(str, node):
             path = f"{group}.{key}" if group else key
             if key not in node or (not group and OmegaConf.is_missing(node, key)):
-                found.append(f"{path}: has no value; set {path}=...")
+                problems.append(f"{path}: has no value; set {path}=...")
                 continue
             try:
                 node.get(key)
             except OmegaConfBaseException as error:
                 if not OmegaConf.is_missing(node, key):
-                    written = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
+                    value = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
                     reason = first_line(error)
-                    found.append(f"{path}={written}: cannot be resolved ({reason}); give a value")
-    return found
+                    problems.append(f"{path}={value}: cannot be resolved ({reason}); give a value")
+    return problems
 
 
 def unknown_key(node: DictConfig, key: str, full_key: str) -> str:

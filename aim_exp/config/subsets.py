@@ -69,8 +69,8 @@ def _expanded(
     and tells so in its turn. `known` are experts by what decides on them.
     """
     place = next((i for i, override in enumerate(job) if override.startswith(KEY)), None)
-    asked = None if place is None else TEXT.search(job[place].replace("\\", ""))
-    if place is None or asked is None:
+    match = None if place is None else TEXT.search(job[place].replace("\\", ""))
+    if place is None or match is None:
         return [[*job]]
     deciding = tuple(o for o in job if o.startswith(DECIDING) and o != job[place])
     try:
@@ -79,23 +79,23 @@ def _expanded(
     except (HydraException, OmegaConfBaseException):
         return [[*job]]
     names, most = known[deciding]
-    chosen = drawn(names, asked["k"] or str(most), int(asked["n"]), asked["seed"])
+    chosen = subsets_of(names, match["k"] or str(most), int(match["n"]), match["seed"])
     values = ["null" if len(each) == len(names) else f"[{','.join(each)}]" for each in chosen]
     values = values or [job[place].removeprefix(KEY)]
     return [[*job[:place], f"{KEY}{value}", *job[place + 1 :]] for value in values]
 
 
-def drawn(names: Sequence[str], k: str, n: int, seed: str) -> list[tuple[str, ...]]:
+def subsets_of(names: Sequence[str], k: str, n: int, seed: str) -> list[tuple[str, ...]]:
     """Subsets of `names` with `k` (or `k..l`) of them, by size; at most `n` of a size, if given."""
     low, _, high = k.partition("..")
-    found: list[tuple[str, ...]] = []
+    subsets: list[tuple[str, ...]] = []
     for size in range(int(low), int(high or low) + 1):
         every = list(combinations(names, size))
         if 0 < n < len(every):
             places = Random(f"{seed} {size}").sample(range(len(every)), n)
             every = [every[place] for place in sorted(places)]
-        found += every
-    return found
+        subsets += every
+    return subsets
 
 
 def _experts(overrides: Sequence[str]) -> tuple[Sequence[str], int]:

@@ -34,17 +34,17 @@ def check_suite(suite: Suite, download: Collection[str] = ()) -> list[str]:
         if alias in suite.generation
     ]
     for benchmark in suite.benchmarks:
-        found = list(_check_benchmark(suite, benchmark))
-        if not found and (benchmark.name in download or not any(_hub_datasets(suite, benchmark))):
-            found += _rehearse(suite, benchmark)
-        problems += found
+        own = list(_check_benchmark(suite, benchmark))
+        if not own and (benchmark.name in download or not any(_hub_datasets(suite, benchmark))):
+            own += _rehearse(suite, benchmark)
+        problems += own
     return list(dict.fromkeys(problems))
 
 
 def hub_datasets(suite: Suite) -> list[str]:
     """The data sets that the suite's tasks read from the hub; none where there are local files."""
-    found = [name for b in suite.benchmarks for name in _hub_datasets(suite, b)]
-    return list(dict.fromkeys(found))
+    names = (name for b in suite.benchmarks for name in _hub_datasets(suite, b))
+    return list(dict.fromkeys(names))
 
 
 def _hub_datasets(suite: Suite, benchmark: Benchmark) -> Iterator[str]:
@@ -120,9 +120,9 @@ def _why_unknown(known: KnownTasks, task: str) -> str:
 
 def _missing_file(data_dir: Path, configs: list[dict[str, Any]]) -> Path | None:
     """The first file that is not there; a group may lack the folders of some of its tasks."""
-    sources = [found for config in configs if (found := source(data_dir, config))]
-    started = [found for found in sources if found.folder.is_dir()] or sources[:1]
-    return next((path for found in started for path in found.missing()), None)
+    sources = [data for config in configs if (data := source(data_dir, config))]
+    started = [data for data in sources if data.folder.is_dir()] or sources[:1]
+    return next((path for data in started for path in data.missing()), None)
 
 
 def _missing_package(task: Entry) -> str | None:

@@ -109,21 +109,21 @@ class ProcessEvaluator:
         if self.backend not in BACKENDS:
             known = ", ".join(BACKENDS)
             return [f"evaluator.backend={self.backend}: must be one of {known}"]
-        found = _size_problems(max_length=self.max_length)
+        problems = _size_problems(max_length=self.max_length)
         if self.batch_size != "auto":
-            found += _size_problems(batch_size=self.batch_size)
+            problems += _size_problems(batch_size=self.batch_size)
         for key in ("model_args", "resources"):
-            found += _argument_problems(f"evaluator.{key}", getattr(self, key))
+            problems += _argument_problems(f"evaluator.{key}", getattr(self, key))
         versions = self._versions
         if isinstance(versions, str):
-            found.append(f"evaluator.python={self._interpreter}: cannot be run ({versions})")
+            problems.append(f"evaluator.python={self._interpreter}: cannot be run ({versions})")
         else:
-            found += [
+            problems += [
                 f"evaluator.python={self._interpreter}: has no {package}; install it there"
                 for package, version in versions.items()
                 if version is None
             ]
-        return found
+        return problems
 
     def spec(self) -> dict[str, Any]:
         """Also the versions in the other environment; not the resources."""

@@ -62,14 +62,14 @@ def gold_outcomes(
     lm: Any, tasks: Mapping[str, Any], samples: Mapping[str, Sequence[Any]]
 ) -> GoldOutcomes:
     """Of the items in lm-eval's `samples`, by task; `lm` is asked for those that it was not."""
-    found: dict[tuple[str, Any], Likelihood] = {}
+    likelihoods: dict[tuple[str, Any], Likelihood] = {}
     for name, answered in samples.items():
         items = {sample["doc_id"]: sample for sample in answered}
         of_task = dict(_of_task(lm, tasks[name], items))
         if len(of_task) < len(items):
             return GoldOutcomes({})
-        found |= {(name, number): likelihood for number, likelihood in of_task.items()}
-    return GoldOutcomes(found)
+        likelihoods |= {(name, number): likelihood for number, likelihood in of_task.items()}
+    return GoldOutcomes(likelihoods)
 
 
 def _of_task(lm: Any, task: Any, items: Mapping[Any, Any]) -> Iterator[tuple[Any, Likelihood]]:

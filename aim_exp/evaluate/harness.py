@@ -158,7 +158,7 @@ def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) ->
 
 
 def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) -> list[str]:
-    found = [
+    warnings = [
         text if name == loaded.name else f"{name}: {text}"
         for name, rehearsal in loaded.rehearsals.items()
         for text in rehearsal.warnings
@@ -166,18 +166,18 @@ def _warnings(benchmark: Benchmark, loaded: LoadedTask, *, ties: int, n: int) ->
     if loaded.absent:
         n_scored, n_absent = len(loaded.tasks["tasks"]), len(loaded.absent)
         names = ", ".join(loaded.absent[:3]) + (", ..." if n_absent > 3 else "")
-        found.append(
+        warnings.append(
             f"scored on {n_scored} of its {n_scored + n_absent} tasks; "
             f"benchmarks.data_dir has no folder for {names}"
         )
     if any(task.get_config("unsafe_code") for task in loaded.tasks["tasks"].values()):
-        found += [f"on this system {text}" for text in runner().missing]
+        warnings += [f"on this system {text}" for text in runner().missing]
     if ties:
-        found.append(
+        warnings.append(
             f"in {ties} of {n} items the best choices are as likely as each other (within "
             f"{NEAR:g}); the first of them counts"
         )
-    return [f"benchmark {benchmark.name}: {text}" for text in found]
+    return [f"benchmark {benchmark.name}: {text}" for text in warnings]
 
 
 def _scores(loaded: LoadedTask, cluster: str | None, results: Any, gold: GoldOutcomes) -> Scores:

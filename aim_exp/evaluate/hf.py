@@ -119,9 +119,9 @@ class LiveHFLM(_HFLM):
         answers: dict[int, tuple[float, bool]] = {}
         for indices in self._batches(requests):
             batch = [requests[index] for index in indices]
-            found = loglikelihoods(self.model, [(c, n) for _, c, n in batch], self.softmax_dtype)
-            answers.update(zip(indices, found, strict=True))
-            for (texts, *_), answer in zip(batch, found, strict=True):
+            results = loglikelihoods(self.model, [(c, n) for _, c, n in batch], self.softmax_dtype)
+            answers.update(zip(indices, results, strict=True))
+            for (texts, *_), answer in zip(batch, results, strict=True):
                 if texts is not None:  # a window of a longer text; HFLM tells of the whole
                     self.cache_hook.add_partial("loglikelihood", texts, answer)
         return [answers[index] for index in range(len(requests))]

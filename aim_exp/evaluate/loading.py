@@ -102,23 +102,23 @@ def rehearsed_scores(loaded: LoadedTask) -> Scores | None:
     if None in parts:
         return None
     values: dict[str, list[float]] = {}
-    for key, found in (pair for part in parts if part for pair in part.items()):
-        values.setdefault(key, []).extend(found)
+    for key, numbers in (pair for part in parts if part for pair in part.items()):
+        values.setdefault(key, []).extend(numbers)
     if group := loaded.tasks.get("groups", {}).get(loaded.name):
         means = [(m.metric, m.filter_list) for m in group.aggregate_metric_list or ()]
         values = {
-            key: found
-            for key, found in values.items()
+            key: numbers
+            for key, numbers in values.items()
             for name, filters in means
             if key.partition(",")[0] == name and (not filters or key.partition(",")[2] in filters)
         }
-    finite = {key: [v for v in found if isfinite(v)] for key, found in values.items()}
+    finite = {key: [v for v in numbers if isfinite(v)] for key, numbers in values.items()}
     return Scores(
         task=loaded.name,
         n=1,
         metrics={
-            key: max(found, key=lambda value: abs(value - 0.5), default=0.5)
-            for key, found in finite.items()
+            key: max(numbers, key=lambda value: abs(value - 0.5), default=0.5)
+            for key, numbers in finite.items()
         },
         stderrs={},
         higher_is_better=directions(loaded),
@@ -127,12 +127,12 @@ def rehearsed_scores(loaded: LoadedTask) -> Scores | None:
 
 def directions(loaded: LoadedTask) -> dict[str, bool | None]:
     """Whether each metric is maximised; lm-eval says nothing of groups of groups, as mmlu is."""
-    found: dict[str, bool | None] = {}
+    maximised: dict[str, bool | None] = {}
     for task in loaded.tasks["tasks"].values():
         for metric, higher in (task.higher_is_better() or {}).items():
-            agreed = found.get(metric, higher) == higher
-            found[metric] = higher if agreed else None
-    return found
+            agreed = maximised.get(metric, higher) == higher
+            maximised[metric] = higher if agreed else None
+    return maximised
 
 
 def n_items(suite: Suite, benchmark: Benchmark) -> int:

@@ -75,8 +75,8 @@ def source(data_dir: Path, config: Mapping[str, Any]) -> Source | None:
 
 def is_absent(data_dir: Path, entry: Entry) -> bool:
     """Whether there is no folder for the data of the task."""
-    found = source(data_dir, entry.cfg or {})
-    return found is not None and not found.folder.is_dir()
+    data = source(data_dir, entry.cfg or {})
+    return data is not None and not data.folder.is_dir()
 
 
 class LocalFactory(TaskFactory):
@@ -90,8 +90,8 @@ class LocalFactory(TaskFactory):
         self, entry: Entry, overrides: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         config = super()._load_full_config(entry, overrides)
-        if found := source(self._data_dir, config):
-            config |= {"custom_dataset": lambda **_: found.read(), "dataset_kwargs": None}
+        if data := source(self._data_dir, config):
+            config |= {"custom_dataset": lambda **_: data.read(), "dataset_kwargs": None}
         return config
 
     def _build_group_members(

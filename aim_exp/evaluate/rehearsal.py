@@ -151,18 +151,18 @@ def _scored(task: Any, item: Any) -> dict[str, list[float]] | None:
     """
     if getattr(task, "MULTIMODAL", False):
         return None
-    found: dict[str, list[float]] = {}
+    metrics: dict[str, list[float]] = {}
     for right in (False, True):
         if right and task.get_config("unsafe_code"):
             continue
         try:
             for key, value in _metrics(task, item, right=right):
-                found.setdefault(key, []).append(value)
+                metrics.setdefault(key, []).append(value)
         except (KeyError, ImportError):
             raise
         except Exception:  # whatever a task's own functions raise
             return None
-    return found
+    return metrics
 
 
 def _metrics(task: Any, item: Any, *, right: bool) -> Iterator[tuple[str, float]]:

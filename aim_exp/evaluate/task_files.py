@@ -30,10 +30,10 @@ def is_path(task: str) -> bool:
 
 def own_files(folder: Path | None, task: str) -> list[Path]:
     """All files beside own tasks, sorted."""
-    found = set(_below(folder)) if folder else set()
+    files = set(_below(folder)) if folder else set()
     if is_path(task):
-        found |= {path for path in Path(task).absolute().parent.glob("*") if path.is_file()}
-    return sorted(found)
+        files |= {path for path in Path(task).absolute().parent.glob("*") if path.is_file()}
+    return sorted(files)
 
 
 def files_digest(folder: Path | None, task: str) -> str | None:
@@ -91,10 +91,10 @@ def _name_in(folder: Path | None, path: Path) -> str:
 def _named(path: Path) -> Iterator[Path]:
     """The files that a YAML file names, directly or by what it includes."""
     stat = path.stat()
-    for found in _named_at(path, stat.st_size, stat.st_mtime_ns):
-        yield found
-        if found.suffix in YAML_SUFFIXES or found.name.endswith("_yaml"):
-            yield from _named(found)
+    for file in _named_at(path, stat.st_size, stat.st_mtime_ns):
+        yield file
+        if file.suffix in YAML_SUFFIXES or file.name.endswith("_yaml"):
+            yield from _named(file)
 
 
 @cache
@@ -103,7 +103,7 @@ def _named_at(path: Path, size: int, mtime: int) -> tuple[Path, ...]:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
     except (yaml.YAMLError, UnicodeDecodeError):
         return ()  # a check says so
-    found: set[Path] = set()
+    files: set[Path] = set()
     bases = [Path(), *(Path(v) for k, v in _leaves(config) if k[-1] in DATASET_FOLDERS)]
     for keys, value in _leaves(config):
         if isinstance(value, _Function):
@@ -119,8 +119,8 @@ def _named_at(path: Path, size: int, mtime: int) -> tuple[Path, ...]:
         else:
             candidates = [Path(value)]
         # os.path.isfile also takes what is too long, or no name at all.
-        found |= {p.absolute() for p in candidates if os.path.isfile(p)}
-    return tuple(sorted(found - {path}))
+        files |= {p.absolute() for p in candidates if os.path.isfile(p)}
+    return tuple(sorted(files - {path}))
 
 
 def _leaves(config: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

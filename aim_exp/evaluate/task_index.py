@@ -115,11 +115,11 @@ def unknown_members(index: Mapping[str, Entry], entry: Entry) -> list[str]:
     """The names that the group, or one below it, gives and that are no tasks."""
     if entry.kind is not Kind.GROUP:
         return []
-    found = []
+    names = []
     for member in expanded(index, (entry.cfg or {}).get("task", [])):
         below = _member(index, member)
-        found += unknown_members(index, below) if below else [member_name(member) or str(member)]
-    return found
+        names += unknown_members(index, below) if below else [member_name(member) or str(member)]
+    return names
 
 
 def _member(index: Mapping[str, Entry], member: Any) -> Entry | None:

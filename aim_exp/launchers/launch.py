@@ -196,15 +196,15 @@ def _progress(tickets: Sequence[Ticket]) -> str:
 def _status() -> Iterator[Callable[[str, bool], None]]:
     """Shows a line: on a terminal always the last one, elsewhere where it is news."""
     with console.status("") if console.is_interactive else nullcontext() as display:
-        last, told = "", time.monotonic()
+        last, last_time = "", time.monotonic()
 
         def show(line: str, news: bool) -> None:
-            nonlocal last, told
+            nonlocal last, last_time
             if display:
                 display.update(Text(line, style="dim"))
-            elif line != last and (news or time.monotonic() - told > REPORT_SECONDS):
+            elif line != last and (news or time.monotonic() - last_time > REPORT_SECONDS):
                 console.print(Text(line, style="dim"), soft_wrap=True)
-                last, told = line, time.monotonic()
+                last, last_time = line, time.monotonic()
 
         yield show
 

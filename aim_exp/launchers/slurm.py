@@ -66,7 +66,7 @@ class Slurm(_Submitit):
     def __init__(self, sweep: Path, **settings: Any) -> None:
         more = {"requeue": True, **(settings.pop("additional_parameters") or {})}
         super().__init__("slurm", sweep, {**settings, "additional_parameters": more})
-        self._asked = 0.0
+        self._last_look = 0.0
         self._gone: dict[str, float] = {}
         """By job, when it was first seen to be out of the queue."""
 
@@ -87,9 +87,9 @@ class Slurm(_Submitit):
         """Results, and jobs that are gone without one."""
         super().look(tickets)
         now = time.monotonic()
-        if now - self._asked < LOOK:
+        if now - self._last_look < LOOK:
             return
-        self._asked = now
+        self._last_look = now
         if (queued := _queued()) is None:
             return
         for ticket in tickets:
@@ -176,8 +176,8 @@ def _queued() -> set[str] | None:
 
 def _state(job: str) -> str:
     """How it ended, as far as Slurm still knows: `CANCELLED`, `OUT_OF_MEMORY`, `TIMEOUT`, ..."""
-    found = re.search(r"JobState=(\S+)", _run("scontrol", "show", "job", job).stdout)
-    return found[1] if found else "no longer known to Slurm"
+    match = re.search(r"JobState=(\S+)", _run("scontrol", "show", "job", job).stdout)
+    return match[1] if match else "no longer known to Slurm"
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -45,7 +45,7 @@ def levels(jobs: Iterable[tuple[Sequence[str], Run]]) -> list[list[SharedStage]]
 
     Those of a level have no need of each other: they go together.
     """
-    found: list[list[SharedStage]] = []
+    by_level: list[list[SharedStage]] = []
     made: list[set[str]] = []
     """By level, the keys of what its stages make."""
     level_of: dict[str, int] = {}
@@ -58,15 +58,15 @@ def levels(jobs: Iterable[tuple[Sequence[str], Run]]) -> list[list[SharedStage]]
             level = max(needed, default=-1) + 1
             # Those that add to the same, as a model on other benchmarks: one behind the other.
             keys = {stage.key, *(entry.key for entry in stage.entries)}
-            while level < len(found) and keys & made[level]:
+            while level < len(by_level) and keys & made[level]:
                 level += 1
-            if level == len(found):
-                found.append([])
+            if level == len(by_level):
+                by_level.append([])
                 made.append(set())
-            found[level].append(SharedStage(folder, stage.what, tuple(overrides)))
+            by_level[level].append(SharedStage(folder, stage.what, tuple(overrides)))
             made[level] |= keys
             level_of[folder] = level
-    return found
+    return by_level
 
 
 def stage_folder(stage: Stage) -> str:

@@ -117,13 +117,7 @@ class NuSlerp(WeightedMethod, ByAngles):
     from_base: ClassVar[bool] = True
     fewest_experts: ClassVar[int] = 2
     most_experts: ClassVar[int | None] = 2
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also weights that add up to zero."""
-        found = super().problems(experts, merged)
-        if not found and sum(self.weights(merged)) == 0:
-            found.append(f"method.weight={self.weight}: the weights must not add up to zero")
-        return found
+    divides: ClassVar[bool] = True
 
     def coefficients(self, products: Tensor, names: Sequence[str]) -> Tensor:
         """Of the two task vectors."""
@@ -144,9 +138,9 @@ class Karcher(ByAngles):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also fewer than no steps, or a tolerance that is none."""
-        found = super().problems(experts, merged)
-        found += number_problem("method.max_iter", self.max_iter, 0)
-        return found + number_problem("method.tol", self.tol, 0, 1, open_low=True)
+        problems = super().problems(experts, merged)
+        problems += number_problem("method.max_iter", self.max_iter, 0)
+        return problems + number_problem("method.tol", self.tol, 0, 1, open_low=True)
 
     def coefficients(self, products: Tensor, names: Sequence[str]) -> Tensor:
         """By iteration in the span of the experts."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aim_exp.merge.method import Kernel, WeightedMethod
 from aim_exp.tensors.inputs import SPARE, TensorInputs
@@ -17,12 +16,7 @@ if TYPE_CHECKING:
 class Linear(WeightedMethod):
     """`sum(w_i x_i) / sum(w_i)` over the experts ("model soup", Wortsman et al. 2022)."""
 
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also weights that add up to zero."""
-        found = super().problems(experts, merged)
-        if not found and sum(self.weights(merged)) == 0:
-            found.append(f"method.weight={self.weight}: the weights must not add up to zero")
-        return found
+    divides: ClassVar[bool] = True
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """Elementwise: nothing to prepare."""

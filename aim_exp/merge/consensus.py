@@ -29,9 +29,9 @@ class ConsensusTa(TaskArithmetic):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also numbers below zero."""
-        found = super().problems(experts, merged)
-        found += number_problem("method.mask_lambda", self.mask_lambda, 0)
-        return found + number_problem("method.k", self.k, 0)
+        problems = super().problems(experts, merged)
+        problems += number_problem("method.mask_lambda", self.mask_lambda, 0)
+        return problems + number_problem("method.k", self.k, 0)
 
     def combine(self, delta: WeightedDelta, weights: list[float], scratch: Scratch) -> Tensor:
         """The sum, with zeros where too few need it."""
@@ -61,8 +61,8 @@ class Sce(MergeMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a share outside [0, 1]."""
-        found = super().problems(experts, merged)
-        return found + number_problem("method.select_topk", self.select_topk, 0, 1)
+        problems = super().problems(experts, merged)
+        return problems + number_problem("method.select_topk", self.select_topk, 0, 1)
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """Which elements stay, and how much each expert counts; then any rows."""
@@ -71,8 +71,8 @@ class Sce(MergeMethod):
         selected = self._selected(inputs) if self.select_topk < 1 else None
 
         def deltas(rows: slice) -> list[Tensor]:
-            found = [inputs.delta(i, rows, f"delta {i}") for i in range(len(inputs.experts))]
-            return found if selected is None else [d.mul_(selected[rows]) for d in found]
+            by_expert = [inputs.delta(i, rows, f"delta {i}") for i in range(len(inputs.experts))]
+            return by_expert if selected is None else [d.mul_(selected[rows]) for d in by_expert]
 
         squares = [0.0] * len(inputs.experts)
         for rows in inputs.blocks():

@@ -67,16 +67,16 @@ class DeltaTable:
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Per kind and `all`, plain numbers; a pair is called `a b`."""
-        found: dict[str, dict[str, Any]] = {}
+        summary: dict[str, dict[str, Any]] = {}
         for kind in (ALL, *sorted(self.sums)):
             deltas = self.of(kind)
             pairs = {" ".join(names): pair for names, pair in deltas.pairs.items()}
-            found[kind] = {
+            summary[kind] = {
                 "relative": deltas.relative,
                 "cosine": {name: pair.cosine for name, pair in pairs.items()},
                 "sign_agreement": {name: pair.sign_agreement for name, pair in pairs.items()},
             }
-        return found
+        return summary
 
     def save(self, path: Path) -> None:
         """The sums, as JSON: the experts' names are the reader's."""

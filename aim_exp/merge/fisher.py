@@ -31,16 +31,16 @@ class Fisher(DirectedMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also files that are not there."""
-        found = super().problems(experts, merged)
+        problems = super().problems(experts, merged)
         if not isinstance(self.files, Mapping | None):
-            return [*found, f"method.files={self.files}: must be a table {{expert: FILE}}"]
+            return [*problems, f"method.files={self.files}: must be a table {{expert: FILE}}"]
         given = self.given
         for name in merged if given else ():
             if name not in given:
-                found.append(f"method.files: none of {name}; give one of each expert, or null")
+                problems.append(f"method.files: none of {name}; give one of each expert, or null")
             elif not given[name].is_file():
-                found.append(f"method.files.{name}={given[name]}: no such file")
-        return found
+                problems.append(f"method.files.{name}={given[name]}: no such file")
+        return problems
 
     @property
     def given(self) -> Mapping[str, Path]:

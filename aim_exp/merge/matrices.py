@@ -174,8 +174,8 @@ class SpectralMethod(DataFree):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a rank below one."""
-        found = super().problems(experts, merged)
-        return found if self.rank is None else found + number_problem("method.rank", self.rank, 1)
+        own = [] if self.rank is None else number_problem("method.rank", self.rank, 1)
+        return super().problems(experts, merged) + own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,8 +216,8 @@ class IsoCts(SpectralMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a share outside [0, 1]."""
-        found = super().problems(experts, merged)
-        return found + number_problem("method.common", self.common, 0, 1)
+        problems = super().problems(experts, merged)
+        return problems + number_problem("method.common", self.common, 0, 1)
 
     def direction(self, deltas: Tensor) -> Tensor:
         """As defined."""

@@ -115,6 +115,8 @@ class MergeMethod:
 class WeightedMethod(MergeMethod):
     """A method with a weight for each expert."""
 
+    divides: ClassVar[bool] = False
+    """Whether it divides by the sum of the weights."""
     weight: Weight
 
     def weights(self, merged: Sequence[str]) -> list[float]:
@@ -124,18 +126,21 @@ class WeightedMethod(MergeMethod):
         return [float(self.weight)] * len(merged)
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Weights that are no numbers, name no expert, or leave one out."""
-        found = super().problems(experts, merged)
+        """Weights that are no numbers, name no expert, leave one out, or add up to zero."""
+        problems = super().problems(experts, merged)
         if not isinstance(self.weight, Mapping):
-            return found + number_problem("method.weight", self.weight, -LARGEST, LARGEST)
-        for name, value in self.weight.items():
-            found += number_problem(f"method.weight.{name}", value, -LARGEST, LARGEST)
-            if name not in experts:
-                found.append(f"method.weight.{name}: no such expert; there are {_list(experts)}")
-        missing = [name for name in merged if name not in self.weight]
-        if missing:
-            found.append(f"method.weight: no weight for {_list(missing)}; give one for each expert")
-        return found
+            problems += number_problem("method.weight", self.weight, -LARGEST, LARGEST)
+        else:
+            for name, value in self.weight.items():
+                key = f"method.weight.{name}"
+                problems += number_problem(key, value, -LARGEST, LARGEST)
+                if name not in experts:
+                    problems.append(f"{key}: no such expert; there are {_list(experts)}")
+            if missing := _list([name for name in merged if name not in self.weight]):
+                problems.append(f"method.weight: no weight for {missing}; give one for each expert")
+        if self.divides and not problems and sum(self.weights(merged)) == 0:
+            problems.append(f"method.weight={self.weight}: the weights must not add up to zero")
+        return problems
 
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """The settings, the weights as a list in the order of the experts."""

@@ -41,8 +41,8 @@ class Regmean(MatrixMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a shrink outside [0, 1]."""
-        found = super().problems(experts, merged)
-        return found + number_problem("method.shrink", self.shrink, 0, 1)
+        problems = super().problems(experts, merged)
+        return problems + number_problem("method.shrink", self.shrink, 0, 1)
 
     def write(self, material: Material, sink: Sink) -> None:
         """Layer by layer, all experts beside each other; then all other tensors."""
@@ -70,8 +70,8 @@ class Regmean(MatrixMethod):
         own = [each[parameter][1][part or expert or 0] for each in grams]
         shrunk = [gram * self.shrink + gram.diag().diag() * (1 - self.shrink) for gram in own]
         deltas = self.deltas(inputs, part, weighted=False)
-        found = solve(deltas.mT if axis == 0 else deltas, shrunk, self.weights(inputs.expert_names))
-        return found.T if axis == 0 else found
+        delta = solve(deltas.mT if axis == 0 else deltas, shrunk, self.weights(inputs.expert_names))
+        return delta.T if axis == 0 else delta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +130,10 @@ class Wudi(DataFree):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also an unknown solver."""
-        found = super().problems(experts, merged)
+        problems = super().problems(experts, merged)
         if self.solver not in SOLVERS:
-            found.append(f"method.solver={self.solver}: must be {' or '.join(SOLVERS)}")
-        return found
+            problems.append(f"method.solver={self.solver}: must be {' or '.join(SOLVERS)}")
+        return problems
 
     def direction(self, deltas: Tensor) -> Tensor:
         """As defined."""

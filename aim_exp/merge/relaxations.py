@@ -55,8 +55,8 @@ def relaxation_for(
     relaxation = Relaxation(base, omega, settings, seed, experts=experts)
     if not settings.needs_delta:
         return relaxation
-    found = survey(partial(_column_squares, method=method, relaxation=relaxation))
-    squares = {name: columns for name, columns in found if columns is not None}
+    columns = survey(partial(_column_squares, method=method, relaxation=relaxation))
+    squares = {name: each for name, each in columns if each is not None}
     relaxation = replace(relaxation, squares=squares)
     return relaxation.at_dose() if settings.dose else relaxation
 

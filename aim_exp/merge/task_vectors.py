@@ -85,8 +85,8 @@ class SparseMethod(TaskArithmetic):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a density outside (0, 1]."""
-        found = super().problems(experts, merged)
-        return found + number_problem("method.density", self.density, 0, 1, open_low=True)
+        problems = super().problems(experts, merged)
+        return problems + number_problem("method.density", self.density, 0, 1, open_low=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +117,10 @@ class Ties(SignElection):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also an unknown scope."""
-        found = super().problems(experts, merged)
+        problems = super().problems(experts, merged)
         if self.trim_scope not in ("tensor", "model"):
-            found.append(f"method.trim_scope={self.trim_scope}: must be tensor or model")
-        return found
+            problems.append(f"method.trim_scope={self.trim_scope}: must be tensor or model")
+        return problems
 
     def groundwork(self, merged: Sequence[str]) -> dict[str, Any] | None:
         """The density, where thresholds are the whole model's."""
@@ -171,8 +171,7 @@ class Breadcrumbs(SparseMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a gamma outside [0, 1)."""
-        found = super().problems(experts, merged)
-        return found + number_problem("method.gamma", self.gamma, 0, 1)
+        return super().problems(experts, merged) + number_problem("method.gamma", self.gamma, 0, 1)
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """The magnitudes between outliers and noise."""
@@ -205,10 +204,10 @@ class RandomDrop(SparseMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also an unknown way to rescale."""
-        found = super().problems(experts, merged)
+        problems = super().problems(experts, merged)
         if self.rescale not in RESCALES:
-            found.append(f"method.rescale={self.rescale}: must be inv_density, l1 or null")
-        return found
+            problems.append(f"method.rescale={self.rescale}: must be inv_density, l1 or null")
+        return problems
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """A random mask for each task vector."""
@@ -242,15 +241,15 @@ class DellaLinear(RandomDrop):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also an epsilon that makes a probability none."""
-        found = super().problems(experts, merged)
-        found += number_problem("method.epsilon", self.epsilon, 0, 1)
+        problems = super().problems(experts, merged)
+        problems += number_problem("method.epsilon", self.epsilon, 0, 1)
         room = min(self.density, 1 - self.density)
-        if not found and self.density < 1 and not self.epsilon < room:
-            found.append(
+        if not problems and self.density < 1 and not self.epsilon < room:
+            problems.append(
                 f"method.epsilon={self.epsilon}: must be below {room:g}, so that density - epsilon "
                 "and density + epsilon are probabilities"
             )
-        return found
+        return problems
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """A random mask for each task vector, by the ranks of its magnitudes."""

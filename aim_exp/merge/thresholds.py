@@ -174,19 +174,19 @@ def _kth_largest(blocks: Callable[[], Iterable[NDArray[np.float32]]], k: int) ->
     Magnitudes are ordered as their bits are: a pass counts the upper halves of the words, and
     tells which the k-th has, and another the lower halves of those with that one.
     """
-    found = 0
+    bits = 0
     for shift in (16, 0):
         counts = np.zeros(1 << 16, np.int64)
         for magnitudes in blocks():
             words = magnitudes.view(np.uint32) >> shift
             if not shift:
-                words = words[words >> 16 == found] & 0xFFFF
+                words = words[words >> 16 == bits] & 0xFFFF
             counts += np.bincount(words, minlength=1 << 16)
         from_top = np.cumsum(counts[::-1])
         place = int(np.searchsorted(from_top, k))
         k -= int(from_top[place - 1]) if place else 0
-        found = found << 16 | (0xFFFF - place)
-    return np.uint32(found).view(np.float32)
+        bits = bits << 16 | (0xFFFF - place)
+    return np.uint32(bits).view(np.float32)
 
 
 def _magnitudes(

@@ -38,13 +38,13 @@ class Widen(MergeMethod):
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Numbers that are none, and an unknown dtype."""
-        found = super().problems(experts, merged)
+        problems = super().problems(experts, merged)
         for key in ("above_average_value_ratio", "score_calibration_value"):
-            found += number_problem(f"method.{key}", getattr(self, key), 0)
+            problems += number_problem(f"method.{key}", getattr(self, key), 0)
         if self.compute_dtype not in COMPUTE_DTYPES:
             known = ", ".join(COMPUTE_DTYPES)
-            found.append(f"method.compute_dtype={self.compute_dtype}: must be one of {known}")
-        return found
+            problems.append(f"method.compute_dtype={self.compute_dtype}: must be one of {known}")
+        return problems
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """The weight of each expert in each column; then any rows."""

@@ -69,11 +69,11 @@ class PopulationSource(ABC):
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, `key=value: why; fix` each."""
-        found = _model_table_problems("population.references", self.references or {})
-        if self.references and not found:
-            taken = {*RESERVED, *self.expert_names} & set(self.references)
-            found += [f"population.references.{name}: the name is taken" for name in sorted(taken)]
-        return found or self._merge_problems() + self._template_problems()
+        problems = _model_table_problems("population.references", self.references or {})
+        if self.references and not problems:
+            taken = sorted({*RESERVED, *self.expert_names} & set(self.references))
+            problems += [f"population.references.{name}: the name is taken" for name in taken]
+        return problems or self._merge_problems() + self._template_problems()
 
     @property
     def templates(self) -> Mapping[str, str | None]:
@@ -87,17 +87,17 @@ class PopulationSource(ABC):
         if not isinstance(self.chat_template, str | Mapping | None):
             return [f"{key}={self.chat_template}: must be a model, or a table {{model: model}}"]
         models = [BASE, *self.expert_names, *(self.references or {})]
-        found = [
+        problems = [
             f"{key}.{name}: there is no such model; there are {', '.join([*models, MERGED])}"
             for name in self.templates
             if name not in (*models, MERGED)
         ]
-        found += [
+        problems += [
             f"{key}={source}: there is no such model; there are {', '.join(models)}"
             for source in self.templates.values()
             if source not in (*models, None)
         ]
-        return [*dict.fromkeys(found)]
+        return [*dict.fromkeys(problems)]
 
     def _merge_problems(self) -> list[str]:
         if self.merge is None or not self.expert_names:
@@ -105,14 +105,14 @@ class PopulationSource(ABC):
         known = ", ".join(self.expert_names)
         if isinstance(self.merge, str) or not isinstance(self.merge, Sequence) or not self.merge:
             return [f"population.merge={self.merge}: must be a list of experts, of {known}"]
-        found = [
+        problems = [
             f"population.merge={_shown(self.merge)}: no expert is called {name}; there are {known}"
             for name in self.merge
             if name not in self.expert_names
         ]
-        if not found and len(set(self.merge)) < len(self.merge):
-            found.append(f"population.merge={_shown(self.merge)}: an expert is listed twice")
-        return found
+        if not problems and len(set(self.merge)) < len(self.merge):
+            problems.append(f"population.merge={_shown(self.merge)}: an expert is listed twice")
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +140,9 @@ class EmbeddedPopulation(PopulationSource):
             identity = f"{recipe.stage}:{recipe.key}/{name}"
             return ModelRef(name, folder / name, identity, undrawn=f"{undrawn}/{name}")
 
-        references, found = resolve_table("population.references", self.references or {}, store)
-        if found:
-            raise ConfigError(found)
+        references, problems = resolve_table("population.references", self.references or {}, store)
+        if problems:
+            raise ConfigError(problems)
         return Population(
             name=self.name,
             base=model(BASE),
@@ -197,17 +197,17 @@ class GivenPopulation(PopulationSource):
 
         No experts at all will do for a method that merges none.
         """
-        found = _model_table_problems("population.experts", self.experts or {})
-        found += [
+        problems = _model_table_problems("population.experts", self.experts or {})
+        problems += [
             f"population.experts.{name}: the name is taken; call the expert something else"
             for name in sorted(RESERVED & set(self.expert_names))
         ]
         if not isinstance(self.specialty, Mapping | None):
             shape = "{expert: [benchmark, ...]}"
-            return [*found, f"population.specialty={self.specialty}: must be a table {shape}"]
+            return [*problems, f"population.specialty={self.specialty}: must be a table {shape}"]
         unknown = sorted(set(self.specialty or {}) - set(self.expert_names))
-        found += [f"population.specialty.{name}: there is no such expert" for name in unknown]
-        return found + self._expected_problems() + super().problems()
+        problems += [f"population.specialty.{name}: there is no such expert" for name in unknown]
+        return problems + self._expected_problems() + super().problems()
 
     def _expected_problems(self) -> list[str]:
         if self.expected is None:

@@ -105,8 +105,8 @@ class Recipe:
     def undrawn(self) -> Recipe:
         """The same for all draws: what of two recipes is equal where they only draw anew."""
 
-        def without(spec: Mapping[str, Any], drawn: str) -> Mapping[str, Any]:
-            return {key: value for key, value in spec.items() if key != drawn}
+        def without(spec: Mapping[str, Any], seed: str) -> Mapping[str, Any]:
+            return {key: value for key, value in spec.items() if key != seed}
 
         tasks = {name: without(spec, "items_seed") for name, spec in self.tasks.items()}
         texts = {name: without(spec, "seed") for name, spec in self.expert_texts.items()}

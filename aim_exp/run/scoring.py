@@ -64,7 +64,7 @@ def _ask(
     """
     from aim_exp.evaluate.loading import n_items  # and lm-eval with it, which takes seconds
 
-    suite = asked_suite(run, plan.name)
+    suite = suite_for(run, plan.name)
     total = sum(n_items(suite, benchmark) for benchmark in benchmarks)
     log = directory / f"evaluator_{file_name(plan.name)}.log"
     with (
@@ -81,7 +81,7 @@ def _ask(
             began = time.monotonic()
 
 
-def asked_suite(run: Run, name: str) -> Suite:
+def suite_for(run: Run, name: str) -> Suite:
     """The suite as a model is asked it: with the chat template that it takes, or with none."""
     recipe = run.recipe
     suite = recipe.suite

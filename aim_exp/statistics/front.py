@@ -61,5 +61,4 @@ def noise_gain(benchmarks: Sequence[Sequence[Stratum]], reference: ArrayLike = 0
 
 def _resampled(benchmarks: Sequence[Sequence[Stratum]], rng: np.random.Generator) -> Floats:
     """[resamples, models, benchmarks]."""
-    drawn = [bootstrap_scores(strata, RESAMPLES, rng) for strata in benchmarks]
-    return np.stack(drawn, axis=2)
+    return np.stack([bootstrap_scores(strata, RESAMPLES, rng) for strata in benchmarks], axis=2)

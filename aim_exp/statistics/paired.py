@@ -190,23 +190,23 @@ def _resampled(stratum: Stratum, resamples: int, rng: np.random.Generator) -> Fl
     table = np.concatenate([stratum.gained.reshape(items, -1), stratum.possible], axis=1)
     kinds, kind = np.unique(table, axis=0, return_inverse=True)
     few = items < ITEMS_PER_KIND * len(kinds)
-    draw, width = (_drawn_by_item, items) if few else (_drawn_by_kind, len(kinds))
+    counts, width = (_counts_by_item, items) if few else (_counts_by_kind, len(kinds))
     sums = np.concatenate(
-        [draw(kind.reshape(-1), number, rng) @ kinds for number in _chunks(resamples, width)]
+        [counts(kind.reshape(-1), number, rng) @ kinds for number in _chunks(resamples, width)]
     )
     gained, possible = sums[:, : models * parts], sums[:, models * parts :]
     return _ratios(gained.reshape(resamples, models, parts), possible[:, None])
 
 
-def _drawn_by_item(kind: Ints, resamples: int, rng: np.random.Generator) -> Ints:
+def _counts_by_item(kind: Ints, resamples: int, rng: np.random.Generator) -> Ints:
     """[resamples, kinds]: how often each kind is drawn; `kind` is that of each item."""
     kinds = int(kind.max()) + 1
-    drawn = kind[rng.integers(kind.size, size=(resamples, kind.size))]
-    drawn += kinds * np.arange(resamples)[:, None]
-    return np.bincount(drawn.reshape(-1), minlength=resamples * kinds).reshape(resamples, kinds)
+    draws = kind[rng.integers(kind.size, size=(resamples, kind.size))]
+    draws += kinds * np.arange(resamples)[:, None]
+    return np.bincount(draws.reshape(-1), minlength=resamples * kinds).reshape(resamples, kinds)
 
 
-def _drawn_by_kind(kind: Ints, resamples: int, rng: np.random.Generator) -> Ints:
+def _counts_by_kind(kind: Ints, resamples: int, rng: np.random.Generator) -> Ints:
     """The same, by its distribution: multinomial."""
     return rng.multinomial(kind.size, np.bincount(kind) / kind.size, size=resamples)
 

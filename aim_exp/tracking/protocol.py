@@ -83,18 +83,18 @@ class Tracker(Protocol):
 
 def start(tracker: Tracker, run: RunInfo) -> None:
     """`tracker.start`; an error in it is told, not raised."""
-    with _told("not tracked"):
+    with _warning_on_error("not tracked"):
         tracker.start(run)
 
 
 def finish(tracker: Tracker, outcome: Outcome) -> None:
     """`tracker.finish`; an error in it is told, not raised."""
-    with _told("tracked incompletely"):
+    with _warning_on_error("tracked incompletely"):
         tracker.finish(outcome)
 
 
 @contextmanager
-def _told(consequence: str) -> Iterator[None]:
+def _warning_on_error(consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:

@@ -40,16 +40,18 @@ class WandbTracker:
 
     def problems(self) -> list[str]:
         """A mode that does not exist; a project or a tag that W&B does not take."""
-        found = []
+        problems = []
         if self.mode not in MODES:
-            found.append(f"tracker.mode={self.mode}: no such mode; use offline, online or disabled")
+            problems.append(
+                f"tracker.mode={self.mode}: no such mode; use offline, online or disabled"
+            )
         project = self.project
         if not 0 < len(project) <= LONGEST_PROJECT or set(project) & set(NOT_IN_PROJECT):
-            found.append(
+            problems.append(
                 f"tracker.project={project}: W&B takes 1 to {LONGEST_PROJECT} characters, and none "
                 f"of {NOT_IN_PROJECT}"
             )
-        return found + [
+        return problems + [
             f"tracker.tags: W&B takes tags of 1 to {LONGEST_TAG} characters; shorten {tag}"
             for tag in self.tags
             if not 0 < len(tag) <= LONGEST_TAG

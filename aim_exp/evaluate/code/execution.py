@@ -64,13 +64,13 @@ class CodeRunner:
         Both have `timeout` seconds together. The tests run in a process of their own, where
         nothing that the answer does can print the verdict; without tests the answer has the word.
         """
-        asked = answer, tests, timeout
-        known = self._known.get(asked)
+        key = answer, tests, timeout
+        known = self._known.get(key)
         if known is not None:
             return known
         outcome = self._run({"answer": answer, "tests": tests, "timeout": timeout})
         if outcome.reason != "timeout":
-            self._known[asked] = outcome
+            self._known[key] = outcome
         return outcome
 
     def close(self) -> None:

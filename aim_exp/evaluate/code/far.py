@@ -149,8 +149,8 @@ def _in_library(module: str) -> bool:
 
 def _known(module: str, name: str) -> Any:
     """A type of the standard library, by what the answer's process says of an object."""
-    found = getattr(sys.modules.get(module), name, object) if _in_library(module) else object
-    return found if isinstance(found, type) else object
+    value = getattr(sys.modules.get(module), name, object) if _in_library(module) else object
+    return value if isinstance(value, type) else object
 
 
 _forward()

@@ -41,8 +41,8 @@ def training_text() -> list[str]:
     kept_back = (*CALIBRATION_TOPICS, *TEST_TOPICS)
     held_out = {paragraph for topic in kept_back for paragraph in _paragraphs(topic)}
     open_topics = sorted(set(topics) - set(kept_back))
-    found = (paragraph for topic in open_topics for paragraph in _paragraphs(topic))
-    return [paragraph for paragraph in dict.fromkeys(found) if paragraph not in held_out]
+    paragraphs = (paragraph for topic in open_topics for paragraph in _paragraphs(topic))
+    return [paragraph for paragraph in dict.fromkeys(paragraphs) if paragraph not in held_out]
 
 
 def calibration_texts() -> list[str]:

@@ -33,9 +33,9 @@ def ifeval_item(rng: Random) -> dict[str, Any]:
     """A test item: `prompt`, `answer`, and its kind, `instruction`."""
     action, form = rng.choice(ACTIONS), rng.choice(tuple(FORMS))
     request, words = _request(action, rng)
-    asked, shape = FORMS[form]
+    instruction, shape = FORMS[form]
     return {
-        "prompt": f"User: {request}{asked}.\nBot:",
+        "prompt": f"User: {request}{instruction}.\nBot:",
         "answer": f" {shape.format(' '.join(words))}",
         "instruction": f"{action}:{form}",
     }

