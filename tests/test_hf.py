@@ -12,6 +12,7 @@ from tiny_suite import SHORT, random_model, sliding_model
 from aim_exp.evaluate.fast.greedy import StopAtText, decode
 from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.hf import LiveHFLM
+from aim_exp.evaluate.responses import kept_responses
 from aim_exp.population.embedded.items import KINDS
 
 
@@ -62,8 +63,7 @@ def test_responses_are_those_of_lm_evals_own_model(make, generation, tokenizer, 
         ("theirs", Harness(HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16))),
     ):
         harness.evaluate(suite, suite.benchmarks, tmp_path / name)
-        lines = (tmp_path / name).read_text().splitlines()
-        found[name] = dict(map(json.loads, lines))
+        found[name] = kept_responses(tmp_path / name)
     assert len(found["ours"]) == 5 * 8 + 8 * 4 + 5 * 8
     assert set(found["ours"]) == set(found["theirs"])
     for key, response in found["ours"].items():

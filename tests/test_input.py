@@ -189,7 +189,7 @@ def test_odd_texts(content: bytes, kind: str) -> None:
         path.write_bytes(content)
         texts = TextFile(
             path=str(path), n_samples=1, block_size=8, seed=0, add_special_tokens=False,
-            long_texts="split", skip_positions=0, offload="none",
+            long_texts="split", skip_positions=0, offload="none", per_expert=None,
         )  # fmt: skip
         assert all(len(problem.splitlines()) == 1 for problem in texts.problems())
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import wandb
 from command_line import run_here
 from records import failed, record, write_all
 
@@ -93,6 +94,7 @@ def others(tmp_path_factory: pytest.TempPathFactory, tiny_population: Path) -> P
         for name, value in TOKENS.items():
             patch.setenv(name, value)
         assert run_here(*line, cwd=within).returncode == 1
+    wandb.teardown()  # it remembers keys
     statuses = [json.loads((within / "sweep" / n / FILE_NAME).read_text())["status"] for n in "01"]
     assert statuses == ["completed", "failed"]
     return top

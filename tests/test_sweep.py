@@ -29,6 +29,7 @@ import json, sys
 from collections import Counter
 from functools import wraps
 from aim_exp import app
+from aim_exp.aim import measure
 from aim_exp.run import pipeline
 from aim_exp.checkpoint.live import LiveModel
 
@@ -44,7 +45,7 @@ def count(owner, name, what):
 
     setattr(owner, name, counted)
 
-count(pipeline, "measure", "calibrations")
+count(measure, "measure", "calibrations")
 count(pipeline, "stream_merge", "merges")
 count(LiveModel, "__init__", "models")
 try:

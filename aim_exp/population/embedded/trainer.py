@@ -39,11 +39,13 @@ WEIGHTS_FILE = "model.safetensors"
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """One thread and torch's CPU generator seeded; afterwards both are as they were."""
+    """One thread, torch's CPU generator seeded, and gradients, which lm-eval's models switch off
+    for the whole process; afterwards all are as they were.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch CUDA's too
             yield
     finally:
