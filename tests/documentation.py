@@ -35,6 +35,8 @@ class Block:
     @property
     def commands(self) -> list[list[str]]:
         """The words of each command of a block for the shell."""
+        if self.language != "bash":
+            return []
         lines = self.text.replace("\\\n", " ").splitlines()
         simple = [part for line in lines for part in line.split("&&")]
         words = [shlex.split(part, comments=True) for part in simple]
