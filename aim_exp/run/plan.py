@@ -70,6 +70,11 @@ class Recipe:
     """The experts whose settings or tokenizer are not base's: they are scored with their own."""
 
     @property
+    def effective_omega(self) -> float | None:
+        """Omega; None where it plays no part."""
+        return self.omega if not self.relaxes or self.aim.uses_omega else None
+
+    @property
     def relaxes(self) -> bool:
         """Whether AIM does anything: omega 1 leaves the merge as it is."""
         return self.method.merges and self.omega is not None and self.omega < 1

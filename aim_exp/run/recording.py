@@ -90,7 +90,7 @@ def planned_record(record: RunRecord, run: Run) -> RunRecord:
         },
         models=tuple(_model(run, model) for model in run.plan.models) or _unidentified(run),
         draws=recipe.draws,
-        omega=recipe.omega if not recipe.relaxes or recipe.aim.uses_omega else None,
+        omega=recipe.effective_omega,
         relaxation=recipe.aim.relaxation if recipe.relaxes else None,
         dtype=recipe.dtype,
         stages=tuple(_stages(run)),
