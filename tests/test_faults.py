@@ -58,6 +58,13 @@ def test_a_model_at_chance(share: float, low: bool, tmp_path: Path) -> None:
     assert any("at chance (25.0) on x: ties omega=null;" in line for line in lines) is low
 
 
+def test_the_likelihood_of_one_text_is_no_choice(tmp_path: Path) -> None:
+    faults_of(tmp_path, share=0.5)
+    for file in tmp_path.rglob("*.jsonl.gz"):
+        rewrite(file, choices=CHOICES[:1])
+    assert not any("chance" in line for line in doubts(make_report(load(tmp_path))))
+
+
 def test_models_that_answer_alike(tmp_path: Path) -> None:
     same = accuracies(0.3, 80)
     lines = faults_of(tmp_path, {"base": [same], "a": [same]})

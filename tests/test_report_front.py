@@ -68,3 +68,19 @@ def test_without_items_there_is_neither(tmp_path: Path) -> None:
     (group,) = make_report(load(tmp_path)).groups
     assert front_probability(group) == {}
     assert gain_by_noise(group) is None
+
+
+def test_what_is_no_objective_may_lack_items(tmp_path: Path) -> None:
+    """The average is over the objectives, and tested if they are at hand."""
+    beside = TWO.replace("task: u,", "task: u, objective: false,")
+    runs = [
+        record(beside, f"omega={omega}", members=MEMBERS, scores=scores)
+        for omega, scores in (("null", PLAIN), ("0.4", RELAXED))
+    ]
+    write_all(tmp_path, *runs)
+    for file in tmp_path.rglob("items/y.jsonl.gz"):
+        file.unlink()
+    against_plain, _ = differences(make_report(load(tmp_path)))
+    (contrast,) = against_plain.contrasts
+    assert contrast.average.test is not None
+    assert contrast.reasons == {"the results by item are gone": ("y",)}

@@ -13,7 +13,7 @@ from aim_exp.report.rows import Group, Report, Row
 from aim_exp.report.tables.table import PERCENT
 from aim_exp.report.words import few
 
-FOLDER, VERSION = "chance", 1
+FOLDER, VERSION = "chance", 2
 ERRORS = 2.0
 """Standard errors above chance that are still chance: about the end of a 95 % interval."""
 
@@ -84,7 +84,7 @@ def _chance(draw: Draw, benchmark: str) -> float | None:
         except AimError:
             return None
         lengths = [len(each or ()) for each in choices]
-        return fmean(1 / n for n in lengths) if lengths and all(lengths) else None
+        return fmean(1 / n for n in lengths) if lengths and min(lengths) > 1 else None
 
     return kept(draw.job.shared / FOLDER, VERSION, source.evidence, blind)
 

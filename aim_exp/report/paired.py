@@ -29,7 +29,7 @@ from aim_exp.statistics import (
 
 Sources = tuple[Source, ...]
 """A model on several benchmarks."""
-VERSION = 1
+VERSION = 2
 """Counts up when the tests' numbers change."""
 FOLDER = "comparisons"
 VOLUME_RESAMPLES = 2_000
@@ -71,7 +71,7 @@ def evidence_of(after: Draw, before: Draw) -> Evidence:
 
 
 def paired_tests(after: Draw, before: Draw, swaps: int, score_swaps: int) -> PairedTests:
-    """Every test that the two models' items allow: of the average only if all benchmarks do.
+    """Every test that the two models' items allow: of the average only if all objectives do.
 
     A randomisation test of the average or the gain takes `swaps`, one of a single benchmark
     `score_swaps` (`statistics.swaps_for`). What was compared before, in this sweep, is read.
@@ -123,16 +123,16 @@ def _paired_tests(
             scores[name] = _test(before.get(name), after.get(name), score_swaps)
         except AimError as error:
             reasons[str(error)] = (*reasons.get(str(error), ()), name)
-    if reasons:
+    if not set(objectives) <= set(scores):
         return PairedTests(scores=scores, reasons=reasons)
     first, second = (tuple(model[name] for name in objectives) for model in (before, after))
     average = _average(first, second, swaps)
     if not settings:
-        return PairedTests(average, None, scores)
+        return PairedTests(average, None, scores, reasons)
     try:
-        return PairedTests(average, _gain(settings[0], settings[1], swaps), scores)
+        return PairedTests(average, _gain(settings[0], settings[1], swaps), scores, reasons)
     except AimError as error:
-        return PairedTests(average, None, scores, {str(error): (GAIN,)})
+        return PairedTests(average, None, scores, {**reasons, str(error): (GAIN,)})
 
 
 def _answers(draw: Draw) -> tuple[str, ...]:
