@@ -81,6 +81,7 @@ def test_notes_are_of_a_known_kind() -> None:
         "measures: run small",
         "not run: needs the hub",
         "not run: needs an account",
+        "not run: trains for minutes",
         "run by .ci/run",
     }
     assert {block.note for block in BLOCKS if isinstance(block, Block)} <= {None, *kinds}
