@@ -16,6 +16,7 @@ from aim_exp.report.replicates import Claim, Replicated, over_replicates
 from aim_exp.report.rows import Report, make_report
 from aim_exp.statistics import Design, ReplicatedDifference, Verdict, compare_replicates
 from aim_exp.store.records import RunRecord
+from aim_exp.store.study_lock import Contrast, Job, Role, StudyLock, config_digest
 
 N, BENCHMARKS = 40, 6
 Answers = list[list[int]]
@@ -127,6 +128,29 @@ def test_a_margin_tells_equivalent_from_inconclusive(tmp_path: Path) -> None:
     wide = replicated(report, Claim(margin=0.5))
     assert wide.verdict == Verdict.EQUIVALENT
     assert replicated(report, Claim(margin=0.01)).verdict == Verdict.BETTER
+
+
+def locked(*jobs: Job) -> StudyLock:
+    return StudyLock(
+        version=1, created="", name="aim", design={}, primary=Contrast("aim", "plain"),
+        secondary=(), margin=50.0, development=(), test=tuple(range(6)), jobs=jobs, items={},
+        code="", commit=None, dirty=False,
+    )  # fmt: skip
+
+
+def test_what_is_not_locked_is_exploratory(tmp_path: Path) -> None:
+    report, _ = study(tmp_path, 6)
+    records = [job.record for job in report.runs.jobs if job.record]
+    jobs = [
+        Job("plain" if record.omega is None else "aim", record.draws["population.seed"], 0,
+            record.overrides, config_digest(record.config))
+        for record in records
+    ]  # fmt: skip
+    row = replicated(report, Claim(study=locked(*jobs)))
+    assert row.role == Role.PRIMARY
+    assert row.equivalence
+    assert row.equivalence.margin == 0.5, "the study's, in points"
+    assert replicated(report, Claim(study=locked(*jobs[1:]))).role == Role.EXPLORATORY
 
 
 def test_it_stands_in_every_product(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
