@@ -245,11 +245,11 @@ def test_slurm_goes_on(begin: Callable[..., Sweep], results: Path) -> None:
     sweep.end()
     same_as_basic(results, "requeued")
     sweep.note("slurm", "two jobs back into the queue: signal of the time limit, preemption")
-    counts = [sweep.answers(folder) for folder in folders]
-    assert len({sum(each) for each in counts}) == 1, "none is asked twice"
-    assert all(first > 3 for first, _ in counts)
+    counts = {folder: sweep.answers(folder) for folder in folders}
     # On an idle machine the preempted one may be done before its grace ends.
-    assert any(second > 3 for _, second in counts)
+    assert any(second > 3 for _, second in counts.values())
+    for folder, (first, second) in counts.items():
+        assert first > 3
         assert len(kept_responses(sweep.responses[folder])) == first + second, "none twice"
         assert len(list((sweep.folder / folder / "wandb").glob("offline-run-*"))) == 1
 
