@@ -1,10 +1,11 @@
 """How sure a front is: beside the star, and what noise alone gains."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from records import accuracies, record, write_all
+from records import accuracies, printed, record, write_all
 
 from aim_exp.report.context import make_context
 from aim_exp.report.differences import differences
@@ -12,6 +13,8 @@ from aim_exp.report.front import front_probability, gain_by_noise
 from aim_exp.report.load import load
 from aim_exp.report.notes import notes
 from aim_exp.report.rows import Report, make_report
+from aim_exp.report.tables.scores import standings
+from aim_exp.report.tables.terminal import print_table
 from aim_exp.report.text import render
 from aim_exp.statistics import Stratum, noise_gain, nondominated_probability
 
@@ -49,7 +52,15 @@ def test_the_probability_stands_beside_the_star(tmp_path: Path) -> None:
     text = render("report.md", context=make_context(made, differences(made)))
     (plain,) = [row for row in group.merges if not row.relaxed]
     assert f"★ {probabilities[plain.key]:.2f}" in text
-    assert "beside it, how often it would be with other items of the same kind" in text.lower()
+    assert "beside ★, how often it would be with other items of the same kind" in text.lower()
+
+
+def test_where_there_is_no_room_nothing_explains_it(tmp_path: Path) -> None:
+    made = report(tmp_path)
+    for width, there in ((200, True), (52, False)):
+        shown = printed(lambda to: print_table(to, standings(made, made.groups[0])), width)
+        assert ("beside ★" in shown) is there
+        assert bool(re.search(r"★ \d", shown)) is there
 
 
 def test_the_gain_of_noise_stands_in_the_notes(tmp_path: Path) -> None:

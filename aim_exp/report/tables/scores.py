@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GAIN_MEANS = "gain: hypervolume gain over base and the merged experts"
 RANKED = f"bold: best; {STAR}: on the Pareto front of all benchmarks"
-SURE = "beside it, how often it would be with other items of the same kind"
+SURE = f"beside {STAR}, how often it would be with other items of the same kind"
 TONES: dict[str, Tone] = {
     "base": "member",
     "expert": "member",
@@ -177,9 +177,9 @@ class _Form:
             title=group_title(self.group),
             unit="percent",
             margin=self._margin_words,
+            detail=SURE if self.sure else "",
             legend=(
                 RANKED,
-                *[SURE] * bool(self.sure),
                 *[GAIN_MEANS] * (GAIN in self.quantities),
                 *self._precision(),
             ),

@@ -113,6 +113,8 @@ class Table:
     """What the numbers are."""
     margin: str = ""
     """What follows ±."""
+    detail: str = ""
+    """What stands beside a cell that is no margin: a sentence, gone where there is no room."""
     legend: tuple[str, ...] = ()
     """Sentences that explain it, without a stop."""
 
@@ -120,7 +122,7 @@ class Table:
     def explained(self) -> tuple[str, ...]:
         """All that explains it: `percent ± standard error`, then the legend."""
         unit = f"{self.unit} ± {self.margin}" if self.margin else self.unit
-        return tuple(filter(None, (unit, *self.legend)))
+        return tuple(filter(None, (unit, *self.legend, self.detail)))
 
     @property
     def sentences(self) -> str:

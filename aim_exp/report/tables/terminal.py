@@ -97,7 +97,8 @@ def _without_margins(table: Table) -> Table:
     bare = table.map_cells(lambda cell: replace(cell, detail="", margin=None))
     name = min(1, table.lead - 1)  # beside the column of jobs
     cells = [Cell("± up to", tone="dim") if i == name else largest(i) for i in range(len(margins))]
-    return replace(bare, sections=(*bare.sections, (Row(tuple(cells), competes=False),)))
+    last = Row(tuple(cells), competes=False)
+    return replace(bare, sections=(*bare.sections, (last,)), detail="")
 
 
 def _essential(table: Table) -> Table:
