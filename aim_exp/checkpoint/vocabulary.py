@@ -236,7 +236,7 @@ def write_companions(
     merged = vocabulary(rule, base, experts)
     folder.mkdir()
     copy_companions(base.folder, folder)
-    config = _resized(base.config, embedding_rows(base), len(merged.rows[0]))
+    config = resized(base.config, embedding_rows(base), len(merged.rows[0]))
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     if merged.added:
         _write_tokenizer(_extended_tokenizer(base, experts, merged.added), merged.added, folder)
@@ -289,12 +289,12 @@ def _extended_tokenizer(
     return tokenizer
 
 
-def _resized(config: Any, before: int | None, after: int) -> Any:
+def resized(config: Any, before: int | None, after: int) -> Any:
     """The configuration with every `vocab_size` that is `before` made `after`; nested ones too."""
     if not isinstance(config, dict):
         return config
     return {
-        key: after if key == "vocab_size" and value == before else _resized(value, before, after)
+        key: after if key == "vocab_size" and value == before else resized(value, before, after)
         for key, value in config.items()
     }
 

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.settings import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
+from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.digests import file_digest
 from aim_exp.checkpoint.hub import HUB, download
 from aim_exp.checkpoint.identity import identified, resolve_model
@@ -324,7 +325,7 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
 def _fetch(population: Population, given: ModelRef | None) -> None:
     """Have the given models on disk: headers and companions decide what a run depends on."""
     for model in (population.base, *to_merge(population, given)):
-        if model.origin or (model.identity or "").startswith(HUB):
+        if model.origin or model.adapter or (model.identity or "").startswith(HUB):
             download(model)
 
 
@@ -336,6 +337,6 @@ def _unlike_base(
     """The experts that are `unlike` base; one that is not on disk counts as like it."""
     if not population.base.path.is_dir():
         return frozenset()
-    base = Checkpoint(population.base.path, "base")
+    base = open_model(population.base)
     on_disk = [model for model in to_merge(population, given) if model.path.is_dir()]
-    return frozenset(m.name for m in on_disk if unlike(base, Checkpoint(m.path, m.name)))
+    return frozenset(model.name for model in on_disk if unlike(base, open_model(model)))

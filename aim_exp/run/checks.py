@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.fit import fit_problems, loading_problem
-from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.types import ModelRef, Population
@@ -29,13 +29,13 @@ def header_problems(run: Run) -> list[str]:
     base = run.recipe.population.base
     scored = run.recipe.population.models if run.recipe.suite.benchmarks else ()
     loaded = [*scored, *([base] if run.plan.saliency and not scored else [])]
-    there = [Checkpoint(model.path, model.name) for model in loaded if model.path.is_dir()]
+    there = [open_model(model) for model in loaded if model.path.is_dir()]
     layouts = run.store.root / LAYOUTS
     problems += filter(None, (loading_problem(each, layouts) for each in there))
     if not base.path.is_dir():
         return problems
     block_size = run.calibration.block_size
-    longest = Checkpoint(base.path, "base").text_config.get("max_position_embeddings")
+    longest = open_model(base).text_config.get("max_position_embeddings")
     reads = run.plan.saliency or run.recipe.expert_texts
     if reads and isinstance(longest, int) and block_size > longest:
         problems.append(
@@ -52,10 +52,8 @@ def misfits(
     if not population.base.path.is_dir():
         return []
     models = [model for model in to_merge(population, given) if model.path.is_dir()]
-    others = [
-        Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
-    ]
-    return fit_problems(Checkpoint(population.base.path, "base"), others, vocabulary, layouts)
+    others = [open_model(model, GIVEN_KEY if model is given else None) for model in models]
+    return fit_problems(open_model(population.base), others, vocabulary, layouts)
 
 
 def unchecked(run: Run) -> list[str]:

@@ -58,8 +58,8 @@ def _pinned(run: Run) -> dict[str, Any]:
     if run.recipe.given:
         places.append((config["method"], "path", run.recipe.given))
     for place, key, model in places:
-        if model.identity and _hub_id(model):
-            place[key] = model.identity.removeprefix(HUB)
+        if _hub_id(model):
+            place[key] = str(_itself(model).identity).removeprefix(HUB)
     return config
 
 
@@ -142,20 +142,27 @@ def _sources(run: Run) -> list[ModelRef]:
     return [recipe.population.base, *merged]
 
 
+def _itself(model: ModelRef) -> ModelRef:
+    """An adapter without its base."""
+    return model.adapter or model
+
+
 def _hub_id(model: ModelRef) -> str | None:
-    if model.identity is None or not model.identity.startswith(HUB):
+    identity = _itself(model).identity
+    if identity is None or not identity.startswith(HUB):
         return None
-    return model.identity.removeprefix(HUB).partition("@")[0]
+    return identity.removeprefix(HUB).partition("@")[0]
 
 
 def _source(model: ModelRef) -> str:
-    hub_id = _hub_id(model)
-    if model.identity is None:
-        return "local, not digested"
+    hub_id, identity = _hub_id(model), _itself(model).identity
+    kind = "an adapter, " if model.adapter else ""
+    if identity is None:
+        return f"{kind}local, not digested"
     if hub_id is None:
-        return f"local, {_code(model.identity)}"
-    commit = model.identity.partition("@")[2]
-    return f"[{_literal(hub_id)}](https://huggingface.co/{quote(hub_id)}) at {_code(commit)}"
+        return f"{kind}local, {_code(identity)}"
+    commit = _code(identity.partition("@")[2])
+    return f"{kind}[{_literal(hub_id)}](https://huggingface.co/{quote(hub_id)}) at {commit}"
 
 
 def _literal(text: str) -> str:

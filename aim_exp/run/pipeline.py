@@ -22,9 +22,11 @@ from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.dose import RelaxationReport
 from aim_exp.aim.pull import AnyRelaxation, idle_patterns
 from aim_exp.aim.saliency import Saliency
+from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
 from aim_exp.checkpoint.hub import download
+from aim_exp.checkpoint.identity import base_warnings
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
@@ -130,17 +132,18 @@ class Pipeline:
             problems += header_problems(run)
             if problems:
                 raise ConfigError(problems)
+        population = run.recipe.population
         self._check_names()
         self.results.warnings += dtype_warnings(self.base, self.experts)
         self.results.warnings += config_warnings(self.base, self.experts)
-        base = self.run.recipe.population.base
         for source in dict.fromkeys(self.run.template_sources):
             text = chat_template(source, self.run.template)
-            self.results.warnings += template_warnings(source, base, text)
-        others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
+            self.results.warnings += template_warnings(source, population.base, text)
+        others = [open_model(model) for model in population.experts]
         others += self.experts if run.recipe.given else []
         self.results.warnings += wrapper_warnings([self.base, *others, *self.references])
         self.results.warnings += adapter_warnings([self.base, *others, *self.references])
+        self.results.warnings += base_warnings(population.models, run.store.root / "digests")
         self.results.warnings += equality_warnings(self.base, others, self.layouts)
 
     @property
@@ -163,21 +166,20 @@ class Pipeline:
     @cached_property
     def base(self) -> Checkpoint:
         """Base's checkpoint."""
-        return Checkpoint(self.run.recipe.population.base.path, "base")
+        return open_model(self.run.recipe.population.base)
 
     @cached_property
     def experts(self) -> Sequence[Checkpoint]:
         """What the method merges: the experts, or the weights merged elsewhere."""
         recipe = self.run.recipe
         if recipe.given:
-            return [Checkpoint(recipe.given.path, GIVEN_KEY)]
-        return [Checkpoint(model.path, model.name) for model in recipe.population.merged_experts]
+            return [open_model(recipe.given, GIVEN_KEY)]
+        return [open_model(model) for model in recipe.population.merged_experts]
 
     @cached_property
     def references(self) -> Sequence[Checkpoint]:
         """What is scored and never merged."""
-        models = self.run.recipe.population.references
-        return [Checkpoint(model.path, model.name) for model in models]
+        return [open_model(model) for model in self.run.recipe.population.references]
 
     @cached_property
     def vocabulary(self) -> Path | None:
@@ -221,7 +223,7 @@ class Pipeline:
     def score_member(self, plan: ModelPlan) -> None:
         """Base, an expert or a reference on every benchmark."""
         model = self.run.recipe.population.model(plan.name)
-        home, layout = self.run.recipe.home(model), Checkpoint(model.path, model.name)
+        home, layout = self.run.recipe.home(model), open_model(model)
         self._score(plan, self._weights(plan, home, layout, _loader(layout)))
 
     def calibrate(self) -> None:
@@ -278,7 +280,7 @@ class Pipeline:
 
     def _live(self, measured: ModelRef) -> Any:
         """The model in memory, with its own weights."""
-        checkpoint = Checkpoint(measured.path, measured.name)
+        checkpoint = open_model(measured)
         plan, home = self.run.plan.member(measured.name), self.run.recipe.home(measured)
         return self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
 
@@ -287,7 +289,7 @@ class Pipeline:
         from aim_exp.checkpoint.layerwise import LayerwiseModel
 
         recipe = self.run.recipe
-        checkpoint = Checkpoint(measured.path, measured.name)
+        checkpoint = open_model(measured)
         if calibration.offload == "layers":
             model = LayerwiseModel(checkpoint, recipe.dtype, self.device)
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
@@ -339,9 +341,7 @@ class Pipeline:
         readers = []
         for model in self.run.recipe.population.merged_experts:
             texts = self.run.calibration.of(model.name)
-            layerwise = LayerwiseModel(
-                Checkpoint(model.path, model.name), self.run.recipe.dtype, self.device
-            )
+            layerwise = LayerwiseModel(open_model(model), self.run.recipe.dtype, self.device)
             blocks = texts.blocks(layerwise.tokenizer)
             rows = layerwise.model.get_input_embeddings().num_embeddings
             blocks.check_rows(rows, layerwise.tokenizer)
