@@ -80,7 +80,7 @@ def test_defaults_are_the_contract() -> None:
         ("omega=abc", "could not be converted to Float"),
         ("seed=x", "could not be converted to Integer"),
         ("method.dnsity=0.3", "Key 'dnsity' not in 'Ties'"),
-        ("method.density=x", "could not be converted to Float"),
+        ("method.scale=x", "could not be converted to Float"),
         ("calibration.n_samples=many", "could not be converted to Integer"),
         ("benchmarks.limt=3", "Key 'limt' not in 'BenchmarksConfig'"),
         ("evaluator.batch_size=x", "could not be converted to Integer"),

@@ -168,7 +168,7 @@ def in_blocks(method: MergeMethod, given: TensorInputs, elements: int) -> Tensor
 def test_method_is_its_definition(name: str, dtype: torch.dtype) -> None:
     method, settings = METHODS[name]
     given = inputs(dtype=dtype, method=method)
-    weights = method.weights(list(given.expert_names))
+    weights = method.weights_in(given)
     experts = dict(zip(given.expert_names, given.experts, strict=True))
     expected = reference_merge(
         name.split()[0], given.name, given.base, experts, weights, seed=3, **settings

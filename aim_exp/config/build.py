@@ -33,7 +33,8 @@ from aim_exp.evaluate.evaluators import Evaluator
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
 from aim_exp.merge import Given, MergeMethod
-from aim_exp.population.sources import GivenPopulation, PopulationSource
+from aim_exp.merge.given import take_problems
+from aim_exp.population.sources import BASE, GivenPopulation, PopulationSource
 from aim_exp.run.checks import configuration_problems, header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
@@ -98,6 +99,8 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         problems += parts["calibration"].expert_problems(source.expert_names)
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
+        taken_from = source.merged_names if method.needs_experts else ()
+        problems += take_problems(_plain(config.take), (BASE, *taken_from))
         if relaxes and aim and not aim.problems():
             experts = len(source.merged_names)
             problems += aim.merge_problems(experts, experts if method.needs_experts else 1)
@@ -165,6 +168,7 @@ def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         population=population,
         method=parts.method,
         given=given,
+        take=_plain(config.take) or {},
         omega=config.omega,
         aim=parts.aim,
         calibration=texts,
@@ -210,6 +214,10 @@ def build_tracker(config: DictConfig) -> Tracker | None:
     """The tracker alone; None where something is wrong with it, which `build` tells."""
     tracker: Tracker | None = _collect([], partial(_instantiate, config, "tracker"))
     return None if _own_problems(tracker) else tracker
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
 
 def _missing(config: DictConfig) -> list[str]:

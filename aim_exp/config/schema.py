@@ -81,6 +81,7 @@ class RunConfig:
     repeat: int = MISSING
     dtype: str | None = MISSING
     vocabulary: str = MISSING
+    take: Any = MISSING
     device: str = MISSING
     threads: int | None = MISSING
     cache_dir: str = MISSING

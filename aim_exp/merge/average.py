@@ -20,7 +20,7 @@ class Linear(WeightedMethod):
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """Elementwise: nothing to prepare."""
-        weights = self.weights(inputs.expert_names)
+        weights = self.weights_in(inputs)
         total = sum(weights)
 
         def merge(rows: slice) -> Tensor:

@@ -75,7 +75,7 @@ class Fisher(DirectedMethod):
                     [inputs.delta(i, rows, f"delta {i}") for i in range(len(labels))]
                 ).double()
                 shares = torch.ones_like(deltas)
-                for i, weight in enumerate(self.weights(labels)):
+                for i, weight in enumerate(self.weights_in(inputs)):
                     shares[i] = weight * (values[i][rows].to(deltas) if values else 1)
                 total = shares.sum(0)
                 weighted = (shares * deltas).sum(0) / total

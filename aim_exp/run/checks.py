@@ -8,6 +8,8 @@ from pathlib import Path
 from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.fit import fit_problems, loading_problem
 from aim_exp.checkpoint.templates import template_problems
+from aim_exp.checkpoint.varying import depths, idle_problems
+from aim_exp.run.plan import Recipe
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.types import ModelRef, Population
 
@@ -24,9 +26,9 @@ def configuration_problems(run: Run) -> list[str]:
 
 
 def header_problems(run: Run) -> list[str]:
-    """From headers and companions, beside `misfits`: templates, loading, longest prompts."""
+    """From headers and companions, beside `misfits`: templates, loading, filters, prompts."""
     problems = template_problems(run.template_sources, run.template)
-    base = run.recipe.population.base
+    recipe, base = run.recipe, run.recipe.population.base
     scored = run.recipe.population.models if run.recipe.suite.benchmarks else ()
     loaded = [*scored, *([base] if run.plan.saliency and not scored else [])]
     there = [open_model(model) for model in loaded if model.path.is_dir()]
@@ -34,6 +36,8 @@ def header_problems(run: Run) -> list[str]:
     problems += filter(None, (loading_problem(each, layouts) for each in there))
     if not base.path.is_dir():
         return problems
+    if recipe.method.merges:
+        problems += _filter_problems(recipe)
     block_size = run.calibration.block_size
     longest = open_model(base).text_config.get("max_position_embeddings")
     reads = run.plan.saliency or run.recipe.expert_texts
@@ -42,6 +46,21 @@ def header_problems(run: Run) -> list[str]:
             f"calibration.block_size={block_size}: base takes at most {longest} tokens; "
             f"set calibration.block_size={longest}"
         )
+    return problems
+
+
+def _filter_problems(recipe: Recipe) -> list[str]:
+    """Of settings that vary: what is like no tensor, and weights that add up to nothing."""
+    population = recipe.population
+    experts = () if recipe.given else population.merged_experts
+    there = [open_model(m) for m in (population.base, *experts) if m.path.is_dir()]
+    heads = [model.head for model in there if model.head]
+    depth_of = depths(dict.fromkeys([*there[0].tensors, *heads]))
+    problems = recipe.method.tensor_problems(population.merged, depth_of)
+    settings = {"take": recipe.take}
+    settings |= {"aim.omega_by": recipe.aim.omega_by} if recipe.relaxes else {}
+    for key, setting in settings.items():
+        problems += idle_problems(key, setting, [*depth_of])
     return problems
 
 

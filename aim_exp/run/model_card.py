@@ -105,6 +105,9 @@ def _body(run: Run, record: RunRecord) -> Iterator[str]:
 def _settings(record: RunRecord) -> Iterator[str]:
     config = record.config
     yield f"method: {_literal(record.method + _listed(config['method']))}"
+    if config["take"]:
+        taken = ", ".join(f"{name} of {model}" for name, model in config["take"].items())
+        yield f"tensors taken whole: {_literal(taken)}"
     if record.omega is None:
         yield "AIM: none; this is the plain merge"
     else:

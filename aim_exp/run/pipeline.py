@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.dose import RelaxationReport
-from aim_exp.aim.pull import AnyRelaxation, idle_patterns
+from aim_exp.aim.pull import AnyRelaxation
 from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
@@ -36,6 +36,7 @@ from aim_exp.checkpoint.templates import (
     template_warnings,
     write_chat_template,
 )
+from aim_exp.checkpoint.varying import depths, idle
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import console, print_warning, progress
@@ -43,6 +44,7 @@ from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.deltas import DeltaTable, delta_table
 from aim_exp.merge.fisher import FISHER_FILE
+from aim_exp.merge.given import MergedInPart
 from aim_exp.merge.groundwork import Material
 from aim_exp.merge.method import MergeMethod
 from aim_exp.merge.relaxations import relaxation_for
@@ -200,14 +202,21 @@ class Pipeline:
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
             return base, experts
-        weights = self.run.recipe.method.weights([expert.label for expert in experts])
+        method, depth_of = self.run.recipe.method, depths(base.tensors)
+        labels = [expert.label for expert in experts]
+
+        def weights(name: str) -> list[float]:
+            return method.weights(labels, name, depth_of[name])
+
         return align(rule, base, experts, self.vocabulary, weights)
 
     @cached_property
     def method(self) -> MergeMethod:
         """What merges, upon its groundwork if it has any."""
         method, groundwork = self.run.recipe.method, self.run.plan.groundwork
-        return method.upon(self.run.store.path(groundwork)) if groundwork else method
+        method = method.upon(self.run.store.path(groundwork)) if groundwork else method
+        take = self.run.recipe.take
+        return MergedInPart(method=method, take=take) if take else method
 
     def _check_names(self) -> None:
         """Every tensor has its parameter: of base, whose names are the merge's, and references."""
@@ -379,9 +388,9 @@ class Pipeline:
                 f"merged model has {rows} tokens' rows, base {before}"
             )
         recipe = self.run.recipe
-        if recipe.relaxes and (idle := idle_patterns(layout.tensors, recipe.aim.exclude)):
+        if recipe.relaxes and (unmet := idle(layout.tensors, recipe.aim.exclude)):
             self.results.warnings.append(
-                f"aim.exclude={','.join(idle)}: no tensor has such a name; they are like "
+                f"aim.exclude={','.join(unmet)}: no tensor has such a name; they are like "
                 f"{max(layout.tensors, key=len)}"
             )
         if self.run.save_model:
