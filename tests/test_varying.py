@@ -102,7 +102,7 @@ def slow(setting: Any, name: str, layer: int | None, expert: str) -> float:
     if isinstance(setting, list):
         first = layer == 0 or (layer is None and "embed" in name)
         return setting[0] if first else setting[-1]
-    return setting
+    return float(setting)
 
 
 def test_the_methods_with_weights_are_these() -> None:

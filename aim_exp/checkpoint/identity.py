@@ -84,7 +84,7 @@ def base_warnings(models: Iterable[ModelRef], memo: Path) -> list[str]:
         if model.adapter and model.adapts:
             named, revision = named_base(model)
             place = f"{model.name}: an adapter of {named}{f'@{revision}' if revision else ''}"
-            known, _ = _known_as(model.adapts)
+            known, _ = known_as(model.adapts)
             if Path(named).name.lower() != Path(known).name.lower():
                 warnings.append(f"{place}, and base is {known}; are they the same?")
             elif revision and _revision(model, memo) is None:
@@ -100,11 +100,11 @@ def _adapted(model: ModelRef, base: ModelRef, key: str, memo: Path) -> ModelRef:
     folder = converted_folder(text_digest(f"{adapter.identity} on {known}"), memo)
     model = ModelRef(model.name, folder, None, adapter=adapter, adapts=base)
     if adapter.path.is_dir() and base.path.is_dir():
-        if (commit := _revision(model, memo)) and commit != _known_as(base)[1]:
+        if (commit := _revision(model, memo)) and commit != known_as(base)[1]:
             named, revision = named_base(model)
             raise CheckpointError(
                 f"{key}: adapter {adapter.path} was trained on {named}@{revision}, and base is at "
-                f"{_known_as(base)[1]}; set population.base={named}@{revision}"
+                f"{known_as(base)[1]}; set population.base={named}@{revision}"
             )
         write_adapted_companions(model)
     return model
@@ -114,7 +114,7 @@ def _revision(model: ModelRef, memo: Path) -> str | None:
     """The commit of base that an adapter names, where base is from the hub under that name."""
     assert model.adapts
     named, revision = named_base(model)
-    known, commit = _known_as(model.adapts)
+    known, commit = known_as(model.adapts)
     if not revision or not commit or known != named:
         return None
     if _COMMIT.fullmatch(revision):
@@ -126,8 +126,8 @@ def _revision(model: ModelRef, memo: Path) -> str | None:
     return (resolved.identity or "").partition("@")[2]
 
 
-def _known_as(base: ModelRef) -> tuple[str, str]:
-    """A base's hub id and commit, or its folder and nothing."""
+def known_as(base: ModelRef) -> tuple[str, str]:
+    """A base's hub id and commit, or its folder and an empty text."""
     if base.identity is None or not base.identity.startswith(HUB):
         return str(base.origin or base.path), ""
     hub_id, commit = base.identity.removeprefix(HUB).split("@")

@@ -200,6 +200,16 @@ class Checkpoint:
         tensor = self._stored(info)
         return info.update.applied(tensor, self._stored) if info.update else tensor
 
+    def factors(self, name: str, base: Checkpoint) -> tuple[Tensor, Tensor] | None:
+        """Scale B [out, r] and A [r, in] of a tensor that differs from base's by these alone."""
+        info, start = self.tensors[name], base.tensors[name]
+        whole = info.file, info.stored, info.shape
+        if info.update is None or info.update.magnitude:
+            return None
+        if whole != (start.file, start.stored, start.shape):
+            return None
+        return self._stored(info.update.b) * info.update.scale, self._stored(info.update.a)
+
     def unread(self) -> dict[str, Any]:
         """Every tensor by name, as safetensors' slices: transformers reads them one by one."""
         return {

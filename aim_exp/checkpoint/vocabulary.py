@@ -116,7 +116,7 @@ class AlignedCheckpoint(Checkpoint):
     def tensors(self) -> dict[str, TensorInfo]:
         """The headers, embeddings with the new number of rows."""
         return {
-            name: replace(info, shape=(len(self._rows), *info.shape[1:]))
+            name: replace(info, shape=(len(self._rows), *info.shape[1:]), update=None)
             if name.endswith(EMBEDDINGS)
             else info
             for name, info in self._checkpoint.tensors.items()

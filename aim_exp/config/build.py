@@ -37,7 +37,7 @@ from aim_exp.merge.given import take_problems
 from aim_exp.population.sources import BASE, GivenPopulation, PopulationSource
 from aim_exp.run.checks import configuration_problems, header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
-from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
+from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
 from aim_exp.tracking.protocol import Tracker
 from aim_exp.types import ModelRef, Population, Suite
@@ -233,6 +233,8 @@ def _top_level(config: DictConfig) -> list[str]:
         problems += number_problem("omega", config.omega, 0, 1)
     if config.dtype not in (None, *DTYPES):
         problems.append(f"dtype={config.dtype}: must be {', '.join(DTYPES)} or null")
+    if not (isinstance(config.save_model, bool) or config.save_model == ADAPTER):
+        problems.append(f"save_model={config.save_model}: must be true, false or {ADAPTER}")
     if not config.cache_dir.strip():
         problems.append("cache_dir=: must be a folder")
     device, _, index = str(config.device).partition(":")

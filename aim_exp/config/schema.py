@@ -49,6 +49,8 @@ OPTIONS: Mapping[str, type] = {
     "method/tsv_m": merge.TsvM,
     "method/iso_c": merge.IsoC,
     "method/iso_cts": merge.IsoCts,
+    "method/knots_ties": merge.KnotsTies,
+    "method/core_ties": merge.CoreTies,
     "method/regmean": merge.Regmean,
     "method/diagonal": merge.Diagonal,
     "method/wudi": merge.Wudi,
@@ -85,7 +87,7 @@ class RunConfig:
     device: str = MISSING
     threads: int | None = MISSING
     cache_dir: str = MISSING
-    save_model: bool = MISSING
+    save_model: Any = MISSING
     plan: bool = MISSING
     debug: bool = MISSING
     fail_fast: bool = MISSING

@@ -73,6 +73,7 @@ class ModelStock(ByAngles):
     """
 
     from_base: ClassVar[bool] = True
+    keeps_rank: ClassVar[bool] = True
     fewest_experts: ClassVar[int] = 2
 
     def coefficients(self, products: Tensor, inputs: TensorInputs) -> Tensor:
@@ -115,6 +116,7 @@ class NuSlerp(WeightedMethod, ByAngles):
     """Slerp of two task vectors at t = w_2 / (w_1 + w_2), without norms (mergekit's `nuslerp`)."""
 
     from_base: ClassVar[bool] = True
+    keeps_rank: ClassVar[bool] = True
     fewest_experts: ClassVar[int] = 2
     most_experts: ClassVar[int | None] = 2
     divides: ClassVar[bool] = True

@@ -17,6 +17,7 @@ class Linear(WeightedMethod):
     """`sum(w_i x_i) / sum(w_i)` over the experts ("model soup", Wortsman et al. 2022)."""
 
     divides: ClassVar[bool] = True
+    keeps_rank: ClassVar[bool] = True
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """Elementwise: nothing to prepare."""

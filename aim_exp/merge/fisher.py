@@ -45,7 +45,8 @@ class Fisher(DirectedMethod):
     @property
     def given(self) -> Mapping[str, Path]:
         """The files that are given, by expert."""
-        return {name: Path(path) for name, path in (self.files or {}).items()}
+        files = self.files if isinstance(self.files, Mapping) else {}
+        return {name: Path(path) for name, path in files.items()}
 
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """What the files hold counts, not where they are."""

@@ -55,6 +55,8 @@ class MergeMethod:
     """How many experts it can merge; None: any number."""
     reads: ClassVar[str | None] = None
     """What its groundwork needs of each expert on its own texts: `moments`, `fisher`, `texts`."""
+    keeps_rank: ClassVar[bool] = False
+    """Whether a merge of adapters is an adapter: each output a combination of the experts'."""
     keeps_direction: ClassVar[bool] = False
     """Whether its groundwork is as large as a model in float32."""
 

@@ -40,6 +40,7 @@ class TaskArithmetic(WeightedMethod):
     """`base + scale * sum(w_i d_i)` (Ilharco et al. 2023), and the frame of the family."""
 
     from_base: ClassVar[bool] = True
+    keeps_rank: ClassVar[bool] = True
     scale: float
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
@@ -82,6 +83,7 @@ class TaskArithmetic(WeightedMethod):
 class SparseMethod(TaskArithmetic):
     """A task-vector method that keeps the share `density` of each task vector."""
 
+    keeps_rank: ClassVar[bool] = False
     density: Setting
 
     @property

@@ -10,7 +10,7 @@ from aim_exp.checkpoint.fit import fit_problems, loading_problem
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.checkpoint.varying import depths, idle_problems
 from aim_exp.run.plan import Recipe
-from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
+from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.types import ModelRef, Population
 
 
@@ -38,6 +38,7 @@ def header_problems(run: Run) -> list[str]:
         return problems
     if recipe.method.merges:
         problems += _filter_problems(recipe)
+        problems += _adapter_problems(recipe) if run.save_model == ADAPTER else []
     block_size = run.calibration.block_size
     longest = open_model(base).text_config.get("max_position_embeddings")
     reads = run.plan.saliency or run.recipe.expert_texts
@@ -62,6 +63,23 @@ def _filter_problems(recipe: Recipe) -> list[str]:
     for key, setting in settings.items():
         problems += idle_problems(key, setting, [*depth_of])
     return problems
+
+
+def _adapter_problems(recipe: Recipe) -> list[str]:
+    """What keeps the merge from being written as an adapter."""
+    from aim_exp.checkpoint.adapter_writer import adapter_problem
+
+    if not recipe.method.keeps_rank:
+        kind = type(recipe.method).__name__
+        return [
+            f"save_model=adapter: {kind} does not keep the rank of adapters; set save_model=true, "
+            "or method=task_arithmetic, linear, knots_ties or core_ties"
+        ]
+    if recipe.vocabulary:
+        return [f"save_model=adapter: vocabulary={recipe.vocabulary} gives other rows than base's"]
+    base = open_model(recipe.population.base)
+    there = [open_model(m) for m in recipe.population.merged_experts if m.path.is_dir()]
+    return [*filter(None, (adapter_problem(expert, base) for expert in there))]
 
 
 def misfits(

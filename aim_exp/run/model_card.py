@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from aim_exp.checkpoint.hub import CARD, HUB
-from aim_exp.run.run import Run
+from aim_exp.run.run import ADAPTER, Run
 from aim_exp.store.records import RunRecord, ScoreRecord
 from aim_exp.types import ModelRef
 
@@ -66,11 +66,13 @@ def _pinned(run: Run) -> dict[str, Any]:
 def _front_matter(run: Run, record: RunRecord) -> str:
     from huggingface_hub import ModelCardData
 
-    on_hub = [hub_id for model in _sources(run) if (hub_id := _hub_id(model))]
+    adapter = run.save_model == ADAPTER
+    sources = [run.recipe.population.base] if adapter else _sources(run)
+    on_hub = [hub_id for model in sources if (hub_id := _hub_id(model))]
     data = ModelCardData(
         base_model=list(dict.fromkeys(on_hub)) or None,
-        base_model_relation="merge",
-        library_name="transformers",
+        base_model_relation="adapter" if adapter else "merge",
+        library_name="peft" if adapter else "transformers",
         tags=["merge", "aim-exp", record.method.rpartition("/")[2]],
         **_license(run.recipe.population.base),
     )

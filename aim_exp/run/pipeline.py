@@ -26,7 +26,7 @@ from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
 from aim_exp.checkpoint.hub import download
-from aim_exp.checkpoint.identity import base_warnings
+from aim_exp.checkpoint.identity import base_warnings, known_as
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
@@ -51,7 +51,7 @@ from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
-from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
+from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.run.scoring import Scored, score
 from aim_exp.store.files import RUN_KEYS, named
 from aim_exp.store.keys import StageSpec, canonical_json
@@ -394,16 +394,7 @@ class Pipeline:
                 f"{max(layout.tensors, key=len)}"
             )
         if self.run.save_model:
-            target = self.directory / MODEL_FOLDER
-            with (
-                named(target, self.directory, RUN_KEYS),
-                CheckpointWriter(target, layout, self.run.target_dtype) as writer,
-            ):
-                self._stream_merge(writer)
-            if source := self.run.saved_template:
-                text = chat_template(source, self.run.template)
-                write_chat_template(target, text, stop_tokens(source))
-            load = _loader(Checkpoint(target, MERGED))
+            load = self._saved(self.directory / MODEL_FOLDER, layout)
         if plan is None:  # without keys nothing is remembered
             if not self.run.save_model:
                 self.results.deltas = self._deltas()
@@ -417,23 +408,32 @@ class Pipeline:
         report = self.run.store.path(plan.weights) / RELAXATION_FILE
         self.results.relaxation = RelaxationReport.load(report)
 
+    def _saved(self, target: Path, layout: Checkpoint) -> Load:
+        """Write the merge to the folder `target`; what loads it."""
+        if self.run.save_model == ADAPTER:
+            from aim_exp.checkpoint.adapter_writer import AdapterWriter
+
+            trained_on = known_as(self.run.recipe.population.base)
+            with (
+                named(target, self.directory, RUN_KEYS),
+                AdapterWriter(target, *self.merging, trained_on) as writer,
+            ):
+                self._streamed(writer, "float32")
+            return self._stream_merge
+        with (
+            named(target, self.directory, RUN_KEYS),
+            CheckpointWriter(target, layout, self.run.target_dtype) as writer,
+        ):
+            self._stream_merge(writer)
+        if source := self.run.saved_template:
+            text = chat_template(source, self.run.template)
+            write_chat_template(target, text, stop_tokens(source))
+        return _loader(Checkpoint(target, MERGED))
+
     def _stream_merge(self, sink: Sink) -> None:
         """Merge into `sink`, and keep what AIM changed in the store."""
-        run, recipe = self.run, self.run.recipe
-        began = time.monotonic()
-        with self._timed("stream"):
-            relax = self._relaxation()
-            with progress("Merging", n_elements(self.merging[0])) as advance:
-                report = stream_merge(
-                    *self.merging,
-                    self.method,
-                    sink,
-                    seed=recipe.seed,
-                    dtype=run.target_dtype,
-                    relax=relax,
-                    device=self.upload,
-                    advance=advance,
-                )
+        began, run = time.monotonic(), self.run
+        report = self._streamed(sink, run.target_dtype)
         self.results.relaxation = report
         if run.plan.merged:
             run.store.get_or_make(
@@ -441,6 +441,21 @@ class Pipeline:
                 lambda folder: report.save(folder / RELAXATION_FILE),
                 since=began,
             )
+
+    def _streamed(self, sink: Sink, dtype: str | None) -> RelaxationReport:
+        with self._timed("stream"):
+            relax = self._relaxation()
+            with progress("Merging", n_elements(self.merging[0])) as advance:
+                return stream_merge(
+                    *self.merging,
+                    self.method,
+                    sink,
+                    seed=self.run.recipe.seed,
+                    dtype=dtype,
+                    relax=relax,
+                    device=self.upload,
+                    advance=advance,
+                )
 
     def _relaxation(self) -> AnyRelaxation | None:
         recipe, plan = self.run.recipe, self.run.plan

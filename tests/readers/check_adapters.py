@@ -1,4 +1,4 @@
-"""`make check-readers`: adapters that peft made, read here, against peft's merge_and_unload."""
+"""`make check-readers`: adapters of peft's read here, ours by peft, against merge_and_unload."""
 
 import json
 import os
@@ -10,9 +10,12 @@ import pytest
 import torch
 import transformers as hf
 from checkpoints import checkpoint, tensors
-from families import TEXT
+from families import SUM, TEXT
 
+from aim_exp.checkpoint.adapter_writer import AdapterWriter
 from aim_exp.checkpoint.adapters import AdaptedCheckpoint
+from aim_exp.checkpoint.writer import CheckpointWriter
+from aim_exp.merge.stream import stream_merge
 
 FOLDER = Path(__file__).parent
 PYTHON = Path(os.environ["READER_ENVIRONMENTS"]) / "peft" / "bin" / "python"
@@ -46,14 +49,18 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, dict[str, Any]]]] = {
 }  # fmt: skip
 
 
+def merged_by_peft(folder: Path, adapters: dict[str, Any]) -> None:
+    program = [PYTHON, FOLDER / "merge_peft.py", folder, json.dumps(adapters)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
 @pytest.mark.parametrize("family", CASES)
 def test_an_adapter_is_what_peft_makes_of_it(family: str, tmp_path: Path) -> None:
     config, settings, adapters = CASES[family]
     torch.manual_seed(0)
     hf.AutoModelForCausalLM.from_config(config(**settings)).save_pretrained(tmp_path / "base")
-    program = [PYTHON, FOLDER / "merge_peft.py", tmp_path, json.dumps(adapters)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    merged_by_peft(tmp_path, adapters)
     base = checkpoint(tmp_path, "base")
     for name in adapters:
         made = AdaptedCheckpoint(base, tmp_path / name, base.folder, name)
@@ -66,3 +73,23 @@ def test_an_adapter_is_what_peft_makes_of_it(family: str, tmp_path: Path) -> Non
             torch.testing.assert_close(ours, theirs[tensor], rtol=1e-6, atol=1e-6)
             changed += stored is None or not ours.equal(base.tensor(tensor))
         assert changed
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_peft_reads_a_merge_that_is_saved_as_an_adapter(family: str, tmp_path: Path) -> None:
+    config, settings, adapters = CASES[family]
+    plain = {n: s for n, s in adapters.items() if n in ("plain", "embeddings", "to_save", "conv1d")}
+    torch.manual_seed(0)
+    hf.AutoModelForCausalLM.from_config(config(**settings)).save_pretrained(tmp_path / "base")
+    merged_by_peft(tmp_path, plain)
+    base = checkpoint(tmp_path, "base")
+    experts = [AdaptedCheckpoint(base, tmp_path / name, base.folder, name) for name in plain]
+    with CheckpointWriter(tmp_path / "expected", base, None) as whole:
+        stream_merge(base, experts, SUM, whole, seed=0)
+    with AdapterWriter(tmp_path / "ours", base, experts, (str(base.folder), "")) as writer:
+        stream_merge(base, experts, SUM, writer, seed=0)
+    merged_by_peft(tmp_path, {"ours": None})
+    expected, theirs = tensors(tmp_path / "expected"), tensors(tmp_path / "ours_merged")
+    for name, tensor in expected.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-5, atol=1e-5)
+    assert not all(tensor.equal(base.tensor(name)) for name, tensor in expected.items())

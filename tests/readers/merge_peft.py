@@ -1,6 +1,7 @@
 """In an environment with peft: adapters of the model in a folder, and what peft makes of each.
 
-FOLDER holds `base`; NAME and NAME_merged are written beside it for each settings in the JSON given.
+FOLDER holds `base`; NAME and NAME_merged are written beside it for each settings in the JSON given,
+NAME_merged alone where they are null and the adapter is there.
 """
 
 import json
@@ -22,13 +23,14 @@ def base(folder: Path):
 
 folder = Path(sys.argv[1])
 for name, settings in json.loads(sys.argv[2]).items():
-    torch.manual_seed(7)
-    adapted = get_peft_model(base(folder), LoraConfig(**settings))
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter += 0.05 * torch.randn_like(parameter)
-    adapted.save_pretrained(folder / name)
+    if settings is not None:
+        torch.manual_seed(len(name))
+        adapted = get_peft_model(base(folder), LoraConfig(**settings))
+        with torch.no_grad():
+            for parameter in adapted.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.05 * torch.randn_like(parameter)
+        adapted.save_pretrained(folder / name)
     again = PeftModel.from_pretrained(base(folder), folder / name)
     merged = again.merge_and_unload().state_dict()
     (folder / f"{name}_merged").mkdir()
