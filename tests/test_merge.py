@@ -25,6 +25,7 @@ from aim_exp.merge import (
     Breadcrumbs,
     BreadcrumbsTies,
     ConsensusTa,
+    CoreTies,
     DareLinear,
     DareTies,
     Della,
@@ -35,6 +36,7 @@ from aim_exp.merge import (
     IsoC,
     IsoCts,
     Karcher,
+    KnotsTies,
     Linear,
     MergeMethod,
     ModelStock,
@@ -125,6 +127,8 @@ METHODS: dict[str, tuple[MergeMethod, dict[str, Any]]] = {
 }
 FRAME: dict[str, Any] = {"weight": 1.0, "scale": 0.7, "matrices": "all", "others": "mean"}
 MATRIX_METHODS = (
+    KnotsTies(**FRAME, density=0.3, normalize=True),
+    CoreTies(**FRAME, density=0.3, normalize=False, isotropic=True),
     TsvM(**FRAME, rank=None),
     IsoC(**FRAME, rank=None),
     IsoCts(**FRAME, rank=None, common=0.8),

@@ -68,6 +68,18 @@ METHODS: dict[str, Callable[[Any, Any], MergeMethod]] = {
     "wudi": lambda w, d: merge.Wudi(
         weight=w, scale=1.0, matrices="linear", others="zero", solver="closed_form"
     ),
+    "knots_ties": lambda w, d: merge.KnotsTies(
+        weight=w, density=d, scale=1.0, normalize=True, matrices="linear", others="mean"
+    ),
+    "core_ties": lambda w, d: merge.CoreTies(
+        weight=w,
+        density=d,
+        scale=1.0,
+        normalize=False,
+        matrices="all",
+        others="mean",
+        isotropic=False,
+    ),
 }
 MEASURED = {merge.Regmean, merge.Diagonal, merge.Fisher}
 """With weights too, which they take as the others do; they need texts."""
@@ -109,7 +121,7 @@ def test_the_methods_with_weights_are_these() -> None:
     classes = {method for name in merge.__all__ if isinstance(method := getattr(merge, name), type)}
     weighted = {each for each in classes if issubclass(each, WeightedMethod)}
     assert {type(make(1.0, 1.0)) for make in METHODS.values()} | MEASURED == weighted
-    assert len(METHODS) == 15
+    assert len(METHODS) == 17
 
 
 @pytest.mark.parametrize("name", METHODS)
