@@ -139,7 +139,7 @@ def test_with_nothing_trimmed_nothing_is_lost(kind: Any, folder: Path) -> None:
 
 
 def test_an_isotropic_core_has_equal_singular_values(folder: Path) -> None:
-    method = CoreTies(**SETTINGS, isotropic=True)
+    method = CoreTies(**{**SETTINGS, "density": 1.0}, isotropic=True)
     name = f"{DOWN}.weight"
     delta = merged(folder, method)[name].double() - tensors(folder / "base")[name].double()
     s = torch.linalg.svdvals(delta)

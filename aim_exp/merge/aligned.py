@@ -1,7 +1,8 @@
 """Methods in a space that the experts share: deltas in one basis, merged there as TIES does.
 
 Where an expert is an adapter its delta comes as the factors that training left, scale B and A: it
-has their rank, and no rounding of base is in it. Else it is the delta times the identity.
+has their rank, and no rounding of base is in it. What else differs from base is split evenly by
+its singular values.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def factors_of(
     turned: bool = False,
 ) -> list[Factors]:
     """Of each expert's delta, or of its part of that number; `turned` where it is [in, out]."""
-    import torch
+    from aim_exp.merge.spectral import triplets
 
     factors = []
     for expert, tensor in zip(experts, inputs.experts, strict=True):
@@ -138,7 +139,7 @@ def factors_of(
         if known is None:
             index = ... if part is None else part
             delta = tensor[index].double() - inputs.base[index].double()
-            left = delta.T if turned else delta
-            known = left, torch.eye(left.shape[1], dtype=left.dtype, device=left.device)
+            u, s, v = triplets(delta.T if turned else delta)
+            known = u * s.sqrt(), s.sqrt()[:, None] * v
         factors.append(tuple(each.to(inputs.base.device).double() for each in known))
     return factors
