@@ -37,12 +37,13 @@ check-launchers: $(VENV)/installed-launchers
 check-browser: $(VENV)/installed-browser
 	$(BIN)/python -m pytest tests/browser/check_page.py
 
-# Saved merges, read by other programs, each in an environment of its own (vLLM's takes 3.5 GB).
+# Saved merges, read by other programs, and adapters that peft made, read here: each program in an
+# environment of its own (vLLM's takes 3.5 GB).
 READERS ?= transformers4 peft vllm
 export READERS
 export READER_ENVIRONMENTS ?= $(CURDIR)/.readers
 check-readers: $(VENV)/installed-test $(READERS:%=$(READER_ENVIRONMENTS)/%/installed)
-	$(BIN)/python -m pytest tests/readers/check_readers.py
+	$(BIN)/python -m pytest tests/readers/check_readers.py $(if $(filter peft,$(READERS)),tests/readers/check_adapters.py)
 
 # The methods that mergekit has too, merged by it.
 check-mergekit: $(VENV)/installed-test $(READER_ENVIRONMENTS)/mergekit/installed

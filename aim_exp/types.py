@@ -26,6 +26,10 @@ class ModelRef:
     """Its identity but for the population's seed; None where it has none."""
     companions: str | None = None
     """The digest of its settings and tokenizer; None where they need not be on disk yet."""
+    adapter: ModelRef | None = None
+    """Where it is an adapter: that alone; `path` has the settings and tokenizer that go with it."""
+    adapts: ModelRef | None = None
+    """The base of an adapter."""
 
 
 @dataclass(frozen=True)

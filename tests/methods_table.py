@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from aim_exp.config.schema import CONFIG_FOLDER, OPTIONS
 from aim_exp.merge import Fisher, Linear, Regmean, Sce, Ties, Widen
+from aim_exp.merge.aligned import Aligned
 from aim_exp.merge.angles import ByAngles
 from aim_exp.merge.matrices import DataFree, MatrixMethod, SpectralMethod
 from aim_exp.merge.method import MergeMethod
@@ -21,6 +22,7 @@ from aim_exp.merge.task_vectors import RandomDrop, TaskArithmetic
 PAGE = Path(__file__).parents[1] / "docs" / "method.md"
 HEAD = ("method", "by", "reads", "cost", "defaults", "source", "tiny", "with AIM")
 KINDS: tuple[tuple[type[MergeMethod], str, str], ...] = (
+    (Aligned, "matrix", "decompositions as large as all ranks, once"),
     (SpectralMethod, "matrix", "SVDs of each matrix, once"),
     (DataFree, "matrix", "an eigendecomposition of each matrix, once"),
     (Regmean, "matrix", "passes over texts and an eigendecomposition of each matrix, once"),

@@ -11,4 +11,5 @@ SETTINGS = AimSettings(
     dose=None,
     exclude=(),
     tied_head="keep",
+    omega_by=None,
 )

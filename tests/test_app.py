@@ -126,7 +126,7 @@ def test_a_population_of_ones_own(cli: Cli, tmp_path: Path, family: Path) -> Non
 BAD_INPUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "omega": (("omega=1.5",), ("omega=1.5: must be in [0, 1]",)),
     "omega is NaN": (("omega=nan",), ("omega=nan: must be in [0, 1]",)),
-    "density": (("method.density=0",), ("method.density=0.0: must be in (0, 1]",)),
+    "density": (("method.density=0",), ("method.density=0: must be in (0, 1]",)),
     "expert": (("population.merge=[code,cooking]",), ("no expert is called cooking",)),
     "no base": (("population=custom",), ("population.base: has no value",)),
     "no experts": (
@@ -151,7 +151,7 @@ BAD_INPUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tracker": (("tracker.mode=sometimes",), ("tracker.mode=sometimes",)),
     "several at once": (
         ("omega=-1", "method.density=2", "dtype=int8", "device=tpu", "aim.scaling=odd"),
-        ("omega=-1.0", "method.density=2.0", "dtype=int8", "device=tpu", "aim.scaling=odd"),
+        ("omega=-1.0", "method.density=2", "dtype=int8", "device=tpu", "aim.scaling=odd"),
     ),
     "unknown key": (("omga=0.3",), ("omga: there is no such key; did you mean omega",)),
     "unknown key of a method": (

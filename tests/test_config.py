@@ -36,8 +36,8 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def test_the_files_are_these() -> None:
-    assert len(FILES) == 55
-    assert len(OPTIONS) == 39
+    assert len(FILES) == 57
+    assert len(OPTIONS) == 41
     others = {p.relative_to(CONFIG_FOLDER).parts[0] for p in CONFIG_FOLDER.rglob("*.yaml")}
     assert others - GROUPS == {"config.yaml", "experiment", "hydra"}
 
@@ -80,7 +80,7 @@ def test_defaults_are_the_contract() -> None:
         ("omega=abc", "could not be converted to Float"),
         ("seed=x", "could not be converted to Integer"),
         ("method.dnsity=0.3", "Key 'dnsity' not in 'Ties'"),
-        ("method.density=x", "could not be converted to Float"),
+        ("method.scale=x", "could not be converted to Float"),
         ("calibration.n_samples=many", "could not be converted to Integer"),
         ("benchmarks.limt=3", "Key 'limt' not in 'BenchmarksConfig'"),
         ("evaluator.batch_size=x", "could not be converted to Integer"),

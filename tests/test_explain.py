@@ -62,7 +62,7 @@ def test_an_override_that_hydra_refuses(overrides: str, words: str) -> None:
         ("threads=many", "an integer or null"),
         ("plan=maybe", "true or false"),
         ("cache_dir=[a]", "text"),
-        ("method.density=x", "a number"),
+        ("method.scale=x", "a number"),
         ("tracker.tags=x", "a list"),
     ],
 )
@@ -87,9 +87,10 @@ def test_a_value_of_another_type(override: str, kind: str) -> None:
          "evaluator.model_args: evaluator=hf has no such key; it has batch_size, max_length"),
         ("method=none method.scale=1",
          "method.scale: method=none has no such key; it has none"),
-        ("aim.omega=1",
-         "aim.omega: aim has no such key; it has statistic, column_norm, saliency, normalise, "
-         "scaling, dose, exclude, tied_head"),
+        ("aim.omega=1", "aim.omega: there is no such key; did you mean aim.omega_by?"),
+        ("aim.channel=1",
+         "aim.channel: aim has no such key; it has statistic, column_norm, saliency, normalise, "
+         "scaling, dose, exclude, tied_head, omega_by"),
     ],
 )  # fmt: skip
 def test_an_unknown_key(overrides: str, words: str) -> None:

@@ -185,3 +185,12 @@ def test_the_report_is_the_same_from_anywhere(tiny_cache: Path, tmp_path: Path) 
     for before, after in zip(frames, (aim_exp.results(moved), aim_exp.items(moved)), strict=True):
         pd.testing.assert_frame_equal(before, after)
     assert pd.read_csv(moved / "differences.csv").p.notna().all(), "every test could be made"
+
+
+def test_a_table_of_filters_is_one_value(tmp_path: Path) -> None:
+    tables = ("take={*.mlp.*: base, *: null}", "method.weight={*.mlp.*: 0.5, *: 1}")
+    write_all(tmp_path, record("omega=0.4"), record("omega=0.4", *tables))
+    frame = aim_exp.results(tmp_path)
+    merged = frame[frame.role == "merged"].groupby("job").first()
+    assert merged["take"].tolist() == ["none", "{*.mlp.*: base, *: null}"]
+    assert merged["method.weight"].tolist() == [1, "{*.mlp.*: 0.5, *: 1}"]

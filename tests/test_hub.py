@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from adapters import save_adapter
+from checkpoints import tensors
 from conftest import Cli
+from omegaconf import OmegaConf
 from run_records import model_of
 from safetensors.torch import load_file
 
@@ -136,6 +140,39 @@ def test_a_merge_of_hub_models_is_that_of_the_same_folders(
     once = len(hub.fetched)
     assert process(*there, "hydra.run.dir=again").returncode == 0
     assert len(hub.fetched) == once, "downloaded once"
+
+
+def test_an_adapter_of_a_hub_model(hub: Hub, process: Cli, tmp_path: Path, family: Path) -> None:
+    """From the hub as from a folder; the base that it names is compared."""
+    hub.folder = tmp_path / "hub"
+    shutil.copytree(family / "base", hub.folder / "base")
+    stored = tensors(family / "base")
+    expected = {}
+    for name, revision in (("main", "main"), ("old", "f" * 40), ("none", None)):
+        expected = save_adapter(
+            hub.folder / name,
+            stored,
+            {"lm_head": 2},
+            base_model_name_or_path="org/base" if revision else "org/other",
+            revision=revision,
+        )
+    table = models(x="org/main", y=str(hub.folder / "main"), z="org/none")
+    run = (*table, "method=linear", "save_model=true", "hydra.run.dir=run")
+    assert process(*run, "plan=true").returncode == 0
+    done = process(*run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    merged = tensors(tmp_path / "run" / "model")["lm_head.weight"]
+    assert merged.equal(expected["lm_head.weight"].float().bfloat16())
+    warnings = json.loads((tmp_path / "run" / "result.json").read_text())["warnings"]
+    (warning,) = [text for text in warnings if "are they the same" in text]
+    assert warning.startswith("z: an adapter of org/other, and base is org/base;")
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert f"x: an adapter, [org/main](https://huggingface.co/org/main) at `{COMMIT}`" in card
+    recipe = OmegaConf.load(tmp_path / "run" / "model" / "aim_exp.yaml")
+    assert recipe.config.population.experts.x == f"org/main@{COMMIT}"
+    done = process(*models(x=str(hub.folder / "old")), "hydra.run.dir=refused")
+    assert done.returncode == 1
+    assert f"was trained on org/base@{'f' * 40}, and base is at {COMMIT}; set" in done.stderr
 
 
 @pytest.mark.parametrize("more", [(), ("plan=true",)])

@@ -25,6 +25,7 @@ from aim_exp.merge import (
     Breadcrumbs,
     BreadcrumbsTies,
     ConsensusTa,
+    CoreTies,
     DareLinear,
     DareTies,
     Della,
@@ -35,6 +36,7 @@ from aim_exp.merge import (
     IsoC,
     IsoCts,
     Karcher,
+    KnotsTies,
     Linear,
     MergeMethod,
     ModelStock,
@@ -125,6 +127,8 @@ METHODS: dict[str, tuple[MergeMethod, dict[str, Any]]] = {
 }
 FRAME: dict[str, Any] = {"weight": 1.0, "scale": 0.7, "matrices": "all", "others": "mean"}
 MATRIX_METHODS = (
+    KnotsTies(**FRAME, density=0.3, normalize=True),
+    CoreTies(**FRAME, density=0.3, normalize=False, isotropic=True),
     TsvM(**FRAME, rank=None),
     IsoC(**FRAME, rank=None),
     IsoCts(**FRAME, rank=None, common=0.8),
@@ -168,7 +172,7 @@ def in_blocks(method: MergeMethod, given: TensorInputs, elements: int) -> Tensor
 def test_method_is_its_definition(name: str, dtype: torch.dtype) -> None:
     method, settings = METHODS[name]
     given = inputs(dtype=dtype, method=method)
-    weights = method.weights(list(given.expert_names))
+    weights = method.weights_in(given)
     experts = dict(zip(given.expert_names, given.experts, strict=True))
     expected = reference_merge(
         name.split()[0], given.name, given.base, experts, weights, seed=3, **settings

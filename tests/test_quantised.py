@@ -78,4 +78,4 @@ def test_an_adapter_is_no_model(family: Path, tmp_path: Path) -> None:
     (tmp_path / "x" / "adapter_config.json").write_text("{}")
     save_file({"lora": torch.ones(1)}, tmp_path / "x" / "adapter_model.safetensors")
     (problem,) = fit_problems(checkpoint(family, "base"), [checkpoint(tmp_path, "x")])
-    assert problem.startswith(f"x: {tmp_path / 'x'} is an adapter, not a model; merge it into its")
+    assert problem.startswith(f"x: {tmp_path / 'x'} is an adapter, not a model; give it as an")

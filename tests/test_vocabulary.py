@@ -114,7 +114,11 @@ def merged(
 ) -> Path:
     base, experts = models[0], models[1:]
     write_companions(rule, base, experts, folder / "companions")
-    weights = method.weights([expert.label for expert in experts])
+    labels = [expert.label for expert in experts]
+
+    def weights(name: str) -> list[float]:
+        return method.weights(labels, name, 0.0)
+
     first, others = align(rule, base, experts, folder / "companions", weights)
     with CheckpointWriter(folder / "merged", first, dtype) as writer:
         stream_merge(first, others, method, writer, seed=0, dtype=dtype, relax=relax)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +14,7 @@ from aim_exp.aim.dose import KindReport, RelaxationReport, solve_omega
 from aim_exp.aim.relaxation import blend, named_scaling, relaxation
 from aim_exp.aim.settings import AimSettings, named
 from aim_exp.checkpoint.names import kind_of, place_in_depth
+from aim_exp.checkpoint.varying import is_like, setting_at
 from aim_exp.errors import AimError
 from aim_exp.tensors.inputs import SPARE, TensorInputs, all_finite, finite
 
@@ -88,7 +88,7 @@ class Relaxation:
 
     `squares` is |d_j|^2 of the plain merge's delta for each tensor that is relaxed, float64
     [channels]: what `settings.needs_delta`. Where `experts` are given, the statistic is the mean
-    over base and them.
+    over base and them. `depths` are the tensors', for an omega that varies.
     """
 
     saliency: Saliency
@@ -97,6 +97,7 @@ class Relaxation:
     seed: int
     squares: Mapping[str, Tensor] = field(default_factory=dict)
     experts: Sequence[Saliency] = ()
+    depths: Mapping[str, float] = field(default_factory=dict)
 
     def pull(self, inputs: TensorInputs, delta: Delta) -> Pull | None:
         """By the factors of the tensor."""
@@ -183,11 +184,14 @@ class Relaxation:
         if self.settings.column_norm and source in self.saliency.column_norms:
             raw = raw * self.saliency.column_norms[source]
         f = named_scaling(self.settings.scaling, self.seed, name)
-        return relaxation(raw, self.omega, f, normalise=self.settings.normalise)
+        omega, varying = self.omega, self.settings.omega_by
+        if varying is not None:
+            omega = setting_at(varying, name, self.depths[name], "", rest=omega)
+        return relaxation(raw, omega, f, normalise=self.settings.normalise)
 
     def _source(self, name: str) -> str | None:
         """What the statistics of a tensor's input are called; None where it is left alone."""
-        if _excluded(name, self.settings.exclude):
+        if is_like(name, self.settings.exclude):
             return None
         if name in self.saliency.tied and self.settings.tied_head == "keep":
             return None
@@ -209,7 +213,7 @@ class LayerScaling:
 
     def pull(self, inputs: TensorInputs, delta: Delta) -> Pull | None:
         """By one factor for the tensor."""
-        if _excluded(inputs.name, self.exclude):
+        if is_like(inputs.name, self.exclude):
             return None
         shape = [1] * (inputs.base.ndim - 1) + [inputs.base.shape[-1]]
         return Pull(inputs, torch.full(shape, self.factor(inputs.name)))
@@ -238,7 +242,7 @@ class SingularValues:
     def pull(self, inputs: TensorInputs, delta: Delta) -> Pull | None:
         """By the whole matrix."""
         matrix = inputs.base.ndim == 2 and place_in_depth(inputs.name)[1] is not None
-        if not matrix or _excluded(inputs.name, self.exclude):
+        if not matrix or is_like(inputs.name, self.exclude):
             return None
         return _Replacement(inputs, calibrated(inputs, _whole(inputs, delta), self.floor))
 
@@ -289,13 +293,3 @@ class _Replacement(Pull):
             norm_before=self._squares.sum().item(),
             norm_after=self._relaxed.double().square().sum().item(),
         )
-
-
-def idle_patterns(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """Those of the `patterns` of tensors to leave alone that none of `names` is like."""
-    names = list(names)
-    return [p for p in patterns if not any(_excluded(name, [p]) for name in names)]
-
-
-def _excluded(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

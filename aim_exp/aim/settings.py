@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from aim_exp.checkpoint.varying import of_expert, setting_problems
 from aim_exp.errors import did_you_mean, number_problem
 
 STATISTICS = ("mean_abs", "rms")
@@ -51,7 +53,8 @@ class AimSettings:
     `dose` (`NAME:VALUE`) is what should be left of the merge's change: omega follows from it.
     `exclude` are glob patterns of tensor names that keep their merged values. `tied_head` says
     whether an embedding that is also the output head is relaxed by the head's input (`relax`,
-    the authors' code) or not (`keep`).
+    the authors' code) or not (`keep`). `omega_by` is omega where it varies, over the depth or by
+    tensor (`checkpoint.varying`); where it says nothing omega counts.
     """
 
     statistic: str
@@ -62,6 +65,7 @@ class AimSettings:
     dose: str | None
     exclude: tuple[str, ...]
     tied_head: str
+    omega_by: Any
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, `key=value: why; fix` each."""
@@ -78,7 +82,13 @@ class AimSettings:
         ]
         if not all(isinstance(pattern, str) for pattern in self.exclude):
             problems.append(f"aim.exclude={[*self.exclude]}: must be a list of patterns, as text")
-        return problems + self._scaling_problems() + self._dose_problems()
+        problems += self._scaling_problems() + self._dose_problems()
+        if self.omega_by is None or problems:
+            return problems
+        if not self.uses_omega:
+            return [f"aim.omega_by={self.omega_by}: omega plays no part; set aim.omega_by=null"]
+        number = partial(number_problem, low=0, high=1)
+        return setting_problems("aim.omega_by", self.omega_by, number, whole=False)
 
     def merge_problems(self, experts: int, models: int) -> list[str]:
         """What is wrong for a merge of `models` models, in a population of so many experts."""
@@ -128,6 +138,8 @@ class AimSettings:
             spec |= {key: getattr(self, key) for key in keys}
         if self.reads_texts and self.dose is not None:
             spec["dose"] = named(self.dose)
+        if self.omega_by is not None:
+            spec["omega_by"] = of_expert(self.omega_by, "")
         return spec
 
     def _scaling_problems(self) -> list[str]:

@@ -17,6 +17,7 @@ GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_FILE = "adapter_model.safetensors"
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*",
                    "merges.txt", "*.model", "*.tiktoken", "tekken.json", "chat_template*",
                    "additional_chat_templates/*.jinja")  # fmt: skip
@@ -59,8 +60,8 @@ def weight_files(folder: Path, label: str) -> Mapping[str, frozenset[str] | None
         return {SINGLE_FILE: None}
     if not (folder / INDEX_FILE).is_file() and (folder / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
-            f"{label}: {folder} is an adapter, not a model; merge it into its own base first: "
-            "peft's PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload(), save_pretrained"
+            f"{label}: {folder} is an adapter, not a model; give it as an expert of its base: "
+            "population.base=BASE 'population.experts={NAME: ADAPTER}'"
         )
     if not (folder / INDEX_FILE).is_file():
         raise CheckpointError(

@@ -6,16 +6,23 @@ Every refusal is one line: the reason, and what to do where a model is gated.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from aim_exp.checkpoint.adapters import is_adapter, write_adapted_companions
 from aim_exp.checkpoint.convert import PICKLED, convert, converted_folder, pickled_files
 from aim_exp.checkpoint.digests import file_digest
-from aim_exp.checkpoint.files import COMPANIONS, CONFIG_FILE, SINGLE_FILE
+from aim_exp.checkpoint.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILE,
+    COMPANIONS,
+    CONFIG_FILE,
+    SINGLE_FILE,
+)
 from aim_exp.checkpoint.reader import TORCH_NAMES, Checkpoint
 from aim_exp.errors import AimError, CheckpointError, first_line
 from aim_exp.types import ModelRef
@@ -31,23 +38,33 @@ CARD = "README.md"
 def hub_model(
     name: str, source: str, hub_id: str, revision: str | None, key: str, memo: Path
 ) -> ModelRef:
-    """The model `hub_id` at a revision, of which nothing is downloaded yet; see `resolve_model`."""
+    """The model `hub_id` at a revision, of which nothing is downloaded yet; see `resolve_model`.
+
+    Of an adapter, base is still to be named.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def model(commit: str, folder: Path, *, pickled: bool) -> ModelRef:
+    def model(commit: str, folder: Path, *, pickled: bool, files: Collection[str]) -> ModelRef:
         identity = f"{HUB}{hub_id}@{commit}"
+        plain = ModelRef(name, folder, identity)
+        if is_adapter(files):
+            return replace(plain, adapter=plain)
         if not pickled:
-            return ModelRef(name, folder, identity)
-        return ModelRef(name, converted_folder(identity, memo), identity, origin=folder)
+            return plain
+        return replace(plain, path=converted_folder(identity, memo), origin=folder)
+
+    def on_disk(folder: Path) -> ModelRef:
+        files = [path.name for path in folder.iterdir()]
+        return model(folder.name, folder, pickled=bool(pickled_files(folder)), files=files)
 
     try:
         local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         local = None
     if local is not None and revision == local.name:  # a pinned commit that is on disk
-        return model(local.name, local, pickled=bool(pickled_files(local)))
+        return on_disk(local)
     what = f"{key}={source}: no such folder, and the hub does not give it"
     try:
         with _hub_gives(hub_id, what, "; check the name and the network"):
@@ -55,27 +72,42 @@ def hub_model(
     except CheckpointError:
         if local is None:
             raise
-        return model(local.name, local, pickled=bool(pickled_files(local)))
+        return on_disk(local)
     commit, files = str(info.sha), [file.rfilename for file in info.siblings or []]
     folder = Path(HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}" / "snapshots" / commit
-    return model(commit, folder, pickled=not any(f.endswith(".safetensors") for f in files))
+    pickled = not any(file.endswith(".safetensors") for file in files)
+    return model(commit, folder, pickled=pickled, files=files)
 
 
 def download(model: ModelRef) -> None:
-    """Have the model on disk: fetched, and converted if it is pickled. Raises CheckpointError."""
+    """Have the model on disk: fetched, and converted if it is pickled. Raises CheckpointError.
+
+    Of an adapter, base too.
+    """
+    if model.adapter and model.adapts:
+        _fetch(model.adapter, ADAPTER_CONFIG)
+        download(model.adapts)
+        write_adapted_companions(model)
+        return
+    _fetch(model)
+    if model.origin and not model.path.is_dir():
+        convert(model.origin, model.path)
+
+
+def _fetch(model: ModelRef, *more: str) -> None:
     if _is_on_hub(model) and not _is_whole(model.origin or model.path):
         from huggingface_hub import snapshot_download
 
         hub_id, commit = _id_and_commit(model)
         with _hub_gives(hub_id, f"{model.name}: download of {hub_id} failed"):
-            patterns = [*_weights(model), *COMPANIONS, CARD]
+            patterns = [*_weights(model), *COMPANIONS, CARD, *more]
             snapshot_download(hub_id, revision=commit, allow_patterns=patterns)
-    if model.origin and not model.path.is_dir():
-        convert(model.origin, model.path)
 
 
 def bytes_to_download(model: ModelRef) -> int:
     """The size of a hub model's files, if they are not on disk. Raises CheckpointError."""
+    if model.adapter:
+        return bytes_to_download(model.adapter)
     if model.path.is_dir() or not _is_on_hub(model):
         return 0
     from huggingface_hub.utils import filter_repo_objects
@@ -187,7 +219,8 @@ def _is_whole(folder: Path) -> bool:
     listed = {name for i in indices for name in json.loads(i.read_text())["weight_map"].values()}
     if listed:
         return all((folder / name).is_file() for name in listed)
-    return any((folder / name).is_file() for name in (SINGLE_FILE, "pytorch_model.bin"))
+    weights = (SINGLE_FILE, "pytorch_model.bin", ADAPTER_FILE)
+    return any((folder / name).is_file() for name in weights)
 
 
 _answers: dict[tuple[Any, ...], Any] = {}

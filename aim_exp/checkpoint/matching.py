@@ -33,7 +33,7 @@ def matched(
     head = next((model.head for model in (base, *others) if model.head), None)
     if head is None:
         return base, list(others)
-    return _with_head(base, head), [_with_head(other, head) for other in others]
+    return with_head(base, head), [with_head(other, head) for other in others]
 
 
 def name_problem(checkpoint: Checkpoint, memo: Path | None = None) -> str | None:
@@ -74,7 +74,11 @@ def wrapper_warnings(checkpoints: Sequence[Checkpoint]) -> list[str]:
     """Which models' names hold what training has wrapped round them."""
     warnings = []
     for checkpoint in checkpoints:
-        stored = {info.stored for name, info in checkpoint.tensors.items() if info.stored != name}
+        stored = {
+            info.stored
+            for name, info in checkpoint.tensors.items()
+            if unwrapped(info.stored) == name != info.stored
+        }
         if stored:
             parts = {part for name in stored for part in name.split(".") if part in WRAPPERS}
             words = ", ".join(sorted(parts)) or "module"
@@ -147,7 +151,7 @@ def _layout(checkpoint: Checkpoint, memo: Path | None) -> Layout | None:
         return None
 
 
-def _with_head(checkpoint: Checkpoint, head: str) -> Checkpoint:
+def with_head(checkpoint: Checkpoint, head: str) -> Checkpoint:
     """The model with an output head called `head`: its own, or its embedding."""
     source = checkpoint.head or checkpoint.embedding
     if checkpoint.head == head or source is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -43,17 +43,50 @@ TORCH_NAMES = {
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says of a tensor; `dtype` in torch's words; `file` holds it as `stored`."""
+    """What a header says of a tensor; `dtype` in torch's words; `file` holds it as `stored`.
+
+    `update` is what an adapter adds to it: the tensor is then float32 or wider, whatever is stored.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     file: Path
     stored: str
+    update: LowRank | None = None
 
     @property
     def is_floating(self) -> bool:
         """Whether the tensor is merged and relaxed, rather than copied from base."""
         return "float" in self.dtype
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """What an adapter adds to a weight [out, in]: `scale B A`, B [out, r], A [r, in].
+
+    `transposed` where the weight is stored [in, out]. Where there is a `magnitude` [out] (DoRA, Liu
+    et al. 2024) the norm of what each output takes in is made that afterwards.
+    """
+
+    a: TensorInfo
+    b: TensorInfo
+    scale: float
+    transposed: bool = False
+    magnitude: TensorInfo | None = None
+
+    def applied(self, weight: Tensor, read: Callable[[TensorInfo], Tensor]) -> Tensor:
+        """The adapted weight as a whole, so that blocks change no bit; `read` gives the factors."""
+        import torch
+
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        a, b = read(self.a).to(dtype), read(self.b).to(dtype)
+        left, right = (a.T, b.T) if self.transposed else (b, a)
+        adapted = weight.to(dtype, copy=True).addmm_(left, right, alpha=self.scale)
+        if self.magnitude:
+            axis = 0 if self.transposed else 1
+            magnitude = read(self.magnitude).to(dtype).flatten()
+            adapted.mul_((magnitude / adapted.norm(dim=axis)).unsqueeze(axis))
+        return adapted
 
 
 class Checkpoint:
@@ -162,17 +195,33 @@ class Checkpoint:
         return max(self.parameters, key=lambda dtype: self.parameters[dtype])
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor as stored, a view on the file with at least one axis."""
+        """The tensor as stored, a view on the file with at least one axis; adapted, a copy."""
         info = self.tensors[name]
-        tensor = self._handle(info.file).get_tensor(info.stored)
-        return tensor if tensor.ndim else tensor.reshape(1)
+        tensor = self._stored(info)
+        return info.update.applied(tensor, self._stored) if info.update else tensor
+
+    def factors(self, name: str, base: Checkpoint) -> tuple[Tensor, Tensor] | None:
+        """Scale B [out, r] and A [r, in] of a tensor that differs from base's by these alone."""
+        info, start = self.tensors[name], base.tensors[name]
+        whole = info.file, info.stored, info.shape
+        if info.update is None or info.update.magnitude:
+            return None
+        if whole != (start.file, start.stored, start.shape):
+            return None
+        return self._stored(info.update.b) * info.update.scale, self._stored(info.update.a)
 
     def unread(self) -> dict[str, Any]:
         """Every tensor by name, as safetensors' slices: transformers reads them one by one."""
         return {
-            name: self._handle(info.file).get_slice(info.stored)
+            name: self.tensor(name)
+            if info.update
+            else self._handle(info.file).get_slice(info.stored)
             for name, info in self.tensors.items()
         }
+
+    def _stored(self, info: TensorInfo) -> Tensor:
+        tensor = self._handle(info.file).get_tensor(info.stored)
+        return tensor if tensor.ndim else tensor.reshape(1)
 
     def _handle(self, file: Path) -> Any:
         if file not in self._handles:
@@ -206,12 +255,13 @@ def _ending(names: Mapping[str, Any], ends: tuple[str, ...]) -> str | None:
 
 def equal_values(first: TensorInfo, second: TensorInfo) -> bool:
     """Whether two tensors hold the same values, whatever their dtypes; read up to a difference."""
-    return _equal(first, second, _stamp(first), _stamp(second))
+    return _equal(first, second, *_stamps(first), *_stamps(second))
 
 
-def _stamp(info: TensorInfo) -> tuple[int, int]:
-    status = info.file.stat()
-    return status.st_size, status.st_mtime_ns
+def _stamps(info: TensorInfo) -> Iterator[tuple[int, int]]:
+    for file in (info.file, *([info.update.a.file] if info.update else [])):
+        status = file.stat()
+        yield status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=64)
@@ -219,11 +269,22 @@ def _equal(first: TensorInfo, second: TensorInfo, *stamps: tuple[int, int]) -> b
     del stamps  # files that change are read again
     if first.shape != second.shape:
         return False
-    if (first.file, first.stored) == (second.file, second.stored):
+    if (first.file, first.stored, first.update) == (second.file, second.stored, second.update):
         return True
     with safe_open(first.file, "pt") as one, safe_open(second.file, "pt") as other:
-        x, y = one.get_slice(first.stored), other.get_slice(second.stored)
+        x, y = _values(first, one), _values(second, other)
         return all(bool((x[rows] == y[rows]).all()) for rows in row_blocks(first.shape))
+
+
+def _values(info: TensorInfo, content: Any) -> Any:
+    """A tensor to take rows of, whole only where it is adapted; `content` is of its file."""
+
+    def read(factor: TensorInfo) -> Tensor:
+        with safe_open(factor.file, "pt") as adapter:
+            return adapter.get_tensor(factor.stored)
+
+    stored = content.get_slice(info.stored)
+    return info.update.applied(stored[:], read) if info.update else stored
 
 
 def _tied_by_class(folder: Path) -> bool:

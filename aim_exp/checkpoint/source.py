@@ -35,9 +35,11 @@ class WeightSource:
         """In memory: the process's live model, filled unless it holds these weights."""
         from aim_exp.checkpoint.live import live_model
 
-        home = self.home
+        home, vocabulary = self.home, self.vocabulary
+        if home.adapts:
+            home, vocabulary = home.adapts, vocabulary or home.path
         assert home.identity  # what is scored or measured has one
-        live = live_model(home.path, home.identity, self.dtype, self.device, self.vocabulary)
+        live = live_model(home.path, home.identity, self.dtype, self.device, vocabulary)
         if live.holds != self.key:
             live.holds = None
             live.expect(self.layout.tensors)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -71,7 +71,10 @@ class NewRows:
     """
 
     def __init__(
-        self, of: Vocabulary, experts: Sequence[Checkpoint], weights: Sequence[float]
+        self,
+        of: Vocabulary,
+        experts: Sequence[Checkpoint],
+        weights: Callable[[str], Sequence[float]],
     ) -> None:
         self.indices = of.new
         self._rows = [[rows[row] for row in of.new] for rows in of.rows[1:]]
@@ -85,7 +88,7 @@ class NewRows:
         tensors = [expert.tensor(name) for expert in self._experts]
         rows = torch.tensor(self._rows)
         has = (rows != MEAN).float()
-        shares = has * torch.tensor(self._weights, dtype=torch.float32)[:, None]
+        shares = has * torch.tensor(self._weights(name), dtype=torch.float32)[:, None]
         shares = torch.where(shares.sum(0) == 0, has, shares)
         shares = shares / shares.sum(0)
         own = (tensor[row.clamp(min=0)] for tensor, row in zip(tensors, rows, strict=True))
@@ -113,7 +116,7 @@ class AlignedCheckpoint(Checkpoint):
     def tensors(self) -> dict[str, TensorInfo]:
         """The headers, embeddings with the new number of rows."""
         return {
-            name: replace(info, shape=(len(self._rows), *info.shape[1:]))
+            name: replace(info, shape=(len(self._rows), *info.shape[1:]), update=None)
             if name.endswith(EMBEDDINGS)
             else info
             for name, info in self._checkpoint.tensors.items()
@@ -211,11 +214,11 @@ def align(
     base: Checkpoint,
     experts: Sequence[Checkpoint],
     folder: Path,
-    weights: Sequence[float],
+    weights: Callable[[str], Sequence[float]],
 ) -> tuple[Checkpoint, Sequence[Checkpoint]]:
     """Base and experts with the rows of `rule`; `folder` is what `write_companions` filled.
 
-    `weights` are the experts' in the merge.
+    `weights` are the experts' in the merge, of a tensor.
     """
     merged = vocabulary(rule, base, experts)
     new = NewRows(merged, experts, weights)
@@ -236,7 +239,7 @@ def write_companions(
     merged = vocabulary(rule, base, experts)
     folder.mkdir()
     copy_companions(base.folder, folder)
-    config = _resized(base.config, embedding_rows(base), len(merged.rows[0]))
+    config = resized(base.config, embedding_rows(base), len(merged.rows[0]))
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
     if merged.added:
         _write_tokenizer(_extended_tokenizer(base, experts, merged.added), merged.added, folder)
@@ -289,12 +292,12 @@ def _extended_tokenizer(
     return tokenizer
 
 
-def _resized(config: Any, before: int | None, after: int) -> Any:
+def resized(config: Any, before: int | None, after: int) -> Any:
     """The configuration with every `vocab_size` that is `before` made `after`; nested ones too."""
     if not isinstance(config, dict):
         return config
     return {
-        key: after if key == "vocab_size" and value == before else _resized(value, before, after)
+        key: after if key == "vocab_size" and value == before else resized(value, before, after)
         for key, value in config.items()
     }
 

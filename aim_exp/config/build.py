@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.settings import AimSettings
 from aim_exp.checkpoint import companions, vocabulary
+from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.digests import file_digest
 from aim_exp.checkpoint.hub import HUB, download
 from aim_exp.checkpoint.identity import identified, resolve_model
@@ -32,10 +33,11 @@ from aim_exp.evaluate.evaluators import Evaluator
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
 from aim_exp.merge import Given, MergeMethod
-from aim_exp.population.sources import GivenPopulation, PopulationSource
+from aim_exp.merge.given import take_problems
+from aim_exp.population.sources import BASE, GivenPopulation, PopulationSource
 from aim_exp.run.checks import configuration_problems, header_problems, misfits, to_merge
 from aim_exp.run.plan import Recipe, make_plan
-from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
+from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
 from aim_exp.tracking.protocol import Tracker
 from aim_exp.types import ModelRef, Population, Suite
@@ -97,6 +99,8 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         problems += parts["calibration"].expert_problems(source.expert_names)
     if method and source and not _own_problems(source):
         problems += method.problems(source.expert_names, source.merged_names)
+        taken_from = source.merged_names if method.needs_experts else ()
+        problems += take_problems(_plain(config.take), (BASE, *taken_from))
         if relaxes and aim and not aim.problems():
             experts = len(source.merged_names)
             problems += aim.merge_problems(experts, experts if method.needs_experts else 1)
@@ -164,6 +168,7 @@ def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         population=population,
         method=parts.method,
         given=given,
+        take=_plain(config.take) or {},
         omega=config.omega,
         aim=parts.aim,
         calibration=texts,
@@ -211,6 +216,10 @@ def build_tracker(config: DictConfig) -> Tracker | None:
     return None if _own_problems(tracker) else tracker
 
 
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+
+
 def _missing(config: DictConfig) -> list[str]:
     return [
         f"{key}: has no value; set {key}=..."
@@ -224,6 +233,8 @@ def _top_level(config: DictConfig) -> list[str]:
         problems += number_problem("omega", config.omega, 0, 1)
     if config.dtype not in (None, *DTYPES):
         problems.append(f"dtype={config.dtype}: must be {', '.join(DTYPES)} or null")
+    if not (isinstance(config.save_model, bool) or config.save_model == ADAPTER):
+        problems.append(f"save_model={config.save_model}: must be true, false or {ADAPTER}")
     if not config.cache_dir.strip():
         problems.append("cache_dir=: must be a folder")
     device, _, index = str(config.device).partition(":")
@@ -324,7 +335,7 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
 def _fetch(population: Population, given: ModelRef | None) -> None:
     """Have the given models on disk: headers and companions decide what a run depends on."""
     for model in (population.base, *to_merge(population, given)):
-        if model.origin or (model.identity or "").startswith(HUB):
+        if model.origin or model.adapter or (model.identity or "").startswith(HUB):
             download(model)
 
 
@@ -336,6 +347,6 @@ def _unlike_base(
     """The experts that are `unlike` base; one that is not on disk counts as like it."""
     if not population.base.path.is_dir():
         return frozenset()
-    base = Checkpoint(population.base.path, "base")
+    base = open_model(population.base)
     on_disk = [model for model in to_merge(population, given) if model.path.is_dir()]
-    return frozenset(m.name for m in on_disk if unlike(base, Checkpoint(m.path, m.name)))
+    return frozenset(model.name for model in on_disk if unlike(base, open_model(model)))

@@ -50,6 +50,8 @@ OPTIONS: Mapping[str, type] = {
     "method/tsv_m": merge.TsvM,
     "method/iso_c": merge.IsoC,
     "method/iso_cts": merge.IsoCts,
+    "method/knots_ties": merge.KnotsTies,
+    "method/core_ties": merge.CoreTies,
     "method/regmean": merge.Regmean,
     "method/diagonal": merge.Diagonal,
     "method/wudi": merge.Wudi,
@@ -83,10 +85,11 @@ class RunConfig:
     repeat: int = MISSING
     dtype: str | None = MISSING
     vocabulary: str = MISSING
+    take: Any = MISSING
     device: str = MISSING
     threads: int | None = MISSING
     cache_dir: str = MISSING
-    save_model: bool = MISSING
+    save_model: Any = MISSING
     plan: bool = MISSING
     debug: bool = MISSING
     fail_fast: bool = MISSING

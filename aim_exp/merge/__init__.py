@@ -3,6 +3,7 @@
 Defining a method imports no torch; its arithmetic does, when a merge begins.
 """
 
+from aim_exp.merge.aligned import CoreTies, KnotsTies
 from aim_exp.merge.angles import Karcher, ModelStock, NuSlerp, Slerp
 from aim_exp.merge.average import Linear
 from aim_exp.merge.consensus import ConsensusTa, Sce
@@ -28,6 +29,7 @@ __all__ = [
     "Breadcrumbs",
     "BreadcrumbsTies",
     "ConsensusTa",
+    "CoreTies",
     "DareLinear",
     "DareTies",
     "Della",
@@ -39,6 +41,7 @@ __all__ = [
     "IsoCts",
     "Karcher",
     "Kernel",
+    "KnotsTies",
     "Linear",
     "MergeMethod",
     "ModelStock",

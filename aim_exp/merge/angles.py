@@ -29,7 +29,7 @@ class ByAngles(MergeMethod):
     """`sum(c_i v_i)` over the experts' tensors, or over their deltas where it is `from_base`."""
 
     @abstractmethod
-    def coefficients(self, products: Tensor, names: Sequence[str]) -> Tensor:
+    def coefficients(self, products: Tensor, inputs: TensorInputs) -> Tensor:
         """c, float64 [T], from the products of all pairs, float64 [T, T]."""
 
     def vectors(self, inputs: TensorInputs) -> list[Vector]:
@@ -52,7 +52,7 @@ class ByAngles(MergeMethod):
             blocks = [v(rows, f"vector {i}").reshape(-1) for i, v in enumerate(vectors)]
             x = torch.stack(blocks).double()
             products += x @ x.T
-        factors = self.coefficients(products.cpu(), inputs.expert_names).tolist()
+        factors = self.coefficients(products.cpu(), inputs).tolist()
 
         def merge(rows: slice) -> Tensor:
             shape = inputs.base[rows].shape
@@ -73,9 +73,10 @@ class ModelStock(ByAngles):
     """
 
     from_base: ClassVar[bool] = True
+    keeps_rank: ClassVar[bool] = True
     fewest_experts: ClassVar[int] = 2
 
-    def coefficients(self, products: Tensor, names: Sequence[str]) -> Tensor:
+    def coefficients(self, products: Tensor, inputs: TensorInputs) -> Tensor:
         """t / T for each."""
         import torch
 
@@ -105,7 +106,7 @@ class Slerp(ByAngles):
         ends = super().vectors(inputs)
         return ends if len(ends) == 2 else [lambda rows, buffer: inputs.base_rows(rows), *ends]
 
-    def coefficients(self, products: Tensor, names: Sequence[str]) -> Tensor:
+    def coefficients(self, products: Tensor, inputs: TensorInputs) -> Tensor:
         """Of the two ends."""
         return _on_arc(_cosines(products)[0, 1], self.t, straight=0.9995)
 
@@ -115,13 +116,14 @@ class NuSlerp(WeightedMethod, ByAngles):
     """Slerp of two task vectors at t = w_2 / (w_1 + w_2), without norms (mergekit's `nuslerp`)."""
 
     from_base: ClassVar[bool] = True
+    keeps_rank: ClassVar[bool] = True
     fewest_experts: ClassVar[int] = 2
     most_experts: ClassVar[int | None] = 2
     divides: ClassVar[bool] = True
 
-    def coefficients(self, products: Tensor, names: Sequence[str]) -> Tensor:
+    def coefficients(self, products: Tensor, inputs: TensorInputs) -> Tensor:
         """Of the two task vectors."""
-        weights = self.weights(names)
+        weights = self.weights_in(inputs)
         return _on_arc(_cosines(products)[0, 1], weights[1] / sum(weights), straight=1 - 1e-15)
 
 
@@ -142,7 +144,7 @@ class Karcher(ByAngles):
         problems += number_problem("method.max_iter", self.max_iter, 0)
         return problems + number_problem("method.tol", self.tol, 0, 1, open_low=True)
 
-    def coefficients(self, products: Tensor, names: Sequence[str]) -> Tensor:
+    def coefficients(self, products: Tensor, inputs: TensorInputs) -> Tensor:
         """By iteration in the span of the experts."""
         import torch
 

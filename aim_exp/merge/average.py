@@ -17,10 +17,11 @@ class Linear(WeightedMethod):
     """`sum(w_i x_i) / sum(w_i)` over the experts ("model soup", Wortsman et al. 2022)."""
 
     divides: ClassVar[bool] = True
+    keeps_rank: ClassVar[bool] = True
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """Elementwise: nothing to prepare."""
-        weights = self.weights(inputs.expert_names)
+        weights = self.weights_in(inputs)
         total = sum(weights)
 
         def merge(rows: slice) -> Tensor:

@@ -24,6 +24,7 @@ class ConsensusTa(TaskArithmetic):
     With t = sum(w_i d_i), expert i needs it where |w_i d_i| > mask_lambda |t - w_i d_i|.
     """
 
+    keeps_rank: ClassVar[bool] = False
     mask_lambda: float
     k: int
 

@@ -45,7 +45,8 @@ class Fisher(DirectedMethod):
     @property
     def given(self) -> Mapping[str, Path]:
         """The files that are given, by expert."""
-        return {name: Path(path) for name, path in (self.files or {}).items()}
+        files = self.files if isinstance(self.files, Mapping) else {}
+        return {name: Path(path) for name, path in files.items()}
 
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """What the files hold counts, not where they are."""
@@ -75,7 +76,7 @@ class Fisher(DirectedMethod):
                     [inputs.delta(i, rows, f"delta {i}") for i in range(len(labels))]
                 ).double()
                 shares = torch.ones_like(deltas)
-                for i, weight in enumerate(self.weights(labels)):
+                for i, weight in enumerate(self.weights_in(inputs)):
                     shares[i] = weight * (values[i][rows].to(deltas) if values else 1)
                 total = shares.sum(0)
                 weighted = (shares * deltas).sum(0) / total

@@ -119,12 +119,12 @@ class MatrixMethod(DirectedMethod):
         base = inputs.base[index].double()
         deltas = torch.stack([x[index].double() - base for x in inputs.experts])
         if weighted:
-            for delta, weight in zip(deltas, self.weights(inputs.expert_names), strict=True):
+            for delta, weight in zip(deltas, self.weights_in(inputs), strict=True):
                 delta.mul_(weight)
         return deltas
 
     def _write_other(self, inputs: TensorInputs, sink: Sink) -> None:
-        weights = self.weights(inputs.expert_names)
+        weights = self.weights_in(inputs)
         divisor = len(weights) if self.others == "mean" else 1
         for rows in inputs.blocks():
             total = inputs.scratch("others", inputs.base[rows].shape).zero_()

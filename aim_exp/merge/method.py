@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aim_exp.checkpoint.varying import (
+    Setting,
+    idle_problems,
+    of_expert,
+    setting_at,
+    setting_problems,
+)
 from aim_exp.errors import LARGEST, number_problem
 from aim_exp.tensors.inputs import TensorInputs
 
@@ -24,9 +32,6 @@ Where the method says `from_base`, to what must be added to base's rows instead.
 NaN and infinity in what a kernel reads must come out again, as they do of arithmetic: the
 result is what is looked at. What a comparison drops is checked by `TensorInputs.rows`.
 """
-
-Weight = float | Mapping[str, float]
-"""One number for every expert, or one per expert by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,8 @@ class MergeMethod:
     """How many experts it can merge; None: any number."""
     reads: ClassVar[str | None] = None
     """What its groundwork needs of each expert on its own texts: `moments`, `fisher`, `texts`."""
+    keeps_rank: ClassVar[bool] = False
+    """Whether a merge of adapters is an adapter: each output a combination of the experts'."""
     keeps_direction: ClassVar[bool] = False
     """Whether its groundwork is as large as a model in float32."""
 
@@ -80,12 +87,30 @@ class MergeMethod:
         """Files by expert that are given in the place of what it would measure."""
         return {}
 
-    def weights(self, merged: Sequence[str]) -> list[float]:
-        """How much each expert of `merged` counts, in order: a token that base lacks has only this.
+    @property
+    def varying(self) -> Mapping[str, Setting]:
+        """The settings that may vary over experts, depth and tensors, by key."""
+        return {}
 
-        Equally, unless a method says otherwise.
+    def tensor_problems(self, merged: Sequence[str], depths: Mapping[str, float]) -> list[str]:
+        """What is wrong with the settings for these tensors, by name, with their depth."""
+        names = [*depths]
+        return [p for key, value in self.varying.items() for p in idle_problems(key, value, names)]
+
+    def at(self, name: str) -> MergeMethod:
+        """What merges the tensor `name`: this, unless it leaves it to another."""
+        return self
+
+    def weights(self, merged: Sequence[str], name: str, depth: float) -> list[float]:
+        """How much each expert of `merged` counts in the tensor `name`, in order.
+
+        A token that base lacks has only this. Equally, unless a method says otherwise.
         """
         return [1.0] * len(merged)
+
+    def weights_in(self, inputs: TensorInputs) -> list[float]:
+        """The same of a tensor at hand."""
+        return self.weights(inputs.expert_names, inputs.name, inputs.depth)
 
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """The settings that the result depends on, as plain data for the content key."""
@@ -117,35 +142,41 @@ class WeightedMethod(MergeMethod):
 
     divides: ClassVar[bool] = False
     """Whether it divides by the sum of the weights."""
-    weight: Weight
+    weight: Setting
 
-    def weights(self, merged: Sequence[str]) -> list[float]:
+    @property
+    def varying(self) -> Mapping[str, Setting]:
+        """The weight."""
+        return {"method.weight": self.weight}
+
+    def weights(self, merged: Sequence[str], name: str, depth: float) -> list[float]:
         """The weight of each expert of `merged`, in order."""
-        if isinstance(self.weight, Mapping):
-            return [float(self.weight[name]) for name in merged]
-        return [float(self.weight)] * len(merged)
+        return [setting_at(self.weight, name, depth, expert) for expert in merged]
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Weights that are no numbers, name no expert, leave one out, or add up to zero."""
         problems = super().problems(experts, merged)
-        if not isinstance(self.weight, Mapping):
-            problems += number_problem("method.weight", self.weight, -LARGEST, LARGEST)
-        else:
-            for name, value in self.weight.items():
-                key = f"method.weight.{name}"
-                problems += number_problem(key, value, -LARGEST, LARGEST)
-                if name not in experts:
-                    problems.append(f"{key}: no such expert; there are {_list(experts)}")
-            if missing := _list([name for name in merged if name not in self.weight]):
-                problems.append(f"method.weight: no weight for {missing}; give one for each expert")
-        if self.divides and not problems and sum(self.weights(merged)) == 0:
-            problems.append(f"method.weight={self.weight}: the weights must not add up to zero")
-        return problems
+        number = partial(number_problem, low=-LARGEST, high=LARGEST)
+        problems += setting_problems("method.weight", self.weight, number, experts, merged)
+        return problems or self._zero_problems(merged, {"": 0.0})
+
+    def tensor_problems(self, merged: Sequence[str], depths: Mapping[str, float]) -> list[str]:
+        """Also weights that add up to zero."""
+        return super().tensor_problems(merged, depths) or self._zero_problems(merged, depths)
+
+    def _zero_problems(self, merged: Sequence[str], depths: Mapping[str, float]) -> list[str]:
+        for name, depth in depths.items() if self.divides else ():
+            if sum(self.weights(merged, name, depth)) == 0:
+                where = f" in {name}" if name else ""
+                key = f"method.weight={self.weight}"
+                return [f"{key}: the weights must not add up to zero{where}"]
+        return []
 
     def spec(self, merged: Sequence[str]) -> dict[str, Any]:
         """The settings, the weights as a list in the order of the experts."""
-        return {**super().spec(merged), "weight": self.weights(merged)}
+        return {**super().spec(merged), "weight": per_expert(self.weight, merged)}
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
+def per_expert(setting: Setting, merged: Sequence[str]) -> list[Any]:
+    """A setting as plain data for a content key: that of each expert, in order."""
+    return [of_expert(setting, name) for name in merged]

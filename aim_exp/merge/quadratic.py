@@ -70,7 +70,7 @@ class Regmean(MatrixMethod):
         own = [each[parameter][1][part or expert or 0] for each in grams]
         shrunk = [gram * self.shrink + gram.diag().diag() * (1 - self.shrink) for gram in own]
         deltas = self.deltas(inputs, part, weighted=False)
-        delta = solve(deltas.mT if axis == 0 else deltas, shrunk, self.weights(inputs.expert_names))
+        delta = solve(deltas.mT if axis == 0 else deltas, shrunk, self.weights_in(inputs))
         return delta.T if axis == 0 else delta
 
 
@@ -109,7 +109,7 @@ class Diagonal(MatrixMethod):
             each.moments[name][index].double() if name in each.moments else unused
             for each in measured
         ]).to(device)  # fmt: skip
-        weights = moments.new_tensor(self.weights(inputs.expert_names))
+        weights = moments.new_tensor(self.weights_in(inputs))
         shares = moments * weights[:, None]
         total = shares.sum(0)
         shares = torch.where(total == 0, 0.0, shares / total)

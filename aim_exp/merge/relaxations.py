@@ -12,11 +12,11 @@ from torch import Tensor
 from aim_exp.aim.pull import AnyRelaxation, LayerScaling, Relaxation, SingularValues
 from aim_exp.aim.saliency import Saliency
 from aim_exp.aim.settings import AimSettings, named
-from aim_exp.checkpoint.names import place_in_depth
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.varying import depths, layer_counts
 from aim_exp.console import Advance
 from aim_exp.merge.method import MergeMethod
-from aim_exp.merge.stream import difference, over_tensors
+from aim_exp.merge.stream import delta_of, over_tensors
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
 Models = Sequence[Checkpoint]
@@ -50,9 +50,10 @@ def relaxation_for(
     if name == "lines":
         sums = [pair for _, pair in survey(partial(_magnitudes, method=method)) if pair]
         first, slope = _ends(sums, len(models) - 1, value)
-        return LayerScaling(first, slope, _layers(models[0]), settings.exclude)
+        return LayerScaling(first, slope, layer_counts(models[0].tensors), settings.exclude)
     base, *experts = saliency
-    relaxation = Relaxation(base, omega, settings, seed, experts=experts)
+    depth_of = depths(models[0].tensors)
+    relaxation = Relaxation(base, omega, settings, seed, experts=experts, depths=depth_of)
     if not settings.needs_delta:
         return relaxation
     columns = survey(partial(_column_squares, method=method, relaxation=relaxation))
@@ -70,7 +71,7 @@ def _column_squares(
         return None
     device = inputs.scratch.device
     squares = torch.zeros(inputs.base.shape[axis], dtype=torch.float64, device=device)
-    delta = difference(inputs, method, method.prepare(inputs))
+    delta = delta_of(inputs, method)
     for rows in inputs.blocks():
         block = delta(rows).double().square_()
         if axis % inputs.base.ndim:
@@ -84,7 +85,7 @@ def _magnitudes(inputs: TensorInputs, method: MergeMethod) -> tuple[float, float
     """The sums of |sum_i d_i| and of |D| over a tensor."""
     if not inputs.base.is_floating_point():
         return None
-    delta = difference(inputs, method, method.prepare(inputs))
+    delta = delta_of(inputs, method)
     plain = merged = 0.0
     for rows in inputs.blocks():
         merged += delta(rows).abs().sum(dtype=torch.float64).item()
@@ -108,12 +109,3 @@ def _ends(
     plain, merged = (sum(column) for column in zip(*sums, strict=True))
     first = plain / (count * merged) if merged else 1.0
     return first, 1 - first if value is None else value
-
-
-def _layers(base: Checkpoint) -> dict[str, int]:
-    """How many layers each stack has."""
-    layers: dict[str, int] = {}
-    for stack, layer in map(place_in_depth, base.tensors):
-        if layer is not None:
-            layers[stack] = max(layers.get(stack, 0), layer + 1)
-    return layers

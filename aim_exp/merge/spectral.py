@@ -45,7 +45,7 @@ def triplets(matrix: Tensor, count: int | None = None, size: float = 0.0) -> Tri
     `size` is the norm of what the matrix is a rest of, where rounding may be all that it holds.
     """
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-    limit = max(matrix.shape) * torch.finfo(s.dtype).eps * s[0].clamp(min=size)
+    limit = max(matrix.shape) * torch.finfo(s.dtype).eps * s[:1].clamp(min=size).sum()
     kept = slice(min(int((s > limit).sum()), len(s) if count is None else count))
     return u[:, kept], s[kept], v[kept]
 

@@ -16,6 +16,7 @@ from aim_exp.aim.dose import KindReport, RelaxationReport
 from aim_exp.aim.pull import AnyRelaxation, Delta
 from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.varying import depths
 from aim_exp.console import Advance
 from aim_exp.errors import CheckpointError, NonFiniteError
 from aim_exp.merge.method import Kernel, MergeMethod
@@ -108,7 +109,7 @@ def over_tensors(
     work is enough. `advance(n)` is told of every n elements done, of `n_elements(base)` in all.
     """
     base, *experts = models
-    scratch = Scratch(device or "cpu")
+    scratch, depth_of = Scratch(device or "cpu"), depths(base.tensors)
 
     def fetch(name: str) -> Sequence[Tensor]:
         return [model.tensor(name) for model in models]
@@ -123,6 +124,7 @@ def over_tensors(
                 expert_names=tuple(expert.label for expert in experts),
                 seed=seed,
                 scratch=scratch,
+                depth=depth_of[name],
             )
         )
 
@@ -139,6 +141,12 @@ def over_tensors(
         for name, value in zip(names, map_over(worked, names), strict=True):
             yield name, value
             advance(math.prod(base.tensors[name].shape))
+
+
+def delta_of(inputs: TensorInputs, method: MergeMethod) -> Delta:
+    """The merge's difference to base in a tensor."""
+    method = method.at(inputs.name)
+    return difference(inputs, method, method.prepare(inputs))
 
 
 def difference(inputs: TensorInputs, method: MergeMethod, kernel: Kernel) -> Delta:
@@ -174,6 +182,7 @@ def _merge_tensor(
     dtype: torch.dtype,
     sink: Sink,
 ) -> KindReport:
+    method = method.at(inputs.name)
     kernel = method.prepare(inputs)
     pull = relax.pull(inputs, difference(inputs, method, kernel)) if relax else None
     rounded = partial(_rounded, inputs, dtype)

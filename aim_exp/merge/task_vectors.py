@@ -8,13 +8,14 @@ et al. 2023).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aim_exp.checkpoint.varying import Setting, numbers, setting_at, setting_problems
 from aim_exp.errors import LARGEST, number_problem
-from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod
+from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod, per_expert
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class TaskArithmetic(WeightedMethod):
     """`base + scale * sum(w_i d_i)` (Ilharco et al. 2023), and the frame of the family."""
 
     from_base: ClassVar[bool] = True
+    keeps_rank: ClassVar[bool] = True
     scale: float
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
@@ -60,7 +62,7 @@ class TaskArithmetic(WeightedMethod):
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """Thresholds and scales for the whole tensor first, then any rows."""
-        weights = self.weights(inputs.expert_names)
+        weights = self.weights_in(inputs)
         sparsifiers = self.sparsifiers(inputs)
 
         def weighted(rows: slice, expert: int, buffer: str) -> Tensor:
@@ -81,12 +83,29 @@ class TaskArithmetic(WeightedMethod):
 class SparseMethod(TaskArithmetic):
     """A task-vector method that keeps the share `density` of each task vector."""
 
-    density: float
+    keeps_rank: ClassVar[bool] = False
+    density: Setting
+
+    @property
+    def varying(self) -> Mapping[str, Setting]:
+        """Weight and density."""
+        return {**super().varying, "method.density": self.density}
+
+    def densities(self, inputs: TensorInputs) -> list[float]:
+        """Of each expert."""
+        place = (inputs.name, inputs.depth)
+        return [setting_at(self.density, *place, expert) for expert in inputs.expert_names]
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a density outside (0, 1]."""
         problems = super().problems(experts, merged)
-        return problems + number_problem("method.density", self.density, 0, 1, open_low=True)
+        number = partial(number_problem, low=0, high=1, open_low=True)
+        return problems + setting_problems("method.density", self.density, number, experts, merged)
+
+    def spec(self, merged: Sequence[str]) -> dict[str, Any]:
+        """The settings, the density as a list in the order of the experts where it varies."""
+        own = per_expert(self.density, merged)
+        return {**super().spec(merged), "density": own[0] if own == own[:1] * len(own) else own}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,17 +139,27 @@ class Ties(SignElection):
         problems = super().problems(experts, merged)
         if self.trim_scope not in ("tensor", "model"):
             problems.append(f"method.trim_scope={self.trim_scope}: must be tensor or model")
+        if not problems and self.trim_scope == "model":
+            uniform = all(isinstance(own, float) for own in per_expert(self.density, merged))
+            if not uniform:
+                problems.append(
+                    f"method.density={self.density}: of a whole model it is one number for each "
+                    "expert; set method.trim_scope=tensor"
+                )
         return problems
 
     def groundwork(self, merged: Sequence[str]) -> dict[str, Any] | None:
         """The density, where thresholds are the whole model's."""
-        return {"trim": self.density} if self.trim_scope == "model" else None
+        return {"trim": self.spec(merged)["density"]} if self.trim_scope == "model" else None
 
     def work_out(self, material: Material, folder: Path) -> None:
         """Each expert's threshold."""
         from aim_exp.merge.thresholds import model_trim
 
-        trims = [asdict(model_trim(material.base, e, self.density)) for e in material.experts]
+        trims = [
+            asdict(model_trim(material.base, each, setting_at(self.density, "", 0.0, each.label)))
+            for each in material.experts
+        ]
         (folder / TRIMS_FILE).write_text(json.dumps(trims))
 
     def upon(self, folder: Path) -> MergeMethod:
@@ -145,7 +174,7 @@ class Ties(SignElection):
         """The largest magnitudes of each task vector."""
         from aim_exp.merge.sparsify import top_k
 
-        return [top_k(inputs, index, self.density) for index in range(len(inputs.experts))]
+        return [top_k(inputs, i, density) for i, density in enumerate(self.densities(inputs))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +207,8 @@ class Breadcrumbs(SparseMethod):
         from aim_exp.merge.sparsify import without_outliers
 
         return [
-            without_outliers(inputs, index, self.density, self.gamma)
-            for index in range(len(inputs.experts))
+            without_outliers(inputs, index, density, self.gamma)
+            for index, density in enumerate(self.densities(inputs))
         ]
 
 
@@ -200,7 +229,7 @@ class RandomDrop(SparseMethod):
     @property
     def stochastic(self) -> bool:
         """Unless all is kept."""
-        return self.density < 1
+        return min(numbers(self.density)) < 1
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also an unknown way to rescale."""
@@ -214,8 +243,8 @@ class RandomDrop(SparseMethod):
         from aim_exp.merge.sparsify import random_drop
 
         return [
-            random_drop(inputs, index, self.density, self.rescale)
-            for index in range(len(inputs.experts))
+            random_drop(inputs, index, density, self.rescale)
+            for index, density in enumerate(self.densities(inputs))
         ]
 
 
@@ -243,8 +272,10 @@ class DellaLinear(RandomDrop):
         """Also an epsilon that makes a probability none."""
         problems = super().problems(experts, merged)
         problems += number_problem("method.epsilon", self.epsilon, 0, 1)
-        room = min(self.density, 1 - self.density)
-        if not problems and self.density < 1 and not self.epsilon < room:
+        if problems:
+            return problems
+        room = min((min(d, 1 - d) for d in numbers(self.density) if d < 1), default=1.0)
+        if not self.epsilon < room:
             problems.append(
                 f"method.epsilon={self.epsilon}: must be below {room:g}, so that density - epsilon "
                 "and density + epsilon are probabilities"
@@ -256,8 +287,8 @@ class DellaLinear(RandomDrop):
         from aim_exp.merge.sparsify import ranked_drop
 
         return [
-            ranked_drop(inputs, index, self.density, self.epsilon, self.rescale)
-            for index in range(len(inputs.experts))
+            ranked_drop(inputs, index, density, self.epsilon, self.rescale)
+            for index, density in enumerate(self.densities(inputs))
         ]
 
 

@@ -140,12 +140,13 @@ class EmbeddedPopulation(PopulationSource):
             identity = f"{recipe.stage}:{recipe.key}/{name}"
             return ModelRef(name, folder / name, identity, undrawn=f"{undrawn}/{name}")
 
-        references, problems = resolve_table("population.references", self.references or {}, store)
+        base, key = model(BASE), "population.references"
+        references, problems = resolve_table(key, self.references or {}, store, base)
         if problems:
             raise ConfigError(problems)
         return Population(
             name=self.name,
-            base=model(BASE),
+            base=base,
             experts=tuple(model(name) for name in self.expert_names),
             merged=self.merged_names,
             references=references,
@@ -225,8 +226,9 @@ class GivenPopulation(PopulationSource):
     def resolve(self, store: Store) -> Population:
         """Looks for local folders and asks the hub for commits."""
         base, problems = resolve_table("population", {BASE: self.base}, store)
-        experts, more = resolve_table("population.experts", self.experts or {}, store)
-        references, most = resolve_table("population.references", self.references or {}, store)
+        on = base[0] if base else None
+        experts, more = resolve_table("population.experts", self.experts or {}, store, on)
+        references, most = resolve_table("population.references", self.references or {}, store, on)
         problems += more + most
         if problems:
             raise ConfigError(problems)
@@ -271,13 +273,17 @@ def _model_table_problems(key: str, table: Any) -> list[str]:
 
 
 def resolve_table(
-    key: str, table: Mapping[str, str], store: Store
+    key: str, table: Mapping[str, str], store: Store, base: ModelRef | None = None
 ) -> tuple[tuple[ModelRef, ...], list[str]]:
-    """The models of a table of configuration, and what is wrong with those that there are not."""
+    """The models of a table of configuration, and what is wrong with those that there are not.
+
+    Adapters are those of `base`.
+    """
     models, problems = [], []
     for name, source in table.items():
         try:
-            models.append(resolve_model(name, source, f"{key}.{name}", store.root / "digests"))
+            memo = store.root / "digests"
+            models.append(resolve_model(name, source, f"{key}.{name}", memo, base))
         except AimError as error:
             problems.append(str(error))
     return tuple(models), problems

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from aim_exp.checkpoint.varying import is_filter
 from aim_exp.report.draws import DRAWS
 from aim_exp.store.records import PopulationRecord, RunRecord
 
@@ -22,7 +23,7 @@ WITHOUT_EFFECT = (
 """Keys, and groups, that change no number: they name no row."""
 OF_RELAXATION = ("aim", "calibration")
 """Groups that play no part in a plain merge."""
-OF_MERGES = ("method", "omega", "aim", "calibration", "seed", EXPERTS)
+OF_MERGES = ("method", "take", "omega", "aim", "calibration", "seed", EXPERTS)
 """What base and experts do not depend on."""
 
 
@@ -151,6 +152,8 @@ def _flat(
             continue
         if not isinstance(value, Mapping):
             yield name, as_text(value) if isinstance(value, list | tuple) else value
+        elif any(map(is_filter, value)):  # it is one value, as a list is
+            yield name, as_text(value)
         elif (
             merged
             and merged <= set(value) <= experts

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.fit import fit_problems, loading_problem
-from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.templates import template_problems
-from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
+from aim_exp.checkpoint.varying import depths, idle_problems
+from aim_exp.run.plan import Recipe
+from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.types import ModelRef, Population
 
 
@@ -24,18 +26,21 @@ def configuration_problems(run: Run) -> list[str]:
 
 
 def header_problems(run: Run) -> list[str]:
-    """From headers and companions, beside `misfits`: templates, loading, longest prompts."""
+    """From headers and companions, beside `misfits`: templates, loading, filters, prompts."""
     problems = template_problems(run.template_sources, run.template)
-    base = run.recipe.population.base
+    recipe, base = run.recipe, run.recipe.population.base
     scored = run.recipe.population.models if run.recipe.suite.benchmarks else ()
     loaded = [*scored, *([base] if run.plan.saliency and not scored else [])]
-    there = [Checkpoint(model.path, model.name) for model in loaded if model.path.is_dir()]
+    there = [open_model(model) for model in loaded if model.path.is_dir()]
     layouts = run.store.root / LAYOUTS
     problems += filter(None, (loading_problem(each, layouts) for each in there))
     if not base.path.is_dir():
         return problems
+    if recipe.method.merges:
+        problems += _filter_problems(recipe)
+        problems += _adapter_problems(recipe) if run.save_model == ADAPTER else []
     block_size = run.calibration.block_size
-    longest = Checkpoint(base.path, "base").text_config.get("max_position_embeddings")
+    longest = open_model(base).text_config.get("max_position_embeddings")
     reads = run.plan.saliency or run.recipe.expert_texts
     if reads and isinstance(longest, int) and block_size > longest:
         problems.append(
@@ -45,6 +50,38 @@ def header_problems(run: Run) -> list[str]:
     return problems
 
 
+def _filter_problems(recipe: Recipe) -> list[str]:
+    """Of settings that vary: what is like no tensor, and weights that add up to nothing."""
+    population = recipe.population
+    experts = () if recipe.given else population.merged_experts
+    there = [open_model(m) for m in (population.base, *experts) if m.path.is_dir()]
+    heads = [model.head for model in there if model.head]
+    depth_of = depths(dict.fromkeys([*there[0].tensors, *heads]))
+    problems = recipe.method.tensor_problems(population.merged, depth_of)
+    settings = {"take": recipe.take}
+    settings |= {"aim.omega_by": recipe.aim.omega_by} if recipe.relaxes else {}
+    for key, setting in settings.items():
+        problems += idle_problems(key, setting, [*depth_of])
+    return problems
+
+
+def _adapter_problems(recipe: Recipe) -> list[str]:
+    """What keeps the merge from being written as an adapter."""
+    from aim_exp.checkpoint.adapter_writer import adapter_problem
+
+    if not recipe.method.keeps_rank:
+        kind = type(recipe.method).__name__
+        return [
+            f"save_model=adapter: {kind} does not keep the rank of adapters; set save_model=true, "
+            "or method=task_arithmetic, linear, knots_ties or core_ties"
+        ]
+    if recipe.vocabulary:
+        return [f"save_model=adapter: vocabulary={recipe.vocabulary} gives other rows than base's"]
+    base = open_model(recipe.population.base)
+    there = [open_model(m) for m in recipe.population.merged_experts if m.path.is_dir()]
+    return [*filter(None, (adapter_problem(expert, base) for expert in there))]
+
+
 def misfits(
     population: Population, given: ModelRef | None, vocabulary: str, layouts: Path
 ) -> list[str]:
@@ -52,10 +89,8 @@ def misfits(
     if not population.base.path.is_dir():
         return []
     models = [model for model in to_merge(population, given) if model.path.is_dir()]
-    others = [
-        Checkpoint(model.path, GIVEN_KEY if model is given else model.name) for model in models
-    ]
-    return fit_problems(Checkpoint(population.base.path, "base"), others, vocabulary, layouts)
+    others = [open_model(model, GIVEN_KEY if model is given else None) for model in models]
+    return fit_problems(open_model(population.base), others, vocabulary, layouts)
 
 
 def unchecked(run: Run) -> list[str]:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from aim_exp.checkpoint.hub import CARD, HUB
-from aim_exp.run.run import Run
+from aim_exp.run.run import ADAPTER, Run
 from aim_exp.store.records import RunRecord, ScoreRecord
 from aim_exp.types import ModelRef
 
@@ -58,19 +58,21 @@ def _pinned(run: Run) -> dict[str, Any]:
     if run.recipe.given:
         places.append((config["method"], "path", run.recipe.given))
     for place, key, model in places:
-        if model.identity and _hub_id(model):
-            place[key] = model.identity.removeprefix(HUB)
+        if _hub_id(model):
+            place[key] = str(_itself(model).identity).removeprefix(HUB)
     return config
 
 
 def _front_matter(run: Run, record: RunRecord) -> str:
     from huggingface_hub import ModelCardData
 
-    on_hub = [hub_id for model in _sources(run) if (hub_id := _hub_id(model))]
+    adapter = run.save_model == ADAPTER
+    sources = [run.recipe.population.base] if adapter else _sources(run)
+    on_hub = [hub_id for model in sources if (hub_id := _hub_id(model))]
     data = ModelCardData(
         base_model=list(dict.fromkeys(on_hub)) or None,
-        base_model_relation="merge",
-        library_name="transformers",
+        base_model_relation="adapter" if adapter else "merge",
+        library_name="peft" if adapter else "transformers",
         tags=["merge", "aim-exp", record.method.rpartition("/")[2]],
         **_license(run.recipe.population.base),
     )
@@ -105,6 +107,9 @@ def _body(run: Run, record: RunRecord) -> Iterator[str]:
 def _settings(record: RunRecord) -> Iterator[str]:
     config = record.config
     yield f"method: {_literal(record.method + _listed(config['method']))}"
+    if config["take"]:
+        taken = ", ".join(f"{name} of {model}" for name, model in config["take"].items())
+        yield f"tensors taken whole: {_literal(taken)}"
     if record.omega is None:
         yield "AIM: none; this is the plain merge"
     else:
@@ -142,20 +147,27 @@ def _sources(run: Run) -> list[ModelRef]:
     return [recipe.population.base, *merged]
 
 
+def _itself(model: ModelRef) -> ModelRef:
+    """An adapter without its base."""
+    return model.adapter or model
+
+
 def _hub_id(model: ModelRef) -> str | None:
-    if model.identity is None or not model.identity.startswith(HUB):
+    identity = _itself(model).identity
+    if identity is None or not identity.startswith(HUB):
         return None
-    return model.identity.removeprefix(HUB).partition("@")[0]
+    return identity.removeprefix(HUB).partition("@")[0]
 
 
 def _source(model: ModelRef) -> str:
-    hub_id = _hub_id(model)
-    if model.identity is None:
-        return "local, not digested"
+    hub_id, identity = _hub_id(model), _itself(model).identity
+    kind = "an adapter, " if model.adapter else ""
+    if identity is None:
+        return f"{kind}local, not digested"
     if hub_id is None:
-        return f"local, {_code(model.identity)}"
-    commit = model.identity.partition("@")[2]
-    return f"[{_literal(hub_id)}](https://huggingface.co/{quote(hub_id)}) at {_code(commit)}"
+        return f"{kind}local, {_code(identity)}"
+    commit = _code(identity.partition("@")[2])
+    return f"{kind}[{_literal(hub_id)}](https://huggingface.co/{quote(hub_id)}) at {commit}"
 
 
 def _literal(text: str) -> str:

@@ -20,11 +20,13 @@ from safetensors.torch import save_file
 
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.aim.dose import RelaxationReport
-from aim_exp.aim.pull import AnyRelaxation, idle_patterns
+from aim_exp.aim.pull import AnyRelaxation
 from aim_exp.aim.saliency import Saliency
+from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
 from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
 from aim_exp.checkpoint.hub import download
+from aim_exp.checkpoint.identity import base_warnings, known_as
 from aim_exp.checkpoint.matching import matched, name_problem, wrapper_warnings
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource
@@ -34,6 +36,7 @@ from aim_exp.checkpoint.templates import (
     template_warnings,
     write_chat_template,
 )
+from aim_exp.checkpoint.varying import depths, idle
 from aim_exp.checkpoint.vocabulary import align, embedding_rows, write_companions
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.console import console, print_warning, progress
@@ -41,13 +44,14 @@ from aim_exp.errors import CheckpointError, ConfigError
 from aim_exp.evaluate.suite import suite_warnings
 from aim_exp.merge.deltas import DeltaTable, delta_table
 from aim_exp.merge.fisher import FISHER_FILE
+from aim_exp.merge.given import MergedInPart
 from aim_exp.merge.groundwork import Material
 from aim_exp.merge.method import MergeMethod
 from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
 from aim_exp.run.plan import MERGED, ModelPlan
-from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
+from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.run.scoring import Scored, score
 from aim_exp.store.files import RUN_KEYS, named
 from aim_exp.store.keys import StageSpec, canonical_json
@@ -130,17 +134,18 @@ class Pipeline:
             problems += header_problems(run)
             if problems:
                 raise ConfigError(problems)
+        population = run.recipe.population
         self._check_names()
         self.results.warnings += dtype_warnings(self.base, self.experts)
         self.results.warnings += config_warnings(self.base, self.experts)
-        base = self.run.recipe.population.base
         for source in dict.fromkeys(self.run.template_sources):
             text = chat_template(source, self.run.template)
-            self.results.warnings += template_warnings(source, base, text)
-        others = [Checkpoint(model.path, model.name) for model in run.recipe.population.experts]
+            self.results.warnings += template_warnings(source, population.base, text)
+        others = [open_model(model) for model in population.experts]
         others += self.experts if run.recipe.given else []
         self.results.warnings += wrapper_warnings([self.base, *others, *self.references])
         self.results.warnings += adapter_warnings([self.base, *others, *self.references])
+        self.results.warnings += base_warnings(population.models, run.store.root / "digests")
         self.results.warnings += equality_warnings(self.base, others, self.layouts)
 
     @property
@@ -163,21 +168,20 @@ class Pipeline:
     @cached_property
     def base(self) -> Checkpoint:
         """Base's checkpoint."""
-        return Checkpoint(self.run.recipe.population.base.path, "base")
+        return open_model(self.run.recipe.population.base)
 
     @cached_property
     def experts(self) -> Sequence[Checkpoint]:
         """What the method merges: the experts, or the weights merged elsewhere."""
         recipe = self.run.recipe
         if recipe.given:
-            return [Checkpoint(recipe.given.path, GIVEN_KEY)]
-        return [Checkpoint(model.path, model.name) for model in recipe.population.merged_experts]
+            return [open_model(recipe.given, GIVEN_KEY)]
+        return [open_model(model) for model in recipe.population.merged_experts]
 
     @cached_property
     def references(self) -> Sequence[Checkpoint]:
         """What is scored and never merged."""
-        models = self.run.recipe.population.references
-        return [Checkpoint(model.path, model.name) for model in models]
+        return [open_model(model) for model in self.run.recipe.population.references]
 
     @cached_property
     def vocabulary(self) -> Path | None:
@@ -198,14 +202,21 @@ class Pipeline:
         rule = self.run.recipe.vocabulary
         if self.vocabulary is None or rule is None:
             return base, experts
-        weights = self.run.recipe.method.weights([expert.label for expert in experts])
+        method, depth_of = self.run.recipe.method, depths(base.tensors)
+        labels = [expert.label for expert in experts]
+
+        def weights(name: str) -> list[float]:
+            return method.weights(labels, name, depth_of[name])
+
         return align(rule, base, experts, self.vocabulary, weights)
 
     @cached_property
     def method(self) -> MergeMethod:
         """What merges, upon its groundwork if it has any."""
         method, groundwork = self.run.recipe.method, self.run.plan.groundwork
-        return method.upon(self.run.store.path(groundwork)) if groundwork else method
+        method = method.upon(self.run.store.path(groundwork)) if groundwork else method
+        take = self.run.recipe.take
+        return MergedInPart(method=method, take=take) if take else method
 
     def _check_names(self) -> None:
         """Every tensor has its parameter: of base, whose names are the merge's, and references."""
@@ -221,7 +232,7 @@ class Pipeline:
     def score_member(self, plan: ModelPlan) -> None:
         """Base, an expert or a reference on every benchmark."""
         model = self.run.recipe.population.model(plan.name)
-        home, layout = self.run.recipe.home(model), Checkpoint(model.path, model.name)
+        home, layout = self.run.recipe.home(model), open_model(model)
         self._score(plan, self._weights(plan, home, layout, _loader(layout)))
 
     def calibrate(self) -> None:
@@ -278,7 +289,7 @@ class Pipeline:
 
     def _live(self, measured: ModelRef) -> Any:
         """The model in memory, with its own weights."""
-        checkpoint = Checkpoint(measured.path, measured.name)
+        checkpoint = open_model(measured)
         plan, home = self.run.plan.member(measured.name), self.run.recipe.home(measured)
         return self._weights(plan, home, checkpoint, _loader(checkpoint)).live()
 
@@ -287,7 +298,7 @@ class Pipeline:
         from aim_exp.checkpoint.layerwise import LayerwiseModel
 
         recipe = self.run.recipe
-        checkpoint = Checkpoint(measured.path, measured.name)
+        checkpoint = open_model(measured)
         if calibration.offload == "layers":
             model = LayerwiseModel(checkpoint, recipe.dtype, self.device)
             steps, pass_over = len(model.layers), partial(measure_layerwise, model)
@@ -339,9 +350,7 @@ class Pipeline:
         readers = []
         for model in self.run.recipe.population.merged_experts:
             texts = self.run.calibration.of(model.name)
-            layerwise = LayerwiseModel(
-                Checkpoint(model.path, model.name), self.run.recipe.dtype, self.device
-            )
+            layerwise = LayerwiseModel(open_model(model), self.run.recipe.dtype, self.device)
             blocks = texts.blocks(layerwise.tokenizer)
             rows = layerwise.model.get_input_embeddings().num_embeddings
             blocks.check_rows(rows, layerwise.tokenizer)
@@ -379,22 +388,13 @@ class Pipeline:
                 f"merged model has {rows} tokens' rows, base {before}"
             )
         recipe = self.run.recipe
-        if recipe.relaxes and (idle := idle_patterns(layout.tensors, recipe.aim.exclude)):
+        if recipe.relaxes and (unmet := idle(layout.tensors, recipe.aim.exclude)):
             self.results.warnings.append(
-                f"aim.exclude={','.join(idle)}: no tensor has such a name; they are like "
+                f"aim.exclude={','.join(unmet)}: no tensor has such a name; they are like "
                 f"{max(layout.tensors, key=len)}"
             )
         if self.run.save_model:
-            target = self.directory / MODEL_FOLDER
-            with (
-                named(target, self.directory, RUN_KEYS),
-                CheckpointWriter(target, layout, self.run.target_dtype) as writer,
-            ):
-                self._stream_merge(writer)
-            if source := self.run.saved_template:
-                text = chat_template(source, self.run.template)
-                write_chat_template(target, text, stop_tokens(source))
-            load = _loader(Checkpoint(target, MERGED))
+            load = self._saved(self.directory / MODEL_FOLDER, layout)
         if plan is None:  # without keys nothing is remembered
             if not self.run.save_model:
                 self.results.deltas = self._deltas()
@@ -408,23 +408,32 @@ class Pipeline:
         report = self.run.store.path(plan.weights) / RELAXATION_FILE
         self.results.relaxation = RelaxationReport.load(report)
 
+    def _saved(self, target: Path, layout: Checkpoint) -> Load:
+        """Write the merge to the folder `target`; what loads it."""
+        if self.run.save_model == ADAPTER:
+            from aim_exp.checkpoint.adapter_writer import AdapterWriter
+
+            trained_on = known_as(self.run.recipe.population.base)
+            with (
+                named(target, self.directory, RUN_KEYS),
+                AdapterWriter(target, *self.merging, trained_on) as writer,
+            ):
+                self._streamed(writer, "float32")
+            return self._stream_merge
+        with (
+            named(target, self.directory, RUN_KEYS),
+            CheckpointWriter(target, layout, self.run.target_dtype) as writer,
+        ):
+            self._stream_merge(writer)
+        if source := self.run.saved_template:
+            text = chat_template(source, self.run.template)
+            write_chat_template(target, text, stop_tokens(source))
+        return _loader(Checkpoint(target, MERGED))
+
     def _stream_merge(self, sink: Sink) -> None:
         """Merge into `sink`, and keep what AIM changed in the store."""
-        run, recipe = self.run, self.run.recipe
-        began = time.monotonic()
-        with self._timed("stream"):
-            relax = self._relaxation()
-            with progress("Merging", n_elements(self.merging[0])) as advance:
-                report = stream_merge(
-                    *self.merging,
-                    self.method,
-                    sink,
-                    seed=recipe.seed,
-                    dtype=run.target_dtype,
-                    relax=relax,
-                    device=self.upload,
-                    advance=advance,
-                )
+        began, run = time.monotonic(), self.run
+        report = self._streamed(sink, run.target_dtype)
         self.results.relaxation = report
         if run.plan.merged:
             run.store.get_or_make(
@@ -432,6 +441,21 @@ class Pipeline:
                 lambda folder: report.save(folder / RELAXATION_FILE),
                 since=began,
             )
+
+    def _streamed(self, sink: Sink, dtype: str | None) -> RelaxationReport:
+        with self._timed("stream"):
+            relax = self._relaxation()
+            with progress("Merging", n_elements(self.merging[0])) as advance:
+                return stream_merge(
+                    *self.merging,
+                    self.method,
+                    sink,
+                    seed=self.run.recipe.seed,
+                    dtype=dtype,
+                    relax=relax,
+                    device=self.upload,
+                    advance=advance,
+                )
 
     def _relaxation(self) -> AnyRelaxation | None:
         recipe, plan = self.run.recipe, self.run.plan

@@ -50,6 +50,8 @@ class Recipe:
     population: Population
     method: MergeMethod
     given: ModelRef | None
+    take: Mapping[str, str | None] = field(default_factory=dict)
+    """Tensors that are not merged, by filter, and whose they are."""
     omega: float | None
     aim: AimSettings
     calibration: Mapping[str, Any]
@@ -400,6 +402,9 @@ def _merged(recipe: Recipe) -> ModelPlan:
             weights["groundwork"] = groundwork.key
         if recipe.method.stochastic:
             weights |= {"names": names, "seed": recipe.seed}
+        if recipe.take:
+            order = {name: number for number, name in enumerate(names)}
+            weights["take"] = [[key, order.get(str(m), m)] for key, m in recipe.take.items()]
     if recipe.vocabulary:
         weights |= {"base": base.identity, "vocabulary": recipe.vocabulary}
     if recipe.relaxes:

@@ -16,6 +16,8 @@ from aim_exp.types import ModelRef
 
 GIVEN_KEY = "method.path"
 """What weights merged elsewhere are called in errors."""
+ADAPTER = "adapter"
+"""Of `save_model`: the merge as an adapter of base."""
 LAYOUTS = "layouts"
 """In the store, where models hold tensors of which names."""
 
@@ -35,7 +37,8 @@ class Run:
     device: str
     target_dtype: str | None
     """Of the merged weights; None: each tensor's in base."""
-    save_model: bool
+    save_model: bool | str
+    """Whether the merge is written, or `ADAPTER`."""
     settings: Mapping[str, Any]
     """The whole configuration as plain data, for the record and the tracker."""
 

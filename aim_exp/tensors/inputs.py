@@ -39,6 +39,8 @@ class TensorInputs:
     expert_names: tuple[str, ...]
     seed: int
     scratch: Scratch = field(default_factory=_new_scratch)
+    depth: float = 0.0
+    """Of the tensor in its model, from 0 to 1: see `checkpoint.varying.depths`."""
     _widened: slice | None = field(default=None, init=False)
 
     def blocks(self) -> Iterator[slice]:

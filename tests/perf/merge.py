@@ -161,6 +161,7 @@ def _ours(job: str, models: list[Path], out: Path) -> Callable[[], object]:
             dose=None,
             exclude=(),
             tied_head="keep",
+            omega_by=None,
         )
         relax = Relaxation(saliency, 0.4, settings, 0)
 

@@ -50,7 +50,8 @@ class FineTunedPopulation(PopulationSource):
     def resolve(self, store: Store) -> Population:
         """Needs no training: the experts' identity is their recipe, base's is its own."""
         base, problems = resolve_table("population", {BASE: self.base}, store)
-        references, more = resolve_table("population.references", self.references or {}, store)
+        on, key = base[0] if base else None, "population.references"
+        references, more = resolve_table(key, self.references or {}, store, on)
         if problems or more:
             raise ConfigError([*problems, *more])
         given = identified(base[0], store.root / "digests")
