@@ -120,6 +120,7 @@ def write(
     """
     if not report.runs.jobs:
         return
+    report = report.with_margins(paper.margin)
     write_csvs(report, compared, out, claim)
     tables = [path.relative_to(out) for path in write_tables(report, out, paper, compared)]
     context = make_context(report, compared, tables, axes, x, running=running, claim=claim)

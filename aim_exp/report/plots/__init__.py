@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from aim_exp.errors import AimError
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.plots.against import draw_sweep
-from aim_exp.report.plots.canvas import DRAWS, ERROR, PANELS, save
+from aim_exp.report.plots.canvas import DRAWS, PANELS, save
 from aim_exp.report.plots.dose import Profile, draw_dose, profiles
 from aim_exp.report.plots.front import Pair, Plane, draw_planes, front
 from aim_exp.report.plots.saliency import SaliencySpread, draw_saliency, saliency_spread
 from aim_exp.report.plots.series import OMEGA, Sweep, sweep, swept_keys
-from aim_exp.report.rows import AVERAGE, GAIN, Report
+from aim_exp.report.rows import AVERAGE, ERROR, GAIN, Report, margin_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ def figures(charts: Charts) -> dict[str, tuple[str, Paint]]:
     """By file name, the caption, and what draws it: of those that there is anything for."""
     said, shown = captions(charts), {}
     if charts.planes:
-        caption = f"{said['front']} The standard errors above it are the median of all points."
+        caption = f"{said['front']} What stands above it is the median of all points."
         shown[FRONT] = caption, partial(draw_planes, planes=charts.planes)
     if charts.swept.is_worth_drawing:
         title = charts.swept.axis.title
@@ -112,6 +112,7 @@ def captions(charts: Charts) -> dict[str, str]:
     dots = f"{DRAWS.capitalize()}, around the mean." * any(
         row.n > 1 for group in report.groups for row in group.rows
     )
+    bars = margin_words(report.groups)
     few = f" (the first {PANELS} of {count})" * (count > PANELS)
     panels = f"In a PDF, a panel for each of what is scored apart{few}." * (count > 1)
     sentences = {
@@ -123,7 +124,8 @@ def captions(charts: Charts) -> dict[str, str]:
             panels,
         ),
         "sweep": (
-            f"Bars: {ERROR}; of a gain, by a parametric bootstrap of all scores.",
+            f"Bars: ±1 {bars}." * bool(bars),
+            "Those of a gain are by a parametric bootstrap of all scores." * (ERROR in bars),
             "Dashed and hollow: plain merges." * plain,
             "Dotted: relaxed merges that omega plays no part in."
             * any(row.relaxed and row.omega is None for row in report.merges),
