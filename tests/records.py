@@ -410,7 +410,7 @@ def item(
 
 
 def standing_of(made: RunRecord) -> Standing:
-    """As `aim_exp.run.standing` computes it."""
+    """As `aim_exp.store.standing` computes it."""
     scored = [model for model in made.models if model.role != "reference" and model.scores]
     if not scored:
         return Standing()
