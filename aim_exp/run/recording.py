@@ -120,6 +120,7 @@ def completed_record(
     )
     report = results.relaxation
     dose = {kind: Dose(**values) for kind, values in report.summary().items()} if report else {}
+    layers = sorted(report.layers.items()) if report else ()
     return replace(
         record,
         status="completed",
@@ -132,6 +133,7 @@ def completed_record(
         omega=report.omega if report and recipe.relaxes else record.omega,
         relaxed=any(each.relaxed_parameters for each in dose.values()),
         dose=dose,
+        dose_by_layer={number: Dose(**layer.summary()) for number, layer in layers},
         deltas=results.deltas and results.deltas.summary(),
         standing=_standing(recipe, results),
         calibration=results.calibration,

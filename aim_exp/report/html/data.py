@@ -9,7 +9,7 @@ import numpy as np
 
 from aim_exp.report.html.items import items_data
 from aim_exp.report.plots import Charts
-from aim_exp.report.plots.dose import Profile, dose_looks, kinds_shown
+from aim_exp.report.plots.dose import Profile, dose_looks, has_layers, kinds_shown
 from aim_exp.report.plots.saliency import Input, SaliencySpread
 from aim_exp.report.plots.series import OMEGA, Sweep, is_scored
 from aim_exp.report.plots.style import INK, MEMBER, Look, Name, legend, outline
@@ -160,6 +160,7 @@ def _dose(shown: Sequence[Profile], looks: _Looks) -> dict[str, Any]:
     styles = dose_looks(shown)
     return {
         "kinds": kinds_shown(shown),
+        "has_layers": has_layers(shown),
         "legend": looks.legend(styles),
         "profiles": [
             vars(profile)

@@ -12,7 +12,7 @@ from aim_exp.errors import AimError
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.plots.against import draw_sweep
 from aim_exp.report.plots.canvas import DRAWS, PANELS, save
-from aim_exp.report.plots.dose import Profile, draw_dose, profiles
+from aim_exp.report.plots.dose import Profile, draw_dose, draw_layers, has_layers, profiles
 from aim_exp.report.plots.front import Pair, Plane, draw_planes, front
 from aim_exp.report.plots.saliency import SaliencySpread, draw_saliency, saliency_spread
 from aim_exp.report.plots.series import OMEGA, Sweep, sweep, swept_keys
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = "figures"
 FRONT = "pareto_front"
-SALIENCY, DOSE = "saliency", "delta_kept"
+SALIENCY, DOSE, LAYERS = "saliency", "delta_kept", "delta_kept_by_layer"
 Paint = Callable[["Figure"], None]
 
 
@@ -85,6 +85,8 @@ def figures(charts: Charts) -> dict[str, tuple[str, Paint]]:
         shown[SALIENCY] = said["saliency"], partial(draw_saliency, shown=charts.saliency)
     if charts.profiles:
         shown[DOSE] = said["dose"], partial(draw_dose, shown=charts.profiles)
+    if has_layers(charts.profiles):
+        shown[LAYERS] = said["layers"], partial(draw_layers, shown=charts.profiles)
     return shown
 
 
@@ -138,6 +140,10 @@ def captions(charts: Charts) -> dict[str, str]:
             "that lies on all channels alike.",
             "Markers: means over a method's settings; bars: their range."
             * any(profile.ranges for profile in charts.profiles),
+        ),
+        "layers": (
+            "The same by layer (embeddings, heads and final norms are in none), the value of omega "
+            "at the end of a line.",
         ),
         "saliency": (
             "The saliency s of base's input channels, by what reads them. Above: channels in "
