@@ -109,6 +109,7 @@ def test_items_of_several_tasks_and_parts(tmp_path: Path) -> None:
     [
         ('{"model": "m"}', "line 1: benchmark: Field required"),
         ("[", "line 1: Invalid JSON"),
+        ("", "has no lines"),
         ('{"model": "m", "benchmark": "y", "item": 0, "score": 1}',
          "m: y is no benchmark of these runs"),
         ('{"model": "m", "benchmark": "x", "item": 0, "score": 1}\n' * 2,

@@ -55,6 +55,8 @@ def with_added(runs: Runs, path: Path) -> Runs:
         if str(line.item) in scores:
             raise AimError(f"{where}: item {line.item} of {line.benchmark} is there twice")
         scores[str(line.item)] = line.score
+    if not models:
+        raise AimError(f"--add {path}: has no lines")
     taken = {job.title for job in runs.jobs} | first.sources.keys()
     for name in models:
         if name in taken:
