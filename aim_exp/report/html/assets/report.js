@@ -457,6 +457,7 @@ function drawLayers(profiles, measure, words) {
   const lines = profiles.map(profile => Object.entries(profile[measure]).map(([layer, y]) => ({x: Number(layer), y, look: profile.look,
     omega: profile.omega, text: `${profile.label}\nlayer ${layer}: ${y.toFixed(3)} of the ${words} left`}))).filter(line => line.length);
   const layers = [...new Set(lines.flat().map(p => p.x))].sort((a, b) => a - b);
+  const ends = d3.rollups(lines, some => d3.mean(some, line => line.at(-1).y), line => line[0].omega);
   show("dose", {
     marginRight: 40,
     x: {label: "layer", labelAnchor: "center", labelArrow: "none", tickFormat: "d", tickSize: 0,
@@ -465,7 +466,7 @@ function drawLayers(profiles, measure, words) {
     marks: [
       Plot.gridY(grid), lines.map(line => Plot.line(line, {x: "x", y: "y", stroke: looks[line[0].look].ink, strokeWidth: 1.8,
         strokeLinecap: "butt", strokeDasharray: looks[line[0].look].dash, ariaDescription: "layers"})),
-      dots(lines.flat(), {r: 4}), Plot.text(lines.map(line => line.at(-1)), {x: "x", y: "y", text: "omega", dx: 10, textAnchor: "start", fill: "var(--ink)"}),
+      dots(lines.flat(), {r: 4}), Plot.text(ends, {x: () => layers.at(-1), y: ([, y]) => y, text: ([omega]) => omega, dx: 10, textAnchor: "start", fill: "var(--ink)"}),
       tip(lines.flat()),
     ],
   }, `Share of the ${words} that was kept, by layer`);
