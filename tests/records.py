@@ -204,10 +204,12 @@ def relaxed_sweep(directory: Path) -> Path:
         kind: Dose(parameters=100, relaxed_parameters=100, mean_r=0.7 + i / 20, norm=0.72 + i / 20)
         for i, kind in enumerate(kinds)
     }
+    layers = {layer: replace(dose["all"], norm=0.6 + layer / 10) for layer in range(3)}
     methods = ("ties", "dare_ties", "task_arithmetic", "dare_linear")
     plain = [record(f"method={m}", "omega=null", scores=shifted(-0.02 * i))
              for i, m in enumerate(methods)]  # fmt: skip
-    relaxed = [record(f"method={m}", "omega=0.4", scores=shifted(0.02 * i), dose=dose)
+    relaxed = [record(f"method={m}", "omega=0.4", scores=shifted(0.02 * i), dose=dose,
+                      dose_by_layer=layers)
                for i, m in enumerate(methods)]  # fmt: skip
     return write_all(directory, *plain, *relaxed)
 
@@ -410,7 +412,7 @@ def item(
 
 
 def standing_of(made: RunRecord) -> Standing:
-    """As `aim_exp.run.standing` computes it."""
+    """As `aim_exp.store.standing` computes it."""
     scored = [model for model in made.models if model.role != "reference" and model.scores]
     if not scored:
         return Standing()

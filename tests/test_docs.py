@@ -84,5 +84,6 @@ def test_notes_are_of_a_known_kind() -> None:
         "not run: a server that stays",
         "not run: trains for minutes",
         "run by .ci/run",
+        "run by tests/test_frames.py",
     }
     assert {block.note for block in BLOCKS if isinstance(block, Block)} <= {None, *kinds}

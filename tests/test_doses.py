@@ -20,7 +20,7 @@ from aim_exp.aim.relaxation import relaxation
 from aim_exp.aim.saliency import Saliency
 from aim_exp.aim.settings import AimSettings
 from aim_exp.checkpoint.modules import checkpoint_places
-from aim_exp.checkpoint.names import kind_of
+from aim_exp.checkpoint.names import kind_of, layer_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.diff import compare_checkpoints, main
@@ -80,9 +80,11 @@ class Family:
         merged = {name: tensor.clone() for name, tensor in tensors(self.folder / "out").items()}
         return merged, report
 
-    def slow_doses(self, merged: dict[str, Tensor], plain: dict[str, Tensor]) -> dict[str, Dose]:
-        """Norm and outputs from the weights themselves, mean r from their ratio by channel."""
-        sums: dict[str, list[Tensor]] = {}
+    def slow_doses(
+        self, merged: dict[str, Tensor], plain: dict[str, Tensor]
+    ) -> dict[str | int | None, Dose]:
+        """By kind and layer. Norm and outputs from weights, mean r from their ratio by channel."""
+        sums: dict[str | int | None, list[Tensor]] = {}
         base = tensors(self.folder / "base")
         for name in set(self.saliency.channels) & set(base):
             other = 1 - self.saliency.axes[name]
@@ -95,7 +97,7 @@ class Family:
             r = (after / before).sqrt()
             row = torch.stack([r.sum(), torch.tensor(len(r)), after.sum(), before.sum(),
                                (q * after).sum(), (q * before).sum()])  # fmt: skip
-            for kind in ("all", kind_of(name)):
+            for kind in ("all", kind_of(name), layer_of(name)):
                 sums.setdefault(kind, []).append(row)
         doses = {}
         for kind, rows in sums.items():
@@ -121,9 +123,13 @@ def test_the_three_doses_of_every_kind(kind: str, method: MergeMethod, tmp_path:
     plain, nothing = family.merge(None, method=method)
     merged, report = family.merge(SETTINGS, method=method)
     expected = family.slow_doses(merged, plain)
-    assert len(expected) == (12 if kind == "untied" else 7)
+    del expected[None]  # in no layer
+    assert len(expected) == (12 if kind == "untied" else 7) + len(report.layers)
+    assert len(report.layers) == 2
+    known = {**report.doses, **{layer: each.dose for layer, each in report.layers.items()}}
+    assert known.keys() >= expected.keys()
     for name, dose in expected.items():
-        close(report.doses[name], dose)
+        close(known[name], dose)
     assert report.doses["all"].outputs < report.doses["all"].norm < 1
     assert set(nothing.doses.values()) == {Dose(1.0, 1.0, 1.0)}
 

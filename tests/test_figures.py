@@ -12,13 +12,15 @@ from matplotlib.text import Annotation
 from records import record, relaxed_sweep, shifted, write_all
 
 from aim_exp.report import draw_run
+from aim_exp.report.html.data import figure_data
 from aim_exp.report.load import load
 from aim_exp.report.plots import Charts, draw, figures, make_charts
-from aim_exp.report.plots.canvas import save, settle
+from aim_exp.report.plots.canvas import painted, save, settle
 from aim_exp.report.plots.labels import place_labels
 from aim_exp.report.plots.series import OMEGA
 from aim_exp.report.plots.style import MARKERS
 from aim_exp.report.rows import make_report
+from aim_exp.report.tables.scores import leaderboard
 from aim_exp.store.records import RunRecord
 
 METHODS = ("ties", "dare_ties", "dare_linear")
@@ -133,8 +135,39 @@ def test_what_bars_and_dots_are_is_said_in_the_figure(tmp_path: Path) -> None:
     ]
     several = figures_of(write_all(tmp_path / "several", *seeds))
     assert notes_of(several["pareto_front"])[1:] == ["dots: one model each"]
-    both = "bars: ±1 standard error over items; dots: one model each"
+    both = "bars: ±1 standard deviation over n seeds; dots: one model each"
     assert notes_of(several["omega_average"]) == ["", both]
+
+
+@pytest.mark.parametrize("kind", ["deviation", "stderr", "none"])
+def test_bars_are_what_follows_the_numbers_of_tables(kind, tmp_path: Path) -> None:
+    """On paper, on the page and in the tables the same, by the same name."""
+    runs = [
+        record("method=dare_ties", f"omega={omega}", f"seed={n}", scores=shifted(omega * n / 9))
+        for omega in (0.2, 0.4)
+        for n in (0, 1)
+    ]
+    report = make_report(load(write_all(tmp_path, *runs))).with_margins(kind)
+    charts, (group,) = make_charts(report), report.groups
+    table, row = leaderboard(report, group), group.ranked[0]
+    cell = next(cell for cell in table.rows[0].cells if cell.value is not None)
+    figure = painted(figures(charts)["omega_average"][1])
+    heights = [
+        np.ptp(segment[:, 1]) / 200
+        for bars in figure.axes[0].containers
+        for lines in bars.lines[2]
+        for segment in lines.get_segments()
+    ]
+    assert heights[-1:] == [pytest.approx(cell.margin)] * (cell.margin is not None)
+    page = figure_data(charts)
+    assert page
+    (shown,) = (each["errors"][0] for each in page["rows"] if row.key.startswith(each["key"]))
+    assert shown == (cell.margin and pytest.approx(100 * cell.margin, rel=1e-5))
+    name = {"deviation": "standard deviation over n seeds",
+            "stderr": "standard error over items", "none": ""}[kind]  # fmt: skip
+    assert table.margin == name
+    dots = "dots: one model each"
+    assert notes_of(figure)[1] == (f"bars: ±1 {name}; {dots}" if name else dots)
 
 
 def test_what_does_not_compete_has_a_panel_of_its_own(tmp_path: Path) -> None:

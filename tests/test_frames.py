@@ -4,15 +4,28 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import ROOT
 from documentation import blocks
-from records import ITEMS, MERGED, POPULATION, accuracies, failed, record, write_all
+from matplotlib.figure import Figure
+from records import (
+    ITEMS,
+    MERGED,
+    POPULATION,
+    accuracies,
+    failed,
+    record,
+    relaxed_sweep,
+    write_all,
+)
 
 import aim_exp
+from aim_exp.errors import AimError
+from aim_exp.report.__main__ import main
 from aim_exp.report.csv_files import MISSING, write_csvs
 from aim_exp.report.differences import differences
 from aim_exp.report.load import load
@@ -79,21 +92,57 @@ def test_equal_weights_are_one_number(tmp_path: Path) -> None:
     assert "method.weight.code" not in frame
 
 
-@pytest.mark.filterwarnings("ignore:.*are gone:UserWarning")
 def test_the_page_of_the_docs_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = [accuracies(0.5, 20, i) for i in range(6)]
-    runs = [record(f"method={method}", f"omega={omega}", scores=right)
+    right, members = (
+        [accuracies(0.5, 20, i) for i in range(6)],
+        {name: [accuracies(0.3, 20, i) for i in range(6)] for name in ("base", "code")},
+    )
+    runs = [record(f"method={method}", f"omega={omega}", scores=right, members=members)
             for method in ("ties", "dare_ties") for omega in ("null", "0.4")]  # fmt: skip
     write_all(tmp_path / "outputs" / "sweeps" / "one", *runs)
     monkeypatch.chdir(tmp_path)
-    (code,) = [b.text for b in blocks(ROOT / "docs" / "python.md") if "aim_exp.items" in b.text]
-    exec(compile(code, "look.py", "exec"), {})
-    shown = capsys.readouterr().out
-    assert "dare_ties" in shown
-    assert "pareto_front [" in shown
-    assert "omega_average [" in shown
+    page = list(blocks(ROOT / "docs" / "python.md"))
+    code = [block.text for block in page if block.language == "python"]
+    assert len(code) == 3
+    for text in code[:2]:  # the third one runs an experiment
+        exec(compile(text, "python.md", "exec"), {})
+    assert "dare_ties" in capsys.readouterr().out
+    assert all(Path(name).stat().st_size > 1000 for name in ("front.png", "ties.pdf"))
+    *_, arguments = (words for block in page for words in block.commands)
+    assert arguments[:3] == ["python", "-m", "aim_exp.report"]
+    assert main(arguments[3:]) == 0
+    assert "theirs" in Path("outputs/with_theirs/results.csv").read_text()
+
+
+def test_a_figure_is_of_the_runs_in_a_frame(tmp_path: Path) -> None:
+    scores = aim_exp.results(relaxed_sweep(tmp_path))
+    whole = aim_exp.plot_sweep(scores)
+    assert isinstance(whole, Figure)
+    one = aim_exp.plot_sweep(scores[scores.method == "ties"], x="omega", quantity="tiny_mmlu")
+    named = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in (whole, one)]
+    assert "dare_ties" in named[0]
+    assert "dare_ties" not in named[1]
+    assert one.axes[0].get_ylabel() == "tiny_mmlu (%)"
+    axes = ("tiny_mmlu", "tiny_math")
+    assert aim_exp.plot_front(scores, axes).axes[0].get_xlabel() == "tiny_mmlu (%)"
+    dose = aim_exp.plot_dose(scores.query("omega < 1 and method != 'linear'"))
+    assert "q_proj" in [tick.get_text() for tick in dose.axes[0].get_yticklabels()]
+
+
+def test_what_cannot_be_drawn_is_one_line(sweep: Path) -> None:
+    scores = aim_exp.results(sweep)
+    for draw, words in (
+        (aim_exp.plot_saliency, "these runs have no saliency"),
+        (aim_exp.plot_dose, "these runs have not what a relaxation left"),
+        (partial(aim_exp.plot_sweep, x="omga"), "x omga: the runs have no such setting"),
+        (partial(aim_exp.plot_sweep, quantity="avg"), "quantity=avg: there is none"),
+    ):
+        with pytest.raises(AimError, match=words):
+            draw(scores)
+    with pytest.raises(AimError, match="does not say where they are"):
+        aim_exp.plot_front(pd.DataFrame(scores.to_dict()))
 
 
 @pytest.mark.filterwarnings("ignore:.*are gone:UserWarning")

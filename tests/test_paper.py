@@ -1,6 +1,8 @@
 """`--labels FILE`: a paper's tables and figures from a sweep of two seeds, by no hand."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,28 @@ def test_tables_and_figures_are_as_the_file_says(sweep: Path, tmp_path: Path) ->
     box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+)", size)
     assert box
     assert float(box[1]) == pytest.approx(3.25 * 72, abs=0.5)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs texlive-latex-recommended")
+@pytest.mark.parametrize("kind", ["points", "percent"])
+def test_table_and_figures_compile(kind: str, sweep: Path, tmp_path: Path) -> None:
+    """With nothing between the sweep and pdflatex but the file of names; no letter is lost."""
+    labels, out = tmp_path / "paper.yaml", tmp_path / "paper"
+    labels.write_text(f"{LABELS.replace('margin: none', 'margin: stderr')}changes: {kind}\n")
+    assert main([str(sweep), "--labels", str(labels), "--out", str(out)]) == 0
+    figures = "".join(
+        rf"\begin{{figure}}\includegraphics[width=\columnwidth]{{{path}}}\end{{figure}}"
+        for path in sorted((out / "figures").glob("*.pdf"))
+    )
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx,longtable,xcolor}"
+        rf"\begin{{document}}\input{{{out}/tables/scores}}{figures}\end{{document}}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    for problem in ("Missing character", "Undefined", "Overfull"):
+        assert problem not in done.stdout
 
 
 @pytest.mark.parametrize(

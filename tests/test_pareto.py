@@ -17,7 +17,7 @@ from aim_exp.pareto import (
     non_dominated,
 )
 from aim_exp.report.published import FILE, PUBLISHED_POPULATIONS
-from aim_exp.run.standing import standing
+from aim_exp.store.standing import standing
 
 BENCHMARKS = ("humaneval", "mbpp", "mmlu", "math", "gsm8k", "ifeval")
 

@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 import pytest
 from conftest import ROOT, Cli
 from run_records import items_of, result
 
+import aim_exp
 from aim_exp import run_experiment
 from aim_exp.app import job
 from aim_exp.run.pipeline import Pipeline
+from aim_exp.statistics import smallest_detectable
 from aim_exp.store.records import read_record
 
 FAST = ("benchmarks.limit=8", "tracker=none")
@@ -162,3 +165,17 @@ def test_a_plan_refuses_what_headers_tell(cli: Cli, tmp_path: Path) -> None:
     assert "unchecked" in untrained.stdout
     assert "5.0, 7.1, 10.0 points on tiny_humaneval, tiny_mbpp" in untrained.stdout
     assert not list(tmp_path.glob("outputs/runs/*"))
+
+
+def test_a_plan_says_what_cached_scores_would_show(cli: Cli, tmp_path: Path) -> None:
+    """Of base and each expert, by the deviation of their differences on the same items."""
+    small = ("benchmarks.limit=12", "calibration.n_samples=4", "tracker=none")
+    scored = cli("method=none", *small, "hydra.run.dir=run")
+    assert scored.returncode == 0, scored.stderr
+    items = aim_exp.items(tmp_path / "run").query("benchmark == 'tiny_gsm8k'")
+    table = items.pivot_table(index="doc_id", columns="model", values="value")
+    least = [smallest_detectable((table[name] - table["base"]).std(), len(table))
+             for name in ("code", "instruct", "math")]  # fmt: skip
+    planned = cli("plan=true", *small).stdout
+    assert f"{100 * median(least):.1f} on tiny_gsm8k" in " ".join(planned.split())
+    assert "12 items" not in planned

@@ -21,6 +21,10 @@ DOSE = {
     ),
     "q_proj": Dose(parameters=3, relaxed_parameters=3, mean_r=0.81, norm=0.72, outputs=0.63),
 }
+LAYERS = {
+    number: Dose(parameters=2, relaxed_parameters=2, mean_r=0.9, norm=norm, outputs=norm / 2)
+    for number, norm in ((0, 0.83), (1, 0.41))
+}
 RIVALS = ("lines", "svc")
 DELTAS = {
     kind: {
@@ -33,7 +37,8 @@ DELTAS = {
 
 
 def runs() -> list[RunRecord]:
-    rivals = [record(f"aim.scaling={name}", scores=shifted(0.01 * i), dose=DOSE)
+    rivals = [record(f"aim.scaling={name}", scores=shifted(0.01 * i), dose=DOSE,
+                     dose_by_layer=LAYERS)
               for i, name in enumerate(RIVALS, 1)]  # fmt: skip
     solved = record("aim.dose=norm:0.5", scores=shifted(0.05), omega=0.371, dose=DOSE)
     return [record("omega=null"), record("omega=0.6", scores=shifted(-0.02)), *rivals, solved]
@@ -94,6 +99,12 @@ def test_the_three_doses_are_shown(tmp_path: Path) -> None:
     page = page_of(run)
     assert [p["outputs"] for p in page.data["dose"]["profiles"]] == [{"all": 0.53, "q_proj": 0.63}]
     assert "0.530" in page.text
+    assert [cell.strip() for cell in cells["layer 1"]] == ["0.900", "0.410", "0.205"]
+    (profile,) = page.data["dose"]["profiles"]
+    assert profile["kept_by_layer"] == {"0": 0.83, "1": 0.41}
+    assert page.data["dose"]["has_layers"]
+    assert "(figures/delta_kept_by_layer.png)" in text
+    assert (run / "figures" / "delta_kept_by_layer.pdf").exists()
 
 
 def test_deltas_are_shown_where_nothing_is_scored(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_an_unknown_x_names_what_varies(samples: Path, capsys: pytest.CaptureFix
 def test_the_table_has_every_average(samples: Path) -> None:
     report = make_report(load(samples))
     shown = sweep(report, "calibration.n_samples")
-    table = sweep_table(report, shown)
+    table = sweep_table(shown)
     assert table
     assert [c.heading for c in table.columns] == ["n_samples", *map(str, SAMPLES), "without it"]
     assert len(table.rows) == 2
@@ -62,6 +62,6 @@ def test_words_have_columns_too(tmp_path: Path) -> None:
     runs = [record(f"aim.scaling={name}", scores=shifted(i / 50))
             for i, name in enumerate(("identity", "uniform", "shuffled"))]  # fmt: skip
     report = make_report(load(write_all(tmp_path, *runs)))
-    table = sweep_table(report, sweep(report, "aim.scaling"))
+    table = sweep_table(sweep(report, "aim.scaling"))
     assert table
     assert [c.heading for c in table.columns[1:]] == ["identity", "uniform", "shuffled"]

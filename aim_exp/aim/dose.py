@@ -1,4 +1,4 @@
-"""How much of a merge's change a relaxation leaves: three doses, by kind of module."""
+"""How much of a merge's change a relaxation leaves: three doses, by kind of module and layer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from aim_exp.checkpoint.names import kind_of, layer_of
 
 RELAXED_BELOW = 0.9
 """A channel counts as pulled back noticeably when less than this share of its delta stays."""
@@ -35,7 +37,7 @@ class Dose:
 
 @dataclass
 class KindReport:
-    """What a relaxation did to one kind of module (`q_proj`, `lm_head`, ...): counts and sums."""
+    """What it did to one kind of module (`q_proj`, `lm_head`, ...), or layer: counts and sums."""
 
     parameters: int = 0
     relaxed_parameters: int = 0
@@ -100,10 +102,17 @@ def _root_share(after: float, before: float) -> float | None:
 
 @dataclass
 class RelaxationReport:
-    """A `KindReport` for each kind of module, and the omega that led to it (None: none did)."""
+    """A `KindReport` for each kind of module and each layer, and the omega that led to it."""
 
     kinds: dict[str, KindReport] = field(default_factory=dict)
+    layers: dict[int, KindReport] = field(default_factory=dict)
     omega: float | None = None
+
+    def add(self, name: str, tensor: KindReport) -> None:
+        """Count what was done to the tensor `name`; in no layer are embeddings, heads and norms."""
+        self.kinds.setdefault(kind_of(name), KindReport()).add(tensor)
+        if (layer := layer_of(name)) is not None:
+            self.layers.setdefault(layer, KindReport()).add(tensor)
 
     @property
     def total(self) -> KindReport:
@@ -134,7 +143,8 @@ class RelaxationReport:
         """Read what `save` wrote."""
         content = json.loads(path.read_text())
         kinds = {name: KindReport(**kind) for name, kind in content["kinds"].items()}
-        return RelaxationReport(kinds, content["omega"])
+        layers = {int(number): KindReport(**layer) for number, layer in content["layers"].items()}
+        return RelaxationReport(kinds, layers, content["omega"])
 
 
 def solve_omega(dose: Callable[[float], float], wanted: float) -> float:

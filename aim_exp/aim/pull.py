@@ -13,7 +13,7 @@ from torch import Tensor
 from aim_exp.aim.dose import KindReport, RelaxationReport, solve_omega
 from aim_exp.aim.relaxation import blend, named_scaling, relaxation
 from aim_exp.aim.settings import AimSettings, named
-from aim_exp.checkpoint.names import kind_of, place_in_depth
+from aim_exp.checkpoint.names import place_in_depth
 from aim_exp.checkpoint.varying import is_like, setting_at
 from aim_exp.errors import AimError
 from aim_exp.tensors.inputs import SPARE, TensorInputs, all_finite, finite
@@ -163,8 +163,7 @@ class Relaxation:
     def _totals(self, factors: Callable[[str], Tensor]) -> RelaxationReport:
         report = RelaxationReport(omega=self.omega)
         for name in self.squares:
-            kind = report.kinds.setdefault(kind_of(name), KindReport())
-            kind.add(self._report(name, factors))
+            report.add(name, self._report(name, factors))
         return report
 
     def _report(self, name: str, factors: Callable[[str], Tensor] | None = None) -> KindReport:

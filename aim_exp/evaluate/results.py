@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.metrics import Scores, headline
 from aim_exp.types import Benchmark, BenchmarkResult
@@ -51,3 +53,16 @@ def read_scores(folder: Path) -> Scores:
 def read_result(folder: Path, benchmark: Benchmark) -> BenchmarkResult:
     """The result in `folder`, with the metric that `benchmark` asks for now."""
     return headline(benchmark, read_scores(folder))
+
+
+def item_scores(folder: Path, benchmark: Benchmark) -> dict[tuple[str, int], float]:
+    """The headline metric of each item in `folder`, by task and number; empty if it has none."""
+    metric, _, its_filter = read_result(folder, benchmark).metric.partition(",")
+    with gzip.open(folder / ITEMS_FILE, "rt", encoding="utf-8") as lines:
+        own = [item for item in map(json.loads, lines) if item["filter"] == its_filter]
+    values = {(item["task"], item["doc_id"]): item["metrics"].get(metric) for item in own}
+    return {
+        item: float(np.mean(value))
+        for item, value in values.items()
+        if isinstance(value, bool | int | float | list)
+    }

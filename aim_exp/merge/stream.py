@@ -14,7 +14,6 @@ from torch import Tensor
 
 from aim_exp.aim.dose import KindReport, RelaxationReport
 from aim_exp.aim.pull import AnyRelaxation, Delta
-from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.varying import depths
 from aim_exp.console import Advance
@@ -81,11 +80,11 @@ def stream_merge(
 
     models = (base, *experts)
     report = RelaxationReport(omega=relax.omega if relax else None)
-    for name, kind in over_tensors(
+    for name, tensor in over_tensors(
         models, merge, seed=seed, threads=threads, device=device, advance=advance
     ):
-        if kind:
-            report.kinds.setdefault(kind_of(name), KindReport()).add(kind)
+        if tensor:
+            report.add(name, tensor)
     return report
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
 from aim_exp.console import console
 from aim_exp.report import html, plots, text
-from aim_exp.report.baselines import parse_names
 from aim_exp.report.context import make_context
 from aim_exp.report.csv_files import write_csvs
 from aim_exp.report.differences import Differences, differences
@@ -23,7 +22,6 @@ from aim_exp.report.files import write_text
 from aim_exp.report.html.items import write_items
 from aim_exp.report.load import Runs, load
 from aim_exp.report.paper import AS_IT_IS, Paper
-from aim_exp.report.plots.canvas import painted
 from aim_exp.report.replicates import NOTHING_FIXED, Claim
 from aim_exp.report.rows import Report, make_report
 from aim_exp.report.summary import job_line
@@ -31,12 +29,8 @@ from aim_exp.report.tables import write_tables
 from aim_exp.report.terminal import print_run, print_sweep
 from aim_exp.store.records import RunRecord
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 __all__ = [
-    "bundle", "draw_run", "due", "figures", "refresh", "show_job", "show_run", "show_sweep",
-    "write",
+    "bundle", "draw_run", "due", "refresh", "show_job", "show_run", "show_sweep", "write",
 ]  # fmt: skip
 
 PAGE = "report.md"
@@ -67,20 +61,6 @@ def draw_run(directory: Path, *, vector: bool = True) -> Path | None:
     `vector`: as PDF too.
     """
     return plots.draw_front(make_report(load(directory)), directory, vector=vector)
-
-
-def figures(
-    *directories: str | Path, axes: tuple[str, str] | None = None, x: str = "omega"
-) -> dict[str, Figure]:
-    """The figures of a report on `directories` as Matplotlib objects, by name.
-
-    `axes`: the two benchmarks of the front; `x`: the setting that scores are shown against, in full
-    or short. AimError if there is none of that name.
-    """
-    report = make_report(load(*map(Path, directories)))
-    (key,) = parse_names(report, "x", [x])
-    shown = plots.figures(plots.make_charts(report, axes, key))
-    return {name: painted(paint) for name, (_, paint) in shown.items()}
 
 
 def due(directory: Path, seconds: float = 30) -> bool:
@@ -120,6 +100,7 @@ def write(
     """
     if not report.runs.jobs:
         return
+    report = report.with_margins(paper.margin)
     write_csvs(report, compared, out, claim)
     tables = [path.relative_to(out) for path in write_tables(report, out, paper, compared)]
     context = make_context(report, compared, tables, axes, x, running=running, claim=claim)

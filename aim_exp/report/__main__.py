@@ -13,6 +13,7 @@ from rich.text import Text
 from aim_exp.console import console, error_console, print_error, print_warning
 from aim_exp.errors import AimError
 from aim_exp.report import bundle, write
+from aim_exp.report.added import with_added
 from aim_exp.report.baselines import one_model, parse_names
 from aim_exp.report.differences import differences
 from aim_exp.report.load import load
@@ -59,6 +60,9 @@ examples:
   Is one run better than the others? By its job number, or by its label
     python -m aim_exp.report SWEEP --against "ties omega=0.2"
 
+  Models that another program scored on the same items
+    python -m aim_exp.report SWEEP --add scores.jsonl --out with_theirs
+
   What changed, item by item? Two models by name, job number or label
     python -m aim_exp.report SWEEP --items base math --benchmark mmlu --changed
 
@@ -89,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("which directories of runs? (or --paper)")
     if (options.benchmark or options.changed) and not options.items:
         parser.error("--benchmark and --changed: go with --items A B")
+    if options.add and options.methods_paragraph:
+        parser.error("--add: what was scored elsewhere is not in --methods-paragraph")
     if options.latex and not options.methods_paragraph:
         parser.error("--latex: goes with --methods-paragraph")
     try:
@@ -103,10 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace) -> None:
-    report = make_report(load(*options.directories))
-    if not report.runs.jobs:
+    runs = load(*options.directories)
+    if not runs.jobs:
         where = ", ".join(map(str, options.directories))
         raise AimError(f"{where}: no readable result.json in or below it")
+    report = make_report(with_added(runs, options.add) if options.add else runs)
     if options.published:
         print_whole_table(console, published_table(report))
         if others := ", ".join(other_populations(report)):
@@ -186,6 +193,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         help="write it as a folder that any static host serves, with its page as index.html",
+    )
+    add(
+        "--add",
+        metavar="FILE",
+        type=Path,
+        help="models scored elsewhere, beside the first run's: JSON lines of model, benchmark, "
+        "item (its number, or 'TASK NUMBER') and score, for every item of every benchmark",
     )
     add(
         "--axes",

@@ -145,7 +145,7 @@ def make_context(
         compared=tuple(_compared(report, each, claim) for each in differences),
         tests=TESTS,
         charts=charts,
-        swept=sweep_table(report, charts.swept),
+        swept=sweep_table(charts.swept),
         experts=experts_table(report),
         choices=choice_table(choices(report)),
         doses=dose_table(report),

@@ -1,14 +1,16 @@
-"""How much of the plain merge's change a relaxation left: three doses, by kind of module."""
+"""How much of the plain merge's change a relaxation left: by kind of module and by layer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import TypeVar
 
 from aim_exp.report.rows import Row
 from aim_exp.store.records import Dose
 
+T = TypeVar("T")
 ALL = "all"
 """A record's sum over all kinds of modules."""
 DOSES: Mapping[str, str] = {"mean r": "mean_r", "norm": "norm", "outputs": "outputs"}
@@ -22,9 +24,12 @@ EXPLAINED = (
 
 def dose_of(row: Row) -> dict[str, Dose]:
     """By kind of module and `ALL`, means over the row's draws; empty where nothing was relaxed."""
-    tables = [draw.record.dose for draw in row.draws]
-    kinds = dict.fromkeys(kind for table in tables for kind in table)
-    return {kind: _mean([table[kind] for table in tables if kind in table]) for kind in kinds}
+    return _means([draw.record.dose for draw in row.draws])
+
+
+def dose_by_layer(row: Row) -> dict[int, Dose]:
+    """The same by layer."""
+    return _means([draw.record.dose_by_layer for draw in row.draws])
 
 
 def dose_words(dose: Mapping[str, Dose]) -> str:
@@ -32,6 +37,11 @@ def dose_words(dose: Mapping[str, Dose]) -> str:
     values = {name: getattr(dose[ALL], field) for name, field in DOSES.items() if ALL in dose}
     known = [f"{name} {value:.3f}" for name, value in values.items() if value is not None]
     return f"{', '.join(known)} of the merge's change left" if known else ""
+
+
+def _means(tables: Sequence[Mapping[T, Dose]]) -> dict[T, Dose]:
+    parts = dict.fromkeys(part for table in tables for part in table)
+    return {part: _mean([table[part] for table in tables if part in table]) for part in parts}
 
 
 def _mean(doses: Sequence[Dose]) -> Dose:

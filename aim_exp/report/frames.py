@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ COLUMNS = (
     "sweep", "job", "status", "model", "role", "benchmark", "metric", "value", "stderr", "n",
     "method", "omega", "relaxed", "seed",
 )  # fmt: skip
+DIRECTORIES = "directories"
+"""Among a frame's `attrs`."""
 Line = dict[str, Any]
 """By column; None where there is nothing to say."""
 
@@ -37,7 +39,7 @@ def results(*directories: str | Path) -> pd.DataFrame:
     Base, experts and references stand once per sweep and population, without settings. A run that
     scored nothing has one line, without a benchmark.
     """
-    return _frame([line for _, _, line in score_lines(load(*map(Path, directories)))])
+    return _frame([line for _, _, line in score_lines(load(*map(Path, directories)))], directories)
 
 
 def items(*directories: str | Path) -> pd.DataFrame:
@@ -58,7 +60,7 @@ def items(*directories: str | Path) -> pd.DataFrame:
             except AimError as error:
                 where = f"{job.folder}, {line['model']} on {line['benchmark']}"
                 warnings.warn(f"{where}: {error}", stacklevel=2)
-    return _frame(every)
+    return _frame(every, directories)
 
 
 def score_lines(runs: Runs) -> Iterator[tuple[Job, ScoreRecord | None, Line]]:
@@ -164,9 +166,12 @@ def item_score(value: Any, ends: tuple[float, float]) -> float | None:
     return float((on_scale(gained, possible, ends) / possible).mean()) if all(possible) else None
 
 
-def _frame(rows: list[Line]) -> pd.DataFrame:
+def _frame(rows: list[Line], directories: Sequence[str | Path]) -> pd.DataFrame:
+    """It says where it is from, which what is chosen of it says too."""
     import pandas as pd
 
     columns = dict.fromkeys(name for row in rows for name in row) or dict.fromkeys(COLUMNS)
     frame = pd.DataFrame(rows, columns=list(columns))
-    return frame.astype({"relaxed": "boolean", "omega": "float64"})
+    frame = frame.astype({"relaxed": "boolean", "omega": "float64"})
+    frame.attrs[DIRECTORIES] = [str(Path(each).resolve()) for each in directories]
+    return frame

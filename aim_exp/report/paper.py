@@ -12,6 +12,8 @@ from annotated_types import Gt
 
 from aim_exp.errors import AimError, did_you_mean, first_line
 
+MarginKind = Literal["deviation", "stderr", "none"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
@@ -25,8 +27,9 @@ class Paper:
     """Benchmarks, `average` and `gain`, in order; empty: all."""
     changes: Literal["points", "percent"] = "points"
     """Below a merge with AIM: points, or the published tables' percent of the plain merge."""
-    margin: Literal["deviation", "stderr", "none"] = "deviation"
-    """After ±: the deviation over draws (of one, the standard error), `stderr`, or `none`."""
+    margin: MarginKind = "deviation"
+    """After ±, and as bars: the deviation over draws (where there are none, the standard error),
+    `stderr`, or `none`."""
     marks: bool = True
     """A star on a change that holds, by its adjusted p and interval."""
     width: Annotated[float, Gt(0)] | None = None

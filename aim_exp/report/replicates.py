@@ -33,8 +33,10 @@ from aim_exp.store.study_lock import Role, StudyLock
 class Replicated:
     """A merge minus its baseline, over replicates; scores and gains of [0, 1]."""
 
+    key: str
+    """The row's."""
     label: str
-    """The row's: without seeds."""
+    """The same: without seeds."""
     against: str
     n: str
     """`8 populations`."""
@@ -94,6 +96,7 @@ def _replicated(contrasts: Sequence[Contrast], claim: Claim) -> Replicated | Non
     if margin is None and claim.study:
         margin = claim.study.margin / 100
     return Replicated(
+        key=first.row.key,
         label=first.row.label,
         against=first.against_row.label,
         n=count_words(len(pairs), {seed_of(level, list(replicates)): len(pairs)}),

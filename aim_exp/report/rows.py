@@ -18,6 +18,7 @@ from aim_exp.pareto import non_dominated
 from aim_exp.report.draws import Draw, Pool, pools, seed_words
 from aim_exp.report.estimates import AVERAGE, GAIN, Estimate, estimates
 from aim_exp.report.load import Job, Runs
+from aim_exp.report.paper import MarginKind
 from aim_exp.report.settings import (
     ANY,
     DRAWS,
@@ -37,6 +38,7 @@ from aim_exp.store.records import Role
 
 __all__ = ["AVERAGE", "GAIN", "Draw", "Estimate", "Group", "Report", "Row", "make_report"]
 
+ERROR = "standard error over items"
 OF_RELAXED = ("omega", *OF_RELAXATION)
 """Settings in which a relaxed merge may differ from its plain one."""
 
@@ -104,6 +106,7 @@ class Group:
     """The seeds that are averaged over, outermost first, with the number of their values."""
     gaps: tuple[str, ...]
     """Why other seeds are not averaged over: a sentence each."""
+    margin_kind: MarginKind = "deviation"
 
     @property
     def mark(self) -> str:
@@ -119,6 +122,29 @@ class Group:
         """Scored merges, the best average first."""
         scored = [row for row in self.merges if AVERAGE in row.estimates]
         return tuple(sorted(scored, key=lambda row: -row.estimates[AVERAGE].mean))
+
+    @cached_property
+    def has_draws(self) -> bool:
+        """Whether any row is the mean of several draws."""
+        return any(row.n > 1 for row in self.rows)
+
+    @property
+    def margin_words(self) -> str:
+        """What follows ± in tables, and what the bars of figures are; empty without any."""
+        known = (row.estimates[AVERAGE] for row in self.rows if row.estimates)
+        if all(self.margin(estimate) is None for estimate in known):
+            return ""
+        return f"standard deviation over {self.counted}" if self._by_draws else ERROR
+
+    def margin(self, estimate: Estimate) -> float | None:
+        """Of a mean over draws their deviation, where any row has some; else the items' error."""
+        if self.margin_kind == "none":
+            return None
+        return estimate.deviation if self._by_draws else estimate.stderr
+
+    @property
+    def _by_draws(self) -> bool:
+        return self.has_draws and self.margin_kind == "deviation"
 
     @property
     def counted(self) -> str:
@@ -162,6 +188,11 @@ class Report:
             job: (group, row) for group in self.groups for row in group.merges for job in row.jobs
         }
 
+    def with_margins(self, kind: MarginKind) -> Report:
+        """The same, its numbers with another margin."""
+        groups = (replace(group, margin_kind=kind) for group in self.groups)
+        return replace(self, groups=tuple(groups))
+
     def short(self, name: str) -> str:
         """A setting's short name where it is unambiguous: `method.density` -> `density`."""
         return self.shorts.get(name, name)
@@ -170,6 +201,11 @@ class Report:
         """What can be said of a job in `unscored`, by the keys of `varying`."""
         known = job.settings_with_effect
         return {name: as_text(known[name]) for name in self.varying if name in known}
+
+
+def margin_words(groups: Iterable[Group]) -> str:
+    """Of several groups."""
+    return " or ".join(dict.fromkeys(filter(None, (group.margin_words for group in groups))))
 
 
 def make_report(runs: Runs) -> Report:

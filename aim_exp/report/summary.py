@@ -172,8 +172,7 @@ def headline(group: Group) -> Iterator[Fact]:
         if rated:
             best = max(rated, key=lambda row: row.estimates[quantity].mean)
             estimate = best.estimates[quantity]
-            margin = estimate.deviation if best.n > 1 else estimate.stderr
-            error = unit(quantity).margin(margin) if quantity == AVERAGE else ""
+            error = unit(quantity).margin(group.margin(estimate)) if quantity == AVERAGE else ""
             counted = f", mean of {group.counted.replace('n', str(best.n), 1)}" * (best.n > 1)
             value = f"{unit(quantity).write(estimate.mean)} {error}".rstrip()
             yield Fact(name, value, best.label + counted)

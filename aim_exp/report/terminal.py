@@ -101,7 +101,6 @@ def print_differences(
     if table := replicate_table(over_replicates(differences, claim), ()):
         _print_title(console, f"over replicates, against {differences.title}")
         print_table(console, table)
-        console.print(Text("\n".join(table.legend), style="dim"), soft_wrap=True)
     for line in (*_best_is_noise(differences), *differences.omissions()):
         print_warning(console, line)
 

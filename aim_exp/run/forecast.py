@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median, stdev
 from typing import Any
 
 from aim_exp.checkpoint.hub import bytes_to_download, dataset_refusal, parameter_counts
 from aim_exp.run.run import Run
-from aim_exp.statistics import DISCORDANCES, detectable_at_discordance
+from aim_exp.statistics import DISCORDANCES, detectable_at_discordance, smallest_detectable
 from aim_exp.store.records import find_records
 
 GIB = 2**30
@@ -61,6 +62,9 @@ class Needs:
     """To score a model, as in earlier runs of the same kind."""
     items: Mapping[str, int]
     """By benchmark; empty where they come from the hub."""
+    least: Mapping[str, float]
+    """By benchmark, the least difference that shows, by the cached scores of base and experts;
+    empty where they are to be made."""
 
 
 def work(run: Run) -> list[Work]:
@@ -116,7 +120,26 @@ def needs(run: Run) -> Needs:
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         seconds=_seconds_per_model(run),
         items=_items(run),
+        least=_least(run),
     )
+
+
+def _least(run: Run) -> dict[str, float]:
+    """The median over base and each other member whose items are at hand."""
+    from aim_exp.evaluate.results import item_scores
+
+    least = {}
+    for benchmark in run.recipe.suite.benchmarks:
+        stages = [model.scores[benchmark.name] for model in run.plan.members]
+        scores = [item_scores(run.store.path(each), benchmark)
+                  for each in stages if run.store.has(each)]  # fmt: skip
+        if len(scores) > 1 and run.store.has(stages[0]):
+            base, *others = scores
+            differences = [[each[i] - base[i] for i in base.keys() & each] for each in others]
+            detectable = [smallest_detectable(stdev(d), len(d)) for d in differences if len(d) > 1]
+            worst, best = benchmark.ends
+            least[benchmark.name] = median(detectable) / abs(best - worst)
+    return least
 
 
 def _items(run: Run) -> dict[str, int]:
@@ -182,13 +205,18 @@ def in_words(needs: Needs) -> list[str]:
         )
     if needs.seconds is not None:
         lines.append(f"scoring   about {_duration(needs.seconds)} a model, going by earlier runs")
-    return [*lines, *_power(needs.items)]
+    return [*lines, *_power(needs)]
 
 
-def _power(items: Mapping[str, int]) -> list[str]:
+def _power(needs: Needs) -> list[str]:
     """The smallest differences that the benchmarks would show."""
+    if needs.least:
+        known = ", ".join(f"{100 * least:.1f} on {name}" for name, least in needs.least.items())
+        return [
+            f"shows     four times out of five, by cached scores, differences of {known} points"
+        ]
     sizes: dict[int, list[str]] = {}
-    for name, n in items.items():
+    for name, n in needs.items.items():
         sizes.setdefault(n, []).append(name)
     shares = ", ".join(f"{100 * share:.0f}" for share in DISCORDANCES)
     lines = [

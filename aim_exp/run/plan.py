@@ -24,7 +24,7 @@ STAGE_VERSIONS = {
     "deltas": 1,
     "groundwork": 1,
     "fisher": 1,
-    "weights": 3,
+    "weights": 4,
     "responses": 2,
     "scores": 4,
 }

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from aim_exp.run.plan import MERGED, ModelPlan, Recipe
 from aim_exp.run.run import Run
-from aim_exp.run.standing import standing, unexpected
 from aim_exp.store.files import publish
 from aim_exp.store.keys import file_name
 from aim_exp.store.provenance import provenance, versions
@@ -28,6 +27,7 @@ from aim_exp.store.records import (
     StageRecord,
     Standing,
 )
+from aim_exp.store.standing import standing, unexpected
 
 if TYPE_CHECKING:  # a refused configuration is recorded without what a run imports
     from aim_exp.run.pipeline import Results
@@ -120,6 +120,7 @@ def completed_record(
     )
     report = results.relaxation
     dose = {kind: Dose(**values) for kind, values in report.summary().items()} if report else {}
+    layers = sorted(report.layers.items()) if report else ()
     return replace(
         record,
         status="completed",
@@ -132,6 +133,7 @@ def completed_record(
         omega=report.omega if report and recipe.relaxes else record.omega,
         relaxed=any(each.relaxed_parameters for each in dose.values()),
         dose=dose,
+        dose_by_layer={number: Dose(**layer.summary()) for number, layer in layers},
         deltas=results.deltas and results.deltas.summary(),
         standing=_standing(recipe, results),
         calibration=results.calibration,

@@ -97,7 +97,7 @@ class PopulationRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Dose:
-    """What a relaxation left of the plain merge's change, in one kind of module or in all."""
+    """What a relaxation left of the plain merge's change, in some of the modules or in all."""
 
     parameters: int
     relaxed_parameters: int
@@ -188,6 +188,7 @@ class RunRecord:
     """Its name: aim, uniform, shuffled, ..."""
     dose: Mapping[str, Dose] = field(default_factory=dict)
     """By kind of module, and `all`."""
+    dose_by_layer: Mapping[int, Dose] = field(default_factory=dict)
     standing: Standing = Standing()
     deltas: Mapping[str, Any] | None = None
     """How the experts' deltas lie to each other: norms, cosines, signs. Where nothing is scored."""

@@ -3,12 +3,15 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pages import text_of
 from records import failed, record, relaxed_sweep, shifted, write_all
+from safetensors.numpy import save_file
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -18,6 +21,7 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 from test_html import hostile, many, other_population
 from test_report_items import DIFFERING, pair
+from test_report_relaxation import DOSE, LAYERS
 
 from aim_exp.report import refresh
 from aim_exp.report.__main__ import main
@@ -448,6 +452,60 @@ def test_what_a_relaxation_left_is_drawn(browser, pages):
     show(browser, pages["relaxed"])
     assert len(drawn(browser, "dose", "point")) == 4 * 4
     assert legend(browser, "dose")[-1].endswith("mean r")
+
+    choose(browser, "#dose [name=by]", "layer")
+    assert len(drawn(browser, "dose", "layers")) == 4
+    assert len(drawn(browser, "dose", "point")) == 4 * 3
+    assert titles(browser, "dose") == ["layer", "share of the delta that is left"]
+    choose(browser, "#dose [name=by]", "kind of module")
+    assert len(drawn(browser, "dose", "point")) == 4 * 4
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_has_what_the_report_in_markdown_has(width, scheme, browser, tmp_path):
+    """Section by section; differences in points, interval and p to read without a pointer."""
+    path = "../shared/saliency/0.safetensors"
+    channels = {f"model.layers.{n}.self_attn.q_proj.weight": np.arange(9.0) + n for n in range(2)}
+    (tmp_path / "shared" / "saliency").mkdir(parents=True)
+    save_file(channels, tmp_path / "shared" / "saliency" / "0.safetensors")
+    write_all(tmp_path, *(replace(each, saliency=path, dose=DOSE, dose_by_layer=LAYERS)
+                          for each in pair()))  # fmt: skip
+    refresh(tmp_path)
+    show(browser, (tmp_path / "report.html").as_uri(), width, scheme)
+    written = re.findall(r"^## (.*)", (tmp_path / "report.md").read_text(), re.MULTILINE)
+    shown = {each.text for each in find_all(browser, "h2")}
+    assert {"Chosen honestly", "What the relaxation left"} <= set(written)
+    apart = {"Figures", "Tables for papers", "How to repeat each"}
+    assert set(written) - apart <= shown | {"Against omega"}
+    assert {"The saliency of base's channels", "Runs, and how to repeat them"} <= shown
+    for figure in ("dose", "saliency", "layers"):
+        assert find_all(browser, f"#plot-{figure} svg")
+    cell = find(browser, "#changes-1 tbody td.number").text
+    assert re.fullmatch(r"[+-]\d+\.\d\s+\(\+?-?[\d.]+ to [+-][\d.]+;\s+p <?\d\.\d{3}\)", cell), cell
+    assert browser.get_log("browser") == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_page_of_a_running_sweep_says_so_and_reloads_itself(width, scheme, browser, tmp_path):
+    page = tmp_path / "report.html"
+
+    def end(jobs, *, running):
+        write_all(tmp_path, *SWEEP[:jobs], asked_for=3)
+        refresh(tmp_path, running=running)
+        page.write_text(page.read_text().replace('content="30"', 'content="1"'))
+
+    end(2, running=True)
+    show(browser, page.as_uri(), width, scheme)
+    assert "This sweep is running" in find(browser, "[role=status]").text
+    assert len(column(browser, 0)) == 2
+    end(3, running=False)
+    WebDriverWait(browser, 10).until(lambda b: not find_all(b, "[role=status]"))
+    assert len(column(browser, 0)) == 3
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def test_marks_of_tables_and_figures_are_the_same(page):

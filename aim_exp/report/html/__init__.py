@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from aim_exp.report import plots
 from aim_exp.report.context import Context
 from aim_exp.report.html.data import figure_data
+from aim_exp.report.rows import margin_words
 from aim_exp.report.tables.html import as_html
 from aim_exp.report.tables.table import Row, Table
 
@@ -96,6 +97,7 @@ def _render(context: Context, most: int | None = None) -> str:
             data=data,
             benchmarks=context.charts.report.benchmarks,
             captions=plots.captions(context.charts),
+            margin=margin_words(context.charts.report.groups),
             most=most,
             **_assets(),
         )

@@ -9,11 +9,11 @@ import numpy as np
 
 from aim_exp.report.html.items import items_data
 from aim_exp.report.plots import Charts
-from aim_exp.report.plots.dose import Profile, dose_looks, kinds_shown
+from aim_exp.report.plots.dose import Profile, dose_looks, has_layers, kinds_shown
 from aim_exp.report.plots.saliency import Input, SaliencySpread
 from aim_exp.report.plots.series import OMEGA, Sweep, is_scored
 from aim_exp.report.plots.style import INK, MEMBER, Look, Name, legend, outline
-from aim_exp.report.rows import AVERAGE, GAIN, Report, Row
+from aim_exp.report.rows import AVERAGE, GAIN, Group, Report, Row
 from aim_exp.report.tables.html import KEY
 from aim_exp.report.tables.table import unit
 
@@ -59,7 +59,7 @@ def figure_data(charts: Charts) -> dict[str, Any] | None:
         "first": len(quantities) - len(report.benchmarks),
         "groups": [group.title for group in report.groups],
         "rows": [
-            _row(row, quantities)
+            _row(group, row, quantities)
             | {"group": group.number - 1, "look": looks.number(own.get(row.key, Look(INK, MEMBER)))}
             | {"settings": {report.short(name): text for name, text in row.settings.items()}}
             for group, row in placed
@@ -92,7 +92,7 @@ def _first(sweeps: Sequence[Sweep], x: str) -> int:
     return order.index(min(order))
 
 
-def _row(row: Row, quantities: Sequence[str]) -> dict[str, Any]:
+def _row(group: Group, row: Row, quantities: Sequence[str]) -> dict[str, Any]:
     """Its numbers by quantity, in the unit of its axis; `draws` where there are several."""
     estimates = [(row.estimates.get(name), unit(name).factor) for name in quantities]
     return {
@@ -102,7 +102,8 @@ def _row(row: Row, quantities: Sequence[str]) -> dict[str, Any]:
         "hollow": row.role == "reference" or (row.role == "merged" and not row.relaxed),
         "values": [e and factor * e.mean for e, factor in estimates],
         "errors": [
-            None if e is None or e.stderr is None else factor * e.stderr for e, factor in estimates
+            None if e is None or (margin := group.margin(e)) is None else factor * margin
+            for e, factor in estimates
         ],
         "draws": [
             [] if e is None or len(e.values) < 2 else [factor * value for value in e.values]
@@ -159,6 +160,7 @@ def _dose(shown: Sequence[Profile], looks: _Looks) -> dict[str, Any]:
     styles = dose_looks(shown)
     return {
         "kinds": kinds_shown(shown),
+        "has_layers": has_layers(shown),
         "legend": looks.legend(styles),
         "profiles": [
             vars(profile)

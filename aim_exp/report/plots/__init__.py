@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 from aim_exp.errors import AimError
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.plots.against import draw_sweep
-from aim_exp.report.plots.canvas import DRAWS, ERROR, PANELS, save
-from aim_exp.report.plots.dose import Profile, draw_dose, profiles
+from aim_exp.report.plots.canvas import DRAWS, PANELS, save
+from aim_exp.report.plots.dose import Profile, draw_dose, draw_layers, has_layers, profiles
 from aim_exp.report.plots.front import Pair, Plane, draw_planes, front
 from aim_exp.report.plots.saliency import SaliencySpread, draw_saliency, saliency_spread
 from aim_exp.report.plots.series import OMEGA, Sweep, sweep, swept_keys
-from aim_exp.report.rows import AVERAGE, GAIN, Report
+from aim_exp.report.rows import AVERAGE, ERROR, GAIN, Report, margin_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "figures"
 FRONT = "pareto_front"
-SALIENCY, DOSE = "saliency", "delta_kept"
+SALIENCY, DOSE, LAYERS = "saliency", "delta_kept", "delta_kept_by_layer"
 Paint = Callable[["Figure"], None]
 
 
@@ -67,7 +67,7 @@ def figures(charts: Charts) -> dict[str, tuple[str, Paint]]:
     """By file name, the caption, and what draws it: of those that there is anything for."""
     said, shown = captions(charts), {}
     if charts.planes:
-        caption = f"{said['front']} The standard errors above it are the median of all points."
+        caption = f"{said['front']} What stands above it is the median of all points."
         shown[FRONT] = caption, partial(draw_planes, planes=charts.planes)
     if charts.swept.is_worth_drawing:
         title = charts.swept.axis.title
@@ -85,6 +85,8 @@ def figures(charts: Charts) -> dict[str, tuple[str, Paint]]:
         shown[SALIENCY] = said["saliency"], partial(draw_saliency, shown=charts.saliency)
     if charts.profiles:
         shown[DOSE] = said["dose"], partial(draw_dose, shown=charts.profiles)
+    if has_layers(charts.profiles):
+        shown[LAYERS] = said["layers"], partial(draw_layers, shown=charts.profiles)
     return shown
 
 
@@ -112,6 +114,7 @@ def captions(charts: Charts) -> dict[str, str]:
     dots = f"{DRAWS.capitalize()}, around the mean." * any(
         row.n > 1 for group in report.groups for row in group.rows
     )
+    bars = margin_words(report.groups)
     few = f" (the first {PANELS} of {count})" * (count > PANELS)
     panels = f"In a PDF, a panel for each of what is scored apart{few}." * (count > 1)
     sentences = {
@@ -123,7 +126,8 @@ def captions(charts: Charts) -> dict[str, str]:
             panels,
         ),
         "sweep": (
-            f"Bars: {ERROR}; of a gain, by a parametric bootstrap of all scores.",
+            f"Bars: ±1 {bars}." * bool(bars),
+            "Those of a gain are by a parametric bootstrap of all scores." * (ERROR in bars),
             "Dashed and hollow: plain merges." * plain,
             "Dotted: relaxed merges that omega plays no part in."
             * any(row.relaxed and row.omega is None for row in report.merges),
@@ -136,6 +140,10 @@ def captions(charts: Charts) -> dict[str, str]:
             "that lies on all channels alike.",
             "Markers: means over a method's settings; bars: their range."
             * any(profile.ranges for profile in charts.profiles),
+        ),
+        "layers": (
+            "The same by layer (embeddings, heads and final norms are in none), the value of omega "
+            "at the end of a line.",
         ),
         "saliency": (
             "The saliency s of base's input channels, by what reads them. Above: channels in "

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from aim_exp.report.plots.canvas import (
     DRAWS,
-    ERROR,
     PANELS,
     PLAIN,
     hollow_in_legend,
@@ -17,7 +16,7 @@ from aim_exp.report.plots.canvas import (
 )
 from aim_exp.report.plots.series import Axis, Series, Sweep
 from aim_exp.report.plots.style import HOLLOW, Look
-from aim_exp.report.rows import GAIN, Estimate, Group, Row
+from aim_exp.report.rows import GAIN, Group, Row, margin_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
@@ -59,7 +58,10 @@ def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
         _prepare(plot, sweep.axis, quantity)
         _draw_group(plot, members, quantity)
     estimates = [row.estimates[quantity] for row in rows if quantity in row.estimates]
-    legend_below(figure, last=[PLAIN], title=_bars_and_dots(estimates))
+    bars = margin_words(group for group, _ in shown)
+    dots = any(len(estimate.values) > 1 for estimate in estimates)
+    title = "; ".join([f"bars: ±1 {bars}"] * bool(bars) + [DRAWS] * dots)
+    legend_below(figure, last=[PLAIN], title=title)
 
 
 def _prepare(plot: Plot, axis: Axis, quantity: str) -> None:
@@ -67,13 +69,6 @@ def _prepare(plot: Plot, axis: Axis, quantity: str) -> None:
     plot.set_xticks(list(axis.ticks), list(axis.ticks.values()))
     if max(map(len, axis.ticks.values())) * len(axis.ticks) > 40:
         plot.tick_params(axis="x", rotation=30)
-
-
-def _bars_and_dots(estimates: Sequence[Estimate]) -> str:
-    """What they are, where there are any."""
-    bars = any(estimate.stderr is not None for estimate in estimates)
-    dots = any(len(estimate.values) > 1 for estimate in estimates)
-    return "; ".join([f"bars: {ERROR}"] * bars + [DRAWS] * dots)
 
 
 def _draw_group(plot: Plot, series: Sequence[Series], quantity: str) -> None:
@@ -95,17 +90,19 @@ def _draw_group(plot: Plot, series: Sequence[Series], quantity: str) -> None:
             if each.level_place is not None:
                 known.append((each.level_place, each.level))
         for relaxed in (True, False):
-            _draw_points(plot, [p for p in known if p[1].relaxed == relaxed], each.look, quantity)
+            points = [(x, row) for x, row in known if row.relaxed == relaxed]
+            _draw_points(plot, each.group, points, each.look, quantity)
 
 
 def _draw_points(
-    plot: Plot, points: Sequence[tuple[float, Row]], look: Look, quantity: str
+    plot: Plot, group: Group, points: Sequence[tuple[float, Row]], look: Look, quantity: str
 ) -> None:
     """Points with their bars, and a dot for each draw; all are relaxed, or none is."""
     if not points:
         return
     style = look.point | ({} if points[0][1].relaxed else HOLLOW)
-    errors = [shown(quantity, row.estimates[quantity].stderr or 0.0) for _, row in points]
+    margins = (group.margin(row.estimates[quantity]) or 0.0 for _, row in points)
+    errors = [shown(quantity, margin) for margin in margins]
     plot.errorbar(
         [x for x, _ in points], [_mean(row, quantity) for _, row in points],
         errors if any(errors) else None, linestyle="", **BARS, **style,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PLAIN = "plain merge"
 """In the legends."""
-ERROR = "±1 standard error over items"
 DRAWS = "dots: one model each"
 LEGEND_ROW = 0.15
 """Inches."""

@@ -1,13 +1,16 @@
-"""What a relaxation left of the merges' change, by kind of module."""
+"""What a relaxation left of the merges' change, by kind of module and by layer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from aim_exp.report.doses import ALL, dose_of
+import numpy as np
+
+from aim_exp.report.doses import ALL, dose_by_layer, dose_of
 from aim_exp.report.plots.canvas import legend_below, name_looks
 from aim_exp.report.plots.series import OMEGA, setting_words
 from aim_exp.report.plots.style import GREY, INK, Look, Name, looks
@@ -31,8 +34,10 @@ CHARACTER = 0.03
 MEAN_R, RANGE = "mean r", "range over settings"
 WHISKER = {"linewidth": 1.4, "alpha": 0.6, "solid_capstyle": "butt"}
 
-Doses = Mapping[str, Dose]
-"""By kind of module and `ALL`."""
+Part = TypeVar("Part", str, int)
+"""A kind of module, or a layer."""
+Doses = tuple[Mapping[str, Dose], Mapping[int, Dose]]
+"""By kind of module and `ALL`, and by layer."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Profile:
     """Share of the change of outputs, by base's second moments."""
     ranges: Mapping[str, tuple[float, float]]
     """Least and greatest share kept, where this is the mean over a method's settings."""
+    kept_by_layer: Mapping[int, float]
+    outputs_by_layer: Mapping[int, float]
 
 
 def profiles(report: Report) -> list[Profile]:
@@ -68,40 +75,43 @@ def profiles(report: Report) -> list[Profile]:
         together: dict[tuple[Name, str], list[Doses]] = {}
         for group, row, dose in relaxed:
             name = row.method, setting_words(report, group, row, hidden)
-            together.setdefault((name, row.settings.get(OMEGA, "")), []).append(dose)
+            doses = dose, dose_by_layer(row)
+            together.setdefault((name, row.settings.get(OMEGA, "")), []).append(doses)
         if len({name for name, _ in together}) <= MOST:
             break
     return [_profile(name, omega, doses) for (name, omega), doses in together.items()]
 
 
 def _profile(name: Name, omega: str, doses: Sequence[Doses]) -> Profile:
-    def shares(field: str) -> dict[str, list[float]]:
-        return collected(
-            {kind: getattr(dose, field) for kind, dose in each.items()} for each in doses
-        )
-
-    kept, mean_r, outputs = map(shares, ("norm", "mean_r", "outputs"))
+    kinds, layers = zip(*doses, strict=True)
+    kept = _shares(kinds, "norm")
     return Profile(
         name,
         omega,
         kept=_means(kept),
-        mean_r=_means(mean_r),
-        outputs=_means(outputs),
+        mean_r=_means(_shares(kinds, "mean_r")),
+        outputs=_means(_shares(kinds, "outputs")),
         ranges={kind: (min(v), max(v)) for kind, v in kept.items() if len(doses) > 1},
+        kept_by_layer=_means(_shares(layers, "norm")),
+        outputs_by_layer=_means(_shares(layers, "outputs")),
     )
 
 
-def _means(shares: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {kind: fmean(values) for kind, values in shares.items()}
+def _shares(tables: Iterable[Mapping[Part, Dose]], field: str) -> dict[Part, list[float]]:
+    return collected({part: getattr(dose, field) for part, dose in t.items()} for t in tables)
 
 
-def collected(tables: Iterable[Mapping[str, float | None]]) -> dict[str, list[float]]:
-    """By kind of module, the values of all that have one."""
-    values: dict[str, list[float]] = {}
+def _means(shares: Mapping[Part, Sequence[float]]) -> dict[Part, float]:
+    return {part: fmean(values) for part, values in shares.items()}
+
+
+def collected(tables: Iterable[Mapping[Part, float | None]]) -> dict[Part, list[float]]:
+    """By part, the values of all that have one."""
+    values: dict[Part, list[float]] = {}
     for table in tables:
-        for kind, value in table.items():
+        for part, value in table.items():
             if value is not None:
-                values.setdefault(kind, []).append(value)
+                values.setdefault(part, []).append(value)
     return values
 
 
@@ -109,6 +119,11 @@ def kinds_shown(shown: Sequence[Profile]) -> list[str]:
     """The kinds of modules that were relaxed: those kept most first, `ALL` before them."""
     kept = collected(profile.kept for profile in shown)
     return [ALL, *sorted(kept.keys() - {ALL}, key=lambda kind: (-fmean(kept[kind]), kind))]
+
+
+def has_layers(shown: Sequence[Profile]) -> bool:
+    """Whether each is known by layer."""
+    return bool(shown) and all(profile.kept_by_layer for profile in shown)
 
 
 def dose_looks(shown: Sequence[Profile]) -> dict[Name, Look]:
@@ -138,6 +153,29 @@ def draw_dose(figure: Figure, shown: Sequence[Profile]) -> None:
     if any(profile.ranges for profile in shown):
         plot.plot([], [], color=GREY, label=RANGE, **WHISKER)
     legend_below(figure, last=[RANGE, MEAN_R])
+
+
+def draw_layers(figure: Figure, shown: Sequence[Profile]) -> None:
+    """A line over the layers for each profile, its omega at the end of it, where there is room."""
+    from matplotlib.ticker import MaxNLocator
+
+    plot, styles = figure.subplots(), dose_looks(shown)
+    name_looks(plot, styles, joined=True)
+    plot.set(xlabel="layer", ylabel="share of the delta kept")
+    plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ends = {}
+    for each in shown:
+        look = styles[each.name]
+        places = sorted(each.kept_by_layer.items())
+        plot.plot(*zip(*places, strict=True), **(look.point | look.line))
+        ends[each.omega, places[-1][1]] = places[-1]
+    room = CHARACTER * float(np.ptp(plot.get_ylim()))
+    taken = -math.inf
+    for (omega, share), place in sorted(ends.items(), key=lambda end: end[0][1]):
+        if omega and share - room >= taken:
+            plot.annotate(omega, place, (6, 0), textcoords="offset points", va="center", fontsize=7)
+            taken = share + room
+    legend_below(figure)
 
 
 def _draw_profiles(

@@ -18,7 +18,6 @@ from aim_exp.errors import AimError
 from aim_exp.pareto import non_dominated
 from aim_exp.report.plots.canvas import (
     DRAWS,
-    ERROR,
     PANELS,
     PLAIN,
     hollow_in_legend,
@@ -85,11 +84,11 @@ class Plane:
         return corners
 
     @property
-    def typical_error(self) -> Place | None:
-        """The median standard error in x and in y, in points; None where none is known."""
+    def typical_margin(self) -> Place | None:
+        """The median of what follows ±, in x and in y, in points; None where none is known."""
         rows = [*self.members, *(row for each in self.series for row in self.shown(each.path))]
-        errors = [[row.estimates[axis].stderr for row in rows] for axis in self.axes]
-        known = [[100 * e for e in column if e is not None] for column in errors]
+        margins = ((self.group.margin(row.estimates[a]) for row in rows) for a in self.axes)
+        known = [[100 * each for each in column if each is not None] for column in margins]
         return (median(known[0]), median(known[1])) if all(known) else None
 
 
@@ -146,7 +145,7 @@ def sharpest_conflict(report: Report) -> Pair | None:
 def draw_planes(figure: Figure, planes: Sequence[Plane]) -> None:
     """The line is the front, what lies below it faded.
 
-    The typical error stands above each panel: bars on every point would hide them.
+    The typical margin stands above each panel: bars on every point would hide them.
     """
     planes = planes[:PANELS]
     plots = panels(figure, [_title(plane) for plane in planes])
@@ -182,8 +181,8 @@ def _rows(plane: Plane) -> list[Row]:
 
 
 def _title(plane: Plane) -> str:
-    error = plane.typical_error
-    known = f"{ERROR}: x {error[0]:.1f}, y {error[1]:.1f}" if error else ""
+    margin, words = plane.typical_margin, plane.group.margin_words
+    known = f"±1 {words}: x {margin[0]:.1f}, y {margin[1]:.1f}" if margin else ""
     return "\n".join(filter(None, [plane.group.title, known]))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aim_exp.report.doses import ALL, DOSES, EXPLAINED, SHARES, dose_of
+from aim_exp.report.doses import ALL, DOSES, EXPLAINED, SHARES, dose_by_layer, dose_of
 from aim_exp.report.rows import Report
 from aim_exp.report.tables.table import SHARE, Cell, Column, Row, Table
 from aim_exp.store.records import Dose, RunRecord
 
 
 def dose_table(report: Report) -> Table | None:
-    """A relaxed merge a row; of a single one each kind of module. None without any."""
+    """A relaxed merge a row; of a single one each kind of module and layer. None without any."""
     relaxed = [(group, row, dose) for group in report.groups for row in group.merges
                if (dose := dose_of(row)) and row.relaxed]  # fmt: skip
     if not relaxed:
@@ -21,11 +21,19 @@ def dose_table(report: Report) -> Table | None:
         for group, row, dose in relaxed
         if ALL in dose
     ]
-    kinds = [Row((Cell(kind), *_numbers(dose))) for kind, dose in _kinds(relaxed[0][2])]
-    sections = (tuple(rows), tuple(kinds)) if len(rows) == 1 else (tuple(rows),)
+    sections = [tuple(rows)]
+    if len(rows) == 1:
+        _, row, doses = relaxed[0]
+        layers = [(f"layer {number}", dose) for number, dose in dose_by_layer(row).items()]
+        kinds = [(kind, dose) for kind, dose in doses.items() if kind != ALL]
+        sections += [
+            tuple(Row((Cell(name), *_numbers(dose))) for name, dose in parts)
+            for parts in (kinds, layers)
+            if parts
+        ]
     numbers = (Column(name, numeric=True) for name in (*DOSES, *SHARES))
     legend = (EXPLAINED, "differing: elements of relaxed tensors that are not the plain merge's")
-    return Table((Column("run"), *numbers), sections, legend=legend)
+    return Table((Column("run"), *numbers), tuple(sections), legend=legend)
 
 
 def deltas_table(record: RunRecord) -> Table | None:
@@ -50,10 +58,6 @@ def deltas_table(record: RunRecord) -> Table | None:
             "both change, the share changed in the same direction",
         ),
     )
-
-
-def _kinds(dose: dict[str, Dose]) -> list[tuple[str, Dose]]:
-    return [(kind, each) for kind, each in dose.items() if kind != ALL]
 
 
 def _numbers(dose: Dose) -> list[Cell]:

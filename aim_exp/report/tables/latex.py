@@ -18,8 +18,15 @@ HEAD = r"""% Needs \usepackage{booktabs,graphicx,longtable,xcolor}; \input{score
 ESCAPED = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "–": "--", "−": "$-$", STAR: r"$\star$", "†": r"\dag{}",
+    "±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$", STAR: r"$\star$", "†": r"\dag{}",
 }  # fmt: skip
+GREEK = dict(zip(
+    "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ",
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau "
+    "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split(),
+    strict=True,
+))  # fmt: skip
+ESCAPED |= {letter: rf"$\{name}$" for letter, name in GREEK.items()}
 
 
 def escape_latex(text: str) -> str:

@@ -31,7 +31,8 @@ def replicate_table(every: Sequence[Replicated], benchmarks: Sequence[str]) -> T
         lead = (Cell(each.label), Cell(each.against), Cell(each.n), Cell(average.design))
         ends = (_cell(average, AVERAGE), Cell(p_text(each.adjusted_p)))
         rest = (_cell(each.tests.get(quantity), quantity) for quantity in quantities)
-        return Row((*lead, *[Cell(each.role or "")] * locked, verdict, *ends, *rest))
+        role = [Cell(each.role or "")] * locked
+        return Row((*lead, *role, verdict, *ends, *rest), key=each.key)
 
     names = ("avg", "Holm", *("gain" if q == GAIN else q for q in quantities))
     texts = ("run", "against", "n", "test", *["in the study"] * locked, "verdict")

@@ -89,7 +89,7 @@ def effect_table(
         raise AimError(f"--labels: columns: {unknown[0]}: there is none; there are: {names}")
     quantities = tuple(known[name] for name in paper.columns or known)  # as in published tables
     lead = (*experts, "Method", "AIM")
-    form = _Form(report, group, lead, quantities, star=False, margin=paper.margin)
+    form = _Form(report, group, lead, quantities, star=False)
     names = [name for name in group.names if not begins(name, (*AIM_SETTINGS, EXPERTS))]
     plain = {row.key: row for row in group.merges if not row.relaxed}
 
@@ -129,19 +129,12 @@ class _Form:
     """Headings."""
     quantities: tuple[str, ...]
     star: bool = True
-    margin: str = "deviation"
-    """What follows ±: see `Paper.margin`."""
-
-    @cached_property
-    def counted(self) -> bool:
-        """Whether any row is the mean of several draws: what follows ± is their deviation."""
-        return any(row.n > 1 for row in self.group.rows)
 
     def row(self, row: Model, lead: Sequence[str], *, competes: bool = True) -> Row:
         """`lead` may be shorter than its headings."""
         names = [Cell(text, tone=TONES[row.role]) for text in lead]
         names += [Cell()] * (len(self.lead) - len(names))
-        names += [Cell(str(row.n))] * self.counted
+        names += [Cell(str(row.n))] * self.group.has_draws
         star = [self._star(row)] * self.star
         numbers = (self._number(row, quantity) for quantity in self.quantities)
         return Row((*names, *star, *numbers), competes and row.role != "reference", key=row.key)
@@ -161,7 +154,7 @@ class _Form:
         """A job without scores."""
         settings = self.report.settings(job)
         lead = (job.title, *(settings.get(name, NOTHING) for name in self.group.names))
-        names = [Cell(text, tone="merged") for text in lead] + [Cell()] * self.counted
+        names = [Cell(text, tone="merged") for text in lead] + [Cell()] * self.group.has_draws
         numbers = [_ended(job), *[Cell(NOTHING, tone="dim")] * (len(self.quantities) - 1)]
         return Row((*names, *[Cell()] * self.star, *numbers), competes=False)
 
@@ -169,14 +162,14 @@ class _Form:
         return Table(
             columns=(
                 *map(Column, self.lead),
-                *[Column("n", numeric=True, about=self.group.counted)] * self.counted,
+                *[Column("n", numeric=True, about=self.group.counted)] * self.group.has_draws,
                 *[Column(STAR, about="on the Pareto front of all benchmarks")] * self.star,
                 *(_column(quantity) for quantity in self.quantities),
             ),
             sections=tuple(filter(None, map(tuple, sections))),
             title=group_title(self.group),
             unit="percent",
-            margin=self._margin_words,
+            margin=self.group.margin_words,
             detail=SURE if self.sure else "",
             legend=(
                 RANKED,
@@ -185,24 +178,13 @@ class _Form:
             ),
         ).with_best()
 
-    @property
-    def _margin_words(self) -> str:
-        if self.margin == "none":
-            return ""
-        if self.counted and self.margin == "deviation":
-            return f"standard deviation over {self.group.counted}"
-        averages = [row.estimates.get(AVERAGE) for row in self.group.rows]
-        known = any(each and each.stderr is not None for each in averages)
-        return "standard error" if known else ""
-
     def _number(self, row: Model, quantity: str) -> Cell:
         estimate = row.estimates.get(quantity)
         if estimate is None:
             return Cell("" if quantity == GAIN and row.role != "merged" else NOTHING, tone="dim")
-        error = None if quantity == GAIN else estimate.stderr
-        if self.margin == "deviation" and self.counted:
-            error = estimate.deviation
-        return Cell.number(unit(quantity), estimate.mean, None if self.margin == "none" else error)
+        left_out = quantity == GAIN and not self.group.has_draws
+        margin = None if left_out else self.group.margin(estimate)
+        return Cell.number(unit(quantity), estimate.mean, margin)
 
     def _precision(self) -> Iterator[str]:
         """Of one model, which a table of means does not show."""
@@ -211,7 +193,7 @@ class _Form:
             max((each[name].stderr or 0.0 for each in rows if name in each), default=0.0)
             for name in (AVERAGE, *self.group.benchmarks)
         )
-        if self.counted and average and others:
+        if self.group.has_draws and average and others:
             yield (
                 "standard error of one model over the items: up to "
                 f"{PERCENT.write(max(others))} (a benchmark), {PERCENT.write(average)} (average)"
@@ -286,14 +268,14 @@ def _changes(
 ) -> list[str]:
     """What stands below each cell: the change against the plain merge, with a star if it holds."""
     if plain is None:
-        return [""] * (len(form.lead) + form.counted + len(form.quantities))
+        return [""] * (len(form.lead) + form.group.has_draws + len(form.quantities))
     before, after = plain.estimates, row.estimates
     changes = [
         _change(each, before.get(each), after.get(each), paper.changes)
         + "*" * (paper.marks and (row.key, each) in held)
         for each in form.quantities
     ]
-    return [*[""] * (len(form.lead) - 1), "change", *[""] * form.counted, *changes]
+    return [*[""] * (len(form.lead) - 1), "change", *[""] * form.group.has_draws, *changes]
 
 
 def _change(quantity: str, before: Estimate | None, after: Estimate | None, kind: str) -> str:

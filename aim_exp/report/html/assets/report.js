@@ -413,11 +413,17 @@ function drawProfiles() {
 function drawDose() {
   if (!one("#dose")) return;
   const {kinds, profiles, legend} = data.dose;
+  const form = one("#dose form");
+  const measure = form.measure.value;
+  const words = measure === "kept" ? "delta" : "change of outputs";
+  const names = namesShown(legend, [{names: legend.map(entry => entry.name)}], form.by?.value === "layer");
+  if (form.by?.value === "layer") {
+    drawLayers(profiles, `${measure}_by_layer`, words);
+    return fillLegend("dose", names);
+  }
   const lines = d3.max(profiles, profile => profile.line) + 1;
   const row = Math.max(20, 7 * lines);
   one("#plot-dose").style.height = `${row * (kinds.length + 1) + 60}px`;
-  const measure = one("#dose form").measure.value;
-  const words = measure === "kept" ? "delta" : "change of outputs";
   const points = profiles.flatMap(profile => Object.entries(profile[measure]).map(([kind, x]) => ({
     x, y: kind, look: profile.look, line: profile.line, range: measure === "kept" ? profile.ranges[kind] : undefined, r: profile.mean_r[kind],
     text: `${profile.label}\n${kind}: ${x.toFixed(3)} of the ${words} left`,
@@ -443,8 +449,27 @@ function drawDose() {
         ...dots(some, {r: 4.5, dy: shift(line)}), tip(some, {dy: shift(line)})]),
     ],
   }, "Share of the delta that was kept, by kind of module");
-  fillLegend("dose", [...namesShown(legend, [{names: legend.map(entry => entry.name)}], false),
-    [element("span", {class: "symbol"}, "|"), "mean r"]]);
+  fillLegend("dose", [...names, [element("span", {class: "symbol"}, "|"), "mean r"]]);
+}
+
+function drawLayers(profiles, measure, words) {
+  one("#plot-dose").style.height = "";
+  const lines = profiles.map(profile => Object.entries(profile[measure]).map(([layer, y]) => ({x: Number(layer), y, look: profile.look,
+    omega: profile.omega, text: `${profile.label}\nlayer ${layer}: ${y.toFixed(3)} of the ${words} left`}))).filter(line => line.length);
+  const layers = [...new Set(lines.flat().map(p => p.x))].sort((a, b) => a - b);
+  const ends = d3.rollups(lines, some => d3.mean(some, line => line.at(-1).y), line => line[0].omega);
+  show("dose", {
+    marginRight: 40,
+    x: {label: "layer", labelAnchor: "center", labelArrow: "none", tickFormat: "d", tickSize: 0,
+      ticks: layers.filter((_, i) => i % Math.ceil(layers.length / 12) === 0)},
+    y: {label: `share of the ${words} that is left`, labelArrow: "none", nice: true, ticks: 7, tickSize: 0},
+    marks: [
+      Plot.gridY(grid), lines.map(line => Plot.line(line, {x: "x", y: "y", stroke: looks[line[0].look].ink, strokeWidth: 1.8,
+        strokeLinecap: "butt", strokeDasharray: looks[line[0].look].dash, ariaDescription: "layers"})),
+      dots(lines.flat(), {r: 4}), Plot.text(ends, {x: () => layers.at(-1), y: ([, y]) => y, text: ([omega]) => omega, dx: 10, textAnchor: "start", fill: "var(--ink)"}),
+      tip(lines.flat()),
+    ],
+  }, `Share of the ${words} that was kept, by layer`);
 }
 
 const MUTED = ["#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#999933", "#44AA99", "#AA4499"];
