@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from run_records import model_of
 
 from aim_exp.app import CONFIG_FOLDER
-from aim_exp.config import subsets
+from aim_exp.config import axes
 
 TINY = ("population=tiny", "calibration=tiny", "benchmarks=tiny", "tracker=none")
 JOBS = {
@@ -121,11 +121,11 @@ def test_published_control_runs_cut_down(cli: Cli, tmp_path: Path, tiny_populati
 def test_its_jobs_compose(name: str) -> None:
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = compose("config", [f"experiment={name}"], return_hydra_config=True)
-        axes = OverridesParser.create().parse_overrides(
+        swept = OverridesParser.create().parse_overrides(
             [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
         )
-        subsets.teach(BasicSweeper)
-        (jobs,) = BasicSweeper.split_arguments(axes, None)
+        axes.teach(BasicSweeper)
+        (jobs,) = BasicSweeper.split_arguments(swept, None)
         assert len(jobs) == JOBS[name]
         for job in (jobs[0], jobs[-1]):
             assert not OmegaConf.missing_keys(compose("config", [f"experiment={name}", *job]))

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from aim_exp.pareto import non_dominated
+from aim_exp.report.choices import Choices, choices
 from aim_exp.report.draws import Draw, Pool, pools, seed_words
 from aim_exp.report.estimates import AVERAGE, GAIN, Estimate, estimates
 from aim_exp.report.load import Job, Runs
@@ -161,6 +162,11 @@ class Report:
         return {
             job: (group, row) for group in self.groups for row in group.merges for job in row.jobs
         }
+
+    @cached_property
+    def choices(self) -> Choices:
+        """What its runs' `select` chooses."""
+        return choices(self)
 
     def short(self, name: str) -> str:
         """A setting's short name where it is unambiguous: `method.density` -> `density`."""

@@ -1,4 +1,4 @@
-"""Which experts are merged as an axis of sweeps."""
+"""Axes of sweeps: which experts are merged, and each option with settings of its own."""
 
 from itertools import combinations
 from pathlib import Path
@@ -9,7 +9,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from run_records import result
 
-from aim_exp.config import schema, subsets
+from aim_exp.config import axes, schema
 from aim_exp.config.schema import CONFIG_FOLDER
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -17,7 +17,7 @@ PAIRS = ["[code,instruct]", "[code,math]", "[instruct,math]"]
 
 
 def test_subsets_are_all_or_a_few_of_each_size() -> None:
-    subsets_of = subsets.subsets_of
+    subsets_of = axes.subsets_of
     assert subsets_of(NAMES, "2", 0, "0") == [*combinations(NAMES, 2)]
     some = subsets_of(NAMES, "2..4", 3, "0")
     assert [len(each) for each in some] == [2] * 3 + [3] * 3 + [4] * 3
@@ -39,7 +39,7 @@ def test_a_sweep_has_a_job_for_each() -> None:
         return [job[1].removeprefix("population.merge=") for job in jobs if job[2] == "omega=null"]
 
     schema.register()
-    subsets.teach(BasicSweeper)
+    axes.teach(BasicSweeper)
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         assert merged("ties", "subsets()") == ["null"]
         assert merged("slerp", "subsets()") == PAIRS
@@ -59,6 +59,6 @@ def test_it_runs(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     merged = [result(tmp_path / "s" / job)["population"]["merged"] for job in "01"]
     names = ["code", "instruct", "math"]
-    assert [*map(tuple, merged)] == subsets.subsets_of(names, "2", 2, "1")
+    assert [*map(tuple, merged)] == axes.subsets_of(names, "2", 2, "1")
     done = cli("population.merge=subsets(k=2)", *common)
     assert "must be a list of experts, of code, instruct, math" in done.stderr
