@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from aim_exp.errors import number_problem
-
 VALIDATION, POPULATIONS = "validation", "populations"
 
 
@@ -211,8 +209,8 @@ class Selection:
         problems = []
         if self.on not in (VALIDATION, POPULATIONS):
             problems.append(f"select.on={self.on}: must be {VALIDATION} or {POPULATIONS}")
-        if self.budget is not None:
-            problems += number_problem("select.budget", self.budget, 2)
+        if self.budget is not None and not (isinstance(self.budget, int) and self.budget >= 2):
+            problems.append(f"select.budget={self.budget}: must be at least 2, or null")
         if not all(isinstance(pattern, str) for pattern in self.of):
             problems.append(f"select.of={[*self.of]}: must be a list of keys, as text")
         return problems

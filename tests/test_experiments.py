@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ JOBS = {
     "ablation_control": 4 * 5 * 2,
     "noise_floor": 2 * 5,
     "baselines": 2 * 3 * (len(methods()) - 2 + 2 * 3),
+    "tuned": 3 * (12 * (len(methods()) - 5) + 12 * 3 + 3 + 3),
 }
 CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
     "paper_table": (("population.merge=[code,math]", "omega=0.4"), 5),
@@ -35,6 +37,7 @@ CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
     "ablation_control": (("method.scale=0.8", "omega=0.4"), 5),
     "noise_floor": (("omega=0.4", "repeat=0,1"), 2),
     "baselines": (("method=regmean", "omega=0.4", "seed=0", "calibration.n_samples=16"), 1),
+    "tuned": (("method=grid({ties: {density: [0.1, 0.3]}})", "seed=0"), 2),
 }
 
 
@@ -134,6 +137,19 @@ def test_its_jobs_compose(name: str) -> None:
 def test_baselines_are_all_methods() -> None:
     params = OmegaConf.load(CONFIG_FOLDER / "experiment" / "baselines.yaml").hydra.sweeper.params
     assert set(params.method.replace(" ", "").split(",")) == set(methods())
+
+
+def test_tuned_are_all_methods_with_equal_budgets() -> None:
+    """Twelve settings each, where a method has any, and each of them another merge."""
+    file = OmegaConf.load(CONFIG_FOLDER / "experiment" / "tuned.yaml")
+    grid = file.hydra.sweeper.params.method
+    points = OverridesParser.create().parse_override(f"method={grid}").sweep_iterator()
+    counts = Counter(json.loads(str(point.text).removeprefix("grid "))[0] for point in points)
+    assert set(counts) == set(methods())
+    assert {name for name, n in counts.items() if n == 1} == {
+        "linear", "model_stock", "nuslerp", "karcher",
+    }  # fmt: skip
+    assert set(counts.values()) == {1, file.select.budget}
 
 
 def test_the_page_has_the_methods_as_they_are() -> None:

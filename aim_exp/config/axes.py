@@ -1,7 +1,7 @@
 """Axes of a sweep beside Hydra's own.
 
-    population.merge=subsets(k=2..3, n=5, seed=0)      which experts are merged
-    'method=grid({ties: {density: [0.1, 0.2]}, linear: {}})'   each option with its own settings
+    population.merge=subsets(k=2..3, n=5, seed=0)            which experts are merged
+    method=grid({ties: {density: [0.1, 0.2]}, linear: {}})   each option with its own settings
 
 Annotations are objects here, not text: Hydra's parser looks at those of the functions.
 """
@@ -9,7 +9,8 @@ Annotations are objects here, not text: Hydra's parser looks at those of the fun
 import json
 import re
 from collections.abc import Sequence
-from itertools import combinations, product
+from functools import cache
+from itertools import chain, combinations, product
 from random import Random
 from typing import Any
 
@@ -53,7 +54,7 @@ def grid(options: dict) -> ChoiceSweep:  # type: ignore[type-arg]
     points = []
     for option, settings in options.items():
         if not isinstance(settings, dict):
-            raise ConfigError([f"grid: {option}: must be {{setting: [value, ...], ...}}"])
+            raise ConfigError([f"{option}: must be {{setting: [value, ...], ...}}"])
         axes = [
             [f"{name}={Transformer.str(value)}" for value in _values(values)]
             for name, values in settings.items()
@@ -84,7 +85,7 @@ def teach(sweeper: Any) -> None:
 
     def split(overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
         known: dict[tuple[str, ...], tuple[Sequence[str], int]] = {}
-        points = map(_with_settings, plain(overrides, None)[0])
+        points = [[*chain(*map(_overrides, job))] for job in plain(overrides, None)[0]]
         jobs = [each for job in points for each in _expanded(job, known)]
         chunks = sweeper.split_overrides_to_chunks(jobs, max_batch_size)
         return [jobs] if max_batch_size is None else [*chunks]
@@ -93,18 +94,15 @@ def teach(sweeper: Any) -> None:
         sweeper.split_arguments = staticmethod(split)
 
 
-def _with_settings(job: Sequence[str]) -> list[str]:
-    """The job with the option and the settings that a point of a grid stands for."""
-    overrides = []
-    for override in job:
-        match = POINT.match(override)
-        if match is None:
-            overrides.append(override)
-            continue
-        key, text = match["key"], str(OverridesParser.create().parse_override(override).value())
-        option, *settings = json.loads(text.removeprefix("grid "))
-        overrides += [f"{key}={option}", *(f"{key}.{setting}" for setting in settings)]
-    return overrides
+@cache
+def _overrides(override: str) -> Sequence[str]:
+    """The override itself, or those of the option and the settings that it stands for."""
+    match = POINT.match(override)
+    if match is None:
+        return (override,)
+    text = str(OverridesParser.create().parse_override(override).value())
+    option, *settings = json.loads(text.removeprefix("grid "))
+    return (f"{match['key']}={option}", *(f"{match['key']}.{setting}" for setting in settings))
 
 
 def _expanded(
