@@ -50,15 +50,17 @@ def test_half_of_the_items_choose_and_the_others_report(tmp_path: Path) -> None:
     assert 10 < sum(FIRST) < 30
     runs = [run(right(0.4), "omega=null"), run(LUCKY, "omega=0.4"), run(STEADY, "omega=0.6"),
             run(right(0.3), "method=linear")]  # fmt: skip
-    (choice,) = chosen(tmp_path, *runs).made
+    choice, alone = chosen(tmp_path, *runs).made
     assert (choice.name, choice.candidates, choice.on) == ("ties", 3, "half of the items")
     assert choice.best_on_all.label == "ties omega=0.6"
     assert [row.label for row in choice.chosen] == ["ties omega=0.4"]
     assert choice.average_on_all == pytest.approx(fmean(STEADY))
     assert (choice.average_when_chosen, choice.average_reported) == (1.0, 0.0)
+    # Nothing to choose, but beside the others it is reported on the same items.
+    assert (alone.name, alone.candidates) == ("linear", 1)
+    assert alone.average_reported == pytest.approx(on_half(right(0.3), first=False))
     (tmp_path / "1" / "items" / "x.jsonl.gz").unlink()
-    (choice,) = make_report(load(tmp_path)).choices.made
-    assert choice.candidates == 2
+    assert [each.candidates for each in make_report(load(tmp_path)).choices.made] == [2, 1]
 
 
 def test_no_relaxation_is_a_candidate_where_omega_is_chosen(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_seeds_are_averaged_and_their_spread_shown(tmp_path: Path) -> None:
     assert choice.reported == pytest.approx(own)
     table = choice_table(make_report(load(tmp_path)))
     assert table
-    assert table.rows[0].cells[-1].margin == pytest.approx(stdev(own))
+    assert table.rows[0].cells[3].margin == pytest.approx(stdev(own))
     assert "standard deviation over draws" in table.margin
 
 

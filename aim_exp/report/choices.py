@@ -37,7 +37,10 @@ class Choice:
 
     name: str
     """What was chosen from: `ties`, `slerp experts=code+math [2]`."""
+    settings: tuple[str, ...]
+    """By full key, those that are chosen."""
     candidates: int
+    """One where there was nothing to choose, beside others."""
     available: int
     """More than `candidates` where the budget is smaller."""
     on: str
@@ -105,23 +108,25 @@ class Choices:
     @cached_property
     def keys(self) -> frozenset[str]:
         """Of the rows that were chosen."""
-        return frozenset(row.key for choice in self.made for row in choice.chosen)
+        several = (choice for choice in self.made if choice.candidates > 1)
+        return frozenset(row.key for choice in several for row in choice.chosen)
 
 
 def choices(report: Report) -> Choices:
-    """A choice for each set of several candidates whose items are at hand; seeds averaged."""
-    made, lacking = [], []
+    """Of each set of candidates whose items are at hand, where any has several; seeds averaged."""
+    made: list[Choice] = []
+    lacking: list[str] = []
     for group in report.groups:
         selection = _selection(group)
         sets = _sets(group, selection, report.shorts) if selection else {}
-        for name, rows in sets.items():
-            assert selection, "there are sets"
-            every = [each for row in rows if (each := _candidate(row))]
-            candidates = _within(every, selection)
-            if len(candidates) < 2:
-                continue
+        every = {name: own for name, rows in sets.items() if (own := _candidates(rows))}
+        if selection is None or all(len(own) < 2 for own in every.values()):
+            continue
+        settings = tuple(name for name in group.names if selection.chooses(name))
+        for name, available in every.items():
+            candidates = _within(available, selection)
             if trials := _trials(candidates, selection):
-                made.append(_choice(name, candidates, len(every), trials, selection))
+                made.append(_choice(name, settings, candidates, len(available), trials, selection))
             else:
                 lacking.append(name)
     return Choices(tuple(made), tuple(lacking))
@@ -143,7 +148,12 @@ def _sets(group: Group, selection: Selection, shorts: Mapping[str, str]) -> dict
 
     Where omega is chosen, a plain merge is a candidate wherever it is relaxed.
     """
-    names = [name for name in group.names if not selection.chooses(name)]
+    names = [
+        name
+        for name in group.names
+        if not selection.chooses(name)
+        and (name == "method" or len({row.settings.get(name) for row in group.merges}) > 1)
+    ]
     with_plain = selection.chooses(OMEGA)
     relaxed_from = {row.plain for row in group.merges} if with_plain else ()
     sets: dict[str, dict[str, Row]] = {}
@@ -166,6 +176,7 @@ def _within(candidates: Sequence[_Candidate], selection: Selection) -> list[_Can
 
 def _choice(
     name: str,
+    settings: tuple[str, ...],
     candidates: Sequence[_Candidate],
     available: int,
     trials: Sequence[_Trial],
@@ -182,6 +193,7 @@ def _choice(
         on = f"{on} of " * _share_items(candidates) + f"the other {others}"
     return Choice(
         name=name,
+        settings=settings,
         candidates=len(candidates),
         available=available,
         on=on,
@@ -224,6 +236,10 @@ def _share_items(candidates: Sequence[_Candidate]) -> bool:
     """Whether two populations answered the same items of a benchmark: then halves are needed."""
     items = [digest for each in candidates[0].draws.values() for digest in {*each.items}]
     return len({*items}) < len(items)
+
+
+def _candidates(rows: Sequence[Row]) -> list[_Candidate]:
+    return [each for row in rows if (each := _candidate(row))]
 
 
 def _candidate(row: Row) -> _Candidate | None:

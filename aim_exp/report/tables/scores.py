@@ -23,7 +23,7 @@ from aim_exp.statistics import LEVEL
 GAIN_MEANS = "gain: hypervolume gain over base and the merged experts"
 RANKED = f"bold: best; {STAR}: on the Pareto front of all benchmarks"
 CHOSEN = "‡"
-CHOSEN_MEANS = f"{CHOSEN}: chosen by `select`, not by these numbers: see what was chosen"
+CHOSEN_MEANS = f"{CHOSEN}: chosen by `select`, not by these numbers"
 SURE = f"beside {STAR}, how often it would be with other items of the same kind"
 TONES: dict[str, Tone] = {
     "base": "member",
@@ -342,11 +342,11 @@ def _caption(
 
 
 def choice_table(report: Report) -> Table | None:
-    """What is best on all items, beside what was chosen and what that scores where it had no say.
+    """What was chosen and what that scores where it had no say, the best of that first.
 
-    None where nothing was chosen.
+    Beside it what is best on all items. None where nothing was chosen.
     """
-    made = report.choices.made
+    made = sorted(report.choices.made, key=lambda choice: -choice.average_reported)
     if not made:
         return None
     counted = any(choice.deviation is not None for choice in made)
@@ -354,42 +354,44 @@ def choice_table(report: Report) -> Table | None:
 
     def row(choice: Choice) -> Row:
         of = f"{choice.candidates} of {choice.available}" if cut else str(choice.candidates)
-        labels, several = Counter(row.label for row in choice.chosen), len(choice.chosen)
-        chosen = [
-            f"{name} ({n} of {several})" * (n < several) or name for name, n in labels.items()
-        ]
+        best, *chosen = (
+            _words(report, row, choice.settings) or NOTHING
+            for row in (choice.best_on_all, *choice.chosen)
+        )
+        counts, several = Counter(chosen), len(chosen)
+        words = [f"{each} ({n} of {several})" * (n < several) or each for each, n in counts.items()]
         reported = Cell.number(PERCENT, choice.average_reported, choice.deviation)
         return Row(
             (
                 Cell(choice.name),
+                Cell(", ".join(words)),
                 Cell(of, value=choice.candidates),
-                Cell(f"{choice.best_on_all.label} †"),
-                Cell.number(PERCENT, choice.average_on_all),
-                Cell(", ".join(chosen)),
-                Cell(choice.on),
-                Cell.number(PERCENT, choice.average_when_chosen),
                 replace(reported, strong=True),
+                Cell(choice.on if choice.candidates > 1 else NOTHING),
+                Cell.number(PERCENT, choice.average_when_chosen),
+                Cell(best + " †" * (choice.candidates > 1)),
+                Cell.number(PERCENT, choice.average_on_all),
             )
         )
 
     return Table(
         columns=(
-            Column("of"),
-            Column("settings", numeric=True),
-            Column("best on all items"),
-            Column("average", numeric=True),
+            Column("merge"),
             Column("chosen"),
-            Column("on"),
-            Column("there", numeric=True),
+            Column("settings", numeric=True, about="that it was chosen among"),
             Column("reported", numeric=True, about="on what had no say in the choice"),
+            Column("chosen on", optional=True),
+            Column("there", numeric=True, optional=True, about="where it was chosen"),
+            Column("best on all items", optional=True),
+            Column("average", numeric=True, optional=True),
         ),
         sections=(tuple(map(row, made)),),
-        unit="percent",
+        unit="averages, percent",
         margin="standard deviation over draws" if counted else "",
         legend=(
-            "†: chosen on its own test items, so partly luck",
-            "reported: on the other half of the items of each benchmark, or on the population that "
-            "had no say, and the number to quote for a tuned setting",
+            "reported: on what had no say in the choice, the other items or the population itself: "
+            "the number to quote for a tuned setting",
             *["settings: a draw of so many, the same number for all"] * cut,
+            "†: chosen on its own test items, so partly luck",
         ),
     )
