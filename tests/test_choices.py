@@ -178,4 +178,8 @@ def test_what_was_chosen_is_marked_everywhere(tmp_path: Path) -> None:
         assert "What was chosen" in shown
     (line,) = (line for line in text.splitlines() if line.startswith(f"| 1 {CHOSEN}"))
     assert "0.4" in line
+    tables = tmp_path / "tables"
+    assert r"\label{tab:chosen-1}" in (tables / "chosen.tex").read_text()
+    (row,) = pd.read_csv(tables / "chosen.csv").to_dict("records")
+    assert (row["chosen"], row["reported"], row["there"]) == ("omega=0.4", 0.0, 1.0)
     assert pd.read_csv(tmp_path / "results.csv").chosen.tolist() == [False, True, False]
