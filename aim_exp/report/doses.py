@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
+from statistics import fmean, stdev
 
 from aim_exp.report.rows import Row
 from aim_exp.store.records import Dose
@@ -22,9 +22,12 @@ EXPLAINED = (
 
 def dose_of(row: Row) -> dict[str, Dose]:
     """By kind of module and `ALL`, means over the row's draws; empty where nothing was relaxed."""
-    tables = [draw.record.dose for draw in row.draws]
-    kinds = dict.fromkeys(kind for table in tables for kind in table)
-    return {kind: _mean([table[kind] for table in tables if kind in table]) for kind in kinds}
+    return _over(row, fmean)
+
+
+def deviations_of(row: Row) -> dict[str, Dose]:
+    """The same, standard deviations over the draws; None of a single one."""
+    return _over(row, lambda values: stdev(values) if len(values) > 1 else None)
 
 
 def dose_words(dose: Mapping[str, Dose]) -> str:
@@ -34,13 +37,18 @@ def dose_words(dose: Mapping[str, Dose]) -> str:
     return f"{', '.join(known)} of the merge's change left" if known else ""
 
 
-def _mean(doses: Sequence[Dose]) -> Dose:
-    if len(doses) == 1:
-        return doses[0]
+def _over(row: Row, statistic: Callable[[Sequence[float]], float | None]) -> dict[str, Dose]:
+    kinds: dict[str, list[Dose]] = {}
+    for draw in row.draws:
+        for kind, dose in draw.record.dose.items():
+            kinds.setdefault(kind, []).append(dose)
 
-    def mean(field: str) -> float | None:
+    def over(doses: Sequence[Dose], field: str) -> float | None:
         known = [value for dose in doses if (value := getattr(dose, field)) is not None]
-        return fmean(known) if known else None
+        return statistic(known) if known else None
 
     fields = (*DOSES.values(), *SHARES.values())
-    return replace(doses[0], **{field: mean(field) for field in fields})
+    return {
+        kind: replace(doses[0], **{field: over(doses, field) for field in fields})
+        for kind, doses in kinds.items()
+    }
