@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
+
+VALIDATION, POPULATIONS = "validation", "populations"
 
 
 @dataclass(frozen=True)
@@ -189,3 +192,33 @@ class BenchmarkResult:
     warnings: tuple[str, ...] = ()
     num_fewshot: int | None = None
     """Examples in a prompt; None where it is not known, or a group's tasks differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The group `select`: which of the settings that were tried are chosen, and on what.
+
+    `on` is `validation`, half of the items of each benchmark, by a hash of each, where the other
+    half is reported on; or `populations`, all but the one that is reported on, each in turn.
+    `of` are glob patterns of the keys that are chosen: what differs in another key has a choice of
+    its own. Each choice is made among `budget` settings at most; None: among all.
+    """
+
+    on: str
+    budget: int | None
+    of: tuple[str, ...]
+
+    def problems(self) -> list[str]:
+        """What is wrong with it, `key=value: why; fix` each."""
+        problems = []
+        if self.on not in (VALIDATION, POPULATIONS):
+            problems.append(f"select.on={self.on}: must be {VALIDATION} or {POPULATIONS}")
+        if self.budget is not None and not (isinstance(self.budget, int) and self.budget >= 2):
+            problems.append(f"select.budget={self.budget}: must be at least 2, or null")
+        if not all(isinstance(pattern, str) for pattern in self.of):
+            problems.append(f"select.of={[*self.of]}: must be a list of keys, as text")
+        return problems
+
+    def chooses(self, key: str) -> bool:
+        """Whether a key is among those chosen."""
+        return any(fnmatchcase(key, pattern) for pattern in self.of)

@@ -10,7 +10,16 @@ NUMBERS = ("nan", "inf", "-inf", "-1e308", "1e308", "-1")
 TEXTS = ("''", "' '", "no_such_thing", "'a\\u0000b'", "../..")
 SHAPES = ("[]", "[1,[2]]", "{}", "{a: {b: []}}", "[null]", "true")
 REFERENCES = ("${nothing}", "${omega}${seed}", "???", "${oc.env:AIM_EXP_NOT_SET}", "${omega")
-GROUPS = {"population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker"}
+GROUPS = {
+    "population",
+    "method",
+    "aim",
+    "calibration",
+    "benchmarks",
+    "evaluator",
+    "select",
+    "tracker",
+}
 
 
 def keys() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -150,8 +150,25 @@ BAD_INPUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "tracker": (("tracker.mode=sometimes",), ("tracker.mode=sometimes",)),
     "several at once": (
-        ("omega=-1", "method.density=2", "dtype=int8", "device=tpu", "aim.scaling=odd"),
-        ("omega=-1.0", "method.density=2", "dtype=int8", "device=tpu", "aim.scaling=odd"),
+        (
+            "omega=-1",
+            "method.density=2",
+            "dtype=int8",
+            "device=tpu",
+            "aim.scaling=odd",
+            "select.on=odd",
+            "select.budget=1",
+            "select.of=[omgea]",
+        ),
+        (
+            "omega=-1.0",
+            "method.density=2",
+            "dtype=int8",
+            "device=tpu",
+            "aim.scaling=odd",
+            "select.on=odd: must be validation or populations",
+            "select.budget=1: must be at least 2",
+        ),
     ),
     "unknown key": (("omga=0.3",), ("omga: there is no such key; did you mean omega",)),
     "unknown key of a method": (

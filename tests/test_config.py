@@ -15,7 +15,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.config.schema import OPTIONS, RunConfig
 
-GROUPS = {"population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker"}
+GROUPS = {
+    "population",
+    "method",
+    "aim",
+    "calibration",
+    "benchmarks",
+    "evaluator",
+    "select",
+    "tracker",
+}
 FILES = sorted(
     path.relative_to(CONFIG_FOLDER).with_suffix("").as_posix()
     for path in CONFIG_FOLDER.rglob("*.yaml")
@@ -36,8 +45,8 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def test_the_files_are_these() -> None:
-    assert len(FILES) == 57
-    assert len(OPTIONS) == 41
+    assert len(FILES) == 58
+    assert len(OPTIONS) == 42
     others = {p.relative_to(CONFIG_FOLDER).parts[0] for p in CONFIG_FOLDER.rglob("*.yaml")}
     assert others - GROUPS == {"config.yaml", "experiment", "hydra"}
 
@@ -45,12 +54,12 @@ def test_the_files_are_these() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_every_option_composes_and_builds(file: str) -> None:
     group, option = file.split("/", 1)
-    choice = [] if group == "aim" else [f"{group}={option}"]
+    choice = [] if option == "default" else [f"{group}={option}"]
     config = composed(*choice, *REQUIRED.get(file, []))
     assert not OmegaConf.missing_keys(config)
     if group != "benchmarks":
         built = type(instantiate(config[group], _convert_="all"))
-        own = OPTIONS.get("aim" if group == "aim" else file)
+        own = OPTIONS.get(group if option == "default" else file)
         assert built is own or (own is None and built in OPTIONS.values())
     first_line = (CONFIG_FOLDER / f"{file}.yaml").read_text().splitlines()[0]
     assert first_line.startswith("# "), "an option says what it is for"

@@ -1,7 +1,6 @@
 """Merges against their baselines, on items written by hand: what is tested, paired, counted."""
 
 import gzip
-import hashlib
 import json
 import re
 import shutil
@@ -19,11 +18,11 @@ from aim_exp.errors import AimError
 from aim_exp.evaluate.tasks.paper.ifeval import mean_of_four
 from aim_exp.pareto import hypervolume_gain
 from aim_exp.report.baselines import parse_names
+from aim_exp.report.choices import choices
 from aim_exp.report.csv_files import write_csvs
 from aim_exp.report.differences import Difference, Differences, Verdict, differences
 from aim_exp.report.estimates import GAIN
 from aim_exp.report.frames import items
-from aim_exp.report.halves import choices
 from aim_exp.report.load import load
 from aim_exp.report.paired import FOLDER
 from aim_exp.report.rows import Report, make_report
@@ -189,7 +188,7 @@ def test_the_mean_of_ifevals_four_metrics_is_bootstrapped(tmp_path: Path) -> Non
     assert own
     assert test.low < contrast.differences["x"].value < test.high
     assert (own.low, own.high, own.p) == pytest.approx((test.low, test.high, test.p), abs=0.02)
-    assert choices(made)[0].candidates == 2
+    assert choices(made).made[0].candidates == 2
 
 
 @pytest.mark.parametrize("weighted", [True, False], ids=["by size", "equal"])
@@ -434,25 +433,6 @@ def test_other_answers_are_compared_anew(tmp_path: Path) -> None:
     assert before
     assert after
     assert (before.difference, after.difference) == pytest.approx((0.2, 0.4))
-
-
-def test_the_choice_is_made_on_half_and_reported_on_the_other(tmp_path: Path) -> None:
-    """One split, by a hash of each item: here looked up by hand."""
-    ids = [("aim_tiny_x", i, json.dumps(f"answer {i}")) for i in range(40)]
-    first = [hashlib.sha256(repr(each).encode()).digest()[0] % 2 == 0 for each in ids]
-    assert 10 < sum(first) < 30
-    lucky = [float(half) for half in first]
-    steady = [1.0 if number % 10 else 0.0 for number in range(40)]
-    runs = [run(None, right(0.4)), run(0.4, lucky), run(0.6, steady),
-            run(0.4, right(0.3), "method=linear")]  # fmt: skip
-    (choice,) = choices(report(tmp_path, *runs))
-    assert (choice.name, choice.candidates) == ("ties", 3)
-    assert (choice.best_on_all, choice.chosen) == ("ties omega=0.6", "ties omega=0.4")
-    assert choice.average_on_all == pytest.approx(fmean(steady))
-    assert (choice.average_when_chosen, choice.average_reported) == (1.0, 0.0)
-    (tmp_path / "1" / "items" / "x.jsonl.gz").unlink()
-    (choice,) = choices(make_report(load(tmp_path)))
-    assert choice.candidates == 2
 
 
 def test_the_csv_of_differences_has_them_all(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import pytest
 from conftest import ROOT
 from documentation import PAGES, Block, blocks
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from aim_exp.app import CONFIG_FOLDER
+from aim_exp.config import axes
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 OWN_OPTIONS = {
@@ -49,16 +51,10 @@ def test_commands_have_keys_that_exist(arguments: list[str]) -> None:
     parsed = OverridesParser.create().parse_overrides(
         [argument for argument in arguments if not argument.startswith("-")]
     )
-    overrides = []
-    for override in parsed:
-        assert override.input_line
-        if override.is_sweep_override():
-            first = next(iter(override.sweep_string_iterator()))
-            overrides.append(f"{override.get_key_element()}={first}")
-        else:
-            overrides.append(override.input_line)
+    axes.teach(BasicSweeper)
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        compose("config", overrides)
+        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+        compose("config", jobs[0])
 
 
 def test_every_command_is_known() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from omegaconf import OmegaConf
 from run_records import model_of
 
 from aim_exp.app import CONFIG_FOLDER
-from aim_exp.config import subsets
+from aim_exp.config import axes
 
 TINY = ("population=tiny", "calibration=tiny", "benchmarks=tiny", "tracker=none")
 JOBS = {
@@ -27,6 +28,7 @@ JOBS = {
     "ablation_control": 4 * 5 * 2,
     "noise_floor": 2 * 5,
     "baselines": 2 * 3 * (len(methods()) - 2 + 2 * 3),
+    "tuned": 3 * (12 * (len(methods()) - 5) + 12 * 3 + 3 + 3),
 }
 CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
     "paper_table": (("population.merge=[code,math]", "omega=0.4"), 5),
@@ -35,6 +37,7 @@ CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
     "ablation_control": (("method.scale=0.8", "omega=0.4"), 5),
     "noise_floor": (("omega=0.4", "repeat=0,1"), 2),
     "baselines": (("method=regmean", "omega=0.4", "seed=0", "calibration.n_samples=16"), 1),
+    "tuned": (("method=grid({ties: {density: [0.1, 0.3]}})", "seed=0"), 2),
 }
 
 
@@ -121,11 +124,11 @@ def test_published_control_runs_cut_down(cli: Cli, tmp_path: Path, tiny_populati
 def test_its_jobs_compose(name: str) -> None:
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = compose("config", [f"experiment={name}"], return_hydra_config=True)
-        axes = OverridesParser.create().parse_overrides(
+        swept = OverridesParser.create().parse_overrides(
             [f"{key}={value}" for key, value in config.hydra.sweeper.params.items()]
         )
-        subsets.teach(BasicSweeper)
-        (jobs,) = BasicSweeper.split_arguments(axes, None)
+        axes.teach(BasicSweeper)
+        (jobs,) = BasicSweeper.split_arguments(swept, None)
         assert len(jobs) == JOBS[name]
         for job in (jobs[0], jobs[-1]):
             assert not OmegaConf.missing_keys(compose("config", [f"experiment={name}", *job]))
@@ -134,6 +137,22 @@ def test_its_jobs_compose(name: str) -> None:
 def test_baselines_are_all_methods() -> None:
     params = OmegaConf.load(CONFIG_FOLDER / "experiment" / "baselines.yaml").hydra.sweeper.params
     assert set(params.method.replace(" ", "").split(",")) == set(methods())
+
+
+def test_tuned_are_all_methods_with_equal_budgets() -> None:
+    """Twelve settings each, where a method has any, and each of them another merge."""
+    file = OmegaConf.load(CONFIG_FOLDER / "experiment" / "tuned.yaml")
+    grid = file.hydra.sweeper.params.method
+    axes.teach(BasicSweeper)
+    parsed = OverridesParser.create().parse_overrides([f"method={grid}"])
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    assert len({tuple(job) for job in jobs}) == len(jobs)
+    counts = Counter(job[0].removeprefix("method=") for job in jobs)
+    assert set(counts) == set(methods())
+    assert {name for name, n in counts.items() if n == 1} == {
+        "linear", "model_stock", "nuslerp", "karcher",
+    }  # fmt: skip
+    assert set(counts.values()) == {1, file.select.budget}
 
 
 def test_the_page_has_the_methods_as_they_are() -> None:

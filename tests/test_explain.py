@@ -123,6 +123,8 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
     for text, words in {
         "method: {densty: 1}": "method.densty: there is no such key; did you mean method.density?",
         "omega: abc": "omega=abc: must be a number or null",
+        "select: {on: populations}": "select.True: a bare on, off, yes or no is true or false to "
+        "YAML; write it in quotes",
     }.items():
         study.write_text(f"# @package _global_\n{text}\n")
         line = refusal("experiment=mine", folder=tmp_path / "conf")

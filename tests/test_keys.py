@@ -85,6 +85,8 @@ TABLE: dict[str, set[str]] = {
     "device=cpu": NOTHING,
     "threads=2": NOTHING,
     "tracker=none": NOTHING,
+    "select.on=populations": NOTHING,
+    "select.of=['*']": NOTHING,
     "save_model=true": NOTHING,
     "vocabulary=base": NOTHING,  # as long as all have one
 }

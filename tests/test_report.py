@@ -55,7 +55,7 @@ def test_page_tells_the_whole_story(sweep):
     titles = re.findall(r"^## (.*)", page, re.MULTILINE)
     assert titles == [
         "Leaderboard", "Population", "Against omega", "Against the plain merge", "Against base",
-        "Chosen honestly", "Figures", "Tables for papers", "Failed",
+        "What was chosen", "Figures", "Tables for papers", "Failed",
         "How far to trust it", "How to repeat each", "Where this is from",
     ]  # fmt: skip
     board = page.split("## Leaderboard")[1].split("##")[0]

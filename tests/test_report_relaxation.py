@@ -1,7 +1,9 @@
 """Relaxations in a report: three doses, merges that omega plays no part in, deltas, saliency."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 from pages import page_of
@@ -13,6 +15,7 @@ from aim_exp.report.notes import notes
 from aim_exp.report.plots.series import sweep
 from aim_exp.report.rows import Report, make_report
 from aim_exp.report.summary import job_line
+from aim_exp.report.tables.changes import dose_table
 from aim_exp.store.records import Dose, RunRecord
 
 DOSE = {
@@ -105,6 +108,20 @@ def test_the_three_doses_are_shown(tmp_path: Path) -> None:
     assert page.data["dose"]["has_layers"]
     assert "(figures/delta_kept_by_layer.png)" in text
     assert (run / "figures" / "delta_kept_by_layer.pdf").exists()
+
+
+def test_the_doses_of_a_random_method_have_their_spread(tmp_path: Path) -> None:
+    masks = [
+        record("method=dare_ties", f"seed={seed}", scores=shifted(shift),
+               dose={"all": replace(DOSE["all"], mean_r=mean_r)})
+        for seed, shift, mean_r in ((0, 0.0, 0.7), (1, 0.1, 0.8))
+    ]  # fmt: skip
+    table = dose_table(make_report(load(write_all(tmp_path, *masks))))
+    assert table
+    (_, mean_r, norm, *_), *_ = (row.cells for row in table.rows)
+    assert (mean_r.value, mean_r.margin) == pytest.approx((0.75, stdev([0.7, 0.8])))
+    assert (norm.text, norm.margin) == ("0.620", 0.0)
+    assert "standard deviation over draws" in table.sentences
 
 
 def test_deltas_are_shown_where_nothing_is_scored(tmp_path: Path) -> None:

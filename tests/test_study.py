@@ -72,7 +72,8 @@ def test_a_lock_holds_the_design_its_jobs_and_the_items(locked: StudyLock) -> No
 
 
 def test_a_run_is_found_by_its_configuration(locked: StudyLock) -> None:
-    job = locked.job(run("aim", 1, "device=cpu", "tracker=none", "cache_dir=elsewhere"))
+    job = locked.job(run("aim", 1, "device=cpu", "tracker=none", "cache_dir=elsewhere",
+                         "select.on=populations"))  # fmt: skip
     assert job is not None
     assert (job.arm, job.replicate, job.over) == ("aim", 1, 1)
     assert locked.job(run("aim", 1, "method.density=0.3")) is None

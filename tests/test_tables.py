@@ -316,8 +316,8 @@ def test_csv_has_numbers_without_rounding(tmp_path: Path):
 
 
 def test_merges_against_how_many_experts_went_in(tmp_path: Path):
-    def run(merge: str, by: float, method: str = "ties"):
-        chosen = f"method={method}", "omega=null", f"population.merge={merge}"
+    def run(merge: str, by: float, method: str = "ties", seed: str = "seed=0"):
+        chosen = f"method={method}", "omega=null", f"population.merge={merge}", seed
         return record(*chosen, scores=shifted(by))
 
     pairs = ("[code,instruct]", "[code,math]", "[instruct,math]")
@@ -342,6 +342,13 @@ def test_merges_against_how_many_experts_went_in(tmp_path: Path):
     assert [cell.value for cell in shown] == pytest.approx([sum(gains) / 300, every / 100])
     assert shown[0].margin == pytest.approx(stdev(gains) / 100)
     assert shown[1].margin is None
+    # Of a random method the spread over masks, where one merge has nothing else.
+    masks = (run("null", by, "dare_ties", f"seed={seed}") for seed, by in enumerate((-0.02, 0.02)))
+    random = experts_table(report_of(tmp_path / "masks", *masks, *(
+        run("[code,math]", 0, "dare_ties", f"seed={seed}") for seed in (0, 1)
+    )))  # fmt: skip
+    assert random
+    assert cells(random, "over the best expert")[1].margin == pytest.approx(stdev([-0.02, 0.02]))
     page = make_context(report, ())
     assert page.experts == table
     assert (

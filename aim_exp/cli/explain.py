@@ -73,6 +73,8 @@ def first_lines(error: BaseException) -> str:
     if there := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
         return f"+{there[1]}: + is for keys that are new, and it has a value; write {there[1]}=..."
     if isinstance(error, OverrideParseException):
+        if evaluated := re.search(r"\w+ while evaluating '.*': (.*)", text):
+            return f"{error.override}: {evaluated[1]}"
         return _unreadable(error.override)
     unhelpful = ("full_key:", "object_type=", "reference_type=", "Config search", "provider=")
     text = re.sub(r"^Error merging override (.*)\n", r"\1: ", text)

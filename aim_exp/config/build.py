@@ -5,7 +5,8 @@ Nothing here imports torch: what is wrong is said before any work is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,10 +41,12 @@ from aim_exp.run.plan import Recipe, make_plan
 from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
 from aim_exp.tracking.protocol import Tracker
-from aim_exp.types import ModelRef, Population, Suite
+from aim_exp.types import ModelRef, Population, Selection, Suite
 
 DTYPES = ("float32", "bfloat16", "float16")
-GROUPS = ("population", "method", "aim", "calibration", "benchmarks", "evaluator", "tracker")
+GROUPS = (
+    "population", "method", "aim", "calibration", "benchmarks", "evaluator", "select", "tracker",
+)  # fmt: skip
 CODED = ("method", "calibration", "evaluator")
 """The groups whose parts change numbers by their code; a population's are its models."""
 
@@ -90,7 +93,7 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     aim: AimSettings | None = parts["aim"]
     relaxes = method is not None and method.merges and config.omega not in (None, 1)
     reads_texts = relaxes and aim is not None and aim.reads_texts
-    for group in ("population", "aim", "evaluator", "tracker"):
+    for group in ("population", "aim", "evaluator", "select", "tracker"):
         problems += _own_problems(parts[group])
     experts_read = bool(method and method.reads and not method.given)
     if reads_texts or experts_read:  # texts that nobody reads need not be there
@@ -104,6 +107,7 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         if relaxes and aim and not aim.problems():
             experts = len(source.merged_names)
             problems += aim.merge_problems(experts, experts if method.needs_experts else 1)
+    problems += _selection_problems(parts["select"], map(str, config))
     suite = build_suite(config.benchmarks, choices["benchmarks"], problems)
     if suite and isinstance(source, GivenPopulation) and not _own_problems(source):
         problems += _specialty_problems(source, suite)
@@ -299,6 +303,16 @@ def _instantiate(config: DictConfig, group: str) -> Any:
         raise ConfigError(
             [f"{group}._target_={node._target_}: cannot be built ({words})"]
         ) from reason
+
+
+def _selection_problems(selection: Selection | None, keys: Iterable[str]) -> list[str]:
+    """Patterns that no key can match: keys of a method or a population are known by its option."""
+    known = [*keys]
+    return [
+        f"select.of={pattern}: there is no such key{did_you_mean(first, known)}"
+        for pattern in (selection.of if selection and not selection.problems() else ())
+        if not fnmatch.filter(known, first := pattern.partition(".")[0])
+    ]
 
 
 def _specialty_problems(source: GivenPopulation, suite: Suite) -> list[str]:

@@ -20,7 +20,7 @@ from omegaconf import MISSING, OmegaConf
 from aim_exp import merge
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.settings import AimSettings
-from aim_exp.config import subsets
+from aim_exp.config import axes
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
 from aim_exp.population.smollm2.source import FineTunedPopulation
@@ -28,6 +28,7 @@ from aim_exp.population.sources import EmbeddedPopulation, GivenPopulation
 from aim_exp.tracking.mlflow import MlflowTracker
 from aim_exp.tracking.none import NullTracker
 from aim_exp.tracking.wandb import WandbTracker
+from aim_exp.types import Selection
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "conf"
 
@@ -70,6 +71,7 @@ OPTIONS: Mapping[str, type] = {
     "evaluator/hf_multimodal": ProcessEvaluator,
     "evaluator/vllm": ProcessEvaluator,
     "aim": AimSettings,
+    "select": Selection,
     "tracker/wandb": WandbTracker,
     "tracker/mlflow": MlflowTracker,
     "tracker/none": NullTracker,
@@ -99,6 +101,7 @@ class RunConfig:
     calibration: Any = MISSING
     benchmarks: Any = MISSING
     evaluator: Any = MISSING
+    select: Any = MISSING
     tracker: Any = MISSING
 
 
@@ -143,7 +146,7 @@ def known_benchmarks() -> set[str]:
 def register() -> None:
     """Put the schema and the resolvers where Hydra finds them; once per process."""
     setattr(HydraOverrideVisitor, "visitDictContainer", _distinct_keys)  # noqa: B010
-    subsets.register()
+    axes.register()
     store = ConfigStore.instance()
     store.store(group="schema", name="run", node=RunConfig)
     store.store(group="schema", name="benchmarks", node=BenchmarksConfig)

@@ -62,6 +62,8 @@ def unknown_key(node: DictConfig, key: str, full_key: str) -> str:
             name: f"{above}.{name}" for above, it in _groups(node).items() for name in _known(it)
         }
         paths = inside | paths
+    if key in ("True", "False"):
+        return f"{full_key}: a bare on, off, yes or no is true or false to YAML; write it in quotes"
     if key in _known(node):  # removed with ~
         return f"{full_key}: has no value; set {full_key}=..."
     if close := difflib.get_close_matches(key, paths, n=1, cutoff=0.7):

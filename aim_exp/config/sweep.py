@@ -15,7 +15,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from aim_exp.config import subsets
+from aim_exp.config import axes
 from aim_exp.config.build import Memo, check
 from aim_exp.errors import AimError
 from aim_exp.types import Suite
@@ -35,7 +35,7 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
     if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
         return None
     sweeper = get_class(config.hydra.sweeper._target_)  # Hydra's, which has loaded its plug-ins
-    subsets.teach(sweeper)
+    axes.teach(sweeper)
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     task = OmegaConf.to_container(config.hydra.overrides.task)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from aim_exp.report import plots
 from aim_exp.report.differences import Differences
-from aim_exp.report.halves import choices
 from aim_exp.report.load import Job
 from aim_exp.report.notes import notes
 from aim_exp.report.plots.series import OMEGA
@@ -147,7 +146,7 @@ def make_context(
         charts=charts,
         swept=sweep_table(charts.swept),
         experts=experts_table(report),
-        choices=choice_table(choices(report)),
+        choices=choice_table(report),
         doses=dose_table(report),
         deltas=tuple(
             table

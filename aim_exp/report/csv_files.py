@@ -115,6 +115,7 @@ def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
         "hypervolume_gain_population": standing and standing.hypervolume_gain_population,
         "on_front": None if on_front is None or not scores else "merged" in on_front,
         "on_joint_front": place[1].on_front if place and scores else None,
+        "chosen": place[1].key in report.choices.keys if place and scores else None,
         "seconds": job.seconds,
     }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TypeVar
 
 from aim_exp.report.rows import Row
@@ -24,12 +24,18 @@ EXPLAINED = (
 
 def dose_of(row: Row) -> dict[str, Dose]:
     """By kind of module and `ALL`, means over the row's draws; empty where nothing was relaxed."""
-    return _means([draw.record.dose for draw in row.draws])
+    return _over([draw.record.dose for draw in row.draws], fmean)
 
 
 def dose_by_layer(row: Row) -> dict[int, Dose]:
     """The same by layer."""
-    return _means([draw.record.dose_by_layer for draw in row.draws])
+    return _over([draw.record.dose_by_layer for draw in row.draws], fmean)
+
+
+def deviations_of(row: Row) -> dict[str, Dose]:
+    """Standard deviations over the row's draws, by kind of module; None of a single one."""
+    tables = [draw.record.dose for draw in row.draws]
+    return _over(tables, lambda values: stdev(values) if len(values) > 1 else None)
 
 
 def dose_words(dose: Mapping[str, Dose]) -> str:
@@ -39,18 +45,20 @@ def dose_words(dose: Mapping[str, Dose]) -> str:
     return f"{', '.join(known)} of the merge's change left" if known else ""
 
 
-def _means(tables: Sequence[Mapping[T, Dose]]) -> dict[T, Dose]:
-    parts = dict.fromkeys(part for table in tables for part in table)
-    return {part: _mean([table[part] for table in tables if part in table]) for part in parts}
+def _over(
+    tables: Sequence[Mapping[T, Dose]], statistic: Callable[[Sequence[float]], float | None]
+) -> dict[T, Dose]:
+    parts: dict[T, list[Dose]] = {}
+    for table in tables:
+        for part, dose in table.items():
+            parts.setdefault(part, []).append(dose)
 
-
-def _mean(doses: Sequence[Dose]) -> Dose:
-    if len(doses) == 1:
-        return doses[0]
-
-    def mean(field: str) -> float | None:
+    def over(doses: Sequence[Dose], field: str) -> float | None:
         known = [value for dose in doses if (value := getattr(dose, field)) is not None]
-        return fmean(known) if known else None
+        return statistic(known) if known else None
 
     fields = (*DOSES.values(), *SHARES.values())
-    return replace(doses[0], **{field: mean(field) for field in fields})
+    return {
+        part: replace(doses[0], **{field: over(doses, field) for field in fields})
+        for part, doses in parts.items()
+    }

@@ -24,7 +24,7 @@ SHOWN = 4
 
 def notes(report: Report) -> list[str]:
     """All caveats that apply, what forbids a comparison first, each a sentence."""
-    parts = (doubts, _precision, _noise, _one_draw, _embedded, _saliency, _warnings)
+    parts = (doubts, _unchosen, _precision, _noise, _one_draw, _embedded, _saliency, _warnings)
     return list(dict.fromkeys(line for part in parts for line in part(report)))
 
 
@@ -106,6 +106,15 @@ def _gaps(report: Report) -> Iterator[str]:
             numbers.setdefault(gap, []).append(f"[{group.number}]")
     for gap, within in numbers.items():
         yield gap if len(within) == len(report.groups) else f"{gap} (in {', '.join(within)})"
+
+
+def _unchosen(report: Report) -> Iterator[str]:
+    """`select.on=populations` without populations."""
+    if lacking := report.choices.lacking:
+        yield (
+            f"{few(lacking)}: nothing is chosen; `select.on=populations` needs two or more, the "
+            "same for all settings: sweep `population.seed`"
+        )
 
 
 def _precision(report: Report) -> Iterator[str]:

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from aim_exp.pareto import non_dominated
+from aim_exp.report.choices import Choices, choices
 from aim_exp.report.draws import Draw, Pool, pools, seed_words
 from aim_exp.report.estimates import AVERAGE, GAIN, Estimate, estimates
 from aim_exp.report.load import Job, Runs
@@ -192,6 +193,11 @@ class Report:
         """The same, its numbers with another margin."""
         groups = (replace(group, margin_kind=kind) for group in self.groups)
         return replace(self, groups=tuple(groups))
+
+    @cached_property
+    def choices(self) -> Choices:
+        """What its runs' `select` chooses."""
+        return choices(self)
 
     def short(self, name: str) -> str:
         """A setting's short name where it is unambiguous: `method.density` -> `density`."""

@@ -17,8 +17,9 @@ EXPERTS = "population.merge"
 ANY = object()
 """The value of a setting that a row has several of: they make no difference to it."""
 WITHOUT_EFFECT = (
-    "device", "threads", "cache_dir", "save_model", "plan", "debug", "fail_fast", "tracker",
-    "experiment", "local", "population.name", "evaluator.batch_size", "calibration.offload",
+    "device", "threads", "cache_dir", "save_model", "plan", "debug", "fail_fast", "select",
+    "tracker", "experiment", "local", "population.name", "evaluator.batch_size",
+    "calibration.offload",
 )  # fmt: skip
 """Keys, and groups, that change no number: they name no row."""
 OF_RELAXATION = ("aim", "calibration")

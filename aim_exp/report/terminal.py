@@ -22,7 +22,7 @@ from aim_exp.report.summary import counts, job_label, run_facts
 from aim_exp.report.tables.changes import deltas_table
 from aim_exp.report.tables.differences import INTERVAL, benchmark_table, verdict_table
 from aim_exp.report.tables.replicates import replicate_table
-from aim_exp.report.tables.scores import run_table, standings, unscored_table
+from aim_exp.report.tables.scores import choice_table, run_table, standings, unscored_table
 from aim_exp.report.tables.terminal import fits, print_table
 from aim_exp.statistics import LEVEL, ROUNDING
 
@@ -66,6 +66,9 @@ def print_sweep(
         print_table(console, standings(report, group, others if len(scored) == 1 else ()))
     if others and len(scored) != 1:
         print_table(console, unscored_table(report, others))
+    if chosen := choice_table(report):
+        _print_title(console, "what was chosen")
+        print_table(console, chosen)
     facts = {
         **report.runs.sweeps,
         **{f"against {each.title}": each.summary() for each in differences},

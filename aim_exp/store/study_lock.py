@@ -17,8 +17,8 @@ from aim_exp.errors import AimError
 from aim_exp.store.keys import canonical_json
 
 LOCK_VERSION = 1
-CHANGE_NO_NUMBER = ("tracker", "device", "threads", "cache_dir", "save_model", "plan", "debug",
-                    "fail_fast")  # fmt: skip
+CHANGE_NO_NUMBER = ("select", "tracker", "device", "threads", "cache_dir", "save_model", "plan",
+                    "debug", "fail_fast")  # fmt: skip
 """Keys of a configuration that may differ between the lock and the run."""
 
 

@@ -1,11 +1,12 @@
 """Tables: one type (`table`), what is in them (`scores`, `differences`), and a renderer a file.
 
-`tables/scores.*` in a report's directory are those for papers.
+`tables/scores.*` and `tables/chosen.*` in a report's directory are those for papers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from aim_exp.report.rows import Report
 from aim_exp.report.tables.csv import as_csv
 from aim_exp.report.tables.latex import as_latex
 from aim_exp.report.tables.markdown import as_markdown
-from aim_exp.report.tables.scores import effect_table
+from aim_exp.report.tables.scores import choice_table, effect_table
+from aim_exp.report.tables.table import Table
 
 FOLDER = "tables"
 
@@ -28,23 +30,28 @@ def write_tables(
     paper: Paper = AS_IT_IS,
     differences: Sequence[Differences] = (),
 ) -> list[Path]:
-    """`tables/scores.md`, `.tex` and `.csv` in `directory`; none where nothing was scored.
+    """`scores.md`, `.tex` and `.csv` in `directory/tables`; none where nothing was scored.
 
-    `differences` say which changes against the plain merge hold.
+    Where something was chosen, `chosen.md`, `.tex` and `.csv` too. `differences` say which changes
+    against the plain merge hold.
     """
     groups = [g for g in report.groups if any(row.estimates for row in g.merges)]
-    tables = [effect_table(report, group, paper, held(differences)) for group in groups]
-    if not tables:
-        return []
+    files = {"scores": [effect_table(report, g, paper, held(differences)) for g in groups]}
+    if chosen := choice_table(report):
+        files["chosen"] = [chosen.map_cells(lambda c: replace(c, text=paper.write(c.text)))]
+    return [
+        write_text(directory / FOLDER / f"{name}.{kind}", text)
+        for name, tables in files.items()
+        if tables
+        for kind, text in _texts(name, tables).items()
+    ]
+
+
+def _texts(name: str, tables: Sequence[Table]) -> dict[str, str]:
+    """By the ending of its file."""
     shown = [table.named_once() for table in tables]
-    texts = {
-        "md": "".join(
-            f"{t.title} {t.sentences}".strip() + f"\n\n{as_markdown(t)}\n\n" for t in shown
-        ),
-        "tex": as_latex(shown),
-        "csv": as_csv(tables),
-    }
-    return [write_text(directory / FOLDER / f"scores.{kind}", text) for kind, text in texts.items()]
+    parts = [f"{t.title} {t.sentences}".strip() + f"\n\n{as_markdown(t)}\n\n" for t in shown]
+    return {"md": "".join(parts), "tex": as_latex(shown, name), "csv": as_csv(tables)}
 
 
 def held(differences: Sequence[Differences]) -> set[tuple[str, str]]:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aim_exp.report.doses import ALL, DOSES, EXPLAINED, SHARES, dose_by_layer, dose_of
+from aim_exp.report.doses import (
+    ALL,
+    DOSES,
+    EXPLAINED,
+    SHARES,
+    deviations_of,
+    dose_by_layer,
+    dose_of,
+)
 from aim_exp.report.rows import Report
+from aim_exp.report.rows import Row as Model
 from aim_exp.report.tables.table import SHARE, Cell, Column, Row, Table
 from aim_exp.store.records import Dose, RunRecord
 
@@ -17,7 +26,7 @@ def dose_table(report: Report) -> Table | None:
     if not relaxed:
         return None
     rows = [
-        Row((Cell(row.label + group.mark), *_numbers(dose[ALL])), key=row.key)
+        Row((Cell(row.label + group.mark), *_numbers(dose[ALL], row)), key=row.key)
         for group, row, dose in relaxed
         if ALL in dose
     ]
@@ -33,7 +42,14 @@ def dose_table(report: Report) -> Table | None:
         ]
     numbers = (Column(name, numeric=True) for name in (*DOSES, *SHARES))
     legend = (EXPLAINED, "differing: elements of relaxed tensors that are not the plain merge's")
-    return Table((Column("run"), *numbers), tuple(sections), legend=legend)
+    counted = any(len(row.draws) > 1 for _, row, _ in relaxed)
+    return Table(
+        (Column("run"), *numbers),
+        tuple(sections),
+        unit="shares" * counted,
+        margin="standard deviation over draws" * counted,
+        legend=legend,
+    )
 
 
 def deltas_table(record: RunRecord) -> Table | None:
@@ -60,6 +76,10 @@ def deltas_table(record: RunRecord) -> Table | None:
     )
 
 
-def _numbers(dose: Dose) -> list[Cell]:
-    fields = (*DOSES.values(), *SHARES.values())
-    return [Cell.number(SHARE, getattr(dose, field)) for field in fields]
+def _numbers(dose: Dose, row: Model | None = None) -> list[Cell]:
+    """`row`: whose dose over all modules it is, with its spread over draws."""
+    deviations = deviations_of(row)[ALL] if row else None
+    return [
+        Cell.number(SHARE, getattr(dose, field), deviations and getattr(deviations, field))
+        for field in (*DOSES.values(), *SHARES.values())
+    ]

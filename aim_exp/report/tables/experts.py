@@ -11,8 +11,9 @@ from aim_exp.report.tables.table import PERCENT, Cell, Column, Row, Table
 
 MERGED = "population.merge"
 SIGNED = replace(PERCENT, signed=True)
-Gains = tuple[float, float]
-"""A merge's average over that of base, and over the best of the experts that went in."""
+Gains = tuple[float, float, float | None]
+"""A merge's average over that of base, and over the best of the experts that went in, and the
+standard deviation of its average over draws."""
 
 
 def experts_table(report: Report) -> Table | None:
@@ -37,7 +38,7 @@ def experts_table(report: Report) -> Table | None:
             for name, of in varied.items()
         ),
         unit="averages, percent",
-        margin="standard deviation over the merges",
+        margin="standard deviation over the merges, of a single one over its draws",
         legend=("the best expert is the best by average of those that were merged",),
     )
 
@@ -50,16 +51,16 @@ def _gains(report: Report, group: Group) -> list[tuple[str, int, Gains]]:
         record = row.jobs[0].record
         merged = record.population.merged if record else ()
         if means and merged:
-            average = row.estimates[AVERAGE].mean
-            best = max(means[name] for name in merged)
+            average = row.estimates[AVERAGE]
+            gains = [average.mean - of for of in (means["base"], max(means[n] for n in merged))]
             name = label(row.settings, names, report.shorts)
-            merges.append((name, len(merged), (average - means["base"], average - best)))
+            merges.append((name, len(merged), (*gains, average.deviation)))
     return merges
 
 
 def _row(name: str, count: int, gains: list[Gains]) -> Row:
-    over_base, over_best = zip(*gains, strict=True)
-    margin = stdev(over_best) if len(gains) > 1 else None
+    over_base, over_best, deviations = zip(*gains, strict=True)
+    margin = stdev(over_best) if len(gains) > 1 else deviations[0]
     return Row((
         Cell(name),
         Cell(str(count), value=count),

@@ -34,14 +34,15 @@ def escape_latex(text: str) -> str:
     return "".join(ESCAPED.get(character, character) for character in text)
 
 
-def as_latex(tables: Sequence[Table]) -> str:
-    r"""Each table with its title, unit and legend as the caption, for `\input`."""
-    return HEAD + "\n".join(_latex(table, number) for number, table in enumerate(tables, 1))
+def as_latex(tables: Sequence[Table], name: str = "scores") -> str:
+    r"""Each table with its title, unit and legend as the caption, for `\input{name}`."""
+    every = (_latex(table, f"{name}-{number}") for number, table in enumerate(tables, 1))
+    return HEAD + "\n".join(every)
 
 
-def _latex(table: Table, number: int) -> str:
+def _latex(table: Table, label: str) -> str:
     caption = _typeset(f"{table.title}. {table.sentences}" if table.title else table.sentences)
-    caption = rf"\caption{{{caption}}}\label{{tab:scores-{number}}}"
+    caption = rf"\caption{{{caption}}}\label{{tab:{label}}}"
     columns = "".join("r" if column.numeric else "l" for column in table.columns)
     headings = _joined(_typeset(column.heading) for column in table.columns)
     body = "\n\\midrule\n".join("\n".join(_rows(section)) for section in table.sections)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from aim_exp.errors import AimError
+from aim_exp.report.choices import Choice
 from aim_exp.report.front import front_probability
 from aim_exp.report.load import Job
 from aim_exp.report.paper import AS_IT_IS, Paper
@@ -19,11 +20,10 @@ from aim_exp.report.summary import job_label
 from aim_exp.report.tables.table import NOTHING, PERCENT, STAR, Cell, Column, Row, Table, Tone, unit
 from aim_exp.statistics import LEVEL
 
-if TYPE_CHECKING:
-    from aim_exp.report.halves import Choice
-
 GAIN_MEANS = "gain: hypervolume gain over base and the merged experts"
 RANKED = f"bold: best; {STAR}: on the Pareto front of all benchmarks"
+CHOSEN = "‡"
+CHOSEN_MEANS = f"{CHOSEN}: chosen by `select`, not by these numbers"
 SURE = f"beside {STAR}, how often it would be with other items of the same kind"
 TONES: dict[str, Tone] = {
     "base": "member",
@@ -54,13 +54,15 @@ def standings(report: Report, group: Group, others: Sequence[Job] = ()) -> Table
         for each in (group.members, group.references)
     )
     merges = [form.row(row, _merge_lead(group, row)) for row in group.merges]
-    return form.table(members, [*merges, *(form.unscored(job) for job in others)], references)
+    table = form.table(members, [*merges, *(form.unscored(job) for job in others)], references)
+    return _with_mark(report, table)
 
 
 def leaderboard(report: Report, group: Group) -> Table:
     """The scored merges, the best average first."""
     form = _merges(report, group)
-    return form.table([form.row(row, _merge_lead(group, row)) for row in group.ranked])
+    table = form.table([form.row(row, _merge_lead(group, row)) for row in group.ranked])
+    return _with_mark(report, table)
 
 
 def unscored_table(report: Report, jobs: Sequence[Job]) -> Table:
@@ -210,6 +212,20 @@ def _merges(report: Report, group: Group) -> _Form:
     return _Form(report, group, lead, (AVERAGE, GAIN, *group.benchmarks))
 
 
+def _with_mark(report: Report, table: Table) -> Table:
+    """With what was chosen marked."""
+    chosen = report.choices.keys
+
+    def marked(row: Row) -> Row:
+        first, *others = row.cells
+        return replace(row, cells=(replace(first, detail=CHOSEN), *others))
+
+    if not any(row.key in chosen for row in table.rows):
+        return table
+    table = table.map_rows(lambda row: marked(row) if row.key in chosen else row)
+    return replace(table, legend=(*table.legend, CHOSEN_MEANS))
+
+
 def _merge_lead(group: Group, row: Model) -> list[str]:
     return [row.titles, *(row.settings.get(name, NOTHING) for name in group.names)]
 
@@ -307,33 +323,57 @@ def _caption(
     yield from (sentence for sentence in table.legend if sentence != RANKED)
 
 
-def choice_table(choices: Sequence[Choice]) -> Table | None:
-    """What is best on all items, beside what half of the items choose and the others report."""
-    if not choices:
+def choice_table(report: Report) -> Table | None:
+    """What was chosen and what that scores where it had no say, the best of that first.
+
+    Beside it what is best on all items. None where nothing was chosen.
+    """
+    made = sorted(report.choices.made, key=lambda choice: -choice.average_reported)
+    if not made:
         return None
-    rows = (
-        Row(
+    counted = any(choice.deviation is not None for choice in made)
+    cut = any(choice.candidates < choice.available for choice in made)
+
+    def row(choice: Choice) -> Row:
+        of = f"{choice.candidates} of {choice.available}" if cut else str(choice.candidates)
+        best, *chosen = (
+            _words(report, row, choice.settings) or NOTHING
+            for row in (choice.best_on_all, *choice.chosen)
+        )
+        counts, several = Counter(chosen), len(chosen)
+        words = [f"{each} ({n} of {several})" * (n < several) or each for each, n in counts.items()]
+        reported = Cell.number(PERCENT, choice.average_reported, choice.deviation)
+        return Row(
             (
-                Cell(f"{choice.candidates} of {choice.name}"),
-                Cell(f"{choice.best_on_all} †"),
-                Cell.number(PERCENT, choice.average_on_all),
-                Cell(choice.chosen),
+                Cell(choice.name),
+                Cell(", ".join(words)),
+                Cell(of, value=choice.candidates),
+                replace(reported, strong=True),
+                Cell(choice.on if choice.candidates > 1 else NOTHING),
                 Cell.number(PERCENT, choice.average_when_chosen),
-                replace(Cell.number(PERCENT, choice.average_reported), strong=True),
+                Cell(best + " †" * (choice.candidates > 1)),
+                Cell.number(PERCENT, choice.average_on_all),
             )
         )
-        for choice in choices
-    )
-    names = ("candidates", "best on all items", "chosen on half the items")
-    numbers = [Column(n, numeric=True) for n in ("average", "there", "on the other half")]
-    candidates, best, chosen = map(Column, names)
+
     return Table(
-        columns=(candidates, best, numbers[0], chosen, *numbers[1:]),
-        sections=(tuple(rows),),
-        unit="percent",
+        columns=(
+            Column("merge"),
+            Column("chosen"),
+            Column("settings", numeric=True, about="that it was chosen among"),
+            Column("reported", numeric=True, about="on what had no say in the choice"),
+            Column("chosen on", optional=True),
+            Column("there", numeric=True, optional=True, about="where it was chosen"),
+            Column("best on all items", optional=True),
+            Column("average", numeric=True, optional=True),
+        ),
+        sections=(tuple(map(row, made)),),
+        unit="averages, percent",
+        margin="standard deviation over draws" if counted else "",
         legend=(
+            "reported: on what had no say in the choice, the other items or the population itself: "
+            "the number to quote for a tuned setting",
+            *["settings: a draw of so many, the same number for all"] * cut,
             "†: chosen on its own test items, so partly luck",
-            "beside it, half of the items of each benchmark choose and the others report: the "
-            "number in bold is the one to quote for a tuned setting",
         ),
     )

@@ -20,6 +20,8 @@ STYLES: dict[Tone, str] = {
     "member": "", "merged": "cyan",
 }  # fmt: skip
 SETTINGS = "settings"
+MANY = 5
+"""Columns left out that are not named."""
 BARE = ("method", "run")
 """Headings of cells that need none."""
 
@@ -94,7 +96,11 @@ def _without_margins(table: Table) -> Table:
         of = (cell.detail for cell in table.column(number) if cell.margin == margins[number])
         return Cell("" if margins[number] is None else next(of).removeprefix("±"), tone="dim")
 
-    bare = table.map_cells(lambda cell: replace(cell, detail="", margin=None))
+    def without(row: Row) -> Row:
+        numbers = (replace(cell, detail="", margin=None) for cell in row.cells[table.lead :])
+        return replace(row, cells=(*row.cells[: table.lead], *numbers))
+
+    bare = table.map_rows(without)
     name = min(1, table.lead - 1)  # beside the column of jobs
     cells = [Cell("± up to", tone="dim") if i == name else largest(i) for i in range(len(margins))]
     last = Row(tuple(cells), competes=False)
@@ -107,7 +113,7 @@ def _essential(table: Table) -> Table:
     if not left_out:
         return table
     kept = table.only([i for i, column in enumerate(table.columns) if not column.optional])
-    names = left_out[0] if len(left_out) == 1 else "by benchmark"
+    names = ", ".join(left_out) if len(left_out) < MANY else "by benchmark"
     hint = f"{names}: in the files, or on a wider terminal"
     return replace(kept, legend=(*table.legend, hint))
 

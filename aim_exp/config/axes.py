@@ -1,26 +1,36 @@
-"""Which experts are merged, as an axis: `population.merge=subsets(k=2..3, n=5, seed=0)`.
+"""Axes of a sweep beside Hydra's own.
 
-Annotations are objects here, not text: Hydra's parser looks at those of `subsets`.
+    population.merge=subsets(k=2..3, n=5, seed=0)            which experts are merged
+    method=grid({ties: {density: [0.1, 0.2]}, linear: {}})   each option with its own settings
+
+Annotations are objects here, not text: Hydra's parser looks at those of the functions.
 """
 
+import json
 import re
 from collections.abc import Sequence
-from itertools import combinations
+from functools import cache
+from itertools import chain, combinations, product
 from random import Random
 from typing import Any
 
 from hydra._internal.grammar.functions import Functions
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser import overrides_parser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString, Transformer
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
+from aim_exp.errors import ConfigError
+
 KEY = "population.merge="
 TEXT = re.compile(r"subsets\(k=(?P<k>[^,]*),n=(?P<n>\d+),seed=(?P<seed>\d+)\)")
-DECIDING = ("population", "method", "experiment", "+", "local")
+POINT = re.compile(r"(?P<key>[^=]+)='grid \[.*")
+"""An override that stands for an option and settings of it."""
+DECIDING = ("population", "method=", "experiment", "+", "local")
 """How overrides begin that may decide which experts there are and how many a method takes."""
 
 _functions = overrides_parser.create_functions
@@ -35,29 +45,64 @@ def subsets(k: int | str = "", n: int = 0, seed: int = 0) -> QuotedString:
     return QuotedString(f"subsets(k={k},n={n},seed={seed})", Quote.single)
 
 
+def grid(options: dict) -> ChoiceSweep:  # type: ignore[type-arg]
+    """A sweep of a group over all combinations of the values that each option's settings have.
+
+    `{ties: {density: [0.1, 0.2], scale: [1, 2]}, linear: {}}` are five jobs; a setting with one
+    value, `{k: 2}`, is set to it.
+    """
+    points = []
+    for option, settings in options.items():
+        if not isinstance(settings, dict):
+            raise ConfigError([f"{option}: must be {{setting: [value, ...], ...}}"])
+        axes = [
+            [f"{name}={Transformer.str(value)}" for value in _values(values)]
+            for name, values in settings.items()
+        ]
+        points += [json.dumps([str(option), *point]) for point in product(*axes)]
+    return ChoiceSweep(list=[QuotedString(f"grid {point}", Quote.single) for point in points])
+
+
+def _values(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else [values]
+
+
 def register() -> None:
-    """Teach Hydra's parser the function; once per process."""
+    """Teach Hydra's parser the functions; once per process."""
 
     def functions() -> Functions:
         known = _functions()
         known.register("subsets", subsets)
+        known.register("grid", grid)
         return known
 
     setattr(overrides_parser, "create_functions", functions)  # noqa: B010
 
 
 def teach(sweeper: Any) -> None:
-    """Teach a sweeper, Hydra's basic one, what the function stands for."""
+    """Teach a sweeper, Hydra's basic one, what the functions stand for."""
     plain = sweeper.split_arguments
 
     def split(overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
         known: dict[tuple[str, ...], tuple[Sequence[str], int]] = {}
-        jobs = [each for job in plain(overrides, None)[0] for each in _expanded(job, known)]
+        points = [[*chain(*map(_overrides, job))] for job in plain(overrides, None)[0]]
+        jobs = [each for job in points for each in _expanded(job, known)]
         chunks = sweeper.split_overrides_to_chunks(jobs, max_batch_size)
         return [jobs] if max_batch_size is None else [*chunks]
 
     if plain.__module__ != __name__:
         sweeper.split_arguments = staticmethod(split)
+
+
+@cache
+def _overrides(override: str) -> Sequence[str]:
+    """The override itself, or those of the option and the settings that it stands for."""
+    match = POINT.match(override)
+    if match is None:
+        return (override,)
+    text = str(OverridesParser.create().parse_override(override).value())
+    option, *settings = json.loads(text.removeprefix("grid "))
+    return (f"{match['key']}={option}", *(f"{match['key']}.{setting}" for setting in settings))
 
 
 def _expanded(
