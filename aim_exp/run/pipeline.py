@@ -473,6 +473,7 @@ class Pipeline:
             load=load,
             dtype=self.run.recipe.dtype,
             device=self.device,
+            layouts=self.layouts,
         )
 
     @contextmanager
