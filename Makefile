@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers check-mergekit clean
+.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers check-mergekit check-vllm clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -44,6 +44,12 @@ export READERS
 export READER_ENVIRONMENTS ?= $(CURDIR)/.readers
 check-readers: $(VENV)/installed-test $(READERS:%=$(READER_ENVIRONMENTS)/%/installed)
 	$(BIN)/python -m pytest tests/readers/check_readers.py $(if $(filter peft,$(READERS)),tests/readers/check_adapters.py)
+
+# An engine of vLLM's that stays: its answers, what a further model costs. 15 minutes.
+VLLM_PYTHON ?= $(READER_ENVIRONMENTS)/vllm/bin/python
+check-vllm: export VLLM_PYTHON := $(VLLM_PYTHON)
+check-vllm: $(VENV)/installed-test $(READER_ENVIRONMENTS)/vllm/installed
+	$(BIN)/python -m pytest -s tests/check_vllm.py
 
 # The methods that mergekit has too, merged by it.
 check-mergekit: $(VENV)/installed-test $(READER_ENVIRONMENTS)/mergekit/installed

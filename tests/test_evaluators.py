@@ -73,7 +73,7 @@ def test_the_same_scores_and_nothing_left(tiny_population: Path, tmp_path: Path)
         done: list[int] = []
         weights = source(tiny_population / "code")
         with evaluator.harness(weights, folder, tmp_path / f"{name}.log") as harness:
-            assert (folder / "scratch" / "model" / "config.json").exists() == (name == "there")
+            assert list(folder.iterdir()) == []
             results = harness.evaluate(SUITE, SUITE.benchmarks, folder, done.append)
         assert sum(done) == sum(n_items(SUITE, b) for b in SUITE.benchmarks) == 16
         found[name] = (kept_responses(folder), results)
@@ -236,23 +236,25 @@ def command_line(pid: int) -> str:
     return done.stdout
 
 
-def test_a_run(cli: Cli, tmp_path: Path) -> None:
-    """From the command line: what a run here gives, under keys of its own."""
-    records = {}
+def test_a_sweep(cli: Cli, tmp_path: Path) -> None:
+    """From the command line: what jobs here give, under keys of their own, by one process."""
+    records: dict[str, list[Any]] = {}
     for evaluator in ("hf", "hf_process"):
         done = cli(
-            f"evaluator={evaluator}", "population.merge=[code,math]", "benchmarks.limit=4",
-            "tracker=none", f"hydra.run.dir={evaluator}",
+            "-m", f"evaluator={evaluator}", "population.merge=[code,math]", "benchmarks.limit=4",
+            "omega=0.3,0.6", "tracker=none", f"hydra.sweep.dir={evaluator}",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        records[evaluator] = json.loads((tmp_path / evaluator / "result.json").read_text())
-    here, there = records.values()
-    assert here["scores"] == there["scores"]
-    assert here["population_scores"] == there["population_scores"]
-    for model, key in responses_of(here).items():
-        assert responses_of(there)[model] != key
-    logs = sorted(path.name for path in (tmp_path / "hf_process").glob("evaluator_*.log"))
-    assert logs == [f"evaluator_{m}.log" for m in ("base", "code", "instruct", "math", "merged")]
+        files = sorted((tmp_path / evaluator).glob("*/result.json"))
+        records[evaluator] = [json.loads(file.read_text()) for file in files]
+    assert len(records["hf"]) == 2
+    for here, there in zip(*records.values(), strict=True):
+        assert here["scores"] == there["scores"]
+        assert here["population_scores"] == there["population_scores"]
+        for model, key in responses_of(here).items():
+            assert responses_of(there)[model] != key
+    (log,) = (tmp_path / "hf_process").rglob("evaluator_*.log")
+    assert log.relative_to(tmp_path) == Path("hf_process/0/evaluator_base.log")
 
 
 def test_a_run_with_a_wrong_interpreter(cli: Cli, tmp_path: Path) -> None:

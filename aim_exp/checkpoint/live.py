@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -68,17 +68,35 @@ class LiveModel:
         if tensor is not None:
             (tensor if tensor.ndim else tensor.view(1))[rows].copy_(block)
 
-
-@lru_cache(maxsize=1)
-def live_model(
-    folder: Path, identity: str, dtype: str, device: str, vocabulary: Path | None = None
-) -> LiveModel:
-    """The process's live model of the architecture in `folder`, built when first asked for."""
-    return LiveModel(folder, dtype, device, vocabulary)
+    def close(self) -> None:
+        """Let go of the weights."""
+        self.model, self._tensors = None, {}
 
 
-def forget_live_model() -> None:
-    """Give its memory back; the next one asked for is built anew."""
-    live_model.cache_clear()
+class Model(Protocol):
+    """One that takes much memory, here or in a process of its own."""
+
+    def close(self) -> None:
+        """Give the memory back."""
+        ...
+
+
+M = TypeVar("M", bound=Model)
+_only: dict[Hashable, Any] = {}
+
+
+def only_model(key: Hashable, make: Callable[[], M]) -> M:
+    """The process's only model: what `make` gave for this key, another one's being closed first."""
+    if key not in _only:
+        close_model()
+        _only[key] = make()
+    return _only[key]
+
+
+@atexit.register
+def close_model() -> None:
+    """Give the memory of the only model back; the next one asked for is made anew."""
+    while _only:
+        _only.popitem()[1].close()
     gc.collect()
     torch.cuda.empty_cache()

@@ -20,7 +20,8 @@ class WeightSource:
     """A model that `load` makes: `home`'s architecture, `layout`'s tensors and companion files.
 
     `key` names the weights' content. `vocabulary` is the folder of another tokenizer and
-    configuration than home's, or None. `dtype` and `device` are those of the model.
+    configuration than home's, or None. `dtype` and `device` are those of the model; `layouts` is
+    where layouts are remembered.
     """
 
     key: str
@@ -30,16 +31,18 @@ class WeightSource:
     load: Load
     dtype: str
     device: str
+    layouts: Path | None = None
 
     def live(self) -> LiveModel:
         """In memory: the process's live model, filled unless it holds these weights."""
-        from aim_exp.checkpoint.live import live_model
+        from aim_exp.checkpoint.live import LiveModel, only_model
 
         home, vocabulary = self.home, self.vocabulary
         if home.adapts:
             home, vocabulary = home.adapts, vocabulary or home.path
         assert home.identity  # what is scored or measured has one
-        live = live_model(home.path, home.identity, self.dtype, self.device, vocabulary)
+        settings = (home.path, self.dtype, self.device, vocabulary)
+        live = only_model((LiveModel, home.identity, *settings), lambda: LiveModel(*settings))
         if live.holds != self.key:
             live.holds = None
             live.expect(self.layout.tensors)
@@ -51,3 +54,8 @@ class WeightSource:
         """On disk, as a checkpoint."""
         with CheckpointWriter(folder, self.layout, self.dtype) as writer:
             self.load(writer)
+
+    def write_hollow(self, folder: Path) -> None:
+        """On disk, with holes in its files for weights: it takes no room and reads as zeros."""
+        with CheckpointWriter(folder, self.layout, self.dtype):
+            pass

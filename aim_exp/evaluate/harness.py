@@ -38,9 +38,11 @@ _evaluate: Any = evaluate
 class Harness:
     """Scores one of lm-eval's models, whose weights may be replaced between evaluations."""
 
-    def __init__(self, lm: LM) -> None:
+    def __init__(self, lm: LM, notes: Sequence[str] = ()) -> None:
         silence_lm_eval()
         self._lm: Any = lm
+        self._notes = notes
+        """Warnings that all its scores carry."""
 
     @classmethod
     def in_memory(
@@ -96,14 +98,13 @@ class Harness:
         self._check_lengths(benchmark, load_task(suite, benchmark))
         before = TRUNCATIONS.count
         evaluated = evaluate_task(lm, suite, benchmark)
+        warnings = [*evaluated.scores.warnings, *self._notes]
         if cuts := TRUNCATIONS.count - before:
-            warning = (
+            warnings.append(
                 f"benchmark {benchmark.name}: prompts longer than the model's "
                 f"{self._lm.max_length} tokens lost their start, {cuts} times"
             )
-            warnings = [*evaluated.scores.warnings, warning]
-            return replace(evaluated, scores=replace(evaluated.scores, warnings=warnings))
-        return evaluated
+        return replace(evaluated, scores=replace(evaluated.scores, warnings=warnings))
 
     def _use_template(self, suite: Suite) -> None:
         """lm-eval takes a template's name but does not pass it on to the tokenizer."""

@@ -497,6 +497,7 @@ class Pipeline:
             load=load,
             dtype=self.run.recipe.dtype,
             device=self.device,
+            layouts=self.layouts,
         )
 
     @contextmanager

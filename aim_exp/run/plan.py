@@ -255,12 +255,14 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
         entries=(population_stage,) if population_stage else (),
         carry_out=lambda pipeline: pipeline.ensure_population(),
     )
-    stages = [population]
+    stages, own = [population], []
     if recipe.suite.benchmarks:
-        # A reference is another model in memory: first, to make room again.
+        # One model is in memory at a time. A reference is another one than all that follow; so is
+        # the one measured where a process scores: what is measured comes before base is scored.
         references = {model.name for model in recipe.population.references}
-        for member in sorted(plan.members, key=lambda member: member.name not in references):
-            stages.append(_scoring(member, population))
+        scoring = {member.name: _scoring(member, population) for member in plan.members}
+        stages += [stage for name, stage in scoring.items() if name in references]
+        own = [stage for name, stage in scoring.items() if name not in references]
     needs = [population]
     if plan.saliencies:
         several = len(plan.saliencies) > 1
@@ -301,6 +303,7 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
         )
         stages.append(laid)
         needs.append(laid)
+    stages += own
     if deltas := plan.deltas:
         stages.append(
             Stage(

@@ -1,0 +1,1 @@
+"""Scripts for the interpreter of another environment, which need nothing of this package."""
