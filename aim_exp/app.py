@@ -45,6 +45,7 @@ from aim_exp.launchers.task import prepare_process
 from aim_exp.run.recording import completed_record, initial_record, planned_record
 from aim_exp.store.records import SHARED_FOLDER, RunRecord, read_record
 from aim_exp.store.sweeps import STOP_FILE, read_sweep
+from aim_exp.store.uses import using
 from aim_exp.tracking import protocol as tracking
 
 if TYPE_CHECKING:
@@ -228,6 +229,7 @@ def _carry_out(job: Job) -> None:
     with _recorded(job) as life:
         run = life.run = checked(job.config, job.choices)
         life.record = planned_record(life.record, run)
+        life.record.write(job.directory)  # from here on it says what it rests on
         if job.sweep:
             raise_failure(job.sweep, run.plan.stages)
         begin_job(job.ordinal + job.name)
@@ -239,8 +241,9 @@ def _carry_out(job: Job) -> None:
         copy_config_files(job.config_files, job.shared / "config")
         from aim_exp.run.pipeline import Pipeline
 
-        results = Pipeline(run, job.directory).execute()
-        life.record = completed_record(life.record, run, results, job.directory, job.shared)
+        with using(run.store.root, run.plan.names):
+            results = Pipeline(run, job.directory).execute()
+            life.record = completed_record(life.record, run, results, job.directory, job.shared)
     _tell(job, run, life.record)
 
 

@@ -218,6 +218,13 @@ class Plan:
         """The members, and the merged model last."""
         return (*self.members, *([self.merged] if self.merged else []))
 
+    @property
+    def names(self) -> set[str]:
+        """Of all entries that the run rests on: `STAGE/KEY`."""
+        grown = [spec for model in self.models for spec in (model.weights, model.responses)]
+        entries = [entry for stage in self.stages for entry in stage.entries]
+        return {spec.name for spec in (*grown, *entries)}
+
     def member(self, name: str) -> ModelPlan:
         """The plan of base, an expert or a reference."""
         return next(model for model in self.members if model.name == name)

@@ -36,10 +36,10 @@ def publish(partial: Path, final: Path) -> None:
     _sync(final.parent)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. StorageError where there is no room for it."""
+def write_whole(path: Path, text: str, key: str = RUN_KEYS) -> None:
+    """Write a text file whole or not at all. StorageError with `key` where there is no room."""
     partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex}")
-    with named(path, path.parent, RUN_KEYS):
+    with named(path, path.parent, key):
         try:
             partial.write_text(text, encoding="utf-8")
             publish(partial, path)
