@@ -219,7 +219,8 @@ def _recorded(job: Job) -> Iterator[_Life]:
         if life.run and life.tracked:
             from aim_exp.tracking.tracked import job_outcome
 
-            tracking.finish(life.run.tracker, job_outcome(life.record, job.directory))
+            outcome = job_outcome(life.record, job.directory)
+            tracking.finish(life.run.tracker, outcome, job.directory)
         raise
     life.record.write(job.directory)
 
@@ -271,7 +272,7 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
         from aim_exp.tracking.tracked import job_outcome
 
         outcome = job_outcome(record, job.directory, sweep=job.sweep, figure=figure, model=model)
-        tracking.finish(run.tracker, outcome)
+        tracking.finish(run.tracker, outcome, job.directory)
     if job.sweep:
         report.show_job(record)
     else:
@@ -334,7 +335,7 @@ def _track_sweep(directory: Path) -> None:
 
     if Launch.config is not None and (tracker := build_tracker(Launch.config)):
         tracking.start(tracker, sweep_info(directory, sweep_command()))
-        tracking.finish(tracker, sweep_outcome(directory))
+        tracking.finish(tracker, sweep_outcome(directory), directory)
 
 
 def _is_plan(arguments: list[str]) -> bool:

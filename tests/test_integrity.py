@@ -211,7 +211,7 @@ def test_a_report_does_not_keep_the_damaged_file(there: Path) -> None:
 def test_a_cache_that_cannot_be_written_serves_what_it_has(there: Path) -> None:
     """Whoever may write everywhere sees it by files where folders would be."""
     cache = there / "cache"
-    for name in ("digests", "layouts", "leases", "partial", "damaged"):
+    for name in ("digests", "layouts", "leases", "uses", "partial", "damaged"):
         shutil.rmtree(cache / name, ignore_errors=True)
         (cache / name).touch()
     done = run_here(*LINE, "cache_dir=cache", "hydra.run.dir=again", cwd=there)

@@ -110,7 +110,7 @@ def _carry_out(
     pipeline = Pipeline(run, directory)
     with using(run.store.root, run.plan.names):
         for each in {each.name: each for each in (*_behind(stage), stage)}.values():
-            each.carry_out(pipeline)
+            pipeline.carry_out(each)
 
 
 def fail(directory: Path, words: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from aim_exp.console import console, error_console, print_error, print_whole
+from aim_exp.console import console, error_console, print_error, print_whole, size_text
 from aim_exp.errors import AimError
 from aim_exp.store import transfer
 from aim_exp.store.housekeeping import LEFT_OVER, damages, delete, entries, needed, unneeded
@@ -19,7 +19,6 @@ from aim_exp.store.records import RunRecord, find_records
 SECONDS_PER_DAY = 24 * 60 * 60
 FINE, DAMAGED, TROUBLE = 0, 1, 2
 """Exit codes."""
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 EPILOG = """\
 du      bytes by stage; with RUNS by folder of RUNS too: what its runs rest on, `alone` of it what
         those of no other one do
@@ -64,7 +63,7 @@ def du(options: argparse.Namespace) -> int:
         table = _table("runs", "entries", "size", "alone")
         for runs, names in rests.items():
             others = set().union(*(rests[other] for other in rests if other != runs))
-            alone = _size(sum(sizes[name] for name in names - others))
+            alone = size_text(sum(sizes[name] for name in names - others))
             _row(table, str(runs), names, sizes, alone)
         print_whole(console, table)
     return FINE
@@ -85,7 +84,7 @@ def gc(options: argparse.Namespace) -> int:
     ]
     for entry in found:
         if not options.yes:
-            told = _size(entry.size)
+            told = size_text(entry.size)
         else:
             told = "deleted" if delete(root, entry) else "in use"
         console.print(f"{told:>10}  {entry.name}", soft_wrap=True, markup=False)
@@ -93,7 +92,7 @@ def gc(options: argparse.Namespace) -> int:
         told = f"in {len(found)} entries"
         told += f" that none of {len(records)} runs rests on" if records else ""
         told += f", not written for {options.older:g} days" if options.older is not None else ""
-        total = _size(sum(entry.size for entry in found))
+        total = size_text(sum(entry.size for entry in found))
         console.print(f"{total:>10}  {told}; --yes deletes them", soft_wrap=True)
     return FINE
 
@@ -146,15 +145,7 @@ def _table(*headings: str) -> Table:
 
 def _row(table: Table, name: str, names: Iterable[str], sizes: dict[str, int], *more: str) -> None:
     names = list(names)
-    table.add_row(name, f"{len(names):,}", _size(sum(sizes[each] for each in names)), *more)
-
-
-def _size(count: float) -> str:
-    for unit in UNITS[:-1]:
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == UNITS[0] else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} {UNITS[-1]}"
+    table.add_row(name, f"{len(names):,}", size_text(sum(sizes[each] for each in names)), *more)
 
 
 def _parser() -> argparse.ArgumentParser:
