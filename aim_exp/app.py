@@ -45,6 +45,7 @@ from aim_exp.launchers.task import prepare_process
 from aim_exp.run.recording import completed_record, initial_record, planned_record
 from aim_exp.store.records import SHARED_FOLDER, RunRecord, read_record
 from aim_exp.store.sweeps import STOP_FILE, read_sweep
+from aim_exp.store.uses import using
 from aim_exp.tracking import protocol as tracking
 
 if TYPE_CHECKING:
@@ -218,7 +219,8 @@ def _recorded(job: Job) -> Iterator[_Life]:
         if life.run and life.tracked:
             from aim_exp.tracking.tracked import job_outcome
 
-            tracking.finish(life.run.tracker, job_outcome(life.record, job.directory))
+            outcome = job_outcome(life.record, job.directory)
+            tracking.finish(life.run.tracker, outcome, job.directory)
         raise
     life.record.write(job.directory)
 
@@ -228,6 +230,7 @@ def _carry_out(job: Job) -> None:
     with _recorded(job) as life:
         run = life.run = checked(job.config, job.choices)
         life.record = planned_record(life.record, run)
+        life.record.write(job.directory)  # from here on it says what it rests on
         if job.sweep:
             raise_failure(job.sweep, run.plan.stages)
         begin_job(job.ordinal + job.name)
@@ -239,8 +242,9 @@ def _carry_out(job: Job) -> None:
         copy_config_files(job.config_files, job.shared / "config")
         from aim_exp.run.pipeline import Pipeline
 
-        results = Pipeline(run, job.directory).execute()
-        life.record = completed_record(life.record, run, results, job.directory, job.shared)
+        with using(run.store.root, run.plan.names):
+            results = Pipeline(run, job.directory).execute()
+            life.record = completed_record(life.record, run, results, job.directory, job.shared)
     _tell(job, run, life.record)
 
 
@@ -268,7 +272,7 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
         from aim_exp.tracking.tracked import job_outcome
 
         outcome = job_outcome(record, job.directory, sweep=job.sweep, figure=figure, model=model)
-        tracking.finish(run.tracker, outcome)
+        tracking.finish(run.tracker, outcome, job.directory)
     if job.sweep:
         report.show_job(record)
     else:
@@ -331,7 +335,7 @@ def _track_sweep(directory: Path) -> None:
 
     if Launch.config is not None and (tracker := build_tracker(Launch.config)):
         tracking.start(tracker, sweep_info(directory, sweep_command()))
-        tracking.finish(tracker, sweep_outcome(directory))
+        tracking.finish(tracker, sweep_outcome(directory), directory)
 
 
 def _is_plan(arguments: list[str]) -> bool:

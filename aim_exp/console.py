@@ -61,6 +61,13 @@ def print_whole(to: Console, table: Table) -> None:
     to.print(table, crop=False)
 
 
+def size_text(count: float) -> str:
+    """Bytes for people: `26.0 GiB`."""
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    unit, suffix = pick_unit_and_suffix(int(count), units, 1024)
+    return f"{count / unit:.{int(unit > 1)}f} {suffix}"
+
+
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Advance]:
     """Show how far `what` is of `total` steps (None: not known); yields `advance(steps)`.

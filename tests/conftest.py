@@ -28,6 +28,8 @@ torch.set_num_threads(1)
 register()
 
 ROOT = Path(__file__).parents[1]
+LINE = ("benchmarks.limit=2", "calibration.n_samples=4", "omega=0.4", "tracker=none")
+"""A run of a few seconds."""
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -45,6 +47,22 @@ def tiny_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     cache = tmp_path_factory.mktemp("cache")
     shutil.copytree(kept.root / "population", cache / "population")
     return cache
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory, tiny_cache: Path) -> Path:
+    """A folder with `cache` and `run`, the run of `LINE` as nothing disturbed it."""
+    folder = tmp_path_factory.mktemp("once")
+    shutil.copytree(tiny_cache / "population", folder / "cache" / "population")
+    done = run_here(*LINE, "cache_dir=cache", "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def there(once: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be disturbed."""
+    return shutil.copytree(once, tmp_path / "copy")
 
 
 @pytest.fixture(scope="session")

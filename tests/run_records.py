@@ -11,6 +11,11 @@ def result(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "result.json").read_text())
 
 
+def numbers(directory: Path) -> list[dict[str, Any]]:
+    """The models of a record, with all that was scored."""
+    return [{**model, "path": None} for model in result(directory)["models"]]
+
+
 def model_of(record: dict[str, Any], name: str = "merged") -> dict[str, Any]:
     """The model of that name."""
     return next(model for model in record["models"] if model["name"] == name)

@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 from run_records import model_of
 from safetensors.torch import load_file
 
+from aim_exp.console import size_text
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 GATED = "org/gated"
 
@@ -117,7 +119,7 @@ def test_a_plan_downloads_no_weights(hub: Hub, process: Cli, tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     size = sum(file.stat().st_size for name in ("base", "a", "b")
                for file in (hub.folder / name).iterdir())  # fmt: skip
-    assert f"download  {size / 2**20:.1f} MiB" in done.stdout
+    assert f"download  {size_text(size)}" in done.stdout
     assert "for one model's weights" in done.stdout
     assert not [path for path in hub.fetched if path.endswith(".safetensors")]
 

@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from subprocess import Popen
 
 import numpy as np
 import pytest
 from command_line import run_here
-from run_records import result
+from conftest import LINE
+from run_records import numbers, result
 from safetensors.numpy import load_file, save_file
 
 from aim_exp.cli.explain import explain
@@ -22,9 +21,7 @@ from aim_exp.store import files
 from aim_exp.store.__main__ import main as store_command
 from aim_exp.store.entries import Store
 from aim_exp.store.keys import StageSpec
-from aim_exp.store.leases import take, this_process
 
-LINE = ("benchmarks.limit=2", "calibration.n_samples=4", "omega=0.4", "tracker=none")
 SPEC = StageSpec("stage", 1, {"a": 1})
 
 Damage = Callable[[Path], Path]
@@ -152,26 +149,6 @@ ROUNDS: dict[str, list[tuple[str, Damage]]] = {
 """Those of a round are done at once; with `responses 0` go the scores that rest on them."""
 
 
-@pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory, tiny_cache: Path) -> Path:
-    """A folder with `cache` and `run`, as nothing disturbed them."""
-    folder = tmp_path_factory.mktemp("once")
-    shutil.copytree(tiny_cache / "population", folder / "cache" / "population")
-    done = run_here(*LINE, "cache_dir=cache", "hydra.run.dir=run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture
-def there(once: Path, tmp_path: Path) -> Path:
-    shutil.copytree(once, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def numbers(run: Path) -> list[dict[str, object]]:
-    return [{**m, "path": None} for m in result(run)["models"]]
-
-
 def entry_of(cache: Path, run: Path, where: str) -> Path:
     """`population`, `saliency`, `weights`; `scores N` and `responses N` of the merged model."""
     stage, _, number = where.partition(" ")
@@ -234,7 +211,7 @@ def test_a_report_does_not_keep_the_damaged_file(there: Path) -> None:
 def test_a_cache_that_cannot_be_written_serves_what_it_has(there: Path) -> None:
     """Whoever may write everywhere sees it by files where folders would be."""
     cache = there / "cache"
-    for name in ("digests", "layouts", "leases", "partial", "damaged"):
+    for name in ("digests", "layouts", "leases", "uses", "partial", "damaged"):
         shutil.rmtree(cache / name, ignore_errors=True)
         (cache / name).touch()
     done = run_here(*LINE, "cache_dir=cache", "hydra.run.dir=again", cwd=there)
@@ -324,54 +301,3 @@ def test_whatever_else_is_renamed_does_not_count() -> None:
 def test_a_full_disk_without_a_name_is_told_with_its_keys() -> None:
     told = explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert told.startswith("no room left on the disk; make some, or set cache_dir, hydra.run.dir")
-
-
-def test_gc_keeps_what_runs_need_and_what_is_worked_at(
-    there: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cache = there / "cache"
-    at = f"--cache-dir={cache}"
-    line = (*LINE, "cache_dir=cache", "benchmarks=none", "omega=0.3", "hydra.run.dir=other")
-    assert run_here(*line, cwd=there).returncode == 0
-    kept = {path for path in cache.glob("*/*") if path.is_dir()}
-    store = Store(cache)
-    for number in range(3):
-        store.get_or_make(StageSpec("stage", 1, {"n": number}), lambda folder: None)
-    in_work = StageSpec("stage", 1, {"n": 0})
-    lease = take(cache / "leases" / f"stage-{in_work.key}")
-    assert lease
-    ended = Popen(["true"])
-    ended.wait()
-    dead = {**asdict(this_process()), "pid": ended.pid, "beat": 0}
-    left = cache / "leases" / f"stage-{StageSpec('stage', 1, {'n': 1}).key}"
-    left.mkdir()
-    (left / "token").write_text(json.dumps(dead))
-
-    runs = [str(there / "run"), str(there / "other")]
-    capsys.readouterr()
-    assert store_command(["gc", at, *runs]) == 0
-    assert "in 3 entries that none of 2 runs rests on" in capsys.readouterr().out
-    assert len(list((cache / "stage").iterdir())) == 3, "nothing is deleted unasked"
-    assert store_command(["gc", at, "--yes", *runs]) == 0
-    told = capsys.readouterr().out
-    assert f"in use  stage/{in_work.key}" in told
-    assert told.count("deleted") == 2
-    lease.release()
-    assert store_command(["gc", at, "--yes", *runs]) == 0
-    assert {path for path in cache.glob("*/*") if path.is_dir()} - {cache / "stage"} == kept
-    assert store_command(["gc", at, "--yes", str(there / "trained")]) == 2, "no run there"
-    assert store_command(["verify", at]) == 0
-
-
-def test_du_by_stage_and_by_runs(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cache, run = there / "cache", there / "run"
-    assert store_command(["du", f"--cache-dir={cache}", str(run)]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    counts = {row[0]: row[1] for row in rows if len(row) > 1}
-    assert counts["scores"] == "30"
-    assert counts["responses"] == "5"
-    assert counts["saliency"] == counts["weights"] == counts["population"] == "1"
-    assert counts["total"] == "38"
-    (of_run,) = (row for row in rows if row[:1] == [str(run)])
-    assert of_run[1] == "38"
-    assert of_run[2:4] == of_run[4:6]

@@ -1,6 +1,8 @@
 """W&B: what is logged offline is read back; whatever fails costs a line, never a result."""
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -85,14 +87,14 @@ def test_wandbs_own_mode_counts_where_none_is_given(
 
 def test_long_names_of_options_are_cut_to_a_tag(tmp_path: Path) -> None:
     tracking.start(tracker := wandb_tracker(), replace(info(tmp_path / "job"), tags=("m" * 80,)))
-    tracking.finish(tracker, OUTCOME)
+    tracking.finish(tracker, OUTCOME, tmp_path)
     run = next(r.run for r in read_back(tmp_path / "job") if r.HasField("run"))
     assert list(run.tags) == ["m" * 64]
 
 
 def track(tracker: WandbTracker, directory: Path, outcome: Outcome = OUTCOME) -> list[Record]:
     tracking.start(tracker, info(directory))
-    tracking.finish(tracker, outcome)
+    tracking.finish(tracker, outcome, directory)
     return read_back(directory)
 
 
@@ -237,8 +239,20 @@ def test_an_error_in_finish_costs_a_line_and_the_run_is_closed(tmp_path, capsys)
 def test_an_error_in_start_costs_a_line(tmp_path, capsys):
     tracker = wandb_tracker(project="no/such name")
     tracking.start(tracker, info(tmp_path / "job"))
-    tracking.finish(tracker, OUTCOME)
+    tracking.finish(tracker, OUTCOME, tmp_path)
     assert capsys.readouterr().out.startswith("tracker: not tracked (")
+
+
+def test_a_disk_without_room_for_the_tracker_names_key_and_path(tmp_path, capsys, monkeypatch):
+    def full(tracker: WandbTracker, run: RunInfo) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run.directory / "wandb"))
+
+    monkeypatch.setattr(WandbTracker, "start", full)
+    tracking.start(wandb_tracker(), info(tmp_path / "job"))
+    assert capsys.readouterr().out.startswith(
+        f"tracker: not tracked (hydra.run.dir or hydra.sweep.dir={tmp_path / 'job'}: no room left "
+        "on the disk for the tracker's files; "
+    )
 
 
 def test_wandb_is_imported_late():

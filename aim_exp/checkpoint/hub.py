@@ -25,6 +25,7 @@ from aim_exp.checkpoint.files import (
 )
 from aim_exp.checkpoint.reader import TORCH_NAMES, Checkpoint
 from aim_exp.errors import AimError, CheckpointError, first_line
+from aim_exp.store.files import check_free
 from aim_exp.types import ModelRef
 
 HUB = "hub:"
@@ -91,6 +92,8 @@ def download(model: ModelRef) -> None:
         return
     _fetch(model)
     if model.origin and not model.path.is_dir():
+        size = sum(path.stat().st_size for path in pickled_files(model.origin))
+        check_free(f"{model.name}, converted,", size, model.path.parent, "cache_dir")
         convert(model.origin, model.path)
 
 
@@ -99,6 +102,7 @@ def _fetch(model: ModelRef, *more: str) -> None:
         from huggingface_hub import snapshot_download
 
         hub_id, commit = _id_and_commit(model)
+        _check_free(f"{model.name}'s download", bytes_to_download(model))
         with _hub_gives(hub_id, f"{model.name}: download of {hub_id} failed"):
             patterns = [*_weights(model), *COMPANIONS, CARD, *more]
             snapshot_download(hub_id, revision=commit, allow_patterns=patterns)
@@ -123,8 +127,10 @@ def bytes_to_download(model: ModelRef) -> int:
 def parameter_counts(model: ModelRef) -> dict[str, int]:
     """How many parameters of each dtype a model has, in torch's words; nothing large is fetched.
 
-    Pickled files that are not converted yet tell nothing: an empty table.
+    Pickled files that are not converted yet tell nothing: an empty table. Of an adapter, base's.
     """
+    if model.adapts:
+        return parameter_counts(model.adapts)
     if model.path.is_dir():
         return Checkpoint(model.path, model.name).parameters
     if model.origin or not _is_on_hub(model):
@@ -188,7 +194,8 @@ class HubFile:
 
         if self.local:
             return self.local
-        self._facts()  # a download retries for long before it fails
+        # It asks the hub, too: a download retries for long before it fails.
+        _check_free(f"{self.dataset}'s {self.name}", self.bytes_to_download())
         return Path(hf_hub_download(self.dataset, self.name, repo_type="dataset"))
 
     def _facts(self) -> Any:
@@ -197,6 +204,13 @@ class HubFile:
         with _hub_gives(self.dataset, what, f"; give a local copy of {self.name}"):
             info = _info(self.dataset, kind="dataset", files_metadata=True)
             return next(file.lfs for file in info.siblings or [] if file.rfilename == self.name)
+
+
+def _check_free(what: str, size: int) -> None:
+    """StorageError where the hub's own cache has no room for it."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    check_free(what, size, Path(HF_HUB_CACHE), "HF_HUB_CACHE")
 
 
 def _is_on_hub(model: ModelRef) -> bool:

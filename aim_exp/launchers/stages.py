@@ -24,6 +24,7 @@ from aim_exp.run.plan import Stage
 from aim_exp.run.run import Run
 from aim_exp.store.keys import content_key, file_name
 from aim_exp.store.sweeps import FAILED_FILE, STAGES_FOLDER, STOP_FILE
+from aim_exp.store.uses import using
 
 KEY_DIGITS = 12
 
@@ -107,8 +108,9 @@ def _carry_out(
     from aim_exp.run.pipeline import Pipeline
 
     pipeline = Pipeline(run, directory)
-    for each in {each.name: each for each in (*_behind(stage), stage)}.values():
-        each.carry_out(pipeline)
+    with using(run.store.root, run.plan.names):
+        for each in {each.name: each for each in (*_behind(stage), stage)}.values():
+            pipeline.carry_out(each)
 
 
 def fail(directory: Path, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -89,7 +90,11 @@ class Task:
 
 
 def prepare_process(threads: int | None) -> None:
-    """Threads and noise of the heavy libraries; they read the environment when imported."""
+    """Threads and noise of the heavy libraries; they read the environment when imported.
+
+    A log that cannot be written says nothing: what it is about says it by itself.
+    """
+    logging.raiseExceptions = False
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = cpus // int(os.environ.get(WORKERS, "1"))
     count = threads or (1 if share <= SMALL_MACHINE else share // 2)

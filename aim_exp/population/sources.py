@@ -62,6 +62,10 @@ class PopulationSource(ABC):
     def dtype(self, population: Population) -> str:
         """The dtype that the models are run in, known without training."""
 
+    def training_bytes(self, population: Population) -> tuple[int, int]:
+        """What training writes, and what it has in memory at least, for what is small 0."""
+        return 0, 0
+
     @property
     def merged_dtype(self) -> str | None:
         """The dtype of merged weights where base's would round what was learnt; None: base's."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from aim_exp.store.files import RUN_KEYS, named
+
 FORMULA = tuple("=+-@\t\r")
 """What a cell begins with that a spreadsheet would carry out."""
 
@@ -25,13 +27,14 @@ def no_formula(value: Any) -> Any:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write(temporary)` fill a file beside `path`, then put it in its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with named(path, path.parent, RUN_KEYS):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     return path
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median, stdev
-from typing import Any
 
-from aim_exp.checkpoint.hub import bytes_to_download, dataset_refusal, parameter_counts
+from aim_exp.checkpoint.hub import bytes_to_download, dataset_refusal
+from aim_exp.console import size_text
+from aim_exp.run.room import memory, on_disk, weights
 from aim_exp.run.run import Run
 from aim_exp.statistics import DISCORDANCES, detectable_at_discordance, smallest_detectable
+from aim_exp.store.files import existing
 from aim_exp.store.records import find_records
-
-GIB = 2**30
-DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -103,21 +100,17 @@ def needs(run: Run) -> Needs:
     download = sum(bytes_to_download(model) for model in models)
     if run.plan.saliency and not run.store.has(run.plan.saliency):
         download += run.calibration.bytes_to_download()
-    weights = _weights(run, run.recipe.dtype)
-    copies = int(run.save_model and run.recipe.method.merges)
-    copies += int(run.evaluator.needs_checkpoint and bool(run.recipe.suite.benchmarks))
-    copies += sum(model.origin is not None and not model.path.is_dir() for model in models)
-    kept = run.plan.statistics if run.recipe.method.reads == "fisher" else ()
-    if run.plan.groundwork and run.recipe.method.keeps_direction:
-        kept = (*kept, run.plan.groundwork)
-    whole = sum(not run.store.has(stage) for stage in kept) * _weights(run, "float32")
+    size = weights(run.recipe.population.base, run.recipe.dtype)
+    unconverted = sum(model.origin is not None and not model.path.is_dir() for model in models)
+    # Where the run writes is not said by a plan: as if it were beside the store.
+    rooms = [room for stage in run.plan.stages for room in stage.room(run, run.store.root)]
     return Needs(
         download=download,
         refused=_refused(run),
-        disk=download + copies * weights + whole,
-        free_disk=shutil.disk_usage(_existing(run.store.root)).free,
-        weights=weights or None,
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        disk=download + unconverted * size + on_disk(rooms),
+        free_disk=shutil.disk_usage(existing(run.store.root)).free,
+        weights=size or None,
+        memory=memory()[0],
         seconds=_seconds_per_model(run),
         items=_items(run),
         least=_least(run),
@@ -159,12 +152,6 @@ def _refused(run: Run) -> tuple[str, ...]:
     return tuple(filter(None, map(dataset_refusal, hub_datasets(run.recipe.suite))))
 
 
-def _weights(run: Run, dtype: str) -> int:
-    """Bytes of base in a dtype; 0 where it is still to be trained or converted."""
-    counts = parameter_counts(run.recipe.population.base)
-    return DTYPE_BYTES[dtype] * sum(counts.values())
-
-
 def _seconds_per_model(run: Run) -> float | None:
     """The most that a model took in earlier runs of this population and suite."""
     outputs = run.store.root.parent
@@ -182,10 +169,6 @@ def _seconds_per_model(run: Run) -> float | None:
     return max(taken) if taken else None
 
 
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
-
-
 def in_words(needs: Needs) -> list[str]:
     """The needs in words; a shortage is marked."""
     lines = [
@@ -194,14 +177,15 @@ def in_words(needs: Needs) -> list[str]:
         for refused in needs.refused
     ]
     if needs.download:
-        lines.append(f"download  {_gib(needs.download)}")
+        lines.append(f"download  {size_text(needs.download)}")
     if needs.disk:
         short = "  NOT ENOUGH" if needs.disk > needs.free_disk else ""
-        lines.append(f"disk      {_gib(needs.disk)} of {_gib(needs.free_disk)} free{short}")
+        of_free = f"of {size_text(needs.free_disk)} free{short}"
+        lines.append(f"disk      {size_text(needs.disk)} {of_free}")
     if needs.weights:
         lines.append(
-            f"memory    {_gib(needs.weights)} for one model's weights; this machine has "
-            f"{_gib(needs.memory)}"
+            f"memory    {size_text(needs.weights)} for one model's weights; this machine has "
+            f"{size_text(needs.memory)}"
         )
     if needs.seconds is not None:
         lines.append(f"scoring   about {_duration(needs.seconds)} a model, going by earlier runs")
@@ -227,10 +211,6 @@ def _power(needs: Needs) -> list[str]:
         points = ", ".join(f"{each:.1f}" for each in least)
         lines.append(f"  {points} points on {', '.join(names)} ({n} items)")
     return lines if sizes else []
-
-
-def _gib(size: Any) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.1f} MiB"
 
 
 def _duration(seconds: float) -> str:

@@ -50,7 +50,8 @@ from aim_exp.merge.method import MergeMethod
 from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_checkpoint, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
-from aim_exp.run.plan import MERGED, ModelPlan
+from aim_exp.run.plan import MERGED, ModelPlan, Stage
+from aim_exp.run.room import check_room
 from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.run.scoring import Scored, score
 from aim_exp.store.files import RUN_KEYS, named
@@ -109,10 +110,11 @@ class Pipeline:
             self.results.warnings.append(warning)
             print_warning(console, warning)
         with self._timed("total"):
+            check_room(self.run, self.run.plan.stages, self.directory, self.device)
             for stage in self.run.plan.stages:
                 began, waited = time.monotonic() - start, self.run.store.waited
                 with self._timed(stage.name):
-                    stage.carry_out(self)
+                    self.carry_out(stage)
                 span = (round(began, 3), round(time.monotonic() - start, 3))
                 self.results.spans[stage.name] = span
                 self.results.waited[stage.name] = round(self.run.store.waited - waited, 3)
@@ -120,6 +122,11 @@ class Pipeline:
             everywhere = len(models) == len(self.results.scores)
             self.results.warnings.append(text if everywhere else f"{', '.join(models)}: {text}")
         return self.results
+
+    def carry_out(self, stage: Stage) -> None:
+        """The stage, if there is room for it."""
+        check_room(self.run, [stage], self.directory, self.device)
+        stage.carry_out(self)
 
     def ensure_population(self) -> None:
         """Every model on disk, and all of them fit together."""

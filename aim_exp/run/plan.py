@@ -6,17 +6,22 @@ silently wrong numbers, too many lose the sharing between jobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from aim_exp.aim.settings import AimSettings
 from aim_exp.merge.method import MergeMethod
+from aim_exp.run import room
 from aim_exp.store.keys import StageSpec
 from aim_exp.types import ModelRef, Population, Suite
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from aim_exp.run.pipeline import Pipeline
+    from aim_exp.run.room import Room
+    from aim_exp.run.run import Run
 
 STAGE_VERSIONS = {
     "saliency": 5,
@@ -170,6 +175,8 @@ class Stage:
     carry_out: Callable[[Pipeline], None]
     """Does it, or takes what is there already, into the pipeline's results."""
     needs: tuple[Stage, ...] = ()
+    room: Callable[[Run, Path], Iterable[Room]] = lambda run, directory: ()
+    """What is still to do of it takes on the disk and in memory; `directory` is the run's own."""
     shared: bool = True
     """Whether other jobs may need it too."""
 
@@ -220,6 +227,13 @@ class Plan:
         """The members, and the merged model last."""
         return (*self.members, *([self.merged] if self.merged else []))
 
+    @property
+    def names(self) -> set[str]:
+        """Of all entries that the run rests on: `STAGE/KEY`."""
+        grown = [spec for model in self.models for spec in (model.weights, model.responses)]
+        entries = [entry for stage in self.stages for entry in stage.entries]
+        return {spec.name for spec in (*grown, *entries)}
+
     def member(self, name: str) -> ModelPlan:
         """The plan of base, an expert or a reference."""
         return next(model for model in self.members if model.name == name)
@@ -254,13 +268,17 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
         key=population_stage.key if population_stage else "",
         entries=(population_stage,) if population_stage else (),
         carry_out=lambda pipeline: pipeline.ensure_population(),
+        room=lambda run, _: room.of_training(run),
     )
-    stages, own = [population], []
+    stages, own, experts = [population], [], recipe.population.merged_experts
     if recipe.suite.benchmarks:
         # One model is in memory at a time. A reference is another one than all that follow; so is
         # the one measured where a process scores: what is measured comes before base is scored.
         references = {model.name for model in recipe.population.references}
-        scoring = {member.name: _scoring(member, population) for member in plan.members}
+        scoring = {
+            member.name: _scoring(member, recipe.population.model(member.name), population)
+            for member in plan.members
+        }
         stages += [stage for name, stage in scoring.items() if name in references]
         own = [stage for name, stage in scoring.items() if name not in references]
     needs = [population]
@@ -274,6 +292,9 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
             entries=plan.saliencies,
             carry_out=lambda pipeline: pipeline.calibrate(),
             needs=(population,),
+            room=lambda run, _: room.of_measuring(
+                run, plan.saliencies, (recipe.population.base, *experts)
+            ),
         )
         stages.append(calibration)
         needs.append(calibration)
@@ -289,6 +310,9 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
                     entries=plan.statistics,
                     carry_out=lambda pipeline: pipeline.measure_experts(),
                     needs=(population,),
+                    room=lambda run, _: room.of_measuring(
+                        run, plan.statistics, experts, gradients=recipe.method.reads == "fisher"
+                    ),
                 )
             )
             stages += measured
@@ -300,6 +324,7 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
             entries=(groundwork,),
             carry_out=lambda pipeline: pipeline.lay_groundwork(groundwork),
             needs=(population, *measured),
+            room=lambda run, _: room.of_groundwork(run, groundwork),
         )
         stages.append(laid)
         needs.append(laid)
@@ -329,13 +354,14 @@ def _graph(recipe: Recipe, population_stage: StageSpec | None, plan: Plan) -> tu
                 entries=(*made, *vocabulary),
                 carry_out=lambda pipeline: pipeline.merge(),
                 needs=tuple(needs),
+                room=lambda run, directory: room.of_merge(run, merged, directory),
                 shared=False,
             )
         )
     return tuple(stages)
 
 
-def _scoring(member: ModelPlan, population: Stage) -> Stage:
+def _scoring(member: ModelPlan, model: ModelRef, population: Stage) -> Stage:
     return Stage(
         name=f"score {member.name}",
         what=_scores_of(member),
@@ -344,6 +370,7 @@ def _scoring(member: ModelPlan, population: Stage) -> Stage:
         entries=tuple(member.scores.values()),
         carry_out=lambda pipeline: pipeline.score_member(member),
         needs=(population,),
+        room=lambda run, _: room.of_scoring(run, member, model),
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aim_exp.run.plan import MERGED, ModelPlan, Recipe
 from aim_exp.run.run import Run
-from aim_exp.store.files import publish
+from aim_exp.store.files import RUN_KEYS, named, publish
 from aim_exp.store.keys import file_name
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.records import (
@@ -199,14 +199,22 @@ def _scores(
 def _kept(file: Path, target: Path, directory: Path) -> str:
     """Have `file`, of the store, at `target` too; the path there as seen from `directory`."""
     if not target.exists() or not filecmp.cmp(file, target):  # of an entry that was damaged
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
-        try:
-            os.link(file, partial)  # what is in the store is never changed
-        except OSError:  # another file system, or one without links
-            shutil.copy2(file, partial)
-        publish(partial, target)
+        with named(target.name, target.parent, RUN_KEYS):
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(file, partial)
+                publish(partial, target)
+            finally:
+                partial.unlink(missing_ok=True)
     return Path(os.path.relpath(target, directory)).as_posix()
+
+
+def _link_or_copy(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)  # what is in the store is never changed
+    except OSError:  # another file system, or one without links
+        shutil.copy2(file, target)
 
 
 def _shots(results: Results, benchmark: str) -> int | None:

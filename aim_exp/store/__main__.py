@@ -1,4 +1,4 @@
-"""`python -m aim_exp.store du|gc|verify`: what a cache holds, what none needs, what is damaged."""
+"""`python -m aim_exp.store du|gc|verify|export|import`: looks after a cache of results."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from aim_exp.console import console, error_console, print_error, print_whole
+from aim_exp.console import console, error_console, print_error, print_whole, size_text
 from aim_exp.errors import AimError
+from aim_exp.store import transfer
 from aim_exp.store.housekeeping import LEFT_OVER, damages, delete, entries, needed, unneeded
 from aim_exp.store.records import RunRecord, find_records
 
+SECONDS_PER_DAY = 24 * 60 * 60
 FINE, DAMAGED, TROUBLE = 0, 1, 2
 """Exit codes."""
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 EPILOG = """\
 du      bytes by stage; with RUNS by folder of RUNS too: what its runs rest on, `alone` of it what
         those of no other one do
 gc      what no run in or below RUNS rests on, finished or not, what was set aside as damaged, and
-        what was begun and never finished; --yes deletes it, but nothing that a process works at.
-        Name every folder whose runs you keep
+        what was begun and never finished; with --older only what was last written that many days
+        ago, whoever rests on it if there are no RUNS. --yes deletes it, but nothing that a
+        process uses. Name every folder whose runs you keep
 verify  reads all there is, and prints a line for whatever is not as it was written; the next run
         that needs it makes it again
-exit code: 0; 1 if verify found damage; 2 trouble
+export  what base, experts and references answered and scored in RUNS, or with --all everything that
+        RUNS rest on, to the folder --to, which is a cache too; export.json in it says which runs,
+        versions and machines it comes from
+import  what an export holds, into the cache; what is there already stays, what is damaged stays out
+exit code: 0; 1 if something is damaged; 2 trouble
 """
 
 
@@ -34,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        if not options.cache_dir.is_dir():
+        if options.command is not import_ and not options.cache_dir.is_dir():
             raise AimError(f"--cache-dir={options.cache_dir}: is no folder")
         return options.command(options)
     except AimError as error:
@@ -57,28 +63,36 @@ def du(options: argparse.Namespace) -> int:
         table = _table("runs", "entries", "size", "alone")
         for runs, names in rests.items():
             others = set().union(*(rests[other] for other in rests if other != runs))
-            alone = _size(sum(sizes[name] for name in names - others))
+            alone = size_text(sum(sizes[name] for name in names - others))
             _row(table, str(runs), names, sizes, alone)
         print_whole(console, table)
     return FINE
 
 
 def gc(options: argparse.Namespace) -> int:
-    """What no run that is kept rests on."""
+    """What no run that is kept rests on, or what is old."""
     root = options.cache_dir
     records = _records(options.runs)
-    if not records:
+    if not options.runs and options.older is None:
+        raise AimError("gc: name the RUNS that you keep, or what is old by --older DAYS")
+    if options.runs and not records:
         raise AimError(f"{' '.join(map(str, options.runs))}: no run is there, so all would go")
-    found = unneeded(root, needed(records))
+    found = [
+        entry
+        for entry in unneeded(root, needed(records))
+        if options.older is None or entry.age > options.older * SECONDS_PER_DAY
+    ]
     for entry in found:
         if not options.yes:
-            told = _size(entry.size)
+            told = size_text(entry.size)
         else:
             told = "deleted" if delete(root, entry) else "in use"
         console.print(f"{told:>10}  {entry.name}", soft_wrap=True, markup=False)
     if not options.yes:
-        told = f"in {len(found)} entries that none of {len(records)} runs rests on"
-        total = _size(sum(entry.size for entry in found))
+        told = f"in {len(found)} entries"
+        told += f" that none of {len(records)} runs rests on" if records else ""
+        told += f", not written for {options.older:g} days" if options.older is not None else ""
+        total = size_text(sum(entry.size for entry in found))
         console.print(f"{total:>10}  {told}; --yes deletes them", soft_wrap=True)
     return FINE
 
@@ -91,6 +105,27 @@ def verify(options: argparse.Namespace) -> int:
         console.print(problem, soft_wrap=True, markup=False)
     console.print(f"{len(found)} entries, {len(problems)} damages")
     return DAMAGED if problems else FINE
+
+
+def export(options: argparse.Namespace) -> int:
+    """What members answered in runs, to a folder for others."""
+    names_of = (lambda record: needed([record])) if options.all else transfer.of_members
+    records = _records(options.runs)
+    return _tell(transfer.export(options.cache_dir, records, names_of, options.to), options.to)
+
+
+def import_(options: argparse.Namespace) -> int:
+    """What an export holds."""
+    return _tell(transfer.import_(options.source, options.cache_dir), options.cache_dir)
+
+
+def _tell(done: transfer.Transfer, into: Path) -> int:
+    for problem in done.problems:
+        console.print(f"{problem}; left out", soft_wrap=True, markup=False)
+    counts = f"{len(done.new)} entries new, {len(done.there)} there already"
+    missing = f", {len(done.missing)} of the runs' not in the cache" if done.missing else ""
+    console.print(f"{into}: {counts}{missing}", soft_wrap=True, markup=False)
+    return DAMAGED if done.problems else FINE
 
 
 def _records(folders: Sequence[Path]) -> list[RunRecord]:
@@ -110,15 +145,7 @@ def _table(*headings: str) -> Table:
 
 def _row(table: Table, name: str, names: Iterable[str], sizes: dict[str, int], *more: str) -> None:
     names = list(names)
-    table.add_row(name, f"{len(names):,}", _size(sum(sizes[each] for each in names)), *more)
-
-
-def _size(count: float) -> str:
-    for unit in UNITS[:-1]:
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == UNITS[0] else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} {UNITS[-1]}"
+    table.add_row(name, f"{len(names):,}", size_text(sum(sizes[each] for each in names)), *more)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,14 +155,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="du|gc|verify")
-    for command, runs in ((du, "*"), (gc, "+"), (verify, None)):
-        each = commands.add_parser(command.__name__, help=command.__doc__)
+    commands = parser.add_subparsers(required=True, metavar="du|gc|verify|export|import")
+    for command, runs in ((du, "*"), (gc, "*"), (verify, None), (export, "+"), (import_, None)):
+        each = commands.add_parser(command.__name__.rstrip("_"), help=command.__doc__)
         each.set_defaults(command=command)
         if runs:
             each.add_argument("runs", metavar="RUNS", type=Path, nargs=runs)
         if command is gc:
+            each.add_argument("--older", metavar="DAYS", type=float, help="only what is old")
             each.add_argument("--yes", action="store_true", help="delete, after all is seen")
+        if command is export:
+            each.add_argument("--to", metavar="EXPORT", type=Path, required=True)
+            each.add_argument("--all", action="store_true", help="all that the runs rest on")
+        if command is import_:
+            each.add_argument("source", metavar="EXPORT", type=Path)
         each.add_argument(
             "--cache-dir",
             metavar="DIR",

@@ -44,10 +44,11 @@ class Made:
 
 
 class Store:
-    """Get or make by content key, under `root`."""
+    """Get or make by content key, under `root`, which `key` names in errors."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, key: str = "cache_dir") -> None:
         self.root = root.resolve()
+        self._key = key
         self.waited = 0.0
         """Seconds that this object's users waited for other processes."""
 
@@ -79,7 +80,8 @@ class Store:
         """The entry's folder; if it is missing, `make(folder)` fills a temporary one first.
 
         `resumes`: when it is cut off, the next `make` finds in the folder what is done. `since`
-        is when the work on it began, by `time.monotonic`, if that was before `make`.
+        is when the work on it began, by `time.monotonic`, if that was before `make`; what the entry
+        took is measured here unless `make` leaves it in `MADE_FILE`.
         """
         final = self.path(spec)
         while not self.has(spec):
@@ -92,7 +94,8 @@ class Store:
                 try:
                     make(partial)
                     _describe(spec, partial)
-                    _describe_making(time.monotonic() - began, partial)
+                    if not (partial / MADE_FILE).exists():
+                        _describe_making(time.monotonic() - began, partial)
                     seal(partial, spec.name)
                     final.parent.mkdir(parents=True, exist_ok=True)
                     publish(partial, final)
@@ -155,7 +158,7 @@ class Store:
     ) -> Iterator[Lease | None]:
         """The lease of an entry; None as soon as it is `done`."""
         path = self.root / LEASES / f"{spec.stage}-{spec.key}"
-        with named(spec.title, self.root, "cache_dir"):
+        with named(spec.title, self.root, self._key):
             lease, began = take(path), time.monotonic()
             if lease is None:
                 lease = wait(path, spec.title, done)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from aim_exp.console import size_text
 from aim_exp.errors import AimError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -36,10 +38,25 @@ def publish(partial: Path, final: Path) -> None:
     _sync(final.parent)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. StorageError where there is no room for it."""
+def check_free(what: str, size: int, folder: Path, key: str) -> None:
+    """StorageError, with `key`, where the folder's disk has not that many bytes for `what`."""
+    free = shutil.disk_usage(existing(folder)).free
+    if free < size:
+        raise StorageError(
+            f"{key}={folder}: {size_text(size)} are needed for {what}, and {size_text(free)} are "
+            "left on its disk; make room, or name a folder of another one (what is done is kept)"
+        )
+
+
+def existing(folder: Path) -> Path:
+    """It, or what there is above it."""
+    return folder if folder.exists() else existing(folder.absolute().parent)
+
+
+def write_whole(path: Path, text: str, key: str = RUN_KEYS) -> None:
+    """Write a text file whole or not at all. StorageError with `key` where there is no room."""
     partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex}")
-    with named(path, path.parent, RUN_KEYS):
+    with named(path, path.parent, key):
         try:
             partial.write_text(text, encoding="utf-8")
             publish(partial, path)
@@ -57,8 +74,9 @@ def named(what: object, folder: Path, key: str) -> Iterator[None]:
         raise
     except Exception as error:
         causes = list(_causes(error))
-        names = [each.filename for each in causes if isinstance(each, OSError) and each.filename]
-        if all(Path(os.fsdecode(name)).absolute().is_relative_to(folder) for name in names):
+        files = [each.filename2 or each.filename for each in causes if isinstance(each, OSError)]
+        names = [os.fsdecode(file) for file in files if file]
+        if all(Path(name).absolute().is_relative_to(folder.absolute()) for name in names):
             if any(map(_is_full, causes)):
                 raise StorageError(
                     f"{key}={folder}: no room left on the disk for {what}; make some, or name a "
@@ -73,7 +91,8 @@ def named(what: object, folder: Path, key: str) -> Iterator[None]:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error:
+    """It and what it came of, as far as that is not told already."""
+    while error and not isinstance(error, StorageError):
         yield error
         error = error.__cause__ or error.__context__
 

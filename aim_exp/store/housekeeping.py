@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -14,6 +15,7 @@ from aim_exp.store.integrity import DIGESTS_FILE, damage
 from aim_exp.store.leases import wait
 from aim_exp.store.lines import read_lines
 from aim_exp.store.records import RunRecord
+from aim_exp.store.uses import settled, used
 
 KEY = re.compile("[0-9a-f]{64}")
 NOTES = ("digests", "layouts")
@@ -39,6 +41,24 @@ class Entry:
     def size(self) -> int:
         """Bytes of its files."""
         return sum(path.lstat().st_size for path in (self.path, *self.path.rglob("*")))
+
+    @property
+    def age(self) -> float:
+        """Seconds since something was written in it."""
+        return time.time() - max(p.lstat().st_mtime for p in (self.path, *self.path.rglob("*")))
+
+    @property
+    def logs(self) -> list[Path]:
+        """Its files of lines with a checksum each."""
+        return sorted(self.path.glob("*.jsonl"))
+
+    @property
+    def grows(self) -> bool:
+        """Whether it fills bit by bit, and has no digests."""
+        names = {path.name for path in self.path.glob("*")}
+        return (
+            SPEC_FILE in names and DIGESTS_FILE not in names and bool(self.logs or len(names) == 1)
+        )
 
     @property
     def lease(self) -> str:
@@ -83,27 +103,27 @@ def needed(records: Iterable[RunRecord]) -> set[str]:
 
 def damages(entry: Entry) -> Iterator[str]:
     """What is wrong with an entry, a line each: `FILE: why`."""
-    names = {path.name for path in entry.path.glob("*")}
-    logs = sorted(name for name in names if name.endswith(".jsonl"))
-    grows = SPEC_FILE in names and DIGESTS_FILE not in names and (logs or len(names) == 1)
-    if not grows and (problem := damage(entry.path, entry.name)):
+    if not entry.grows and (problem := damage(entry.path, entry.name)):
         yield problem
-    for name in logs:
-        if hurt := read_lines(entry.path / name, entry.path.name).damaged:
-            yield f"{entry.path / name}: {hurt} of its lines are damaged"
+    for log in entry.logs:
+        if hurt := read_lines(log, entry.path.name).damaged:
+            yield f"{log}: {hurt} of its lines are damaged"
 
 
 def delete(root: Path, entry: Entry) -> bool:
-    """Delete an entry, unless a process makes it, or adds to it, now."""
-    looks = count()  # at the first a lease of a dead process is broken
-    lease = wait(root / LEASES / entry.lease, entry.name, done=lambda: next(looks) == 2)
-    if lease is None:
-        return False
-    try:
-        away = root / PARTIAL / f".{lease.token}"
-        away.parent.mkdir(exist_ok=True)
-        entry.path.rename(away)  # at once, for who reads there
-        shutil.rmtree(away) if away.is_dir() else away.unlink()
-    finally:
-        lease.release()
+    """Delete an entry, unless a process uses it, makes it, or adds to it, now."""
+    with settled(root):
+        if entry.lease in {name.replace("/", "-") for name in used(root)}:
+            return False
+        looks = count()  # at the first a lease of a dead process is broken
+        lease = wait(root / LEASES / entry.lease, entry.name, done=lambda: next(looks) == 2)
+        if lease is None:
+            return False
+        try:
+            away = root / PARTIAL / f".{lease.token}"
+            away.parent.mkdir(exist_ok=True)
+            entry.path.rename(away)
+        finally:
+            lease.release()
+    shutil.rmtree(away) if away.is_dir() else away.unlink()
     return True

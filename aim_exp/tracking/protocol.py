@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from aim_exp.console import console
 from aim_exp.errors import first_line
+from aim_exp.store.files import RUN_KEYS, named
 
 Value = str | float | bool | None
 Row = Mapping[str, Value]
@@ -83,20 +84,21 @@ class Tracker(Protocol):
 
 def start(tracker: Tracker, run: RunInfo) -> None:
     """`tracker.start`; an error in it is told, not raised."""
-    with _warning_on_error("not tracked"):
+    with _warning_on_error("not tracked", run.directory):
         tracker.start(run)
 
 
-def finish(tracker: Tracker, outcome: Outcome) -> None:
-    """`tracker.finish`; an error in it is told, not raised."""
-    with _warning_on_error("tracked incompletely"):
+def finish(tracker: Tracker, outcome: Outcome, directory: Path) -> None:
+    """`tracker.finish` of the run in `directory`; an error in it is told, not raised."""
+    with _warning_on_error("tracked incompletely", directory):
         tracker.finish(outcome)
 
 
 @contextmanager
-def _warning_on_error(consequence: str) -> Iterator[None]:
+def _warning_on_error(consequence: str, directory: Path) -> Iterator[None]:
     try:
-        yield
+        with named("the tracker's files", directory, RUN_KEYS):
+            yield
     except Exception as error:
         say(f"tracker: {consequence} ({first_line(error)})")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aim_exp.errors import first_line
+from aim_exp.store.files import RUN_KEYS, check_free
 from aim_exp.tracking.protocol import Outcome, RunInfo, SavedModel, say
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 MODES = ("offline", "online", "disabled")
 LONGEST_PROJECT, LONGEST_TAG = 128, 64
 NOT_IN_PROJECT = r"/\#?%:"
+ROOM = 16 * 2**20
+"""Bytes that its files may take."""
 ONLINE_TIMEOUT = 30
 """Seconds to wait for a server at the start, before going on offline."""
 FINISH_TIMEOUT = 120
@@ -61,6 +64,7 @@ class WandbTracker:
         """Open the run; offline where online does not work."""
         if self.mode == "disabled":
             return
+        check_free("W&B's files", ROOM, run.directory, RUN_KEYS)  # it says nothing if they are cut
         _keep_files_in(run.directory)
         _remove_earlier(run)
         if self.mode == "online" and not WandbTracker._unreachable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aim_exp.checkpoint.hub import download
+from aim_exp.checkpoint.hub import download, parameter_counts
 from aim_exp.checkpoint.identity import identified
 from aim_exp.errors import ConfigError
 from aim_exp.population.embedded import training
@@ -91,6 +91,11 @@ class FineTunedPopulation(PopulationSource):
     def dtype(self, population: Population) -> str:
         """What training writes."""
         return phases.DTYPE
+
+    def training_bytes(self, population: Population) -> tuple[int, int]:
+        """The experts; and of one weights, gradients and Adam's two means, in float32."""
+        size = 4 * sum(parameter_counts(population.base).values())
+        return len(self.expert_names) * size, 4 * size
 
     @property
     def merged_dtype(self) -> str:
