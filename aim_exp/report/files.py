@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from aim_exp.store.files import unfinished
 
 FORMULA = tuple("=+-@\t\r")
 """What a cell begins with that a spreadsheet would carry out."""
@@ -26,12 +27,9 @@ def no_formula(value: Any) -> Any:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write(temporary)` fill a file beside `path`, then put it in its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
+    with unfinished(path) as partial:
         write(partial)
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.run.plan import MERGED, ModelPlan, Recipe
 from aim_exp.run.run import Run
 from aim_exp.run.standing import standing, unexpected
-from aim_exp.store.files import publish
+from aim_exp.store.files import publish, unfinished
 from aim_exp.store.keys import file_name
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.records import (
@@ -198,12 +198,12 @@ def _kept(file: Path, target: Path, directory: Path) -> str:
     """Have `file`, of the store, at `target` too; the path there as seen from `directory`."""
     if not target.exists() or not filecmp.cmp(file, target):  # of an entry that was damaged
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
-        try:
-            os.link(file, partial)  # what is in the store is never changed
-        except OSError:  # another file system, or one without links
-            shutil.copy2(file, partial)
-        publish(partial, target)
+        with unfinished(target) as partial:
+            try:
+                os.link(file, partial)  # what is in the store is never changed
+            except OSError:  # another file system, or one without links
+                shutil.copy2(file, partial)
+            publish(partial, target)
     return Path(os.path.relpath(target, directory)).as_posix()
 
 
