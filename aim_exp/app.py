@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,6 +43,7 @@ from aim_exp.console import begin_job, console, error_console, print_error
 from aim_exp.launchers.stages import raise_failure
 from aim_exp.launchers.task import prepare_process
 from aim_exp.run.recording import completed_record, initial_record, planned_record
+from aim_exp.store.leftovers import note_work
 from aim_exp.store.records import SHARED_FOLDER, RunRecord, read_record
 from aim_exp.store.sweeps import STOP_FILE, read_sweep
 from aim_exp.store.uses import using
@@ -204,6 +205,8 @@ class _Life:
 @contextmanager
 def _recorded(job: Job) -> Iterator[_Life]:
     """The life of a job: its record says `running` first, and how it ended, whatever happens."""
+    with suppress(OmegaConfBaseException, TypeError):  # of a key that the checks will name
+        note_work(Path(job.config.cache_dir), job.sweep or job.directory)
     command = without_user_info(job.command)
     overrides = tuple(map(without_user_info, job.overrides))
     life = _Life(initial_record(recorded(job.config), job.choices, overrides, command))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import subprocess
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from aim_exp.population import training_state
 from aim_exp.population.embedded import code, corpus, phases, trainer, training
 from aim_exp.population.embedded.batches import IGNORED, own_document_mask, training_rows
 from aim_exp.population.embedded.corpus import calibration_texts, training_text
@@ -250,11 +252,13 @@ def test_documents_of_a_row_do_not_see_each_other() -> None:
     assert own_document_mask((ids == BOS_ID).cumsum(dim=1)).int().tolist() == [[expected]]
 
 
-def test_training_depends_on_the_seed_and_nothing_else(tokenizer: Tokenizer) -> None:
+def test_training_depends_on_the_seed_and_nothing_else(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     def weights(phase: phases.Phase, seed: int) -> dict[str, Tensor]:
         with reproducible(seed):
             model = new_model()
-            train(model, tokenizer, replace(phase, steps=3), seed)
+            train(model, tokenizer, replace(phase, steps=3), seed, tmp_path / phase.name)
         return model.state_dict()
 
     threads = torch.get_num_threads()
@@ -270,32 +274,40 @@ def test_training_depends_on_the_seed_and_nothing_else(tokenizer: Tokenizer) -> 
 
 
 def test_training_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    short = [replace(phase, steps=3) for phase in (phases.BASE, *phases.EXPERTS)]
+    """Within a phase, in the middle of base's and of an expert's, from the last step kept."""
+    short = [replace(phase, steps=4) for phase in (phases.BASE, *phases.EXPERTS)]
     monkeypatch.setattr(phases, "BASE", short[0])
     monkeypatch.setattr(phases, "EXPERTS", tuple(short[1:]))
-    trained: list[str] = []
+    monkeypatch.setattr(training_state, "EVERY", 0.0)
+    monkeypatch.setattr(training_state, "SHARE", math.inf)
+    loss, ends, steps = trainer._loss, [], 0
 
-    def train_until(end: str | None) -> None:
-        def counted(model: Any, tokenizer: Tokenizer, phase: phases.Phase, seed: int) -> None:
-            train(model, tokenizer, phase, seed)
-            if phase.name == end:
-                raise KeyboardInterrupt
-            trained.append(phase.name)
+    def counted(model: Any, batch: Any) -> Tensor:
+        nonlocal steps
+        steps += 1
+        if steps in ends:
+            raise KeyboardInterrupt
+        return loss(model, batch)
 
-        monkeypatch.setattr(trainer, "train", counted)
-
-    train_until(None)
-    training.build_population(tmp_path / "whole", 0)
-    train_until("instruct")
-    with pytest.raises(KeyboardInterrupt):
-        training.build_population(tmp_path / "cut", 0)
-    train_until(None)
-    training.build_population(tmp_path / "cut", 0)
-    assert trained == ["base", "code", "instruct", "math"] * 2
-    files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").glob("*/*")]
+    monkeypatch.setattr(trainer, "_loss", counted)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    training.build_population(whole, 0)
+    assert steps == 16
+    ends[:] = 16 + 3, 16 + 4, 16 + 13
+    states = []
+    for _ in ends:
+        with pytest.raises(KeyboardInterrupt):
+            training.build_population(cut, 0)
+        states += [path.name for path in cut.glob("*.after-*")]
+    assert states == ["base.after-2", "base.after-2", "instruct.after-2"]
+    (cut / "instruct.after-9").mkdir()  # one that is damaged is not taken up
+    training.build_population(cut, 0)
+    assert steps == 32 + len(ends), "no step is done twice"
+    files = [path.relative_to(whole) for path in whole.glob("*/*")]
     assert len(files) == 4 * 5
+    assert len([*cut.rglob("*")]) == len([*whole.rglob("*")]) == 4 * 6
     for file in files:
-        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes()
+        assert (whole / file).read_bytes() == (cut / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["base", *training.EXPERTS])

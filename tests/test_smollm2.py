@@ -70,11 +70,13 @@ def test_training_goes_on_where_it_was_cut_off(
     source.ensure(whole, source.resolve(whole))
     train, trained = trainer.train, []
 
-    def interrupted(model: object, tokenizer: object, phase: object, seed: int) -> None:
+    def interrupted(
+        model: object, tokenizer: object, phase: object, seed: int, final: Path
+    ) -> None:
         trained.append(phase.name)  # pyright: ignore[reportAttributeAccessIssue]
         if trained == ["code", "instruct"]:
             raise KeyboardInterrupt
-        train(model, tokenizer, phase, seed)  # pyright: ignore[reportArgumentType]
+        train(model, tokenizer, phase, seed, final)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(trainer, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -56,7 +56,7 @@ def test_an_entry_that_resumes_keeps_what_was_done(tmp_path: Path) -> None:
     entry = store.get_or_make(SPEC, make, resumes=True)
     made = ["digests.json", "first", "made.json", "second", "spec.json"]
     assert sorted(path.name for path in entry.iterdir()) == made
-    assert not list((tmp_path / "partial").iterdir())
+    assert not list((tmp_path / "begun").iterdir())
 
 
 def test_an_entry_knows_what_it_took_and_where(tmp_path: Path) -> None:
@@ -191,12 +191,12 @@ def test_who_was_taken_over_cannot_publish(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_a_taken_over_entry_that_resumes_goes_on(tmp_path: Path) -> None:
     held_by(tmp_path, "gpu-07")
-    left = tmp_path / "partial" / f"{SPEC.stage}-{SPEC.key}.token"
+    left = tmp_path / "begun" / f"{SPEC.stage}-{SPEC.key}.token"
     left.mkdir(parents=True)
     (left / "first").touch()
     entry = Store(tmp_path).get_or_make(SPEC, lambda folder: None, resumes=True)
     assert (entry / "first").exists()
-    assert not list((tmp_path / "partial").iterdir())
+    assert not list((tmp_path / "begun").iterdir())
 
 
 def test_of_a_dead_process_of_this_machine_nobody_waits(tmp_path: Path) -> None:

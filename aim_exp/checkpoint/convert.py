@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.checkpoint.files import INDEX_FILE, SINGLE_FILE, copy_companions
 from aim_exp.checkpoint.reader import RECOMPUTED
 from aim_exp.errors import CheckpointError, first_line
-from aim_exp.store.files import publish
+from aim_exp.store.files import publish, unfinished
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,9 +45,8 @@ def convert(source: Path, target: Path) -> None:
     files = pickled_files(source)
     if not files:
         raise CheckpointError(f"{source}: holds neither safetensors nor {PICKLED}")
-    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
-    partial.mkdir(parents=True)
-    try:
+    with unfinished(target) as partial:
+        partial.mkdir(parents=True)
         places: dict[str, str] = {}
         for number, file in enumerate(files, start=1):
             tensors = {
@@ -64,9 +61,11 @@ def convert(source: Path, target: Path) -> None:
         if len(files) > 1:
             (partial / INDEX_FILE).write_text(json.dumps({"weight_map": places}))
         copy_companions(source, partial)
-        publish(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            publish(partial, target)
+        except OSError:
+            if not target.is_dir():  # another process was faster
+                raise
 
 
 def _weights(file: Path) -> Mapping[str, Tensor]:

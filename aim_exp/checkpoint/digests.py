@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from blake3 import blake3
 
+from aim_exp.store.files import unfinished
 from aim_exp.store.integrity import blake3_of
 
 
@@ -38,9 +38,9 @@ def remember(note: Path, text: str) -> None:
     """Write a note whole or not at all; where that cannot be, it is worked out again next time."""
     with suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_name(f"{note.name}.{uuid.uuid4().hex}")
-        partial.write_text(text)
-        partial.rename(note)
+        with unfinished(note) as partial:
+            partial.write_text(text)
+            partial.rename(note)
 
 
 def text_digest(text: str) -> str:

@@ -250,7 +250,7 @@ def _write_tokenizer(tokenizer: Any, added: Mapping[str, int], folder: Path) -> 
 
     What transformers 5 writes beside the vocabulary, other readers do not know.
     """
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=folder) as scratch:
         tokenizer.save_pretrained(scratch)
         saved = Path(scratch)
         whole = [saved / TOKENIZER_FILE] if (saved / TOKENIZER_FILE).is_file() else saved.iterdir()

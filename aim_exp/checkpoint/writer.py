@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aim_exp.checkpoint.files import CONFIG_FILE, INDEX_FILE, SINGLE_FILE, copy_companions
 from aim_exp.checkpoint.reader import TIED, TORCH_NAMES, Checkpoint
-from aim_exp.store.files import publish
+from aim_exp.store.files import publish, unfinished
 
 SHARD_BYTES = 5 * 10**9
 """Aim of a file's size, the hub's custom."""
@@ -36,7 +36,8 @@ class CheckpointWriter:
         self.folder = folder
         self._base = base
         self._dtype = dtype
-        self._partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+        self._partial = folder
+        self._end = ExitStack()
         self._dtypes = {
             name: dtype if dtype and info.is_floating else info.dtype
             for name, info in base.tensors.items()
@@ -47,7 +48,7 @@ class CheckpointWriter:
 
     def __enter__(self) -> CheckpointWriter:
         """Create the files, headers first: every tensor's place is known from base."""
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial = self._end.enter_context(unfinished(self.folder))
         self._partial.mkdir(parents=True)
         for name, shard in zip(self._shard_names(), self._shards, strict=True):
             self._open_shard(self._partial / name, shard)
@@ -55,14 +56,15 @@ class CheckpointWriter:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Put the folder in place, or remove what there is of it after an error."""
-        for file in self._files:
-            os.close(file)
-        if error is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            return
-        self._write_companions()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        publish(self._partial, self.folder)
+        with self._end:
+            for file in self._files:
+                os.close(file)
+            if error is not None:
+                return
+            self._write_companions()
+            if self.folder.exists():
+                self.folder.rename(self._end.enter_context(unfinished(self.folder)))
+            publish(self._partial, self.folder)
 
     def write(self, name: str, rows: slice, block: Tensor) -> None:
         """Write rows of a tensor at their place; any order, from any thread and device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +12,13 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.cli.commands import sweep_command
 from aim_exp.config.recorded import without_user_info
 from aim_exp.config.sweep import constant_keys, job_folders, sweep_jobs, sweep_problems
 from aim_exp.console import error_console, print_error, print_warning
+from aim_exp.store.leftovers import note_work
 from aim_exp.store.records import FILE_NAME
 from aim_exp.store.sweeps import Sweep, SweepJob, begin_anew, read_sweep
 
@@ -52,6 +55,8 @@ class Launch(Callback):
         if config.plan:
             return
         directory = Path(config.hydra.sweep.dir)
+        with suppress(OmegaConfBaseException, TypeError):  # its jobs tell what is wrong with it
+            note_work(Path(config.cache_dir), directory)
         _list_jobs(directory, config, jobs or [])
         Launch.sweep, Launch.directory, Launch.config = directory, directory, config
         problems = sweep_problems(config, jobs) if jobs else []

@@ -23,6 +23,7 @@ from aim_exp.launchers.task import prepare_process
 from aim_exp.run.plan import Stage
 from aim_exp.run.run import Run
 from aim_exp.store.keys import content_key, file_name
+from aim_exp.store.leftovers import note_work
 from aim_exp.store.sweeps import FAILED_FILE, STAGES_FOLDER, STOP_FILE
 from aim_exp.store.uses import using
 
@@ -101,6 +102,7 @@ def _carry_out(
     config: DictConfig, choices: Mapping[str, str], directory: Path, sweep: Path
 ) -> None:
     run = checked(config, choices)
+    note_work(run.store.root, sweep)
     folder = str(directory.relative_to(sweep.absolute()))
     (stage,) = (each for each in run.plan.stages if stage_folder(each) == folder)
     begin_job(stage.what)

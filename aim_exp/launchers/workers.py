@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +18,8 @@ from aim_exp.launchers.task import SMALL_MACHINE, WORKERS
 
 GRACE = 30.0
 """Seconds for a task that is interrupted to say so in its record."""
+PAUSE = 1.0
+"""Seconds between a worker's looks at whether the command is still there."""
 
 
 @dataclass
@@ -48,8 +51,8 @@ class Workers(Engine):
                 max_workers=1,
                 timeout=None,
                 env={**environment(), **worker},
-                initializer=signal.signal,
-                initargs=(signal.SIGINT, signal.SIG_IGN),
+                initializer=_begin,
+                initargs=(os.getpid(),),
             )
         ticket.handle = worker, self._executors[number].submit(ticket.task)
 
@@ -87,6 +90,18 @@ class Workers(Engine):
         for executor in self._executors.values():
             executor.shutdown()
         self._executors.clear()
+
+
+def _begin(command: int) -> None:
+    """In a worker: Ctrl-C is the command's to pass on, and whoever kills that kills it too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == command:
+            time.sleep(PAUSE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def gpus() -> list[str]:

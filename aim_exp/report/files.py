@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aim_exp.store.files import RUN_KEYS, named
+from aim_exp.store.files import RUN_KEYS, named, unfinished
 
 FORMULA = tuple("=+-@\t\r")
 """What a cell begins with that a spreadsheet would carry out."""
@@ -27,14 +26,11 @@ def no_formula(value: Any) -> Any:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write(temporary)` fill a file beside `path`, then put it in its place."""
-    partial = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     with named(path, path.parent, RUN_KEYS):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished(path) as partial:
             write(partial)
             os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
     return path
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aim_exp.run.plan import MERGED, ModelPlan, Recipe
 from aim_exp.run.run import Run
-from aim_exp.store.files import RUN_KEYS, named, publish
+from aim_exp.store.files import RUN_KEYS, named, publish, unfinished
 from aim_exp.store.keys import file_name
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.records import (
@@ -199,14 +199,11 @@ def _scores(
 def _kept(file: Path, target: Path, directory: Path) -> str:
     """Have `file`, of the store, at `target` too; the path there as seen from `directory`."""
     if not target.exists() or not filecmp.cmp(file, target):  # of an entry that was damaged
-        partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
         with named(target.name, target.parent, RUN_KEYS):
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished(target) as partial:
                 _link_or_copy(file, partial)
                 publish(partial, target)
-            finally:
-                partial.unlink(missing_ok=True)
     return Path(os.path.relpath(target, directory)).as_posix()
 
 

@@ -28,8 +28,8 @@ from aim_exp.store.provenance import machine, machine_text
 
 MADE_FILE = "made.json"
 SPEC_FILE = "spec.json"
-DAMAGED, PARTIAL, LEASES = "damaged", "partial", "leases"
-"""Folders of the store that hold no entries."""
+DAMAGED, PARTIAL, BEGUN, LEASES = "damaged", "partial", "begun", "leases"
+"""Folders of the store that hold no entries. What lies in `begun` goes on when it is made again."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Store:
 
     def _partial(self, spec: StageSpec, lease: Lease, resumes: bool) -> Path:
         """This attempt's own folder; those of earlier ones end here, or go on in it."""
-        folder, name = self.root / PARTIAL, f"{spec.stage}-{spec.key}"
+        folder, name = self.root / (BEGUN if resumes else PARTIAL), f"{spec.stage}-{spec.key}"
         own = folder / f"{name}.{lease.token}"
         for earlier in folder.glob(f"{name}.*"):
             if resumes and not own.exists():

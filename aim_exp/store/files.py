@@ -1,13 +1,18 @@
-"""Files that count once they are renamed: first their content is on the disk, then their name."""
+"""Files that count once they are renamed: first their content is on the disk, then their name.
+
+Until then they bear the mark of the process that writes them: `leftovers` removes a killed one's.
+"""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from aim_exp.console import size_text
@@ -21,6 +26,41 @@ RUN_KEYS = "hydra.run.dir or hydra.sweep.dir"
 
 class StorageError(AimError):
     """A folder that was named has no room, or cannot be written."""
+
+
+@cache
+def mark() -> str:
+    """What all names of this process's unfinished files begin with, of no other one's."""
+    return uuid.uuid4().hex
+
+
+os.register_at_fork(after_in_child=mark.cache_clear)
+
+
+def marked_name() -> str:
+    """A name that begins with the mark, and was not in use before."""
+    return f"{mark()}-{next(_numbers)}"
+
+
+@contextmanager
+def unfinished(final: Path) -> Iterator[Path]:
+    """A hidden name beside `final`, of the same suffix, to be filled and put in its place.
+
+    What is there at the end, a file or a folder, is removed.
+    """
+    partial = final.with_name(f".{marked_name()}{final.suffix}")
+    try:
+        yield partial
+    finally:
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all in it, if it is there and can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink()
 
 
 def publish(partial: Path, final: Path) -> None:
@@ -55,14 +95,9 @@ def existing(folder: Path) -> Path:
 
 def write_whole(path: Path, text: str, key: str = RUN_KEYS) -> None:
     """Write a text file whole or not at all. StorageError with `key` where there is no room."""
-    partial = path.with_name(f"{path.name}.partial-{uuid.uuid4().hex}")
-    with named(path, path.parent, key):
-        try:
-            partial.write_text(text, encoding="utf-8")
-            publish(partial, path)
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+    with named(path, path.parent, key), unfinished(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+        publish(partial, path)
 
 
 @contextmanager
@@ -88,6 +123,9 @@ def named(what: object, folder: Path, key: str) -> Iterator[None]:
                     "name a folder of your own"
                 ) from error
         raise
+
+
+_numbers = itertools.count()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

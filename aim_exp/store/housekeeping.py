@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from aim_exp.store.entries import DAMAGED, LEASES, PARTIAL, SPEC_FILE
+from aim_exp.store.entries import BEGUN, DAMAGED, LEASES, PARTIAL, SPEC_FILE
 from aim_exp.store.integrity import DIGESTS_FILE, damage
 from aim_exp.store.leases import wait
 from aim_exp.store.lines import read_lines
@@ -20,7 +20,7 @@ from aim_exp.store.uses import settled, used
 KEY = re.compile("[0-9a-f]{64}")
 NOTES = ("digests", "layouts")
 """Of models' files, by a digest too; they are no entries."""
-LEFT_OVER = (DAMAGED, PARTIAL)
+LEFT_OVER = (DAMAGED, PARTIAL, BEGUN)
 """What was set aside, and what a killed process left unfinished: of use to nobody by name."""
 
 
@@ -29,12 +29,12 @@ class Entry:
     """A folder of the store."""
 
     name: str
-    """`STAGE/KEY`; `damaged/STAGE-KEY.1` and `partial/STAGE-KEY.TOKEN` of what is left over."""
+    """`STAGE/KEY`; of what is left over `damaged/STAGE-KEY.1`, `partial/STAGE-KEY.TOKEN`, ..."""
     path: Path
 
     @property
     def stage(self) -> str:
-        """The stage that made it, `damaged` or `partial`."""
+        """The stage that made it, `damaged`, `partial` or `begun`."""
         return self.name.partition("/")[0]
 
     @property
@@ -83,7 +83,8 @@ def unneeded(root: Path, names: set[str]) -> list[Entry]:
     return [
         entry
         for entry in entries(root)
-        if entry.name not in names and not (entry.stage == PARTIAL and entry.lease in leases)
+        if entry.name not in names
+        and not (entry.stage in (PARTIAL, BEGUN) and entry.lease in leases)
     ]
 
 

@@ -15,13 +15,13 @@ import shutil
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aim_exp.console import console, print_warning
+from aim_exp.store.files import marked_name
 
 BEAT = 5.0
 """Seconds between a holder's signs of life."""
@@ -91,7 +91,7 @@ class Lease:
         """Let others take it."""
         self._released.set()
         self._beating.join()
-        _break(self._path, self.token)
+        free(self._path, self.token)
 
     def _beat(self) -> None:
         count = 0
@@ -108,7 +108,7 @@ class Lease:
 
 def take(path: Path) -> Lease | None:
     """The lease at `path`; None where another one holds it."""
-    token = uuid.uuid4().hex
+    token = marked_name()
     own = path.with_name(f".{token}")
     own.mkdir(parents=True)
     try:
@@ -144,7 +144,7 @@ def wait(path: Path, what: str, done: Callable[[], bool] = lambda: False) -> Lea
             if now - heard > SILENCE:
                 silent = f"{holder or path.name} gave no sign of life for {SILENCE:g} s"
                 print_warning(console, f"{silent}: taking over: {what}")
-            _break(path, token)
+            free(path, token)
         else:
             time.sleep(PAUSE)
     return None
@@ -171,11 +171,11 @@ def _look(path: Path) -> tuple[Holder | None, str, str]:
     return holder, token, sign if holder else ""
 
 
-def _break(path: Path, token: str) -> None:
+def free(path: Path, token: str) -> None:
     """Free the lease of that token; of another token's, nothing."""
     if not (path / token).exists():
         return
-    away = path.with_name(f".{uuid.uuid4().hex}")
+    away = path.with_name(f".{marked_name()}")
     try:
         path.rename(away)
     except OSError:
@@ -199,8 +199,9 @@ def _space() -> str:
 
 
 def _started(pid: int) -> str:
-    """In the system's own units."""
+    """In the system's own units; empty of a process that has ended and nobody has asked about."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state == "Z" else fields[18]
     except (OSError, IndexError):
         return ""

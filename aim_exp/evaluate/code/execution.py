@@ -6,7 +6,6 @@ so that a verdict takes milliseconds although this process is large.
 
 from __future__ import annotations
 
-import atexit
 import json
 import select
 import struct
@@ -16,11 +15,13 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from aim_exp.evaluate.code.walls import WALLS
+from aim_exp.store.leftovers import temporary_folder
 
 TIMEOUT = 3.0
 """Seconds of wall-clock time per program."""
@@ -117,7 +118,7 @@ class CodeRunner:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._worker is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="aim-exp-code-")
+            self._folder = temporary_folder("code")
             self._worker = subprocess.Popen(
                 [sys.executable, "-P", "-s", "-m", "aim_exp.evaluate.code.worker",
                  self._folder.name, str(MEMORY)],
@@ -139,7 +140,7 @@ class CodeRunner:
 def runner() -> CodeRunner:
     """The process's own runner, closed at exit."""
     shared = CodeRunner()
-    atexit.register(shared.close)
+    Finalize(None, shared.close, exitpriority=0)  # in a launcher's workers, too
     return shared
 
 

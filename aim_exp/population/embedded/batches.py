@@ -45,9 +45,10 @@ class Rows(NamedTuple):
     labels: Tensor
     documents: Tensor
 
-    def split(self, rows: int) -> Iterator[Rows]:
+    def split(self, rows: int) -> list[Rows]:
         """So many rows at a time."""
-        return map(Rows._make, zip(*(tensor.split(rows) for tensor in self), strict=True))
+        parts = zip(*(tensor.split(rows) for tensor in self), strict=True)
+        return [Rows(*tensors) for tensors in parts]
 
 
 def training_rows(tokenizer: Tokenizer, phase: Phase, seed: int) -> Rows:

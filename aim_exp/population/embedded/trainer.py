@@ -6,7 +6,6 @@ own, on the CPU, in float32, with one thread.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +30,8 @@ from aim_exp.population.embedded.tokenizer import (
     PAD_ID,
     VOCABULARY_SIZE,
 )
-from aim_exp.store.files import publish
+from aim_exp.population.training_state import forget_states, steps_left
+from aim_exp.store.files import publish, unfinished
 
 MAX_POSITIONS = 256
 WEIGHTS_FILE = "model.safetensors"
@@ -81,28 +81,32 @@ def make_model(
     final = folder / phase.name
     if final.is_dir():
         model.load_state_dict(load_file(final / WEIGHTS_FILE))
-        return
-    train(model, tokenizer, phase, seed)
-    partial = final.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save_model(model, tokenizer, partial)
-    publish(partial, final)
+    else:
+        train(model, tokenizer, phase, seed, final)
+        with unfinished(final) as partial:
+            save_model(model, tokenizer, partial)
+            publish(partial, final)
+    forget_states(final)
 
 
-def train(model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int) -> None:
-    """Train all parameters in place; the learning rates fall linearly to zero."""
+def train(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int, final: Path
+) -> None:
+    """Train all parameters in place; the learning rates fall linearly to zero.
+
+    How far it has come is kept beside `final`, and taken up from there.
+    """
     batches = training_rows(tokenizer, phase, seed).split(ROWS)
     optimizers = _optimizers(model, phase)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     with progress(f"Training {phase.name}", phase.steps) as advance:
-        for step, batch in enumerate(batches):
-            _loss(model, batch).backward()
+        for step in steps_left(final, model, optimizers, phase.steps, advance):
+            _loss(model, batches[step]).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, rate in zip(optimizers, rates, strict=True):
                 optimizer.param_groups[0]["lr"] = rate * _schedule(step, phase.steps)
                 optimizer.step()
                 optimizer.zero_grad()
-            advance(1)
 
 
 def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:

@@ -40,7 +40,8 @@ from aim_exp.population.smollm2.phases import (
     WARMUP_STEPS,
     learning_rate,
 )
-from aim_exp.store.files import publish
+from aim_exp.population.training_state import forget_states, steps_left
+from aim_exp.store.files import publish, unfinished
 
 
 def train_experts(base: Path, seed: int, folder: Path) -> None:
@@ -50,37 +51,38 @@ def train_experts(base: Path, seed: int, folder: Path) -> None:
     """
     for phase in EXPERTS:
         final = folder / phase.name
-        if final.is_dir():
-            continue
-        partial = final.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        with reproducible(seed):
-            model = AutoModelForCausalLM.from_pretrained(
-                base, dtype=torch.float32, trust_remote_code=False
-            )
-            tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-            train(model, tokenizer, phase, seed)
-        model.save_pretrained(partial)
-        for path in {path for pattern in COMPANIONS for path in base.glob(pattern)}:
-            shutil.copyfile(path, partial / path.name)
-        publish(partial, final)
+        if not final.is_dir():
+            with reproducible(seed):
+                model = AutoModelForCausalLM.from_pretrained(
+                    base, dtype=torch.float32, trust_remote_code=False
+                )
+                tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+                train(model, tokenizer, phase, seed, final)
+            with unfinished(final) as partial:
+                model.save_pretrained(partial)
+                for path in {path for pattern in COMPANIONS for path in base.glob(pattern)}:
+                    shutil.copyfile(path, partial / path.name)
+                publish(partial, final)
+        forget_states(final)
 
 
-def train(model: Any, tokenizer: Any, phase: Phase, seed: int) -> None:
-    """Train all parameters in place; the learning rate warms up, then falls linearly to zero."""
+def train(model: Any, tokenizer: Any, phase: Phase, seed: int, final: Path) -> None:
+    """Train all parameters in place; the learning rate warms up, then falls linearly to zero.
+
+    How far it has come is kept beside `final`, and taken up from there.
+    """
     rate = learning_rate(phase, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
     batches = training_rows(tokenizer, phase, seed).split(ROWS)
     model.train()
     with progress(f"Training {phase.name}", phase.steps) as advance:
-        for step, batch in enumerate(batches):
-            _loss(model, batch).backward()
+        for step in steps_left(final, model, [optimizer], phase.steps, advance):
+            _loss(model, batches[step]).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             warm = min((step + 1) / WARMUP_STEPS, 1.0)
             optimizer.param_groups[0]["lr"] = rate * warm * (1 - step / phase.steps)
             optimizer.step()
             optimizer.zero_grad()
-            advance(1)
 
 
 def training_rows(tokenizer: Any, phase: Phase, seed: int) -> Rows:

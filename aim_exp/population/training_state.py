@@ -1,0 +1,90 @@
+"""How far a training has come, kept as it goes, so that one that is cut off goes on from there.
+
+Weights and optimizers after whole steps, which is all that a step takes over from the one before:
+the model comes out bit by bit as if nothing had happened. They lie in `MODEL.after-STEPS` until
+`MODEL` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch.optim import Optimizer
+
+from aim_exp.console import Advance
+from aim_exp.store.files import publish, remove, unfinished
+from aim_exp.store.integrity import damage, seal
+
+STATE_FILE = "state.pt"
+EVERY = 5.0
+"""Seconds between two states, at least."""
+SHARE = 0.05
+"""Of the time that may go into keeping them."""
+
+
+def steps_left(
+    final: Path,
+    model: torch.nn.Module,
+    optimizers: Sequence[Optimizer],
+    count: int,
+    advance: Advance,
+) -> Iterator[int]:
+    """Those of `count` steps that are still to be done: one is, when the next is asked for.
+
+    The model that goes to `final`, and its optimizers, are set to the last state that is not
+    damaged. `advance` is told of every step, and of those done before.
+    """
+    first = _restore(final, model, optimizers)
+    advance(first)
+    kept, pause = time.monotonic(), EVERY
+    for step in range(first, count):
+        yield step
+        advance(1)
+        if (began := time.monotonic()) - kept > pause:
+            _keep(final, model, optimizers, step + 1)
+            kept = time.monotonic()
+            pause = max(EVERY, (kept - began) / SHARE)
+
+
+def forget_states(final: Path) -> None:
+    """Remove those of a model that is at `final` by now."""
+    for state in _states(final):
+        remove(state)
+
+
+def _restore(final: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer]) -> int:
+    for state in _states(final):
+        if damage(state, state.name) is None:
+            content = torch.load(state / STATE_FILE, map_location="cpu", weights_only=True)
+            model.load_state_dict(content["model"])
+            for optimizer, its in zip(optimizers, content["optimizers"], strict=True):
+                optimizer.load_state_dict(its)
+            return _steps(state)
+    return 0
+
+
+def _keep(final: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer], steps: int) -> None:
+    content = {
+        "model": model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+    }
+    earlier, state = _states(final), final.with_name(f"{final.name}.after-{steps}")
+    with unfinished(state) as partial:
+        partial.mkdir(parents=True)
+        torch.save(content, partial / STATE_FILE)
+        seal(partial, state.name)
+        publish(partial, state)
+    for each in earlier:
+        remove(each)
+
+
+def _states(final: Path) -> list[Path]:
+    """The last one first."""
+    return sorted(final.parent.glob(f"{final.name}.after-*"), key=_steps, reverse=True)
+
+
+def _steps(state: Path) -> int:
+    return int(state.name.rpartition("-")[2])
