@@ -127,7 +127,7 @@ def test_core_space_by_its_own_bases(folder: Path) -> None:
 @pytest.mark.parametrize("kind", [KnotsTies, CoreTies])
 def test_with_nothing_trimmed_nothing_is_lost(kind: Any, folder: Path) -> None:
     """A merge of one expert is that expert."""
-    more = {"isotropic": False} if kind is CoreTies else {}
+    more: dict[str, Any] = {"isotropic": False} if kind is CoreTies else {}
     method = kind(**{**SETTINGS, "density": 1.0, "weight": 1.0, "scale": 1.0}, **more)
     for name in "abc":
         alone, own = merged(folder, method, name), expert(folder, name)

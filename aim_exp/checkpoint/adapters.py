@@ -120,12 +120,15 @@ class AdaptedCheckpoint(Checkpoint):
 
     def _tensor_of(self, module: str, base: Checkpoint) -> str:
         """Base's tensor for a parameter of transformers' model, which may be called otherwise."""
-        if module in base.tensors:
-            return module
-        places = layout(base).places
-        names = [n for n, p in places.items() if p.parameter == module and p.expert is None]
-        self._check(module, bool(names), "base has no such module")
-        return names[0]
+        name = module if module in base.tensors else self._names.get(module, "")
+        self._check(module, bool(name), "base has no such module")
+        return name
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """Base's tensors by the parameters of transformers' model."""
+        places = layout(self._base).places
+        return {place.parameter: name for name, place in places.items() if place.expert is None}
 
     def _updated(
         self,
