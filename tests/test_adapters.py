@@ -195,6 +195,18 @@ def test_what_is_no_plain_lora_is_refused_by_name(kind: str, family: Path, tmp_p
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("table", [[1], {"(": 3}, {"q_proj": "x"}, "x"])
+def test_a_broken_table_of_settings_is_one_line(
+    table: object, family: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(family / "base", tmp_path / "base")
+    save_adapter(tmp_path / "x", tensors(tmp_path / "base"), {f"{LAYER}self_attn.q_proj": 2})
+    path = tmp_path / "x" / "adapter_config.json"
+    path.write_text(json.dumps({**LORA, "rank_pattern": table}))
+    with pytest.raises(AimError, match=f"^x: {path}: .+$"):
+        resolved(tmp_path, tmp_path / "cache" / "digests")
+
+
 def test_an_adapted_embedding_that_is_the_head_is_refused(
     tmp_path: Path, tiny_population: Path
 ) -> None:

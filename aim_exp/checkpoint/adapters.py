@@ -32,7 +32,7 @@ from aim_exp.checkpoint.matching import with_head
 from aim_exp.checkpoint.names import HEADS, INPUT_EMBEDDINGS
 from aim_exp.checkpoint.reader import TIED, Checkpoint, LowRank, TensorInfo, equal_values
 from aim_exp.checkpoint.vocabulary import resized
-from aim_exp.errors import CheckpointError
+from aim_exp.errors import CheckpointError, first_line
 from aim_exp.store.files import publish
 from aim_exp.types import ModelRef
 
@@ -75,6 +75,15 @@ class AdaptedCheckpoint(Checkpoint):
         is a tensor of its own, as in training.
         """
         settings = _settings(self._adapter, self.label)
+        try:
+            return self._merged_with(settings)
+        except CheckpointError:
+            raise
+        except (AttributeError, TypeError, ValueError, re.error) as error:  # of its tables
+            path = self._adapter / ADAPTER_CONFIG
+            raise CheckpointError(f"{self.label}: {path}: {first_line(error)}") from error
+
+    def _merged_with(self, settings: Mapping[str, Any]) -> Mapping[str, TensorInfo]:
         whole, factors = self._parts()
         base = self._with_own_head(whole, factors, settings)
         tensors = dict(base.tensors)
@@ -137,7 +146,7 @@ class AdaptedCheckpoint(Checkpoint):
         parts: Mapping[str, TensorInfo],
         settings: Mapping[str, Any],
     ) -> TensorInfo:
-        missing = " and ".join({"a", "b"} - parts.keys()).upper()
+        missing = " and ".join(sorted({"a", "b"} - parts.keys())).upper()
         self._check(module, not missing, f"{missing} is missing")
         a, b, magnitude = parts["a"], parts["b"], parts.get("magnitude")
         dora = bool(settings.get("use_dora"))
@@ -212,7 +221,8 @@ def named_base(model: ModelRef) -> tuple[str, str | None]:
     """The base, and its revision, that an adapter on disk says it was trained on."""
     assert model.adapter
     settings = read_json(model.adapter.path / ADAPTER_CONFIG, model.name)
-    return str(settings.get("base_model_name_or_path") or ""), settings.get("revision") or None
+    revision = settings.get("revision")
+    return str(settings.get("base_model_name_or_path") or ""), str(revision) if revision else None
 
 
 def _settings(folder: Path, label: str) -> Mapping[str, Any]:
