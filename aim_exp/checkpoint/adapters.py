@@ -213,6 +213,9 @@ def write_adapted_companions(model: ModelRef) -> None:
             config = resized(base.config, before, after)
             (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
         publish(partial, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
