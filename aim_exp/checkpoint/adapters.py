@@ -79,7 +79,7 @@ class AdaptedCheckpoint(Checkpoint):
             return self._merged_with(settings)
         except CheckpointError:
             raise
-        except (AttributeError, TypeError, ValueError, re.error) as error:  # of its tables
+        except (AttributeError, TypeError, ValueError, ArithmeticError, re.error) as error:
             path = self._adapter / ADAPTER_CONFIG
             raise CheckpointError(f"{self.label}: {path}: {first_line(error)}") from error
 
