@@ -195,6 +195,18 @@ def test_what_is_no_plain_lora_is_refused_by_name(kind: str, family: Path, tmp_p
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("table", [[1], {"(": 3}, {"q_proj": "x"}, "x"])
+def test_a_broken_table_of_settings_is_one_line(
+    table: object, family: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(family / "base", tmp_path / "base")
+    save_adapter(tmp_path / "x", tensors(tmp_path / "base"), {f"{LAYER}self_attn.q_proj": 2})
+    path = tmp_path / "x" / "adapter_config.json"
+    path.write_text(json.dumps({**LORA, "rank_pattern": table}))
+    with pytest.raises(AimError, match=f"^x: {path}: .+$"):
+        resolved(tmp_path, tmp_path / "cache" / "digests")
+
+
 def test_an_adapted_embedding_that_is_the_head_is_refused(
     tmp_path: Path, tiny_population: Path
 ) -> None:
@@ -246,7 +258,10 @@ def test_what_lies_beside_an_adapter_is_its_own(family: Path, tmp_path: Path) ->
 def test_a_run_of_adapters_and_a_model_is_that_of_the_models_they_make(
     cli: Cli, tiny_population: Path, tmp_path: Path
 ) -> None:
-    """Three of different rank and one whole expert: merged, relaxed, scored, saved."""
+    """Three of different rank, one with a tokenizer, and a whole expert.
+
+    Their activations count too; merged, relaxed, scored, saved.
+    """
     base = tensors(tiny_population / "base")
     modules = [n.removesuffix(".weight") for n in base if "_proj" in n]
     written, given = {}, {}
@@ -258,6 +273,10 @@ def test_a_run_of_adapters_and_a_model_is_that_of_the_models_they_make(
         shutil.copytree(tiny_population / "base", tmp_path / f"whole {name}")
         made = {n: t.to(base[n].dtype) for n, t in expected.items()}
         save_file(made, tmp_path / f"whole {name}" / "model.safetensors")
+        if name == "two":
+            settings = json.loads((tiny_population / "base" / "tokenizer_config.json").read_text())
+            for folder in (tmp_path / name, tmp_path / f"whole {name}"):
+                (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"own": 1}))
         given[name], written[name] = tmp_path / name, tmp_path / f"whole {name}"
     runs = []
     for label, experts in (("adapters", given), ("whole", written)):
@@ -266,8 +285,9 @@ def test_a_run_of_adapters_and_a_model_is_that_of_the_models_they_make(
         )
         done = cli(
             "population=custom", f"population.base={tiny_population / 'base'}",
-            f"population.experts={{{table}}}", "method=ties", "omega=0.4", "benchmarks.limit=2",
-            "save_model=true", "tracker=none", f"hydra.run.dir={label}",
+            f"population.experts={{{table}}}", "method=ties", "omega=0.4",
+            "aim.saliency=mean", "benchmarks.limit=2", "save_model=true", "tracker=none",
+            f"hydra.run.dir={label}",
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         runs.append(json.loads((tmp_path / label / "result.json").read_text()))

@@ -18,9 +18,9 @@ from torch import Tensor
 from aim_exp.checkpoint.adapters import AdaptedCheckpoint
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.writer import CheckpointWriter
-from aim_exp.merge import CoreTies, KnotsTies, TaskArithmetic
-from aim_exp.merge.aligned import Aligned
+from aim_exp.merge import CoreTies, IsoC, KnotsTies, TsvM
 from aim_exp.merge.groundwork import Material
+from aim_exp.merge.matrices import DirectedMethod
 from aim_exp.merge.stream import stream_merge
 from aim_exp.tensors import blocks
 
@@ -53,18 +53,15 @@ def expert(folder: Path, name: str) -> Checkpoint:
 
 
 def merged(
-    folder: Path, method: Aligned | TaskArithmetic, names: str = "abc", threads: int = 1
+    folder: Path, method: DirectedMethod, names: str = "abc", threads: int = 1
 ) -> dict[str, Tensor]:
     base = checkpoint(folder, "base")
     experts = [expert(folder, name) for name in names]
-    if isinstance(method, Aligned):
-        (folder / "work").mkdir(exist_ok=True)
-        method.work_out(Material(base, experts, threads=threads), folder / "work")
-        ready = method.upon(folder / "work")
-    else:
-        ready = method
+    (folder / "work").mkdir(exist_ok=True)
+    method.work_out(Material(base, experts, threads=threads), folder / "work")
+    along = method.upon(folder / "work")
     with CheckpointWriter(folder / "out", base, None) as writer:
-        stream_merge(base, experts, ready, writer, seed=0, threads=threads)
+        stream_merge(base, experts, along, writer, seed=0, threads=threads)
     return {name: tensor.clone() for name, tensor in tensors(folder / "out").items()}
 
 
@@ -130,7 +127,7 @@ def test_core_space_by_its_own_bases(folder: Path) -> None:
 @pytest.mark.parametrize("kind", [KnotsTies, CoreTies])
 def test_with_nothing_trimmed_nothing_is_lost(kind: Any, folder: Path) -> None:
     """A merge of one expert is that expert."""
-    more = {"isotropic": False} if kind is CoreTies else {}
+    more: dict[str, Any] = {"isotropic": False} if kind is CoreTies else {}
     method = kind(**{**SETTINGS, "density": 1.0, "weight": 1.0, "scale": 1.0}, **more)
     for name in "abc":
         alone, own = merged(folder, method, name), expert(folder, name)
@@ -149,7 +146,7 @@ def test_an_isotropic_core_has_equal_singular_values(folder: Path) -> None:
 
 @pytest.mark.parametrize("method", [KNOTS, CORE])
 def test_threads_and_blocks_change_no_bit(
-    method: Aligned, folder: Path, monkeypatch: pytest.MonkeyPatch
+    method: DirectedMethod, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = merged(folder, method)
     monkeypatch.setattr(blocks.row_blocks, "__defaults__", (77,))
@@ -173,6 +170,17 @@ def test_whole_models_are_merged_too(folder: Path, tmp_path: Path) -> None:
         assert all(bool(tensor.isfinite().all()) for tensor in result.values())
         changed = {n for n, t in result.items() if not t.equal(base.tensor(n))}
         assert {f"{Q}.weight", f"{DOWN}.weight"} <= changed
+
+
+@pytest.mark.parametrize("kind", [IsoC, TsvM])
+def test_spectral_methods_see_the_rank_of_an_adapter(kind: Any, folder: Path) -> None:
+    """Not that of its rounding into float32, which is full."""
+    method = kind(weight=1.0, scale=1.0, matrices="linear", others="mean", rank=None)
+    result, base = merged(folder, method), tensors(folder / "base")
+    for module, rank in ((Q, 6), (DOWN, 6)):
+        name = f"{module}.weight"
+        s = torch.linalg.svdvals(result[name].double() - base[name].double())
+        assert s[rank] < 1e-5 * s[0] < 1e-1 * s[rank - 1]
 
 
 # A saved merge

@@ -114,7 +114,8 @@ def slow(setting: Any, name: str, layer: int | None, expert: str) -> float:
     if isinstance(setting, list):
         first = layer == 0 or (layer is None and "embed" in name)
         return setting[0] if first else setting[-1]
-    return float(setting)
+    assert isinstance(setting, float)
+    return setting
 
 
 def test_the_methods_with_weights_are_these() -> None:
@@ -213,6 +214,8 @@ WRONG: dict[str, str] = {
     "method.density=x": "method.density=x: must be a number",
     "method.density={*.mpl.*: 0.1, *: 1}": "method.density: no tensor is like *.mpl.*; they are",
     "method.weight={code: {*.mpl.*: 1, *: 1}, instruct: 1, math: 1}": "method.weight: no tensor is",
+    "method.weight={*: 1, *.mlp.*: 2}": "method.weight: an earlier filter has all tensors that",
+    "method.weight={*.mlp.*: {*.q_proj.*: 1, *: 2}, *: 1}": "no tensor is like *.q_proj.*; they",
     "aim.omega_by={*.mpl.*: 0.1}": "aim.omega_by: no tensor is like *.mpl.*; they",
     "aim.omega_by={code: 0.1}": "aim.omega_by.code: no such expert; there are none here",
     "aim.omega_by=[0.1,2]": "aim.omega_by[1]=2: must be in [0, 1]",
@@ -233,6 +236,14 @@ def test_what_cannot_be_is_refused(override: str, tiny_cache: Path) -> None:
 def test_two_strengths_are_refused(other: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"aim\.omega_by=\[0\.1, 0\.2\]: omega plays no part"):
         built(tmp_path, "aim.omega_by=[0.1,0.2]", other)
+
+
+def test_weights_merged_elsewhere_are_taken_in_part(tiny_population: Path, tmp_path: Path) -> None:
+    given = ("method=checkpoint", f"method.path={tiny_population / 'code'}")
+    runs = [built(tmp_path, *given, *take) for take in ((), ("take={*.mlp.*: base}",))]
+    assert keys(runs[0])["merged"] != keys(runs[1])["merged"]
+    with pytest.raises(ConfigError, match=r"=code: no such model; there are base, and null"):
+        built(tmp_path, *given, "take={*.mlp.*: code}")
 
 
 def test_weights_of_a_tensor_that_add_up_to_nothing(tiny_cache: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_token_that_base_lacks_has_the_experts_mean(
     saliency = measure(live.model, torch.arange(40)[None], lambda n: None)
     relax = Relaxation(saliency.on_checkpoint(live.places), 0.2, SETTINGS, 0)
     folder = merged("union", models, tmp_path, relax, method, dtype="float32")
-    out, weights = tensors(folder), method.weights(["a", "b"])
+    out, weights = tensors(folder), method.weights(["a", "b"], "", 0.0)
     tokens = AutoTokenizer.from_pretrained(folder).get_vocab()
     rows = [tokens[f"<{letter}>"] for letter in "xyz"]
     assert sorted(rows) == [768, 769, 770]

@@ -32,7 +32,7 @@ from aim_exp.checkpoint.matching import with_head
 from aim_exp.checkpoint.names import HEADS, INPUT_EMBEDDINGS
 from aim_exp.checkpoint.reader import TIED, Checkpoint, LowRank, TensorInfo, equal_values
 from aim_exp.checkpoint.vocabulary import resized
-from aim_exp.errors import CheckpointError
+from aim_exp.errors import CheckpointError, first_line
 from aim_exp.store.files import publish
 from aim_exp.types import ModelRef
 
@@ -75,6 +75,15 @@ class AdaptedCheckpoint(Checkpoint):
         is a tensor of its own, as in training.
         """
         settings = _settings(self._adapter, self.label)
+        try:
+            return self._merged_with(settings)
+        except CheckpointError:
+            raise
+        except (AttributeError, TypeError, ValueError, ArithmeticError, re.error) as error:
+            path = self._adapter / ADAPTER_CONFIG
+            raise CheckpointError(f"{self.label}: {path}: {first_line(error)}") from error
+
+    def _merged_with(self, settings: Mapping[str, Any]) -> Mapping[str, TensorInfo]:
         whole, factors = self._parts()
         base = self._with_own_head(whole, factors, settings)
         tensors = dict(base.tensors)
@@ -120,12 +129,15 @@ class AdaptedCheckpoint(Checkpoint):
 
     def _tensor_of(self, module: str, base: Checkpoint) -> str:
         """Base's tensor for a parameter of transformers' model, which may be called otherwise."""
-        if module in base.tensors:
-            return module
-        places = layout(base).places
-        names = [n for n, p in places.items() if p.parameter == module and p.expert is None]
-        self._check(module, bool(names), "base has no such module")
-        return names[0]
+        name = module if module in base.tensors else self._names.get(module, "")
+        self._check(module, bool(name), "base has no such module")
+        return name
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """Base's tensors by the parameters of transformers' model."""
+        places = layout(self._base).places
+        return {place.parameter: name for name, place in places.items() if place.expert is None}
 
     def _updated(
         self,
@@ -134,7 +146,7 @@ class AdaptedCheckpoint(Checkpoint):
         parts: Mapping[str, TensorInfo],
         settings: Mapping[str, Any],
     ) -> TensorInfo:
-        missing = " and ".join({"a", "b"} - parts.keys()).upper()
+        missing = " and ".join(sorted({"a", "b"} - parts.keys())).upper()
         self._check(module, not missing, f"{missing} is missing")
         a, b, magnitude = parts["a"], parts["b"], parts.get("magnitude")
         dora = bool(settings.get("use_dora"))
@@ -201,6 +213,9 @@ def write_adapted_companions(model: ModelRef) -> None:
             config = resized(base.config, before, after)
             (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
         publish(partial, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -209,7 +224,8 @@ def named_base(model: ModelRef) -> tuple[str, str | None]:
     """The base, and its revision, that an adapter on disk says it was trained on."""
     assert model.adapter
     settings = read_json(model.adapter.path / ADAPTER_CONFIG, model.name)
-    return str(settings.get("base_model_name_or_path") or ""), settings.get("revision") or None
+    revision = settings.get("revision")
+    return str(settings.get("base_model_name_or_path") or ""), str(revision) if revision else None
 
 
 def _settings(folder: Path, label: str) -> Mapping[str, Any]:

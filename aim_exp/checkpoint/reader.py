@@ -210,6 +210,14 @@ class Checkpoint:
             return None
         return self._stored(info.update.b) * info.update.scale, self._stored(info.update.a)
 
+    def added(self, name: str, base: Checkpoint) -> Tensor | None:
+        """What an adapter adds to base's tensor, float64; None where it is not by factors alone."""
+        info, factors = self.tensors[name], self.factors(name, base)
+        if factors is None or info.update is None:
+            return None
+        b, a = (factor.double() for factor in factors)
+        return (b @ a).T if info.update.transposed else b @ a
+
     def unread(self) -> dict[str, Any]:
         """Every tensor by name, as safetensors' slices: transformers reads them one by one."""
         return {

@@ -51,13 +51,21 @@ def idle(names: Iterable[str], filters: Iterable[str]) -> list[str]:
 
 
 def idle_problems(key: str, setting: Any, names: Sequence[str]) -> list[str]:
-    """The filters of a setting that no tensor is like, a problem each."""
-    filters = [name for name in _keys(setting) if is_filter(name) and name != REST]
-    longest = max(names, key=len)
-    return [
-        f"{key}: no tensor is like {each}; they are called like {longest}"
-        for each in dict.fromkeys(idle(names, filters))
-    ]
+    """The filters of a setting that no tensor of `names` goes by, a problem each."""
+    if not isinstance(setting, Mapping) or not names:
+        return []
+    problems = []
+    for own, value in setting.items():
+        its = [n for n in names if not is_filter(own) or first_like(setting, n) == own]
+        if not its and own != REST:
+            shadowed = not idle(names, [own])
+            problems.append(
+                f"{key}: an earlier filter has all tensors that are like {own}; put it first"
+                if shadowed
+                else f"{key}: no tensor is like {own}; they are called like {max(names, key=len)}"
+            )
+        problems += idle_problems(key, value, its)
+    return [*dict.fromkeys(problems)]
 
 
 def setting_problems(
@@ -146,10 +154,3 @@ def layer_counts(names: Iterable[str]) -> dict[str, int]:
         if layer is not None:
             counts[stack] = max(counts.get(stack, 0), layer + 1)
     return counts
-
-
-def _keys(setting: Any) -> Iterator[str]:
-    if isinstance(setting, Mapping):
-        for key, value in setting.items():
-            yield str(key)
-            yield from _keys(value)

@@ -157,7 +157,12 @@ class DataFree(MatrixMethod):
         def matrix(inputs: TensorInputs, part: int | None) -> Tensor | None:
             if not is_matrix(inputs.name, inputs.base.shape, self.matrices):
                 return None
-            return self.direction(self.deltas(inputs, part))
+            deltas, weights = self.deltas(inputs, part), self.weights_in(inputs)
+            for index, expert in enumerate(material.experts):
+                exact = expert.added(inputs.name, material.base)
+                if exact is not None:  # of its rank: base's rounding is not in it
+                    deltas[index] = weights[index] * exact.to(deltas)
+            return self.direction(deltas)
 
         self.write_tensors(material, sink, material.base.tensors, matrix)
 

@@ -432,9 +432,10 @@ def _merged(recipe: Recipe) -> ModelPlan:
             weights["groundwork"] = groundwork.key
         if recipe.method.stochastic:
             weights |= {"names": names, "seed": recipe.seed}
-        if recipe.take:
-            order = {name: number for number, name in enumerate(names)}
-            weights["take"] = [[key, order.get(str(m), m)] for key, m in recipe.take.items()]
+    if recipe.take:
+        order = {name: number for number, name in enumerate(recipe.population.merged)}
+        taken = [[key, order.get(str(model), model)] for key, model in recipe.take.items()]
+        weights |= {"base": base.identity, "take": taken}
     if recipe.vocabulary:
         weights |= {"base": base.identity, "vocabulary": recipe.vocabulary}
     if recipe.relaxes:
