@@ -12,7 +12,7 @@ from aim_exp.report.plots.saliency import saliency_file
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.scores import group_title
-from aim_exp.report.tables.table import PERCENT, VOLUME
+from aim_exp.report.units import PERCENT, VOLUME
 from aim_exp.report.words import few
 from aim_exp.store.records import MERGED
 

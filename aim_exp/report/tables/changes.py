@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from aim_exp.report.doses import ALL, DOSES, EXPLAINED, SHARES, dose_by_layer, dose_of
 from aim_exp.report.rows import Report
-from aim_exp.report.tables.table import SHARE, Cell, Column, Row, Table
+from aim_exp.report.tables.table import Cell, Column, Row, Table
+from aim_exp.report.units import SHARE
 from aim_exp.store.records import Dose, RunRecord
 
 
