@@ -30,12 +30,8 @@ def notes(report: Report) -> list[str]:
 
 def doubts(report: Report) -> list[str]:
     """Why the runs may not be compared, or should make one look twice: what differs, and how."""
-    parts = (_problems, _groups, _versions, _unequal, _equal, faults, _gaps)
-    return [line for part in parts for line in part(report)]
-
-
-def _problems(report: Report) -> Iterator[str]:
-    yield from report.runs.problems
+    parts = (_groups, _versions, _unequal, _equal, faults, _gaps)
+    return [*report.runs.problems, *(line for part in parts for line in part(report))]
 
 
 def _groups(report: Report) -> Iterator[str]:
