@@ -107,8 +107,8 @@ def explained(differences: Differences) -> list[str]:
     return [
         f"each run minus {differences.own}, these weights on the same items: the difference, its "
         f"{INTERVAL}, and p adjusted by Holm's method over the {differences.family_words}",
+        "the interval: of what other items of the same kind would give, not other seeds",
         "bold: holds, by that p and by an interval that leaves out 0",
-        "what other items of the same kind would give, not other seeds or populations",
         "last row: the smallest difference that these items would show, for one comparison",
     ]
 
