@@ -1,6 +1,7 @@
 """Figures as printed: the width of a column, texts whole and large enough, colours told apart."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from records import relaxed_sweep
 from aim_exp.report.load import load
 from aim_exp.report.plots import draw, figures, make_charts
 from aim_exp.report.plots.canvas import save
-from aim_exp.report.plots.dose import draw_dose, profiles
+from aim_exp.report.plots.dose import draw_dose, draw_layers, profiles
 from aim_exp.report.plots.saliency import draw_saliency, spread
 from aim_exp.report.plots.style import METHODS, MUTED, WIDTH
 from aim_exp.report.rows import make_report
@@ -29,7 +30,8 @@ def test_figures_fit_a_column_and_can_be_read(tmp_path: Path) -> None:
     charts = make_charts(make_report(load(relaxed_sweep(tmp_path))))
     draw(charts, tmp_path)
     names = list(figures(charts))
-    assert names == ["pareto_front", "omega_average", "omega_gain", "delta_kept"]
+    kept = ["delta_kept", "delta_kept_by_layer"]
+    assert names == ["pareto_front", "omega_average", "omega_gain", *kept]
     for path in (tmp_path / "figures" / f"{name}.png" for name in names):
         with Image.open(path) as image:
             assert image.width == round(200 * COLUMN)
@@ -70,13 +72,21 @@ def test_texts_are_whole_and_large_enough(layers: int, tmp_path: Path) -> None:
         draw_saliency(figure, spread(saliency))
         check(figure)
 
+    shown = profiles(make_report(load(relaxed_sweep(tmp_path / "runs"))))
+    deep = [replace(each, kept_by_layer={n: n / layers for n in range(layers)}) for each in shown]
+
     def paint_kept(figure: Figure) -> None:
-        draw_dose(figure, profiles(make_report(load(relaxed_sweep(tmp_path / "runs")))))
+        draw_dose(figure, shown)
+        check(figure)
+
+    def paint_layers(figure: Figure) -> None:
+        draw_layers(figure, deep)
         check(figure)
 
     save("saliency", paint_saliency, tmp_path)
     save("kept", paint_kept, tmp_path)
-    assert len(checked) == 2
+    save("layers", paint_layers, tmp_path)
+    assert len(checked) == 3
 
 
 def _shown(text: Text) -> bool:

@@ -45,7 +45,7 @@ def test_a_model_with_a_runs_scores_has_its_numbers(tmp_path: Path) -> None:
     assert theirs.on_front == run.on_front is True
     _, against_base = differences(report)
     _, own, its = against_base.contrasts
-    assert its.label == "theirs omega=null"
+    assert (own.label, its.label) == ("ties omega=0.4", "theirs omega=null")
     assert its.differences == own.differences
     assert its.average.test
 
@@ -131,3 +131,12 @@ def test_what_is_wrong_is_one_line(text: str, error: str, tmp_path: Path, capsys
     write(file, [2, *AFTER[1:]])
     assert main([str(sweep), "--add", str(file)]) == 1
     assert "theirs on x: item 0: 2 is not in 0 to 1" in capsys.readouterr().err
+
+
+def test_runs_of_several_populations_are_refused(tmp_path: Path, capsys) -> None:
+    """Whose items and whose base it would be compared with is not known."""
+    runs = [record(ONE, f"population.seed={n}", scores=[AFTER]) for n in range(2)]
+    sweep = write_all(tmp_path / "sweep", *runs)
+    assert main([str(sweep), "--add", str(write(tmp_path / "theirs.jsonl", AFTER))]) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "these runs have 2 (population.seed); give the runs of one" in error

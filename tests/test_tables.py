@@ -21,8 +21,9 @@ from aim_exp.report.tables.html import as_html
 from aim_exp.report.tables.latex import PAGE, as_latex
 from aim_exp.report.tables.markdown import as_markdown
 from aim_exp.report.tables.scores import effect_table, leaderboard, members_table
-from aim_exp.report.tables.table import NOTHING, PERCENT, VOLUME, Cell, Column, Row, Table
+from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table
 from aim_exp.report.tables.terminal import print_table
+from aim_exp.report.units import PERCENT, VOLUME
 
 
 def report_of(directory: Path, *records) -> Report:

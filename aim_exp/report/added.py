@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from aim_exp.errors import AimError, did_you_mean, first_line
+from aim_exp.report.draws import OUTERMOST
 from aim_exp.report.files import write_atomically
 from aim_exp.report.items import Source, read_items
 from aim_exp.report.load import Job, Runs
@@ -46,9 +47,16 @@ def with_added(runs: Runs, path: Path) -> Runs:
     They stand beside base and experts of the first scored run, as merges do, and were scored on the
     same items, all of them. AimError says what is missing or unknown, with the line or the model.
     """
-    first = next((job for job in runs.jobs if not job.ended_early and _base(job)), None)
-    if first is None:
+    scored = [job for job in runs.jobs if not job.ended_early and _base(job)]
+    if not scored:
         raise AimError(f"--add {path}: no run here was scored, so there are no items")
+    first = scored[0]
+    for seed in OUTERMOST:
+        if len(values := {job.record.draws.get(seed) for job in scored if job.record}) > 1:
+            raise AimError(
+                f"--add {path}: a model stands beside one population, and these runs have "
+                f"{len(values)} ({seed}); give the runs of one"
+            )
     models: dict[str, dict[str, dict[str, float]]] = {}
     for where, line in _lines(path):
         scores = models.setdefault(line.model, {}).setdefault(line.benchmark, {})
@@ -117,6 +125,7 @@ def _job(first: Job, name: str, scores: Mapping[str, Scores], where: str) -> Job
         population=record.population,
         benchmarks=record.benchmarks,
         models=(*record.members, model),
+        draws={seed: value for seed, value in record.draws.items() if seed in OUTERMOST},
         standing=standing(
             values.pop(MERGED),
             values,

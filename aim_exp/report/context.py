@@ -27,7 +27,7 @@ from aim_exp.report.summary import (
     when,
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
-from aim_exp.report.tables.differences import TESTS, difference_table
+from aim_exp.report.tables.differences import difference_table
 from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import choice_table, group_title, leaderboard, members_table
@@ -40,7 +40,6 @@ from aim_exp.store.keys import canonical_json
 class Standings:
     """A group: its ranking, and what was merged."""
 
-    group: Group
     title: str
     """`[2] max_length=45`; empty where there is one group."""
     headline: tuple[Fact, ...]
@@ -94,8 +93,6 @@ class Context:
     """`S2` -> its folder; empty where there is one."""
     standings: tuple[Standings, ...]
     compared: tuple[Compared, ...]
-    tests: str
-    """How differences are tested."""
     charts: plots.Charts
     swept: Table | None
     """Averages against one setting."""
@@ -142,7 +139,6 @@ def make_context(
         sweeps=report.runs.sweeps,
         standings=tuple(_standings(report, group) for group in report.groups),
         compared=tuple(_compared(report, each, claim) for each in differences),
-        tests=TESTS,
         charts=charts,
         swept=sweep_table(charts.swept),
         experts=experts_table(report),
@@ -161,15 +157,9 @@ def make_context(
     )
 
 
-def anchor(number: int) -> str:
-    """The id of a run's section on the page, by its position."""
-    return f"run-{number}"
-
-
 def _standings(report: Report, group: Group) -> Standings:
     scored = any(row.estimates for row in group.merges)
     return Standings(
-        group=group,
         title=group_title(group),
         headline=tuple(headline(group)) if scored else (),
         leaderboard=leaderboard(report, group) if scored else None,
@@ -197,7 +187,7 @@ def _run(report: Report, number: int, job: Job) -> RunFacts:
     return RunFacts(
         job=job,
         label=job_label(report, job),
-        anchor=anchor(number),
+        anchor=f"run-{number}",
         settings={
             **{report.short(name): text for name, text in report.settings(job).items()},
             **{name: as_text(text) for name, text in about.items() if text},

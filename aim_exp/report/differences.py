@@ -22,6 +22,7 @@ from aim_exp.report.draws import Draw
 from aim_exp.report.load import Job
 from aim_exp.report.paired import VOLUME_RESAMPLES, Evidence, PairedTests, evidence_of, paired_tests
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row, named
+from aim_exp.report.units import unit
 from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
 
 __all__ = [
@@ -29,8 +30,6 @@ __all__ = [
     "Contrast", "Difference", "Differences", "Verdict", "differences",
 ]  # fmt: skip
 
-UNITS = {GAIN: (1.0, 3)}
-"""Factor and digits of a quantity that is no score, which are in points."""
 SCORES = "scores"
 KINDS = {AVERAGE: "averages", GAIN: "gains", SCORES: "scores on benchmarks"}
 """Differences that are adjusted together."""
@@ -86,9 +85,7 @@ class Difference:
 
     def number(self, value: float, *, sign: bool = True) -> str:
         """In points, or as hypervolume gains are written: `+1.8`."""
-        factor, digits = UNITS.get(self.quantity, (100.0, 1))
-        number = round(factor * value, digits) or 0.0  # no zero has a sign
-        return f"{number:{'+' if sign and number else ''}.{digits}f}"
+        return unit(self.quantity, signed=sign).write(value)
 
     @property
     def interval(self) -> str:

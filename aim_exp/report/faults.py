@@ -10,7 +10,7 @@ from aim_exp.report.answers import read_answers
 from aim_exp.report.draws import Draw
 from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Report, Row
-from aim_exp.report.tables.table import PERCENT
+from aim_exp.report.units import PERCENT
 from aim_exp.report.words import few
 
 FOLDER, VERSION = "chance", 2

@@ -93,7 +93,7 @@ def merge_settings(job: Job) -> Line:
     record = job.record
     if record is None:
         return {}
-    settings = {name: as_cell(value) for name, value in job.settings.items()}
+    settings = {n: "none" if v is None else v for n, v in job.settings.items()}  # never missing
     method = record.method if record.method != "none" else None
     first: Line = {
         "method": method,
@@ -111,11 +111,6 @@ def omega_of(record: RunRecord) -> float | None:
     never_planned = record.relaxation is None and record.status != "completed"
     plain = record.omega is None if never_planned else record.relaxation is None
     return 1.0 if plain else record.omega
-
-
-def as_cell(value: Any) -> Any:
-    """Null as `none`, which nothing reads as missing."""
-    return "none" if value is None else value
 
 
 def _line(

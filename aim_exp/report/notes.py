@@ -12,7 +12,7 @@ from aim_exp.report.plots.saliency import saliency_file
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.scores import group_title
-from aim_exp.report.tables.table import PERCENT, VOLUME
+from aim_exp.report.units import PERCENT, VOLUME
 from aim_exp.report.words import few
 from aim_exp.store.records import MERGED
 
@@ -30,12 +30,8 @@ def notes(report: Report) -> list[str]:
 
 def doubts(report: Report) -> list[str]:
     """Why the runs may not be compared, or should make one look twice: what differs, and how."""
-    parts = (_problems, _groups, _versions, _unequal, _equal, faults, _gaps)
-    return [line for part in parts for line in part(report)]
-
-
-def _problems(report: Report) -> Iterator[str]:
-    yield from report.runs.problems
+    parts = (_groups, _versions, _unequal, _equal, faults, _gaps)
+    return [*report.runs.problems, *(line for part in parts for line in part(report))]
 
 
 def _groups(report: Report) -> Iterator[str]:

@@ -13,7 +13,8 @@ from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gain
 from aim_exp.report.rows import Estimate, Report
 from aim_exp.report.summary import scored
-from aim_exp.report.tables.table import NOTHING, VOLUME, Cell, Column, Row, Table, Unit
+from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table
+from aim_exp.report.units import VOLUME, Unit
 from aim_exp.store.records import MERGED, Role, RunRecord
 
 FILE = Path(__file__).with_name("published_scores.csv")

@@ -6,7 +6,7 @@ mask. What is drawn within it is averaged first. The rule is that of `statistics
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -137,7 +137,8 @@ def _tests(replicates: Sequence[Sequence[Pair]], contrast: Contrast) -> dict[str
         try:
             tables[name], shared[name] = _table(replicates, name)
         except AimError:
-            tables[name], shared[name] = _means(replicates, name), False
+            tables[name] = _means(replicates, lambda draw, n=name: draw.model.scores[n].value)
+            shared[name] = False
             unknown.add(name)
 
     def test(benchmarks: Sequence[str]) -> ReplicateTest:
@@ -150,7 +151,7 @@ def _tests(replicates: Sequence[Sequence[Pair]], contrast: Contrast) -> dict[str
     objectives = contrast.draws[0].objectives
     tests = {AVERAGE: test(objectives)}
     if GAIN in contrast.differences:
-        gains = compare_replicates(ReplicatedDifference([_gains(replicates)], False))
+        gains = compare_replicates(ReplicatedDifference([_means(replicates, _gain)], False))
         own = not any(shared[name] for name in objectives) and not unknown
         tests[GAIN] = gains if own else _without_interval(gains)
     return tests | {name: test([name]) for name in names}
@@ -190,21 +191,9 @@ def _item_shares(draw: Draw, name: str) -> tuple[tuple[tuple[str, int, str], ...
     return items.ids, len(shares) * shares
 
 
-def _means(replicates: Sequence[Sequence[Pair]], name: str) -> Floats:
-    """[replicates, 1], of the scores."""
-    scores = [[[draw.model.scores[name].value for draw in pair] for pair in r] for r in replicates]
-    return _mean_differences(scores)
-
-
-def _gains(replicates: Sequence[Sequence[Pair]]) -> Floats:
-    """[replicates, 1], of the hypervolume gains."""
-    gains = [[[_gain(draw) for draw in pair] for pair in pairs] for pairs in replicates]
-    return _mean_differences(gains)
-
-
-def _mean_differences(values: Sequence[Sequence[Sequence[float]]]) -> Floats:
-    """[replicates, 1]: each has pairs of a merge's value and its baseline's."""
-    return np.array([[fmean(after - before for after, before in each)] for each in values])
+def _means(replicates: Sequence[Sequence[Pair]], value: Callable[[Draw], float]) -> Floats:
+    """[replicates, 1]: what a merge has more than its baseline, the mean over pairs."""
+    return np.array([[fmean(value(a) - value(b) for a, b in pairs)] for pairs in replicates])
 
 
 def _gain(draw: Draw) -> float:

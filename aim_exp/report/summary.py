@@ -11,7 +11,7 @@ from aim_exp.report.doses import dose_words
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
 from aim_exp.report.settings import as_text, begins, label
-from aim_exp.report.tables.table import PERCENT, VOLUME, unit
+from aim_exp.report.units import PERCENT, VOLUME, unit
 from aim_exp.store.records import RunRecord
 
 ENDS = ("failed", "interrupted", "running", "unreadable", "not run")

@@ -17,22 +17,13 @@ from aim_exp.report.plots.canvas import (
 from aim_exp.report.plots.series import Axis, Series, Sweep
 from aim_exp.report.plots.style import HOLLOW, Look
 from aim_exp.report.rows import GAIN, Group, Row, margin_words
+from aim_exp.report.units import unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
     from matplotlib.figure import Figure
 
 BARS = {"markersize": 4, "elinewidth": 0.7, "capsize": 1.5}
-
-
-def axis_title(quantity: str) -> str:
-    """`average (%)`; a gain is no percentage."""
-    return quantity if quantity == GAIN else f"{quantity} (%)"
-
-
-def shown(quantity: str, value: float) -> float:
-    """In the axis's unit."""
-    return value if quantity == GAIN else 100 * value
 
 
 def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
@@ -65,7 +56,8 @@ def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
 
 
 def _prepare(plot: Plot, axis: Axis, quantity: str) -> None:
-    plot.set(xlabel=axis.title, ylabel=axis_title(quantity), xlim=axis.limits)
+    title = quantity if quantity == GAIN else f"{quantity} (%)"
+    plot.set(xlabel=axis.title, ylabel=title, xlim=axis.limits)
     plot.set_xticks(list(axis.ticks), list(axis.ticks.values()))
     if max(map(len, axis.ticks.values())) * len(axis.ticks) > 40:
         plot.tick_params(axis="x", rotation=30)
@@ -102,13 +94,14 @@ def _draw_points(
         return
     style = look.point | ({} if points[0][1].relaxed else HOLLOW)
     margins = (group.margin(row.estimates[quantity]) or 0.0 for _, row in points)
-    errors = [shown(quantity, margin) for margin in margins]
+    factor = unit(quantity).factor
+    errors = [factor * margin for margin in margins]
     plot.errorbar(
         [x for x, _ in points], [_mean(row, quantity) for _, row in points],
         errors if any(errors) else None, linestyle="", **BARS, **style,
     )  # fmt: skip
     draws = [
-        (x, shown(quantity, value))
+        (x, factor * value)
         for x, row in points
         if len(values := row.estimates[quantity].values) > 1
         for value in values
@@ -118,4 +111,4 @@ def _draw_points(
 
 
 def _mean(row: Row, quantity: str) -> float:
-    return shown(quantity, row.estimates[quantity].mean)
+    return unit(quantity).factor * row.estimates[quantity].mean

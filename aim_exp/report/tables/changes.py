@@ -15,7 +15,8 @@ from aim_exp.report.doses import (
 )
 from aim_exp.report.rows import Report
 from aim_exp.report.rows import Row as Model
-from aim_exp.report.tables.table import SHARE, Cell, Column, Row, Table
+from aim_exp.report.tables.table import Cell, Column, Row, Table
+from aim_exp.report.units import SHARE
 from aim_exp.store.records import Dose, RunRecord
 
 

@@ -21,9 +21,10 @@ VERDICTS: dict[Verdict, Cell] = {
     Verdict.UNTESTED: Cell(NOTHING, tone="dim"),
 }
 TESTS = (
-    "Answers that are right or wrong: McNemar's exact test, Bonett and Price's interval; else a "
+    "answers that are right or wrong: McNemar's exact test, Bonett and Price's interval; else a "
     "randomisation test that swaps the two models' answers, and the percentile interval of a "
-    "paired bootstrap over the items of each benchmark."
+    "paired bootstrap over the items of each benchmark",
+    "intervals are for each difference by itself",
 )
 
 
@@ -77,7 +78,7 @@ def difference_table(differences: Differences, benchmarks: Sequence[str]) -> Tab
         [Column(names.get(quantity, quantity), numeric=True) for quantity in kept],
         lambda contrast: [_cell(contrast, quantity, benchmarks) for quantity in kept],
         unit="points",
-        legend=tuple(explained(differences)),
+        legend=(*explained(differences), *TESTS),
     )
     return replace(table, sections=(*table.sections, *_smallest(differences, kept)))
 
@@ -106,8 +107,8 @@ def explained(differences: Differences) -> list[str]:
     return [
         f"each run minus {differences.own}, these weights on the same items: the difference, its "
         f"{INTERVAL}, and p adjusted by Holm's method over the {differences.family_words}",
+        "the interval: of what other items of the same kind would give, not other seeds",
         "bold: holds, by that p and by an interval that leaves out 0",
-        "what other items of the same kind would give, not other seeds or populations",
         "last row: the smallest difference that these items would show, for one comparison",
     ]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from statistics import fmean, stdev
 
 from aim_exp.report.rows import AVERAGE, Group, Report
 from aim_exp.report.settings import label
-from aim_exp.report.tables.table import PERCENT, Cell, Column, Row, Table
+from aim_exp.report.tables.table import Cell, Column, Row, Table
+from aim_exp.report.units import unit
 
 MERGED = "population.merge"
-SIGNED = replace(PERCENT, signed=True)
 Gains = tuple[float, float, float | None]
 """A merge's average over that of base, and over the best of the experts that went in, and the
 standard deviation of its average over draws."""
@@ -66,5 +65,5 @@ def _row(name: str, count: int, gains: list[Gains]) -> Row:
         Cell(str(count), value=count),
         Cell(str(len(gains)), value=len(gains)),
         Cell(f"{sum(gain > 0 for gain in over_base)} of {len(gains)}"),
-        Cell.number(SIGNED, fmean(over_best), margin),
+        Cell.number(unit(AVERAGE, signed=True), fmean(over_best), margin),
     ))  # fmt: skip

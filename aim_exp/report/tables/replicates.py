@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from aim_exp.report.differences import AVERAGE, GAIN
 from aim_exp.report.replicates import Replicated
 from aim_exp.report.tables.differences import INTERVAL, p_text
-from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone, Unit
+from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone
+from aim_exp.report.units import PERCENT, unit
 from aim_exp.statistics import MIN_REPLICATES, Design, ReplicateTest, Verdict
 
-POINTS = Unit("points", 100, signed=True)
-GAINS = Unit("hypervolume gain", digits=3, signed=True)
 TONES: dict[Verdict, Tone] = {
     Verdict.BETTER: "good", Verdict.WORSE: "bad", Verdict.EQUIVALENT: "mark",
     Verdict.INCONCLUSIVE: "doubt",
@@ -59,7 +58,7 @@ def _legend(every: Sequence[Replicated]) -> list[str]:
         *(text for design, text in explained.items() if design in designs),
         f"Holm: p of the average, adjusted over these {len(every)} runs",
         *(
-            f"equivalent: by two one-sided tests within {POINTS.write(margin)} points"
+            f"equivalent: by two one-sided tests within +{PERCENT.write(margin)} points"
             for margin in margins
         ),
     ]
@@ -69,8 +68,8 @@ def _cell(test: ReplicateTest | None, quantity: str) -> Cell:
     """`+1.2 (+0.4 to +2.0)`, or `+1.2 ±0.8` where there is no interval."""
     if test is None:
         return Cell(NOTHING, tone="dim")
-    unit = GAINS if quantity == GAIN else POINTS
+    signed = unit(quantity, signed=True)
     if test.low is None or test.high is None:
-        return Cell.number(unit, test.difference, test.deviation)
-    ends = f"({unit.write(test.low)} to {unit.write(test.high)})"
-    return Cell(unit.write(test.difference), ends, value=test.difference)
+        return Cell.number(signed, test.difference, test.deviation)
+    ends = f"({signed.write(test.low)} to {signed.write(test.high)})"
+    return Cell(signed.write(test.difference), ends, value=test.difference)

@@ -17,7 +17,8 @@ from aim_exp.report.rows import AVERAGE, GAIN, Estimate, Group, Report
 from aim_exp.report.rows import Row as Model
 from aim_exp.report.settings import EXPERTS, OF_RELAXATION, begins
 from aim_exp.report.summary import job_label
-from aim_exp.report.tables.table import NOTHING, PERCENT, STAR, Cell, Column, Row, Table, Tone, unit
+from aim_exp.report.tables.table import NOTHING, STAR, Cell, Column, Row, Table, Tone
+from aim_exp.report.units import PERCENT, unit
 from aim_exp.statistics import LEVEL
 
 GAIN_MEANS = "gain: hypervolume gain over base and the merged experts"
@@ -298,7 +299,7 @@ def _change(quantity: str, before: Estimate | None, after: Estimate | None, kind
     if not before or not after:
         return NOTHING
     if kind == "points":
-        return replace(unit(quantity), signed=True).write(after.mean - before.mean)
+        return unit(quantity, signed=True).write(after.mean - before.mean)
     if not before.mean:  # nothing is a percentage of zero
         return NOTHING
     return f"{100 * (after.mean / before.mean - 1):+.1f}%"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aim_exp.report.plots.series import NULL, OMEGA, Series, Sweep
 from aim_exp.report.rows import AVERAGE, Group, margin_words
 from aim_exp.report.rows import Row as Model
-from aim_exp.report.tables.table import PERCENT, Cell, Column, Row, Table
+from aim_exp.report.tables.table import Cell, Column, Row, Table
+from aim_exp.report.units import PERCENT
 
 WITHOUT = "without it"
 """The column of merges that the setting plays no part in, plain ones among them."""

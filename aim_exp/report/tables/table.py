@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from aim_exp.report.estimates import GAIN
+from aim_exp.report.units import Unit
 
 NOTHING = "–"
 """Where a cell has no value."""
@@ -14,37 +14,6 @@ STAR = "★"
 
 Tone = Literal["", "good", "bad", "doubt", "dim", "mark", "member", "merged"]
 """What a text is, which renderers with colours give one."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """How numbers are written."""
-
-    name: str
-    factor: float = 1.0
-    digits: int = 1
-    signed: bool = False
-
-    def write(self, value: float) -> str:
-        """`47.3`, or with a sign `+1.8`; zero has none."""
-        number = round(self.factor * value, self.digits) or 0.0
-        return f"{number:{'+' if self.signed and number else ''}.{self.digits}f}"
-
-    def margin(self, value: float | None) -> str:
-        """`±4.1`, or nothing where it is unknown."""
-        return "" if value is None else f"±{self.factor * value:.{self.digits}f}"
-
-
-PERCENT = Unit("percent", 100)
-VOLUME = Unit("hypervolume gain", digits=3)
-"""d-th root of a volume; a digit more than in the paper's tables."""
-
-SHARE = Unit("share", digits=3)
-
-
-def unit(quantity: str) -> Unit:
-    """How a quantity of `report.estimates` is written."""
-    return VOLUME if quantity == GAIN else PERCENT
 
 
 @dataclass(frozen=True)
