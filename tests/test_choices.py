@@ -69,7 +69,7 @@ def test_no_relaxation_is_a_candidate_where_omega_is_chosen(tmp_path: Path) -> N
     answers = right(0.9), right(0.5), right(0.6)
     for of, names in (
         ("[omega, method.*]", ["ties scaling=identity", "ties scaling=uniform"]),
-        ("['*']", ["ties"]),
+        ("['*']", ["all methods"]),
         ("[method.*]", []),
     ):
         runs = [run(own, *o, f"select.of={of}") for own, o in zip(answers, sweep, strict=True)]
@@ -78,6 +78,14 @@ def test_no_relaxation_is_a_candidate_where_omega_is_chosen(tmp_path: Path) -> N
         for choice in made:
             labels = [row.settings["omega"] for row in choice.chosen]
             assert labels == ["null"]
+    methods = [run(own, f"method={method}", "omega=null", "select.of=['*']")
+               for own, method in ((LUCKY, "ties"), (STEADY, "linear"))]  # fmt: skip
+    (choice,) = chosen(tmp_path / "methods", *methods).made
+    assert (choice.name, choice.settings, choice.average_reported) == (
+        "all methods",
+        ("method",),
+        0,
+    )
     wider = [run(right(0.5), f"omega={omega}", f"method.density={density}", "select.of=[method.*]")
              for omega in ("null", "0.4") for density in (0.1, 0.2)]  # fmt: skip
     made = chosen(tmp_path / "wider", *wider).made

@@ -113,17 +113,18 @@ class Choices:
 
 
 def choices(report: Report) -> Choices:
-    """Of each set of candidates whose items are at hand, where any has several; seeds averaged."""
+    """Of each set of merges whose items are at hand, where any has several; seeds averaged."""
     made: list[Choice] = []
     lacking: list[str] = []
     for group in report.groups:
         selection = _selection(group)
         sets = _sets(group, selection, report.shorts) if selection else {}
-        every = {name: own for name, rows in sets.items() if (own := _candidates(rows))}
-        if selection is None or all(len(own) < 2 for own in every.values()):
+        if selection is None or all(len(rows) < 2 for rows in sets.values()):
             continue
-        settings = tuple(name for name in group.names if selection.chooses(name))
-        for name, available in every.items():
+        settings = tuple(name for name in _varied(group) if selection.chooses(name))
+        for name, rows in sets.items():
+            if not (available := [each for row in rows if (each := _candidate(row))]):
+                continue
             candidates = _within(available, selection)
             if trials := _trials(candidates, selection):
                 made.append(_choice(name, settings, candidates, len(available), trials, selection))
@@ -143,23 +144,25 @@ def _selection(group: Group) -> Selection | None:
         return None
 
 
+def _varied(group: Group) -> list[str]:
+    """Settings of several values: every label has omega, which need not vary."""
+    values = {name: {row.settings.get(name) for row in group.merges} for name in group.names}
+    return [name for name, several in values.items() if len(several) > 1]
+
+
 def _sets(group: Group, selection: Selection, shorts: Mapping[str, str]) -> dict[str, list[Row]]:
     """By name merges that differ in what is chosen only.
 
     Where omega is chosen, a plain merge is a candidate wherever it is relaxed.
     """
-    names = [
-        name
-        for name in group.names
-        if not selection.chooses(name)
-        and (name == "method" or len({row.settings.get(name) for row in group.merges}) > 1)
-    ]
+    names = [name for name in _varied(group) if not selection.chooses(name)]
+    every = {"method": "all methods"} if selection.chooses("method") else {}
     with_plain = selection.chooses(OMEGA)
     relaxed_from = {row.plain for row in group.merges} if with_plain else ()
     sets: dict[str, dict[str, Row]] = {}
     for row in group.merges:
         if row.key not in relaxed_from:
-            rows = sets.setdefault(label(row.settings, names, shorts) + group.mark, {})
+            rows = sets.setdefault(label({**row.settings, **every}, names, shorts) + group.mark, {})
             if row.plain and with_plain:
                 rows.setdefault(row.plain, group.row(row.plain))
             rows[row.key] = row
@@ -236,10 +239,6 @@ def _share_items(candidates: Sequence[_Candidate]) -> bool:
     """Whether two populations answered the same items of a benchmark: then halves are needed."""
     items = [digest for each in candidates[0].draws.values() for digest in {*each.items}]
     return len({*items}) < len(items)
-
-
-def _candidates(rows: Sequence[Row]) -> list[_Candidate]:
-    return [each for row in rows if (each := _candidate(row))]
 
 
 def _candidate(row: Row) -> _Candidate | None:
