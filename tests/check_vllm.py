@@ -171,9 +171,7 @@ def test_the_answers_of_fresh_engines_and_of_hf(
 ) -> None:
     """Five models and back to the first, by one engine; three by an engine each; and hf's."""
     sources = models(population)
-    kept = {
-        name: ask(VLLM, weights, suites, tmp_path / name) for name, weights in sources.items()
-    }
+    kept = {name: ask(VLLM, weights, suites, tmp_path / name) for name, weights in sources.items()}
     assert len(workers()) == 1
     again = ask(VLLM, sources["base"], suites, tmp_path / "again")
     assert len(workers()) == 1

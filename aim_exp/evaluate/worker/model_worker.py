@@ -140,9 +140,7 @@ def _name_vllm() -> None:
     atexit.register(shutil.rmtree, folder)
     described = Path(folder) / f"vllm-{number}.dist-info"
     described.mkdir()
-    (described / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: vllm\nVersion: {number}\n"
-    )
+    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {number}\n")
     sys.path.append(folder)
 
 
