@@ -10,16 +10,18 @@ response as it comes, `("cut", message)` for each prompt that lm-eval cuts, and
 
 from __future__ import annotations
 
-import ctypes
 import logging
+import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import packages_distributions, version
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -27,8 +29,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from mapped_tensors import MappedTensors
 
-PR_SET_PDEATHSIG = 1
-"""Linux's number for: this signal when the parent dies."""
 REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
@@ -148,9 +148,19 @@ def _vllm_named() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """A killed parent closes the socket, but a model that is answering would not notice."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """With all that it has started, in a session of their own.
+
+    A killed parent closes the socket, but a model that is answering would not notice, and an
+    engine's processes outlive this one.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.killpg(0, signal.SIGKILL)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _facts(lm: Any) -> dict[str, Any]:
