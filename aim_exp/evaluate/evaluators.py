@@ -134,7 +134,10 @@ class ProcessEvaluator:
             return [*problems, f"{where}: cannot be run ({environment.failure})"]
         for package, there in environment.versions.items():
             if there is None:
-                problems.append(f"{where}: has no {package}; install it there")
+                problems.append(
+                    f"{where}: has no {package}; install it there, or name the interpreter of an "
+                    "environment that has it"
+                )
         there, here = environment.versions["lm_eval"], version("lm_eval")
         if there not in (None, here):
             problems.append(

