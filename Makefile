@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers check-mergekit check-vllm clean
+.PHONY: run test lint check-docs check-statistics check-launchers check-stress check-power-cut check-browser check-input check-readers check-mergekit check-vllm clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -32,6 +32,10 @@ check-statistics: $(VENV)/installed-test
 # Every launcher against the basic one, with a Slurm and a Ray of its own (root, Debian): 20 minutes.
 check-launchers: $(VENV)/installed-launchers
 	$(BIN)/python -m pytest -s tests/check_launchers.py
+
+# A sweep's file operations up to 50 random points, as a power cut leaves them (strace, Linux): 15 minutes.
+check-power-cut: $(VENV)/installed-test
+	$(BIN)/python -m pytest -s tests/check_power_cut.py
 
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser

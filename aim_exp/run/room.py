@@ -70,12 +70,16 @@ def of_training(run: Run) -> Iterator[Room]:
 
 
 def of_scoring(run: Run, plan: ModelPlan, model: ModelRef) -> Iterator[Room]:
-    """A model like `model`, in memory and, for another process, in a checkpoint."""
+    """A model like `model`, in memory, or in a checkpoint for another process.
+
+    How that one shares it out over devices is its own.
+    """
     if all(map(run.store.has, plan.scores.values())):
         return
     size = weights(model, run.recipe.dtype)
-    yield MemoryRoom(plan.name, size)
-    if run.evaluator.needs_checkpoint:
+    if not run.evaluator.needs_checkpoint:
+        yield MemoryRoom(plan.name, size)
+    else:
         what = f"the checkpoint of {plan.name} for evaluator={run.choices['evaluator']}"
         yield DiskRoom(what, size, run.store.root, passing=True)
 
