@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-launchers check-browser check-input check-readers check-mergekit clean
+.PHONY: run test lint check-docs check-statistics check-launchers check-stress check-browser check-input check-readers check-mergekit clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -32,6 +32,10 @@ check-statistics: $(VENV)/installed-test
 # Every launcher against the basic one, with a Slurm and a Ray of its own (root, Debian): 20 minutes.
 check-launchers: $(VENV)/installed-launchers
 	$(BIN)/python -m pytest -s tests/check_launchers.py
+
+# Kills, eight processes side by side and 500 jobs, on models of two layers: 15 minutes of CPU time.
+check-stress: $(VENV)/installed-test
+	$(BIN)/python -m pytest -s tests/check_stress.py
 
 # report.html in headless Chromium (apt-get install chromium chromium-driver)
 check-browser: $(VENV)/installed-browser

@@ -83,7 +83,7 @@ def figures(
     return {name: painted(paint) for name, (_, paint) in shown.items()}
 
 
-def due(directory: Path, seconds: float = 30) -> bool:
+def due(directory: Path, seconds: float) -> bool:
     """Whether the report of `directory` is missing, or older than `seconds`.
 
     It is made of every job's record each time: after every job would be ever more work.
