@@ -246,7 +246,7 @@ def test_side_by_side(locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         )
         for number in range(PROCESSES)
     ]
-    ends = [crowd.wait(child) for child in begun]
+    ends = crowd.wait(*begun)
     assert [ended.status for ended in ends] == [0] * PROCESSES, crowd.log
     for number in range(PROCESSES):
         mine, its = crowd.folder / f"run-{number}", alone.folder / f"run-{number % 4}"

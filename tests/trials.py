@@ -21,8 +21,8 @@ CHANGES = frozenset(
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 PAUSE = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
-ENDING = 20.0
-"""Seconds of CPU time for all processes of a command that was killed to end by themselves."""
+ENDING = 60.0
+"""Seconds for all processes of a command that was killed to end by themselves."""
 KILLED = -signal.SIGKILL
 _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 
@@ -60,8 +60,8 @@ class Trial:
         self, *arguments: str, kill: Kill = Kill(), before: Callable[[], None] | None = None
     ) -> Ended:
         """`python run.py ARGUMENTS` in the folder; `before` changes the fork before it starts."""
-        child = self.start(*arguments, kill=kill, before=before)
-        return self.wait(child, kill)
+        (ended,) = self.wait(self.start(*arguments, kill=kill, before=before), kill=kill)
+        return ended
 
     def start(
         self, *arguments: str, kill: Kill = Kill(), before: Callable[[], None] | None = None
@@ -85,35 +85,36 @@ class Trial:
             os.write(1, traceback.format_exc().encode())
         os._exit(status)
 
-    def wait(self, child: int, kill: Kill = Kill()) -> Ended:
-        """Until it has ended, and all that it started."""
-        status, seconds, since = None, 0.0, None
-        while True:
-            family = _family(child)
+    def wait(self, *children: int, kill: Kill = Kill()) -> list[Ended]:
+        """Until they have ended, and all that they started."""
+        ends: dict[int, int] = {}
+        seconds, since = 0.0, time.monotonic()
+        while family := _family():
             seconds = max(seconds, sum(family.values()))
-            if status is None and kill.seconds and not kill.worker and seconds >= kill.seconds:
-                os.kill(child, signal.SIGKILL)
+            if not ends and kill.seconds and not kill.worker and seconds >= kill.seconds:
+                os.kill(children[0], signal.SIGKILL)
             for pid in family:
-                ended, code = os.waitpid(pid, os.WNOHANG) if _is_ours(pid) else (0, 0)
-                if ended == child:
-                    status, since = os.waitstatus_to_exitcode(code), time.monotonic()
-            if not family:
-                break
-            if since and time.monotonic() - since > ENDING:
+                ended, status = os.waitpid(pid, os.WNOHANG) if _is_ours(pid) else (0, 0)
+                if ended in children:
+                    ends[ended] = os.waitstatus_to_exitcode(status)
+                    since = time.monotonic()
+            if len(ends) == len(children) and time.monotonic() - since > ENDING:
                 for pid in family:
                     os.kill(pid, signal.SIGKILL)
                 raise AssertionError(f"{self.folder}: {len(family)} processes did not end")
             time.sleep(PAUSE)
-        counted = self.folder / f"changes-{child}"
-        changes = int(counted.read_text()) if counted.exists() else 0
-        counted.unlink(missing_ok=True)
-        assert status is not None
-        return Ended(status, seconds, changes)
+        return [Ended(ends[child], seconds, self._changes(child)) for child in children]
 
     @property
     def log(self) -> str:
         """What the commands that were not killed wrote."""
         return (self.folder / "log").read_text(errors="replace")
+
+    def _changes(self, child: int) -> int:
+        counted = self.folder / f"changes-{child}"
+        changes = int(counted.read_text()) if counted.exists() else 0
+        counted.unlink(missing_ok=True)
+        return changes
 
     def _prepare(self, kill: Kill) -> None:
         os.setsid()
@@ -142,8 +143,8 @@ class Trial:
         atexit.register(note)
 
 
-def _family(child: int) -> dict[int, float]:
-    """CPU seconds of the processes that `child` started, and their children; its own, too."""
+def _family() -> dict[int, float]:
+    """CPU seconds of the processes that this one started, and of their children."""
     parents, seconds = {}, {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
