@@ -33,6 +33,10 @@ check-statistics: $(VENV)/installed-test
 check-launchers: $(VENV)/installed-launchers
 	$(BIN)/python -m pytest -s tests/check_launchers.py
 
+# Kills, eight processes side by side and 500 jobs, on models of two layers: 15 minutes of CPU time.
+check-stress: $(VENV)/installed-test
+	$(BIN)/python -m pytest -s tests/check_stress.py
+
 # A sweep's file operations up to 50 random points, as a power cut leaves them (strace, Linux): 15 minutes.
 check-power-cut: $(VENV)/installed-test
 	$(BIN)/python -m pytest -s tests/check_power_cut.py

@@ -191,12 +191,12 @@ def test_processes_may_refresh_at_once(sweep):
 
 
 def test_a_report_is_due_when_missing_or_old(sweep):
-    assert due(sweep)
+    assert due(sweep, 30)
     refresh(sweep)
-    assert not due(sweep)
+    assert not due(sweep, 30)
     os.utime(sweep / "report.md", (time.time() - 31,) * 2)
-    assert due(sweep)
-    assert not due(sweep, seconds=60)
+    assert due(sweep, 30)
+    assert not due(sweep, 60)
 
 
 def test_one_run_has_its_front_drawn(tmp_path):

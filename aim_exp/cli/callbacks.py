@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ from aim_exp.store.leftovers import note_work
 from aim_exp.store.records import FILE_NAME
 from aim_exp.store.sweeps import Sweep, SweepJob, begin_anew, read_sweep
 
+REPORTING = 0.05
+"""Of a sweep's time, what its report may take while it runs."""
+
 
 class Launch(Callback):
     """What this process was asked for; its end belongs to the entry point.
@@ -37,6 +41,8 @@ class Launch(Callback):
     """What all jobs of the sweep share; what is swept has its default."""
     detached: ClassVar[bool] = False
     """Whether its jobs go on after this process."""
+    pause: ClassVar[float] = 30.0
+    """Seconds between two refreshes of the report, more where one takes long."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Remember where the run goes."""
@@ -66,7 +72,13 @@ class Launch(Callback):
             print_warning(error_console, "those jobs fail in their turn; the others run")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Refresh the report, at most every 30 s; several workers may do so at once."""
+        """Refresh the report now and then; several workers may do so at once.
+
+        Launchers keep what jobs return until the last one: without its configuration, which takes
+        half a MiB.
+        """
+        if config.hydra.mode == RunMode.MULTIRUN:
+            job_return.cfg = job_return.hydra_cfg = None
         is_job = config.hydra.mode == RunMode.MULTIRUN and not OmegaConf.is_missing(
             config.hydra.job, "num"
         )  # a shared stage has no number
@@ -74,8 +86,10 @@ class Launch(Callback):
             from aim_exp.report import due, refresh
 
             directory = Path(config.hydra.sweep.dir)
-            if due(directory):
+            if due(directory, Launch.pause):
+                began = time.monotonic()
                 refresh(directory, running=True)
+                Launch.pause = max(Launch.pause, (time.monotonic() - began) / REPORTING)
 
 
 def _list_jobs(directory: Path, config: DictConfig, jobs: list[Any]) -> None:

@@ -36,6 +36,7 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
         return None
     sweeper = get_class(config.hydra.sweeper._target_)  # Hydra's, which has loaded its plug-ins
     axes.teach(sweeper)
+    sweeper.validate_batch_is_legal = _check_composition
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     task = OmegaConf.to_container(config.hydra.overrides.task)
@@ -45,6 +46,13 @@ def sweep_jobs(config: DictConfig) -> list[Job] | None:
     except (HydraException, ValueError):  # the sweeper says it again
         return None
     return [*jobs]
+
+
+def _check_composition(sweeper: Any, jobs: Sequence[Job]) -> None:
+    """What Hydra's sweeper does before it launches jobs; its own way takes 0.15 s for each."""
+    composer = Composer(sweeper.config)
+    for job in jobs:
+        composer.job(job)
 
 
 def constant_keys(jobs: Sequence[Job]) -> list[str]:

@@ -73,7 +73,7 @@ def _keep(final: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer], 
     }
     earlier, state = _states(final), final.with_name(f"{final.name}.after-{steps}")
     with unfinished(state) as partial:
-        partial.mkdir(parents=True)
+        partial.mkdir()  # nowhere, if another process took the training over
         torch.save(content, partial / STATE_FILE)
         seal(partial, state.name)
         publish(partial, state)

@@ -63,7 +63,7 @@ def draw_run(directory: Path, *, vector: bool = True) -> Path | None:
     return plots.draw_front(make_report(load(directory)), directory, vector=vector)
 
 
-def due(directory: Path, seconds: float = 30) -> bool:
+def due(directory: Path, seconds: float) -> bool:
     """Whether the report of `directory` is missing, or older than `seconds`.
 
     It is made of every job's record each time: after every job would be ever more work.

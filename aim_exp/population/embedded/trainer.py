@@ -111,7 +111,7 @@ def train(
 
 def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     """Write weights, configuration and tokenizer in the Hugging Face layout."""
-    folder.mkdir(parents=True)
+    folder.mkdir()
     save_file(model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     model.config.save_pretrained(folder)
     GenerationConfig(pad_token_id=PAD_ID, bos_token_id=BOS_ID, eos_token_id=EOS_ID).save_pretrained(

@@ -67,6 +67,7 @@ def build_population(folder: Path, seed: int) -> None:
     from aim_exp.population.embedded.tokenizer import train_tokenizer
     from aim_exp.population.embedded.trainer import make_model, new_model, reproducible
 
+    folder.mkdir(parents=True, exist_ok=True)
     with reproducible(seed):
         tokenizer = train_tokenizer()
         base = new_model()

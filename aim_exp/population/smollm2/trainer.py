@@ -59,6 +59,7 @@ def train_experts(base: Path, seed: int, folder: Path) -> None:
                 tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
                 train(model, tokenizer, phase, seed, final)
             with unfinished(final) as partial:
+                partial.mkdir()
                 model.save_pretrained(partial)
                 for path in {path for pattern in COMPANIONS for path in base.glob(pattern)}:
                     shutil.copyfile(path, partial / path.name)

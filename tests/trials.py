@@ -1,0 +1,168 @@
+"""Commands in forks of this process, which has its imports done: killed, and looked at after."""
+
+import atexit
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from command_line import run_here
+
+CHANGES = frozenset(
+    "os.mkdir os.rename os.remove os.rmdir os.truncate os.link os.utime shutil.rmtree".split()
+)
+"""Audit events that change files, beside `open` to write."""
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+PAUSE = 0.05
+TICKS = os.sysconf("SC_CLK_TCK")
+ENDING = 60.0
+"""Seconds for all processes of a command that was killed to end by themselves."""
+KILLED = -signal.SIGKILL
+_ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When a process is killed: behind so many changes of files, or seconds of CPU time.
+
+    `worker`: the process of a launcher that comes to it, not the command's own.
+    """
+
+    changes: int | None = None
+    seconds: float | None = None
+    worker: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command did."""
+
+    status: int
+    seconds: float
+    """CPU time of its processes."""
+    changes: int
+
+
+@dataclass
+class Trial:
+    """A folder for commands, with a folder for temporary files of its own."""
+
+    folder: Path
+    arguments: tuple[str, ...] = ()
+
+    def run(
+        self, *arguments: str, kill: Kill = Kill(), before: Callable[[], None] | None = None
+    ) -> Ended:
+        """`python run.py ARGUMENTS` in the folder; `before` changes the fork before it starts."""
+        (ended,) = self.wait(self.start(*arguments, kill=kill, before=before), kill=kill)
+        return ended
+
+    def start(
+        self, *arguments: str, kill: Kill = Kill(), before: Callable[[], None] | None = None
+    ) -> int:
+        """The fork's process number."""
+        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
+        ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1)
+        sys.stdout.flush()
+        if child := os.fork():
+            return child
+        status = 1
+        try:
+            self._prepare(kill)
+            if before:
+                before()
+            done = run_here(*arguments, cwd=self.folder)
+            status = done.returncode
+            os.write(1, (done.stdout + done.stderr).encode())
+            atexit._run_exitfuncs()
+        except BaseException:
+            os.write(1, traceback.format_exc().encode())
+        os._exit(status)
+
+    def wait(self, *children: int, kill: Kill = Kill()) -> list[Ended]:
+        """Until they have ended, and all that they started."""
+        ends: dict[int, int] = {}
+        seconds, since = 0.0, time.monotonic()
+        while family := _family():
+            seconds = max(seconds, sum(family.values()))
+            if not ends and kill.seconds and not kill.worker and seconds >= kill.seconds:
+                os.kill(children[0], signal.SIGKILL)
+            for pid in family:
+                ended, status = os.waitpid(pid, os.WNOHANG) if _is_ours(pid) else (0, 0)
+                if ended in children:
+                    ends[ended] = os.waitstatus_to_exitcode(status)
+                    since = time.monotonic()
+            if len(ends) == len(children) and time.monotonic() - since > ENDING:
+                for pid in family:
+                    os.kill(pid, signal.SIGKILL)
+                raise AssertionError(f"{self.folder}: {len(family)} processes did not end")
+            time.sleep(PAUSE)
+        return [Ended(ends[child], seconds, self._changes(child)) for child in children]
+
+    @property
+    def log(self) -> str:
+        """What the commands that were not killed wrote."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def _changes(self, child: int) -> int:
+        counted = self.folder / f"changes-{child}"
+        changes = int(counted.read_text()) if counted.exists() else 0
+        counted.unlink(missing_ok=True)
+        return changes
+
+    def _prepare(self, kill: Kill) -> None:
+        os.setsid()
+        log = os.open(self.folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ["TMPDIR"] = str(self.folder / "tmp")
+        tempfile.tempdir = None
+        main, count = os.getpid(), 0
+
+        def hook(event: str, values: tuple[object, ...]) -> None:
+            nonlocal count
+            flags = values[2] if event == "open" else 0
+            changes = event in CHANGES or (isinstance(flags, int) and flags & WRITING)
+            if changes and (os.getpid() != main) == kill.worker:
+                count += 1
+                if kill.changes == count:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+
+        def note() -> None:
+            if os.getpid() == main:
+                (self.folder / f"changes-{main}").write_text(str(count))
+
+        atexit.register(note)
+
+
+def _family() -> dict[int, float]:
+    """CPU seconds of the processes that this one started, and of their children."""
+    parents, seconds = {}, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(path.name)] = int(fields[1])
+        seconds[int(path.name)] = sum(map(int, fields[11:15])) / TICKS
+    me = os.getpid()
+    mine = [pid for pid, parent in parents.items() if parent == me]
+    for pid in mine:
+        mine += [each for each, parent in parents.items() if parent == pid]
+    return {pid: seconds[pid] for pid in mine}
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[1] == str(os.getpid())
