@@ -20,7 +20,7 @@ from aim_exp.store.__main__ import main as store_command
 from aim_exp.store.entries import Store
 from aim_exp.store.keys import StageSpec
 from aim_exp.store.leases import take, this_process
-from aim_exp.store.uses import using
+from aim_exp.store.processes import SILENCE
 
 Command = Callable[..., list[str]]
 
@@ -54,7 +54,7 @@ def test_gc_keeps_what_runs_need_and_what_is_worked_at(
     assert lease
     left = cache / "leases" / f"stage-{StageSpec('stage', 1, {'n': 1}).key}"
     left.mkdir()
-    (left / "token").write_text(json.dumps(ended_process()))
+    (left / "token").write_text(json.dumps({**ended_process(), "beat": 0}))
 
     runs = [str(there / "run"), str(there / "other")]
     capsys.readouterr()
@@ -87,10 +87,10 @@ def test_du_by_stage_and_by_runs(there: Path, capsys: pytest.CaptureFixture[str]
 
 
 def ended_process() -> dict[str, Any]:
-    """The sign of life of a process of this machine that ended."""
+    """A process of this machine that ended."""
     ended = Popen(["true"])
     ended.wait()
-    return {**asdict(this_process()), "pid": ended.pid, "beat": 0}
+    return {**asdict(this_process()), "pid": ended.pid}
 
 
 def test_gc_leaves_what_a_process_uses(tmp_path: Path, store: Command) -> None:
@@ -98,23 +98,19 @@ def test_gc_leaves_what_a_process_uses(tmp_path: Path, store: Command) -> None:
     specs = [StageSpec("stage", 1, {"n": number}) for number in range(4)]
     for spec in specs:
         cache.get_or_make(spec, lambda folder: None)
-    gone, lost = cache.root / "uses" / "gone", cache.root / "uses" / "lost"
-    for use, spec, sign in (
-        (gone, specs[1], ended_process()),
-        (lost, specs[2], {**asdict(this_process()), "host": "gpu-07", "beat": 0}),
-    ):
-        use.mkdir(parents=True)
-        (use / "names").write_text(spec.name)
-        (use / "token").write_text(json.dumps(sign))
-    two_hours_ago = time.time() - 7200
-    os.utime(lost / "token", (two_hours_ago, two_hours_ago))
-    with using(cache.root, {specs[0].name}):
-        lines = store("gc", "--older", 0, "--yes", f"--cache-dir={cache.root}")
-        assert sorted(line.split()[0] for line in lines) == ["deleted"] * 3 + ["in"]
-        assert f"    in use  {specs[0].name}" in lines
-        assert not gone.exists()
-        assert not lost.exists()
-    assert not list((cache.root / "uses").iterdir())
+    here = asdict(this_process())
+    holders = {"own": here, "gone": ended_process(), "lost": {**here, "host": "gpu-07"}}
+    notes = {name: cache.root / "processes" / name for name in holders}
+    for (name, holder), spec in zip(holders.items(), specs, strict=False):
+        notes[name].parent.mkdir(exist_ok=True)
+        first = json.dumps({**holder, "temporary": str(tmp_path)})
+        notes[name].write_text(f"{first}\nwrites {tmp_path}\nuses {spec.name}\n")
+    long_ago = time.time() - SILENCE - 60
+    os.utime(notes["lost"], (long_ago, long_ago))
+    lines = store("gc", "--older", 0, "--yes", f"--cache-dir={cache.root}")
+    assert sorted(line.split()[0] for line in lines) == ["deleted"] * 3 + ["in"]
+    assert f"    in use  {specs[0].name}" in lines
+    notes["own"].unlink()
     store("gc", "--older", 0, "--yes", f"--cache-dir={cache.root}")
     assert not list((cache.root / "stage").iterdir())
 

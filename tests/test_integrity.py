@@ -211,7 +211,7 @@ def test_a_report_does_not_keep_the_damaged_file(there: Path) -> None:
 def test_a_cache_that_cannot_be_written_serves_what_it_has(there: Path) -> None:
     """Whoever may write everywhere sees it by files where folders would be."""
     cache = there / "cache"
-    owned = ("begun", "damaged", "digests", "layouts", "leases", "partial", "processes", "uses")
+    owned = ("begun", "damaged", "digests", "layouts", "leases", "partial", "processes")
     for name in owned:
         shutil.rmtree(cache / name, ignore_errors=True)
         (cache / name).touch()

@@ -23,9 +23,8 @@ from aim_exp.launchers.task import prepare_process
 from aim_exp.run.plan import Stage
 from aim_exp.run.run import Run
 from aim_exp.store.keys import content_key, file_name
-from aim_exp.store.leftovers import note_work
+from aim_exp.store.processes import note_work, using
 from aim_exp.store.sweeps import FAILED_FILE, STAGES_FOLDER, STOP_FILE
-from aim_exp.store.uses import using
 
 KEY_DIGITS = 12
 

@@ -14,8 +14,8 @@ from aim_exp.store.entries import BEGUN, DAMAGED, LEASES, PARTIAL, SPEC_FILE
 from aim_exp.store.integrity import DIGESTS_FILE, damage
 from aim_exp.store.leases import wait
 from aim_exp.store.lines import read_lines
+from aim_exp.store.processes import settled, used
 from aim_exp.store.records import RunRecord
-from aim_exp.store.uses import settled, used
 
 KEY = re.compile("[0-9a-f]{64}")
 NOTES = ("digests", "layouts")

@@ -150,25 +150,17 @@ def wait(path: Path, what: str, done: Callable[[], bool] = lambda: False) -> Lea
     return None
 
 
-def holder_of(sign: str) -> Holder | None:
-    """Who gave this sign of life; None where it was read while it was written."""
-    try:
-        content = json.loads(sign)
-    except ValueError:
-        return None
-    del content["beat"]
-    return Holder(**content)
-
-
 def _look(path: Path) -> tuple[Holder | None, str, str]:
     """Who holds it, by what token, and the last sign of life; empty where it is free."""
-    token = sign = ""
-    with suppress(OSError, ValueError):
+    token = ""
+    with suppress(OSError, ValueError):  # free again, or read while it was written
         (file,) = path.iterdir()
         token = file.name
         sign = file.read_text()
-    holder = holder_of(sign)
-    return holder, token, sign if holder else ""
+        content = json.loads(sign)
+        del content["beat"]
+        return Holder(**content), token, sign
+    return None, token, ""
 
 
 def free(path: Path, token: str) -> None:

@@ -23,9 +23,9 @@ from aim_exp.store.housekeeping import LEFT_OVER, Entry, damages, entries
 from aim_exp.store.integrity import DIGESTS_FILE
 from aim_exp.store.keys import StageSpec
 from aim_exp.store.lines import checked_line, read_lines
+from aim_exp.store.processes import using
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.records import MERGED, RunRecord
-from aim_exp.store.uses import using
 
 MANIFEST = "export.json"
 IMPORTS = "imports"

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from aim_exp.evaluate.code.walls import WALLS
-from aim_exp.store.leftovers import temporary_folder
+from aim_exp.store.processes import temporary_folder
 
 TIMEOUT = 3.0
 """Seconds of wall-clock time per program."""

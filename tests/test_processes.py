@@ -16,7 +16,7 @@ from aim_exp.store.entries import Store
 from aim_exp.store.files import marked_name, unfinished
 from aim_exp.store.keys import StageSpec
 from aim_exp.store.leases import this_process
-from aim_exp.store.leftovers import SILENCE, note_work, temporary_folder
+from aim_exp.store.processes import SILENCE, note_work, temporary_folder
 
 DAY_OLD = SILENCE + 60
 
@@ -100,7 +100,7 @@ def test_a_process_elsewhere_is_dead_after_a_day(age: float, stays: bool, tmp_pa
     model.mkdir()
     note.parent.mkdir(parents=True)
     holder = asdict(replace(this_process(), host="gpu-07", pid=1))
-    note.write_text(json.dumps({**holder, "temporary": "/tmp"}) + f"\n{run}\n")
+    note.write_text(json.dumps({**holder, "temporary": "/tmp"}) + f"\nwrites {run}\n")
     then = time.time() - age
     os.utime(note, (then, then))
     note_work(cache, tmp_path)
@@ -116,7 +116,8 @@ def test_what_is_begun_goes_on_whoever_was_killed(tmp_path: Path) -> None:
     (begun / "base").mkdir()
     (cache / "processes").mkdir()
     dead = replace(this_process(), started="another")
-    (cache / "processes" / "mark").write_text(json.dumps(asdict(dead)) + "\n")
+    first = json.dumps({**asdict(dead), "temporary": str(tmp_path)})
+    (cache / "processes" / "mark").write_text(f"{first}\n")
     (cache / "processes" / "cut").write_text('{"host": ')
     note_work(cache, tmp_path)
     assert {path.name for path in begun.iterdir()} == {"base"}
