@@ -177,7 +177,7 @@ def test_help_names_every_option_and_explains_every_key() -> None:
     options = {f.split("/", 1)[1] for f in FILES}
     experiments = {path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml")}
     assert options | experiments <= words
-    assert len(experiments) == 8
+    assert len(experiments) == 9
     plain = {f.name for f in fields(RunConfig)} - GROUPS
     explained = set(re.findall(r"^  (\w+)=\S+ +\S", done.stdout, re.MULTILINE))
     assert explained == plain

@@ -29,7 +29,7 @@ def refusal(overrides: str, folder: Path = CONFIG_FOLDER) -> str:
     ("overrides", "words"),
     [
         ("method=tis", "method=tis: no such option; did you mean ties?; there are authors/dare_li"),
-        ("tracker=x", "tracker=x: no such option; there are none, wandb"),
+        ("tracker=x", "tracker=x: no such option; there are mlflow, none, wandb"),
         ("method=ties,dare_ties", "that takes -m: python run.py -m method=ties,dare_ties"),
         ("method.weight={code:", "in quotes what holds brackets, braces or blanks: 'KEY={a: 1"),
         (
