@@ -35,8 +35,8 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def test_the_files_are_these() -> None:
-    assert len(FILES) == 54
-    assert len(OPTIONS) == 38
+    assert len(FILES) == 55
+    assert len(OPTIONS) == 39
     others = {p.relative_to(CONFIG_FOLDER).parts[0] for p in CONFIG_FOLDER.rglob("*.yaml")}
     assert others - GROUPS == {"config.yaml", "experiment", "hydra"}
 

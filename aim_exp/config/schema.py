@@ -25,6 +25,7 @@ from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
 from aim_exp.population.smollm2.source import FineTunedPopulation
 from aim_exp.population.sources import EmbeddedPopulation, GivenPopulation
+from aim_exp.tracking.mlflow import MlflowTracker
 from aim_exp.tracking.none import NullTracker
 from aim_exp.tracking.wandb import WandbTracker
 
@@ -68,6 +69,7 @@ OPTIONS: Mapping[str, type] = {
     "evaluator/vllm": ProcessEvaluator,
     "aim": AimSettings,
     "tracker/wandb": WandbTracker,
+    "tracker/mlflow": MlflowTracker,
     "tracker/none": NullTracker,
 }
 

@@ -101,8 +101,8 @@ def _named(job: Job, record: RunRecord) -> dict[str, str]:
 def run_facts(record: RunRecord) -> dict[str, str]:
     """By name, what to say below a run's table."""
     standing, facts = record.standing, {}
-    if left := dose_words(record.dose):
-        facts[record.relaxation or "relaxation"] = left
+    if record.relaxation and (left := dose_words(record.dose)):
+        facts[record.relaxation] = left
     if standing.hypervolume_gain is not None:
         facts["hypervolume gain"] = _gain(record)
     if standing.average is not None:
