@@ -33,7 +33,7 @@ check-statistics: $(VENV)/installed-test
 check-launchers: $(VENV)/installed-launchers
 	$(BIN)/python -m pytest -s tests/check_launchers.py
 
-# A sweep's file operations up to 50 random points, as a power cut leaves them (strace, Linux): 15 minutes.
+# A sweep's file operations up to 50 random points, as a power cut leaves them (strace, Linux).
 check-power-cut: $(VENV)/installed-test
 	$(BIN)/python -m pytest -s tests/check_power_cut.py
 
