@@ -37,7 +37,7 @@ check-launchers: $(VENV)/installed-launchers
 check-stress: $(VENV)/installed-test
 	$(BIN)/python -m pytest -s tests/check_stress.py
 
-# A sweep's file operations up to 50 random points, as a power cut leaves them (strace, Linux): 15 minutes.
+# A sweep's file operations up to 50 random points, as a power cut leaves them (strace, Linux).
 check-power-cut: $(VENV)/installed-test
 	$(BIN)/python -m pytest -s tests/check_power_cut.py
 

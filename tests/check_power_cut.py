@@ -24,6 +24,7 @@ from conftest import ROOT
 from run_records import numbers, result
 from safetensors.torch import load_file
 
+from aim_exp.report import plots
 from aim_exp.store import leases
 from aim_exp.store.__main__ import main as store_command
 
@@ -359,6 +360,8 @@ def test_a_sweep_goes_on_after_a_power_cut_at_any_point(
     assert replayed.as_seen() == there, "the record is of all that was done"
 
     monkeypatch.setattr(leases, "SILENCE", 1.0)  # a lease without content tells no dead holder
+    # Figures are drawn from records and count for nothing: they would take most of the time.
+    monkeypatch.setattr(plots, "save", lambda name, *_, **__: Path(name))
     draw = random.Random(0)
     cuts = sorted(draw.sample(changing, POINTS))
     held, fell, aside = Counter[Lost](), [], 0
