@@ -1,5 +1,7 @@
 """Commands in forks of this process, which has its imports done: killed, and looked at after."""
 
+from __future__ import annotations
+
 import atexit
 import ctypes
 import os
@@ -37,6 +39,15 @@ class Kill:
     changes: int | None = None
     seconds: float | None = None
     worker: bool = False
+
+    @property
+    def earlier(self) -> Kill:
+        """The same by a tenth sooner: no two runs of a command take the same time."""
+        return Kill(
+            self.changes and int(0.9 * self.changes),
+            self.seconds and 0.9 * self.seconds,
+            self.worker,
+        )
 
 
 @dataclass(frozen=True)
