@@ -99,10 +99,11 @@ class Trial:
     def wait(self, *children: int, kill: Kill = Kill()) -> list[Ended]:
         """Until they have ended, and all that they started."""
         ends: dict[int, int] = {}
-        seconds, since = 0.0, time.monotonic()
+        seconds, since, before = 0.0, time.monotonic(), {}
         while family := _family():
-            if (now := sum(family.values())) > seconds:
-                seconds, since = now, time.monotonic()
+            if family != before:
+                before, since = family, time.monotonic()
+            seconds = max(seconds, sum(family.values()))
             if not ends and kill.seconds and not kill.worker and seconds >= kill.seconds:
                 os.kill(children[0], signal.SIGKILL)
             for pid in family:
