@@ -1,7 +1,9 @@
 """What a direction costs, per layer: `python -m tests.perf.directions`.
 
 A matrix of each shape in a Llama's layer, base and experts in bfloat16, on one thread; times how
-often a layer has the shape, times the layers; and to 7 B by the operations that it takes.
+often a layer has the shape, times the layers; and to 7 B by the operations that it takes. On a GPU,
+which is not measured: by what a core and a GPU multiply in float64, if decompositions reached the
+same share of it there, and a tenth of that.
 """
 
 from __future__ import annotations
@@ -28,6 +30,18 @@ METHODS: dict[str, DataFree] = {
 }
 SEVEN_B = (4096, 11008, 32)
 """Hidden size, intermediate size and layers."""
+PRODUCT = 1536
+"""Rows and columns of the matrices whose product measures the core."""
+
+
+def products_per_second() -> float:
+    """Operations of matrix products in float64, of one thread."""
+    left, right = torch.randn(2, PRODUCT, PRODUCT, dtype=torch.float64)
+    left @ right  # the first one starts the library
+    began = time.process_time()
+    for _ in range(3):
+        left @ right
+    return 3 * 2 * PRODUCT**3 / (time.process_time() - began)
 
 
 def shapes(hidden: int, intermediate: int) -> dict[tuple[int, int], int]:
@@ -51,6 +65,7 @@ def main() -> None:
     parser.add_argument("--intermediate", type=int, default=config["intermediate_size"])
     parser.add_argument("--layers", type=int, default=config["num_hidden_layers"])
     parser.add_argument("--experts", type=int, default=3)
+    parser.add_argument("--gpu", type=float, default=19.5, help="its TFLOP/s of products, float64")
     options = parser.parse_args()
     torch.set_num_threads(1)
     sizes = options.hidden, options.intermediate
@@ -58,8 +73,11 @@ def main() -> None:
         f"{options.experts} experts, one thread of {os.cpu_count()} processors, "
         f"load {os.getloadavg()[0]:.1f}"
     )
+    core = products_per_second()
+    print(f"products in float64: {core / 1e9:.0f} GFLOP/s here, {options.gpu} TFLOP/s on the GPU")
     print(
         f"{'':10}{'CPU s a layer':>15}{'MiB':>8}{f'{options.layers} layers, h':>16}{'7 B, h':>10}"
+        f"{'GPU, min':>20}"
     )
     for name, method in METHODS.items():
         seconds = most = 0.0
@@ -73,7 +91,11 @@ def main() -> None:
             most = max(most, peak[0])
         ratio = operations(name, *SEVEN_B[:2]) / operations(name, *sizes)
         whole, seven = seconds * options.layers / 3600, seconds * ratio * SEVEN_B[2] / 3600
-        print(f"{name:10}{seconds:15.1f}{most:8.0f}{whole:16.2f}{seven:10.1f}", flush=True)
+        gpu = 60 * seven * core / (options.gpu * 1e12)
+        share = f"{gpu:.1f} to {10 * gpu:.0f}"
+        print(
+            f"{name:10}{seconds:15.1f}{most:8.0f}{whole:16.2f}{seven:10.1f}{share:>20}", flush=True
+        )
 
 
 if __name__ == "__main__":
