@@ -319,9 +319,9 @@ class Keys:
         }
         if name != "merged":
             return {"model": [name, source], "dtype": dtype}
-        weight = method.get("weight")
-        if not isinstance(weight, dict):
-            method["weight"] = dict.fromkeys(merged, weight)
+        for key in method.keys() & {"weight", "density"}:
+            if not isinstance(method[key], dict):
+                method[key] = dict.fromkeys(merged, method[key])
         calibration = dict(self.config["calibration"]) if self.reads_texts else {}
         calibration.pop("offload", None)
         calibration.pop("per_expert", None)
@@ -331,6 +331,7 @@ class Keys:
             "base": source,
             "experts": [[expert, source] for expert in merged],
             "method": method,
+            "take": self.config["take"],
             "dtype": dtype,
             "seed": self.config["seed"] if self.stochastic else None,
             "aim": own if self.relaxes else None,

@@ -86,7 +86,7 @@ def test_a_sweep_does_nothing_twice(cli: Cli, tmp_path: Path) -> None:
     assert [row["status"] for row in rows] == ["completed"] * 6
     report = (tmp_path / "s" / "report.md").read_text()
     figures = sorted(path.name for path in (tmp_path / "s" / "figures").glob("*.png"))
-    assert len(figures) == 5
+    assert len(figures) == 6
     assert all(figure in report for figure in figures)
 
 

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from aim_exp.aim.pull import idle_patterns
 from aim_exp.checkpoint import companions
 from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings, fit_problems
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.reader import Checkpoint
+from aim_exp.checkpoint.varying import idle
 from aim_exp.checkpoint.writer import CheckpointWriter
 from aim_exp.merge import TaskArithmetic, Ties
 from aim_exp.merge.stream import stream_checkpoint, stream_merge
@@ -186,7 +186,7 @@ def test_equal_weights_are_warned_of(family: Path, tmp_path: Path) -> None:
 
 def test_patterns_that_leave_nothing_alone(family: Path) -> None:
     names = checkpoint(family, "base").tensors
-    assert idle_patterns(names, ["*norm*", "lm_head", "*.self_atn.*"]) == [
+    assert idle(names, ["*norm*", "lm_head", "*.self_atn.*"]) == [
         "lm_head",
         "*.self_atn.*",
     ]

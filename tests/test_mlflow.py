@@ -48,7 +48,7 @@ def test_a_run_reads_back_as_it_was_logged(tmp_path: Path, capfd) -> None:
         succeeded=False,
     )
     tracking.start(each := tracker(tmp_path), info(tmp_path / "job"))
-    tracking.finish(each, outcome)
+    tracking.finish(each, outcome, tmp_path)
     assert "".join(capfd.readouterr()) == ""
 
     (run,) = runs(tmp_path)
@@ -74,7 +74,7 @@ def test_a_job_that_is_run_again_is_there_once(tmp_path: Path) -> None:
     for omega in (0.2, 0.4):  # a parameter cannot be set again in the same run
         described = replace(info(tmp_path / "job"), config={"omega": omega})
         tracking.start(each := tracker(tmp_path), described)
-        tracking.finish(each, OUTCOME)
+        tracking.finish(each, OUTCOME, tmp_path)
     (run,) = runs(tmp_path)
     assert run.data.params == {"omega": "0.4"}
 
@@ -82,7 +82,7 @@ def test_a_job_that_is_run_again_is_there_once(tmp_path: Path) -> None:
 def test_names_and_values_that_mlflow_does_not_take(tmp_path: Path) -> None:
     config = {f"k{i}": i for i in range(130)} | {"long": "x" * 9000, "a=b": {}}
     tracking.start(each := tracker(tmp_path), replace(info(tmp_path / "job"), config=config))
-    tracking.finish(each, replace(OUTCOME, metrics={"score/a[b]": 0.5}))
+    tracking.finish(each, replace(OUTCOME, metrics={"score/a[b]": 0.5}), tmp_path)
     (run,) = runs(tmp_path)
     assert len(run.data.params) == 132
     assert run.data.params["a_b"] == "{}"
@@ -105,7 +105,7 @@ def test_a_server_that_does_not_answer_costs_a_line(tmp_path: Path, capsys, monk
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     each = tracker(tmp_path, uri="http://127.0.0.1:9")
     tracking.start(each, info(tmp_path / "job"))
-    tracking.finish(each, OUTCOME)
+    tracking.finish(each, OUTCOME, tmp_path)
     assert "tracker: not tracked" in capsys.readouterr().out
 
 

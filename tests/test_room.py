@@ -63,8 +63,8 @@ CASES = [
         "cache_dir={cache}: {size} are needed for results, the merged model",
     ),
     (
-        ("omega=0.4", "evaluator=hf_process"),
-        2,  # one after the other
+        ("omega=0.4", "evaluator=hf_process", "evaluator.model_args={load_in_8bit: true}"),
+        2,  # one after the other, where a process takes no other weights
         "cache_dir={cache}: {size} are needed for results, the checkpoint of base for "
         "evaluator=hf_process",
     ),
