@@ -231,7 +231,8 @@ class ProcessEvaluator:
             return f"evaluator.python={self._interpreter}: its vllm is too old to take weights"
         for key in ("model_args", "resources"):
             for name, value in (getattr(self, key) or {}).items():
-                if name in FIXING and value not in (None, False, 1, "auto"):
+                one = value == 1 and value is not True  # of a size in parallel
+                if name in FIXING and value not in (None, False, "auto") and not one:
                     return f"evaluator.{key}.{name}={value}"
         return None
 
