@@ -17,6 +17,8 @@ from aim_exp.store.records import RunRecord
 ENDS = ("failed", "interrupted", "running", "unreadable", "not run")
 UNTOLD = ("benchmarks.tasks", "population.specialty", "population.expected", "repeat")
 """Settings that say nothing in a line."""
+MOST_NAMED = 5
+"""Methods in a title."""
 EMPTY = {"null", "[]", "false"}
 """Values of what is not used."""
 
@@ -38,9 +40,10 @@ def job_label(report: Report, job: Job) -> str:
 
 
 def title(report: Report) -> str:
-    """`ties vs dare_ties`."""
+    """`ties vs dare_ties`; of many how many."""
     methods = (record.method for _, record in recorded(report))
-    return " vs ".join(dict.fromkeys(methods)) or "no run"
+    names = [*dict.fromkeys(methods)]
+    return f"{len(names)} methods" if len(names) > MOST_NAMED else " vs ".join(names) or "no run"
 
 
 def counts(report: Report) -> str:

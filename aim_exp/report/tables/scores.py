@@ -24,7 +24,7 @@ from aim_exp.statistics import LEVEL
 GAIN_MEANS = "gain: hypervolume gain over base and the merged experts"
 RANKED = f"bold: best; {STAR}: on the Pareto front of all benchmarks"
 CHOSEN = "‡"
-CHOSEN_MEANS = f"{CHOSEN}: chosen by `select`, not by these numbers"
+CHOSEN_MEANS = f"{CHOSEN}: chosen by select, not by these numbers"
 SURE = f"beside {STAR}, how often it would be with other items of the same kind"
 TONES: dict[str, Tone] = {
     "base": "member",
