@@ -12,11 +12,11 @@ from aim_exp.pareto import non_dominated
 from aim_exp.statistics import (
     DISCORDANCES,
     MIN_REPLICATES,
+    Conclusion,
     Design,
     ReplicatedDifference,
     ReplicateTest,
     Stratum,
-    Verdict,
     clustered_stderr,
     compare_replicates,
     detectable_at_discordance,
@@ -108,13 +108,13 @@ def test_few_replicates_have_values_and_no_interval(n: int) -> None:
     assert (test.design, test.values, test.n) == (Design.VALUES, (0.1,) * n, n)
     assert (test.stderr, test.low, test.high, test.p) == (None,) * 4
     assert (test.deviation is None) == (n == 1)
-    assert equivalence(test, 1.0).verdict is Verdict.INCONCLUSIVE
+    assert equivalence(test, 1.0).verdict is Conclusion.INCONCLUSIVE
 
 
 def test_replicates_that_all_agree_are_sure() -> None:
     assert own([0.5] * 6).p == 0
     assert own([0.0] * 6).p == 1
-    assert equivalence(own([0.0] * 6), 0.01).verdict is Verdict.EQUIVALENT
+    assert equivalence(own([0.0] * 6), 0.01).verdict is Conclusion.EQUIVALENT
 
 
 # Equivalence
@@ -123,14 +123,14 @@ def test_replicates_that_all_agree_are_sure() -> None:
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
-        ([2.0, 3.0, 2.5, 4.0, 3.0], Verdict.BETTER),
-        ([-2.0, -3.0, -2.5, -4.0, -3.0], Verdict.WORSE),
-        ([0.1, -0.1, 0.2, -0.2, 0.0], Verdict.EQUIVALENT),
-        ([0.3, 0.35, 0.3, 0.25, 0.3], Verdict.EQUIVALENT),  # not 0, and too small to matter
-        ([3.0, -3.0, 2.0, -1.0, 0.5], Verdict.INCONCLUSIVE),
+        ([2.0, 3.0, 2.5, 4.0, 3.0], Conclusion.BETTER),
+        ([-2.0, -3.0, -2.5, -4.0, -3.0], Conclusion.WORSE),
+        ([0.1, -0.1, 0.2, -0.2, 0.0], Conclusion.EQUIVALENT),
+        ([0.3, 0.35, 0.3, 0.25, 0.3], Conclusion.EQUIVALENT),  # not 0, and too small to matter
+        ([3.0, -3.0, 2.0, -1.0, 0.5], Conclusion.INCONCLUSIVE),
     ],
 )
-def test_verdicts(values: list[float], verdict: Verdict) -> None:
+def test_verdicts(values: list[float], verdict: Conclusion) -> None:
     test = equivalence(own(values), 1.0)
     assert test.verdict is verdict
     upper: Any = stats.ttest_1samp(values, 1.0, alternative="less")
@@ -144,7 +144,7 @@ def test_verdicts(values: list[float], verdict: Verdict) -> None:
 def test_equivalence_is_wrongly_claimed_at_most_at_its_level() -> None:
     rng = np.random.default_rng(1)
     tests = [own(values) for values in rng.normal(1.0, 0.5, (ROUNDS, 8)).tolist()]
-    claimed = [equivalence(test, 1.0).verdict is Verdict.EQUIVALENT for test in tests]
+    claimed = [equivalence(test, 1.0).verdict is Conclusion.EQUIVALENT for test in tests]
     assert 0.01 < np.mean(claimed) <= 0.05 + ERRORS
 
 

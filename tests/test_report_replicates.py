@@ -14,7 +14,7 @@ from aim_exp.report.differences import AVERAGE, GAIN, differences
 from aim_exp.report.load import load
 from aim_exp.report.replicates import Claim, Replicated, over_replicates
 from aim_exp.report.rows import Report, make_report
-from aim_exp.statistics import Design, ReplicatedDifference, Verdict, compare_replicates
+from aim_exp.statistics import Conclusion, Design, ReplicatedDifference, compare_replicates
 from aim_exp.store.records import RunRecord
 from aim_exp.store.study_lock import Contrast, Job, Role, StudyLock, config_digest
 
@@ -71,7 +71,7 @@ def test_shared_items_are_drawn_too(tmp_path: Path) -> None:
     assert row.tests[AVERAGE].difference == pytest.approx(expected.difference)
     assert row.tests[AVERAGE].stderr == pytest.approx(expected.stderr)
     assert row.tests[GAIN].design == Design.VALUES, "items of a gain cannot be drawn by row"
-    assert row.verdict == Verdict.BETTER
+    assert row.verdict == Conclusion.BETTER
 
 
 def test_items_of_their_own_make_a_paired_t(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_few_replicates_have_values_alone(tmp_path: Path) -> None:
     row = replicated(report)
     assert row.tests[AVERAGE].design == Design.VALUES
     assert row.adjusted_p is None
-    assert row.verdict == Verdict.INCONCLUSIVE
+    assert row.verdict == Conclusion.INCONCLUSIVE
     assert row.tests[AVERAGE].difference == pytest.approx(truth.mean())
 
 
@@ -126,8 +126,8 @@ def test_items_that_are_gone_leave_the_values(tmp_path: Path) -> None:
 def test_a_margin_tells_equivalent_from_inconclusive(tmp_path: Path) -> None:
     report, _ = study(tmp_path, 6)
     wide = replicated(report, Claim(margin=0.5))
-    assert wide.verdict == Verdict.EQUIVALENT
-    assert replicated(report, Claim(margin=0.01)).verdict == Verdict.BETTER
+    assert wide.verdict == Conclusion.EQUIVALENT
+    assert replicated(report, Claim(margin=0.01)).verdict == Conclusion.BETTER
 
 
 def locked(*jobs: Job) -> StudyLock:

@@ -40,6 +40,12 @@ def hide_user_info(*folders: Path | None) -> None:
             path.write_text(hidden, encoding="utf-8")
 
 
+def as_written(node: Any, key: Any) -> Any:
+    """The value of a node's key with its interpolations, which may be wrong."""
+    values: Any = OmegaConf.to_container(node, resolve=False)
+    return values[key]
+
+
 def _plain(node: DictConfig | ListConfig) -> Any:
     if isinstance(node, ListConfig):
         return [_value(node, index) for index in range(len(node))]
@@ -50,7 +56,7 @@ def _value(node: Any, key: Any) -> Any:
     try:
         value = node[key]
     except OmegaConfBaseException:
-        value = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
+        value = as_written(node, key)
     if isinstance(value, DictConfig | ListConfig):
         return _plain(value)
     if isinstance(value, float) and value - value != 0:  # JSON has no NaN and no infinity

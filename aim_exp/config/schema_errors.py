@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aim_exp.config.recorded import as_written
 from aim_exp.errors import first_line
 
 KINDS: Mapping[Any, str] = {
@@ -47,7 +48,7 @@ def unreadable_keys(config: DictConfig) -> list[str]:
                 node.get(key)
             except OmegaConfBaseException as error:
                 if not OmegaConf.is_missing(node, key):
-                    value = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index]
+                    value = as_written(node, key)
                     reason = first_line(error)
                     problems.append(f"{path}={value}: cannot be resolved ({reason}); give a value")
     return problems

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.config import axes
 from aim_exp.config.build import Memo, check
+from aim_exp.config.recorded import as_written
 from aim_exp.errors import AimError
 from aim_exp.types import Suite
 
@@ -66,7 +67,7 @@ def job_folders(config: DictConfig, jobs: Sequence[Job], first: int = 0) -> list
 
     They are numbered from `first`.
     """
-    subdir = OmegaConf.to_container(config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[index]
+    subdir = as_written(config.hydra.sweep, "subdir")
     if subdir == "${hydra.job.num}":
         return [str(number) for number, _ in enumerate(jobs, first)]
     loader = GlobalHydra.instance().config_loader()

@@ -18,11 +18,11 @@ from aim_exp.report.draws import LEVELS, Draw, Level, Value, count_words, seed_o
 from aim_exp.report.items import read_items
 from aim_exp.statistics import LEVEL, Floats, holm
 from aim_exp.statistics.replicates import (
+    Conclusion,
     Design,
     Equivalence,
     ReplicatedDifference,
     ReplicateTest,
-    Verdict,
     compare_replicates,
     equivalence,
 )
@@ -50,14 +50,14 @@ class Replicated:
     """In the study that was locked; None without one."""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Conclusion:
         """By the margin, if there is one; else by the adjusted p."""
         test = self.tests[AVERAGE]
-        if self.equivalence and self.equivalence.verdict == Verdict.EQUIVALENT:
-            return Verdict.EQUIVALENT
+        if self.equivalence and self.equivalence.verdict == Conclusion.EQUIVALENT:
+            return Conclusion.EQUIVALENT
         if self.adjusted_p is None or self.adjusted_p >= 1 - LEVEL:
-            return Verdict.INCONCLUSIVE
-        return Verdict.BETTER if test.difference > 0 else Verdict.WORSE
+            return Conclusion.INCONCLUSIVE
+        return Conclusion.BETTER if test.difference > 0 else Conclusion.WORSE
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from aim_exp.statistics.paired import (
 from aim_exp.statistics.power import DISCORDANCES, detectable_at_discordance, smallest_detectable
 from aim_exp.statistics.replicates import (
     MIN_REPLICATES,
+    Conclusion,
     Design,
     Equivalence,
     ReplicatedDifference,
     ReplicateTest,
-    Verdict,
     compare_replicates,
     equivalence,
 )
@@ -44,6 +44,7 @@ __all__ = [
     "RESAMPLES",
     "ROUNDING",
     "SEED",
+    "Conclusion",
     "Design",
     "Equivalence",
     "Floats",
@@ -52,7 +53,6 @@ __all__ = [
     "ReplicateTest",
     "ReplicatedDifference",
     "Stratum",
-    "Verdict",
     "bootstrap_scores",
     "can_reject",
     "clustered_stderr",

@@ -28,7 +28,7 @@ class Design(StrEnum):
     CROSSED_BOOTSTRAP = "crossed bootstrap"
 
 
-class Verdict(StrEnum):
+class Conclusion(StrEnum):
     """What a comparison says about a difference, given a margin."""
 
     BETTER = "better"
@@ -90,7 +90,7 @@ class Equivalence:
     `low` and `high` are those of level 1 - 2 (1 - `LEVEL`): inside the margin where p is small.
     """
 
-    verdict: Verdict
+    verdict: Conclusion
     margin: float
     low: float | None
     high: float | None
@@ -131,15 +131,15 @@ def equivalence(test: ReplicateTest, margin: float) -> Equivalence:
     """
     assert margin > 0, margin
     if test.stderr is None:
-        return Equivalence(Verdict.INCONCLUSIVE, margin, None, None, None)
+        return Equivalence(Conclusion.INCONCLUSIVE, margin, None, None, None)
     low, high = _interval(test.difference, test.stderr, test.n, 2 * LEVEL - 1)
     p = _tail(margin - abs(test.difference), test.stderr, test.n)
     assert test.p is not None
-    verdict = Verdict.INCONCLUSIVE
+    verdict = Conclusion.INCONCLUSIVE
     if p < 1 - LEVEL:
-        verdict = Verdict.EQUIVALENT
+        verdict = Conclusion.EQUIVALENT
     elif test.p < 1 - LEVEL:
-        verdict = Verdict.BETTER if test.difference > 0 else Verdict.WORSE
+        verdict = Conclusion.BETTER if test.difference > 0 else Conclusion.WORSE
     return Equivalence(verdict, margin, low, high, p)
 
 

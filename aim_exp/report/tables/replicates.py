@@ -9,11 +9,11 @@ from aim_exp.report.replicates import Replicated
 from aim_exp.report.tables.differences import INTERVAL, p_text
 from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table, Tone
 from aim_exp.report.units import PERCENT, unit
-from aim_exp.statistics import MIN_REPLICATES, Design, ReplicateTest, Verdict
+from aim_exp.statistics import MIN_REPLICATES, Conclusion, Design, ReplicateTest
 
-TONES: dict[Verdict, Tone] = {
-    Verdict.BETTER: "good", Verdict.WORSE: "bad", Verdict.EQUIVALENT: "mark",
-    Verdict.INCONCLUSIVE: "doubt",
+TONES: dict[Conclusion, Tone] = {
+    Conclusion.BETTER: "good", Conclusion.WORSE: "bad", Conclusion.EQUIVALENT: "mark",
+    Conclusion.INCONCLUSIVE: "doubt",
 }  # fmt: skip
 
 
