@@ -145,24 +145,26 @@ def _tell(ticket: Ticket) -> None:
     console.file.write(output)
     console.file.flush()
     error_console.file.write(errors)
-    if ticket.lost:
+    if ticket.lost and _leave_word(ticket, ticket.lost):
         print_error(error_console, ticket.lost, of=f"{ticket.task.name}: ")
-        _leave_word(ticket, ticket.lost)
 
 
-def _leave_word(ticket: Ticket, words: str) -> None:
-    """The record of a job that was begun and could not write its end; a stage's failure."""
+def _leave_word(ticket: Ticket, words: str) -> bool:
+    """The record of a job that was begun and could not write its end; a stage's failure.
+
+    Whether there was need: a job that was killed behind its end is done.
+    """
     task = ticket.task
     if ticket.returned:
-        return
+        return False
     if task.number is None:
         if words != INTERRUPTED:
             fail(task.directory, words)
-        return
+        return True
     if (task.directory / FILE_NAME).exists():
         record = read_record(task.directory)
     elif words == INTERRUPTED:  # before it was begun
-        return
+        return False
     else:
         config, choices = Composer(task.sweep.config).job(task.overrides)
         command = without_user_info(shlex.join(["python", "run.py", *task.overrides]))
@@ -171,6 +173,8 @@ def _leave_word(ticket: Ticket, words: str) -> None:
     if record.status == "running":
         task.directory.mkdir(parents=True, exist_ok=True)
         replace(record, status="failed", error=words).write(task.directory)
+        return True
+    return False
 
 
 def _progress(tickets: Sequence[Ticket]) -> str:
