@@ -476,7 +476,7 @@ def test_the_page_has_what_the_report_in_markdown_has(width, scheme, browser, tm
     show(browser, (tmp_path / "report.html").as_uri(), width, scheme)
     written = re.findall(r"^## (.*)", (tmp_path / "report.md").read_text(), re.MULTILINE)
     shown = {each.text for each in find_all(browser, "h2")}
-    assert {"Chosen honestly", "What the relaxation left"} <= set(written)
+    assert {"What was chosen", "What the relaxation left"} <= set(written)
     apart = {"Figures", "Tables for papers", "How to repeat each"}
     assert set(written) - apart <= shown | {"Against omega"}
     assert {"The saliency of base's channels", "Runs, and how to repeat them"} <= shown
