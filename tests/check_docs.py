@@ -62,7 +62,7 @@ def test_a_page(page: Path, tiny_cache: Path, tiny_population: Path, tmp_path: P
         wrote |= block.path is not None
     if wrote:
         shell("ruff check . && ruff format --check .", checkout, block)
-    assert done or page.name == "glossary.md"
+    assert done or page.name in ("glossary.md", "models.md", "reliability.md")
 
 
 def test_an_installation_without_make(tmp_path: Path) -> None:
