@@ -324,8 +324,6 @@ class Outcome:
             for one, two in zip(self.models, other.models, strict=True)
         )
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 def outcome(folder: Path) -> Outcome:
     jobs = [folder / "sweep" / str(number) for number in range(2)]

@@ -10,21 +10,12 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from input_lines import GROUPS
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.config.schema import OPTIONS, RunConfig
 
-GROUPS = {
-    "population",
-    "method",
-    "aim",
-    "calibration",
-    "benchmarks",
-    "evaluator",
-    "select",
-    "tracker",
-}
 FILES = sorted(
     path.relative_to(CONFIG_FOLDER).with_suffix("").as_posix()
     for path in CONFIG_FOLDER.rglob("*.yaml")
