@@ -217,9 +217,7 @@ def test_a_process_that_is_killed(tiny_population: Path, tmp_path: Path) -> None
     weights = source(tiny_population / "base")
     with process().harness(weights, tmp_path, tmp_path / "log") as harness:
         harness.evaluate(SUITE, SUITE.benchmarks[:1], responses)
-        (worker,) = (
-            child for child in children(os.getpid()) if "model_worker" in command_line(child)
-        )
+        (worker,) = workers()
         os.kill(worker, signal.SIGKILL)
         with pytest.raises(EvaluationError, match="was killed by signal 9") as failed:
             harness.evaluate(SUITE, SUITE.benchmarks[1:], responses)
@@ -227,14 +225,14 @@ def test_a_process_that_is_killed(tiny_population: Path, tmp_path: Path) -> None
     assert len(kept_responses(responses)) == 8 * 4
 
 
-def children(pid: int) -> list[int]:
-    done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(word) for word in done.stdout.split()]
-
-
-def command_line(pid: int) -> str:
-    done = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
-    return done.stdout
+def workers() -> list[int]:
+    """The processes with models that this one has started; ps cuts lines at 80 without -ww."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())],
+        capture_output=True,
+        text=True,
+    )
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "model_worker" in line]
 
 
 def test_a_sweep(cli: Cli, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 from checkpoints import checkpoint
 from families import FAMILIES
-from test_evaluators import HERE, SUITE, process, source
+from test_evaluators import HERE, SUITE, process, source, workers
 
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.source import WeightSource
@@ -29,16 +28,6 @@ from aim_exp.tensors.sink import Sink
 sys.path.append(str(WORKER.parent))  # as for the script itself
 from mapped_tensors import MappedTensors
 from model_worker import ModuleWeights
-
-
-def workers() -> list[int]:
-    """The processes with models that this one has started."""
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())],
-        capture_output=True,
-        text=True,
-    )
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "model_worker" in line]
 
 
 def merged(population: Path, scale: float) -> WeightSource:
