@@ -267,7 +267,7 @@ def undrawn_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Keys:
-    """What the numbers of a run depend on, by stage, as in `aim_exp.run.plan`."""
+    """What the numbers of a run depend on, by stage, as in `aim_exp.run.ingredients`."""
 
     def __init__(self, config: dict[str, Any], choices: dict[str, str], lm_eval: str) -> None:
         self.config, self.choices, self.lm_eval = config, choices, lm_eval

@@ -26,7 +26,7 @@ from aim_exp.report.html import render as page
 from aim_exp.report.load import load
 from aim_exp.report.rows import Group, Report, make_report
 from aim_exp.report.text import render
-from aim_exp.run.plan import DRAWS as PLANNED_DRAWS
+from aim_exp.run.recipe import DRAWS as PLANNED_DRAWS
 from aim_exp.run.recording import initial_record, planned_record
 from aim_exp.store.records import RunRecord
 

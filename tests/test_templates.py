@@ -24,7 +24,8 @@ from aim_exp.errors import ConfigError, EvaluationError
 from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.responses import kept_responses
 from aim_exp.run.pipeline import MODEL_FOLDER, Pipeline
-from aim_exp.run.plan import MERGED, Plan
+from aim_exp.run.plan import Plan
+from aim_exp.run.recipe import MERGED
 from aim_exp.run.scoring import suite_for
 from aim_exp.types import ModelRef, Suite
 

@@ -37,7 +37,8 @@ from aim_exp.merge import Given, MergeMethod
 from aim_exp.merge.given import take_problems
 from aim_exp.population.sources import BASE, GivenPopulation, PopulationSource
 from aim_exp.run.checks import configuration_problems, header_problems, misfits, to_merge
-from aim_exp.run.plan import Recipe, make_plan
+from aim_exp.run.plan import make_plan
+from aim_exp.run.recipe import Recipe
 from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.store.entries import Store
 from aim_exp.tracking.protocol import Tracker

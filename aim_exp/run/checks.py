@@ -9,7 +9,7 @@ from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.fit import fit_problems, loading_problem
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.checkpoint.varying import depths, idle_problems
-from aim_exp.run.plan import Recipe
+from aim_exp.run.recipe import Recipe
 from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.types import ModelRef, Population
 

@@ -1,20 +1,24 @@
-"""From a run to the graph of its stages. Pure: nothing is read, trained or computed here.
-
-This is where it is decided what a result depends on: too few ingredients in a key give
-silently wrong numbers, too many lose the sharing between jobs.
-"""
+"""From a recipe to the graph of its stages. Pure: nothing is read, trained or computed here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from aim_exp.aim.settings import AimSettings
-from aim_exp.merge.method import MergeMethod
 from aim_exp.run import room
+from aim_exp.run.ingredients import (
+    ModelPlan,
+    deltas_of,
+    groundwork_of,
+    models_of,
+    saliencies_of,
+    statistics_of,
+    vocabulary_of,
+)
+from aim_exp.run.recipe import Recipe
 from aim_exp.store.keys import StageSpec
-from aim_exp.types import ModelRef, Population, Suite
+from aim_exp.types import ModelRef
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,136 +26,6 @@ if TYPE_CHECKING:
     from aim_exp.run.pipeline import Pipeline
     from aim_exp.run.room import Room
     from aim_exp.run.run import Run
-
-STAGE_VERSIONS = {
-    "saliency": 5,
-    "vocabulary": 2,
-    "deltas": 1,
-    "groundwork": 1,
-    "fisher": 1,
-    "weights": 4,
-    "responses": 2,
-    "scores": 4,
-}
-"""Counts up when a change in the code changes a stage's numbers."""
-
-MERGED = "merged"
-DRAWS = (
-    ("population.seed", "benchmarks.items_seed"),
-    ("calibration.seed", "seed"),
-    ("repeat",),
-)
-"""The keys whose values may be draws of the same, not choices: from the outermost level in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All that the numbers of a run depend on, and nothing else.
-
-    `given` are weights merged elsewhere, in the place of the experts. `calibration`,
-    `evaluator` and `tasks` (per benchmark) are the ingredients that those parts state.
-    """
-
-    population: Population
-    method: MergeMethod
-    given: ModelRef | None
-    take: Mapping[str, str | None] = field(default_factory=dict)
-    """Tensors that are not merged, by filter, and whose they are."""
-    omega: float | None
-    aim: AimSettings
-    calibration: Mapping[str, Any]
-    expert_texts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By expert, the ingredients of its own calibration, or of a file in its place, where the
-    method reads it."""
-    suite: Suite
-    tasks: Mapping[str, Mapping[str, Any]]
-    evaluator: Mapping[str, Any]
-    seed: int
-    repeat: int
-    dtype: str
-    vocabulary: str | None = None
-    """The rule for vocabularies, where those of the models to merge differ."""
-    code: Mapping[str, str] = field(default_factory=dict)
-    """By group, the digest of the code of a part that is not this package's."""
-    own_companions: frozenset[str] = frozenset()
-    """The experts whose settings or tokenizer are not base's: they are scored with their own."""
-
-    @property
-    def effective_omega(self) -> float | None:
-        """Omega; None where it plays no part."""
-        return self.omega if not self.relaxes or self.aim.uses_omega else None
-
-    @property
-    def relaxes(self) -> bool:
-        """Whether AIM does anything: omega 1 leaves the merge as it is."""
-        return self.method.merges and self.omega is not None and self.omega < 1
-
-    @property
-    def reads_texts(self) -> bool:
-        """Whether it relaxes by activations."""
-        return self.relaxes and self.aim.reads_texts
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the merged model depends on the seed: by its masks, or AIM's shuffled control."""
-        return self.method.stochastic or (self.relaxes and self.aim.stochastic)
-
-    @property
-    def draws(self) -> dict[str, int]:
-        """The values of the keys in `DRAWS` that the merged model and its scores depend on."""
-        values = {
-            "population.seed": self.population.seed,
-            "benchmarks.items_seed": self.suite.items_seed or None,  # of other sets than the first
-            "calibration.seed": next((t["seed"] for t in self._all_texts if "seed" in t), None),
-            "seed": self.seed if self.stochastic else None,
-            "repeat": self.repeat if self.suite.benchmarks else None,
-        }
-        return {key: values[key] for level in DRAWS for key in level if values[key] is not None}
-
-    @property
-    def _all_texts(self) -> list[Mapping[str, Any]]:
-        """The ingredients of all calibrations that something reads."""
-        return [*([self.calibration] if self.reads_texts else []), *self.expert_texts.values()]
-
-    @property
-    def undrawn(self) -> Recipe:
-        """The same for all draws: what of two recipes is equal where they only draw anew."""
-
-        def without(spec: Mapping[str, Any], seed: str) -> Mapping[str, Any]:
-            return {key: value for key, value in spec.items() if key != seed}
-
-        tasks = {name: without(spec, "items_seed") for name, spec in self.tasks.items()}
-        texts = {name: without(spec, "seed") for name, spec in self.expert_texts.items()}
-        return replace(
-            self,
-            population=self.population.undrawn,
-            calibration=without(self.calibration, "seed"),
-            expert_texts=texts,
-            tasks=tasks,
-            seed=0,
-            repeat=0,
-        )
-
-    def home(self, model: ModelRef) -> ModelRef:
-        """Whose architecture and tokenizer a member is scored with: base's, or its own."""
-        # A reference may be of any architecture.
-        own = model in self.population.references or model.name in self.own_companions
-        return model if own else self.population.base
-
-    @property
-    def templates(self) -> dict[str, ModelRef | None]:
-        """By model, the one whose chat template it is asked with; empty where none is used."""
-        if not self.suite.chat_template:
-            return {}
-        population = self.population
-        homes = {model.name: self.home(model).name for model in population.models}
-        if self.method.merges:
-            homes[MERGED] = population.base.name
-        chosen = {name: population.chat_template.get(name, home) for name, home in homes.items()}
-        return {
-            name: None if source is None else population.model(source)
-            for name, source in chosen.items()
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,21 +53,6 @@ class Stage:
     """What is still to do of it takes on the disk and in memory; `directory` is the run's own."""
     shared: bool = True
     """Whether other jobs may need it too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelPlan:
-    """A model to score: what its weights are, its responses and, per benchmark, its scores.
-
-    Weights are made where they are needed and not kept; the store remembers under their key
-    what AIM changed. `undrawn` is the same for all draws.
-    """
-
-    name: str
-    weights: StageSpec
-    responses: StageSpec
-    scores: Mapping[str, StageSpec]
-    undrawn: ModelPlan | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,18 +103,18 @@ def make_plan(recipe: Recipe, population_stage: StageSpec | None) -> Plan:
 
     A run without them, which neither scores nor measures, has models without identity.
     """
-    undrawn = {model.name: model for model in _models(recipe.undrawn)}
-    models = [replace(model, undrawn=undrawn[model.name]) for model in _models(recipe)]
+    undrawn = {model.name: model for model in models_of(recipe.undrawn)}
+    models = [replace(model, undrawn=undrawn[model.name]) for model in models_of(recipe)]
     merged = models.pop() if models and recipe.method.merges else None
     about = Plan(
         stages=(),
-        saliencies=_saliencies(recipe),
+        saliencies=saliencies_of(recipe),
         members=tuple(models),
         merged=merged,
-        deltas=_deltas(recipe) if merged and not recipe.suite.benchmarks else None,
-        vocabulary=_vocabulary(recipe) if recipe.vocabulary and merged else None,
-        groundwork=_groundwork(recipe) if merged else None,
-        statistics=_statistics(recipe),
+        deltas=deltas_of(recipe) if merged and not recipe.suite.benchmarks else None,
+        vocabulary=vocabulary_of(recipe) if recipe.vocabulary and merged else None,
+        groundwork=groundwork_of(recipe) if merged else None,
+        statistics=statistics_of(recipe),
     )
     return replace(about, stages=_graph(recipe, population_stage, about))
 
@@ -377,138 +236,3 @@ def _scoring(member: ModelPlan, model: ModelRef, population: Stage) -> Stage:
 def _scores_of(model: ModelPlan) -> str:
     count = len(model.scores)
     return f"scores of {model.name}, {count} benchmark{'s' * (count > 1)}"
-
-
-def _models(recipe: Recipe) -> list[ModelPlan]:
-    if recipe.population.base.identity is None:
-        return []
-    members = [_member(recipe, model) for model in recipe.population.models]
-    return members + ([_merged(recipe)] if recipe.method.merges else [])
-
-
-def _saliencies(recipe: Recipe) -> tuple[StageSpec, ...]:
-    if not recipe.reads_texts:
-        return ()
-    experts = recipe.population.merged_experts if recipe.aim.saliency == "mean" else ()
-    models = (recipe.population.base, *experts)
-    return tuple(_measured("saliency", recipe, m, recipe.calibration) for m in models)
-
-
-def _statistics(recipe: Recipe) -> tuple[StageSpec, ...]:
-    stage = {"moments": "saliency", "fisher": "fisher"}.get(recipe.method.reads or "")
-    if stage is None or recipe.method.given:
-        return ()
-    experts, texts = recipe.population.merged_experts, recipe.expert_texts
-    return tuple(_measured(stage, recipe, each, texts[each.name]) for each in experts)
-
-
-def _measured(stage: str, recipe: Recipe, model: ModelRef, texts: Mapping[str, Any]) -> StageSpec:
-    return _stage(
-        stage,
-        model=model.identity,
-        calibration=texts,
-        dtype=recipe.dtype,
-        **_code(recipe, "calibration"),
-    )
-
-
-def _member(recipe: Recipe, model: ModelRef) -> ModelPlan:
-    return _model(recipe, model.name, {"model": model.identity}, recipe.home(model))
-
-
-def _merged(recipe: Recipe) -> ModelPlan:
-    base, aim = recipe.population.base, recipe.aim
-    saliencies = _saliencies(recipe)
-    weights: dict[str, Any] = {}
-    if recipe.given:
-        weights["model"] = recipe.given.identity
-    else:
-        experts = recipe.population.merged_experts
-        names = [expert.name for expert in experts]
-        weights["base"] = base.identity
-        weights["experts"] = [expert.identity for expert in experts]
-        weights |= {"method": recipe.method.spec(names), **_code(recipe, "method")}
-        if groundwork := _groundwork(recipe):
-            weights["groundwork"] = groundwork.key
-        if recipe.method.stochastic:
-            weights |= {"names": names, "seed": recipe.seed}
-    if recipe.take:
-        order = {name: number for number, name in enumerate(recipe.population.merged)}
-        taken = [[key, order.get(str(model), model)] for key, model in recipe.take.items()]
-        weights |= {"base": base.identity, "take": taken}
-    if recipe.vocabulary:
-        weights |= {"base": base.identity, "vocabulary": recipe.vocabulary}
-    if recipe.relaxes:
-        weights["base"] = base.identity
-        weights["aim"] = aim.spec()
-        if saliencies:
-            weights["aim"]["saliency"] = [stage.key for stage in saliencies]
-        if aim.uses_omega:
-            weights["aim"]["omega"] = recipe.omega
-        if aim.stochastic:
-            weights["aim"]["seed"] = recipe.seed
-    return _model(recipe, MERGED, weights, base)
-
-
-def _deltas(recipe: Recipe) -> StageSpec:
-    return _stage("deltas", **_to_merge(recipe), **_rule(recipe))
-
-
-def _groundwork(recipe: Recipe) -> StageSpec | None:
-    experts = recipe.population.merged_experts
-    settings = recipe.method.groundwork([expert.name for expert in experts])
-    if settings is None:
-        return None
-    rest: dict[str, Any] = {**_rule(recipe), **_code(recipe, "method")}
-    if statistics := _statistics(recipe):
-        rest["statistics"] = [stage.key for stage in statistics]
-    elif recipe.expert_texts:
-        rest["texts"] = [recipe.expert_texts[expert.name] for expert in experts]
-        rest |= {"dtype": recipe.dtype, **_code(recipe, "calibration")}
-    return _stage("groundwork", **_to_merge(recipe), method=settings, **rest)
-
-
-def _rule(recipe: Recipe) -> dict[str, str]:
-    return {"vocabulary": recipe.vocabulary} if recipe.vocabulary else {}
-
-
-def _vocabulary(recipe: Recipe) -> StageSpec:
-    return _stage("vocabulary", rule=recipe.vocabulary, **_to_merge(recipe))
-
-
-def _to_merge(recipe: Recipe) -> dict[str, Any]:
-    models = [recipe.given] if recipe.given else recipe.population.merged_experts
-    return {
-        "base": recipe.population.base.identity,
-        "experts": [model.identity for model in models],
-    }
-
-
-def _model(recipe: Recipe, name: str, weights: Mapping[str, Any], tokenizer: ModelRef) -> ModelPlan:
-    made = _stage("weights", **weights, dtype=recipe.dtype)
-    responses = _stage(
-        "responses",
-        weights=made.spec,
-        # What they are asked with, whichever model lends it.
-        companions=tokenizer.companions or tokenizer.identity,
-        evaluator=recipe.evaluator,
-        **_code(recipe, "evaluator"),
-        **({"repeat": recipe.repeat} if recipe.repeat else {}),
-    )
-    source = recipe.templates.get(name, tokenizer)
-    template = {} if source == tokenizer else {"template": source and source.identity}
-    scores = {
-        benchmark.name: _stage(
-            "scores", responses=responses.key, task=recipe.tasks[benchmark.name], **template
-        )
-        for benchmark in recipe.suite.benchmarks
-    }
-    return ModelPlan(name=name, weights=made, responses=responses, scores=scores)
-
-
-def _code(recipe: Recipe, group: str) -> dict[str, str]:
-    return {"code": recipe.code[group]} if group in recipe.code else {}
-
-
-def _stage(stage: str, **spec: Any) -> StageSpec:
-    return StageSpec(stage, STAGE_VERSIONS[stage], spec)

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.run.plan import MERGED, ModelPlan, Recipe
+from aim_exp.run.ingredients import ModelPlan
+from aim_exp.run.recipe import MERGED, Recipe
 from aim_exp.run.run import Run
 from aim_exp.store.files import RUN_KEYS, named, publish, unfinished
 from aim_exp.store.keys import file_name

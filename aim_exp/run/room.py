@@ -16,7 +16,8 @@ from aim_exp.store.keys import StageSpec
 from aim_exp.types import ModelRef
 
 if TYPE_CHECKING:
-    from aim_exp.run.plan import ModelPlan, Stage
+    from aim_exp.run.ingredients import ModelPlan
+    from aim_exp.run.plan import Stage
     from aim_exp.run.run import Run
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

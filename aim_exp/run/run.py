@@ -9,7 +9,8 @@ from typing import Any
 from aim_exp.aim.calibration import CalibrationSet
 from aim_exp.evaluate.evaluators import Evaluator
 from aim_exp.population.sources import PopulationSource
-from aim_exp.run.plan import MERGED, Plan, Recipe
+from aim_exp.run.plan import Plan
+from aim_exp.run.recipe import MERGED, Recipe
 from aim_exp.store.entries import Store
 from aim_exp.tracking.protocol import Tracker
 from aim_exp.types import ModelRef
