@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -237,6 +238,19 @@ def test_a_process_that_dies_takes_its_own_task_along() -> None:
     engine.close()
     assert [ticket.lost is None for ticket in tickets] == [True, False, True, True]
     assert "its process ended: " in (tickets[1].lost or "")
+
+
+def test_a_process_that_dies_without_a_task_takes_none_along() -> None:
+    engine = Workers(Path(), n_jobs=1, gpus_per_job=0)
+    (before,) = carry_out(engine, os.getpid)
+    os.kill(before.returned, signal.SIGKILL)  # type: ignore[arg-type]
+    (executor,) = engine._executors.values()
+    while not executor._flags.broken:
+        time.sleep(0.02)
+    (behind,) = carry_out(engine, os.getpid)
+    engine.close()
+    assert behind.lost is None
+    assert behind.returned != before.returned
 
 
 def test_ctrl_c_reaches_every_worker(tmp_path: Path) -> None:

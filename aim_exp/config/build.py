@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.aim.calibration import CalibrationSet
@@ -226,6 +226,8 @@ def _plain(node: Any) -> Any:
 
 
 def _missing(config: DictConfig) -> list[str]:
+    if MISSING not in str(config):  # to look key by key takes longer
+        return []
     return [
         f"{key}: has no value; set {key}=..."
         for key in sorted(OmegaConf.missing_keys(config), key=str)
@@ -275,9 +277,7 @@ def _parts(
 
 
 def _part(config: DictConfig, group: str, memo: Memo) -> Any:
-    """The same for equal settings; but for trackers, which have a run of their own."""
-    if group == "tracker":
-        return _instantiate(config, group)
+    """The same for equal settings."""
     settings = repr(OmegaConf.to_container(config[group], resolve=True))
     return _once(memo, (group, settings), lambda: _instantiate(config, group))
 

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.config.recorded import as_written
@@ -26,20 +26,23 @@ KINDS: Mapping[Any, str] = {
 
 def unknown_keys(config: DictConfig) -> list[str]:
     """The keys that `+` added where the schema has none; tables without a schema take any."""
-    nodes = {"": config, **_groups(config)}
     return [
         unknown_key(node, str(key), f"{group}.{key}" if group else str(key))
-        for group, node in nodes.items()
-        for key in node
-        if _schema(node) and key not in (*_known(node), "_target_")
+        for group, node in {"": config, **_groups(config)}.items()
+        if _schema(node)
+        for key in sorted({*node} - {*_known(node), "_target_"}, key=str)
     ]
 
 
 def unreadable_keys(config: DictConfig) -> list[str]:
     """The keys without which nothing can be checked: deleted, or not to be resolved."""
     problems = []
+    resolved = _resolved(config)
     for group, node in {"": config, **_groups(config)}.items():
-        for key in _known(node) if _schema(node) else map(str, node):
+        known = _known(node)
+        if resolved and {*known} <= {*node} and (group or MISSING not in resolved.values()):
+            continue  # to look at each key takes ten times as long
+        for key in known:
             path = f"{group}.{key}" if group else key
             if key not in node or (not group and OmegaConf.is_missing(node, key)):
                 problems.append(f"{path}: has no value; set {path}=...")
@@ -87,6 +90,14 @@ def wrong_type(node: DictConfig, key: str, override: str) -> str | None:
     return f"{override}: must be {' or '.join(filter(None, words))}" if all(words) else None
 
 
+def _resolved(config: DictConfig) -> Mapping[Any, Any] | None:
+    """All of it; None where something cannot be resolved."""
+    try:
+        return cast("Mapping[Any, Any]", OmegaConf.to_container(config, resolve=True))
+    except OmegaConfBaseException:
+        return None
+
+
 def _groups(config: DictConfig) -> dict[str, DictConfig]:
     """The nodes of a configuration that are tables."""
     given = [
@@ -94,7 +105,7 @@ def _groups(config: DictConfig) -> dict[str, DictConfig]:
         for key in map(str, config)
         if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key)
     ]
-    return {key: config[key] for key in given if isinstance(config[key], DictConfig)}
+    return {key: node for key in given if isinstance(node := config[key], DictConfig)}
 
 
 def _known(node: DictConfig) -> list[str]:

@@ -125,6 +125,8 @@ def sweep_problems(config: DictConfig, jobs: Sequence[Job]) -> list[str]:
             return []
         for problem in _job_problems(*composed, memo):
             by_problem.setdefault(problem, []).append(job)
+    sweeper = get_class(config.hydra.sweeper._target_)
+    sweeper.validate_batch_is_legal = lambda *_: None  # all of them were composed just now
     shared = set.intersection(*map(set, jobs))
     return [f"{problem} ({_where(bad, jobs, shared)})" for problem, bad in by_problem.items()]
 
@@ -170,13 +172,14 @@ class Composer:
         self._groups = set(config.hydra.runtime.choices)
         self._loader = GlobalHydra.instance().config_loader()
         self._parser = OverridesParser.create(self._loader)
+        self._overrides: dict[str, Override] = {}
         self._composed: dict[tuple[str, ...], Composed] = {}
         self._before: list[tuple[DictConfig, str, Any]] = []
         """What the last job's values took the place of, by key."""
 
     def job(self, job: Job) -> Composed:
         """The job as Hydra composes it, good until the next one is asked for."""
-        overrides = self._parser.parse_overrides([*job])
+        overrides = [self._parsed(override) for override in job]
         values = [override for override in overrides if self._sets_a_value(override)]
         config, choices = self._compose(o.input_line or "" for o in overrides if o not in values)
         self._reset()
@@ -189,6 +192,11 @@ class Composer:
             self._reset()
             return self._compose(job)  # Hydra says what is wrong
         return config, choices
+
+    def _parsed(self, override: str) -> Override:
+        if override not in self._overrides:
+            (self._overrides[override],) = self._parser.parse_overrides([override])
+        return self._overrides[override]
 
     def _reset(self) -> None:
         """Undo the last job's values: to copy a configuration takes longer than to check it."""

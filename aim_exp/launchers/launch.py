@@ -186,7 +186,8 @@ def _progress(tickets: Sequence[Ticket]) -> str:
         ended = sum(ticket.ended for ticket in stages)
         done = f"{ended} of {len(stages)} shared stages, {done}"
     words = [done]
-    places = [where(t.task.directory) for t in tickets if not t.ended]
+    left = [t for t in tickets if not t.ended]
+    places = [None if t.handle is None else where(t.task.directory) for t in left]
     running = Counter(place for place in places if place)
     if running:
         on = ", ".join(f"{count} on {place}" for place, count in running.items())

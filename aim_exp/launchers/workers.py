@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +45,15 @@ class Workers(Engine):
     def start(self, ticket: Ticket) -> None:
         """Hand it to an idle worker."""
         worker = self._idle.pop(0)
+        try:
+            future = self._executor(worker).submit(ticket.task)
+        except self._loky.BrokenProcessPool:  # it was killed while it had no task
+            del self._executors[worker["AIM_EXP_WORKER"]]
+            future = self._executor(worker).submit(ticket.task)
+        ticket.handle = worker, future
+
+    def _executor(self, worker: Mapping[str, str]) -> Any:
+        """The worker's process, if it has one already."""
         number = worker["AIM_EXP_WORKER"]
         if number not in self._executors:
             self._executors[number] = self._loky.ProcessPoolExecutor(
@@ -54,7 +63,7 @@ class Workers(Engine):
                 initializer=_begin,
                 initargs=(os.getpid(),),
             )
-        ticket.handle = worker, self._executors[number].submit(ticket.task)
+        return self._executors[number]
 
     def look(self, tickets: Sequence[Ticket]) -> None:
         """Take back the workers whose task has ended."""
