@@ -338,6 +338,7 @@ def test_vllm_is_made_with_these() -> None:
         "tensor_parallel_size": 2,
     }
     assert evaluator.environment("cuda") == {}
+    assert evaluator.environment("cpu")["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     assert evaluator.environment("cuda:1") == {"CUDA_VISIBLE_DEVICES": "1"}
     assert process().arguments(Path("/model"), "float32", "cuda:1")["device"] == "cuda:1"
     assert process().environment("cuda:1") == {}

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,8 @@ def test_every_family_takes_what_is_streamed(saved: tuple[str, Path]) -> None:
     announced = announcement(weights, placed=True)
     assert there.begin_weights(announced) is None
     expert = checkpoint(folder, "a")
-    sink = Transfer({n: kind[:2] for n, kind in announced.items()}, there.take_weights)
+    sink = Transfer(there.take_weights)
+    sink.begin({n: kind[:2] for n, kind in announced.items()})
     stream_checkpoint(expert, sink)
     sink.end()
     there.end_weights()
@@ -182,11 +183,12 @@ def test_a_model_of_another_size(family: Path, tiny_population: Path) -> None:
 def test_whole_tensors_come_through_little_memory(
     tiny_population: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several threads, each with a memory as large as the largest tensor, filled many times."""
+    """Several threads, each with a memory as large as the largest tensor, filled many times.
+
+    Those of a model are filled with the next one's too.
+    """
     monkeypatch.setattr(transfer, "MEMORY", 1)
-    weights = merged(tiny_population, 0.3)
-    announced = {name: kind[:2] for name, kind in announcement(weights, placed=False).items()}
-    mapped = MappedTensors(announced)
+    mapped = MappedTensors()
     come: dict[str, torch.Tensor] = {}
     paths = set()
 
@@ -194,22 +196,35 @@ def test_whole_tensors_come_through_little_memory(
         paths.add(path)
         come.update((name, view.clone()) for name, view in mapped.views(path, tensors))
 
-    sink = Transfer(announced, send)
-    weights.load(sink)
-    sink.end()
-    mapped.end()
-    sink.close()
-    assert come.keys() == announced.keys()
+    sink = Transfer(send)
+    for scale in (0.3, 0.7):
+        weights = merged(tiny_population, scale)
+        announced = {name: kind[:2] for name, kind in announcement(weights, placed=False).items()}
+        come.clear()
+        mapped.begin(announced)
+        sink.begin(announced)
+        weights.load(sink)
+        sink.end()
+        mapped.end()
+        direct: dict[str, torch.Tensor] = {}
+        weights.load(Collect(weights, direct))
+        assert come.keys() == direct.keys()
+        assert all(torch.equal(come[name], direct[name]) for name in direct)
     assert 1 <= len(paths) <= 2
-    assert not any(Path(path).exists() for path in paths)
+    sink.begin(announced)
     with pytest.raises(EvaluationError, match=f"ended without {min(announced)}"):
-        Transfer(announced, send).end()
-    direct: dict[str, torch.Tensor] = {}
+        sink.end()
+    sink.close()
+    assert not any(Path(path).exists() for path in paths)
 
-    class Collect:
-        def write(self, name: str, rows: slice, block: torch.Tensor) -> None:
-            shape = weights.layout.tensors[name].shape
-            direct.setdefault(name, torch.empty(shape))[rows] = block
 
-    weights.load(Collect())
-    assert all(torch.equal(come[name], direct[name]) for name in direct)
+@dataclass
+class Collect:
+    """A sink that keeps everything."""
+
+    weights: WeightSource
+    tensors: dict[str, torch.Tensor]
+
+    def write(self, name: str, rows: slice, block: torch.Tensor) -> None:
+        shape = self.weights.layout.tensors[name].shape
+        self.tensors.setdefault(name, torch.empty(shape))[rows] = block
