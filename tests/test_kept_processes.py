@@ -2,16 +2,22 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from checkpoints import checkpoint
 from families import FAMILIES
 from test_evaluators import HERE, SUITE, process, source, workers
+from test_launchers import carry_out
+from worker_tasks import die, score
 
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.source import WeightSource
@@ -21,6 +27,7 @@ from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.remote import WORKER, RemoteModel, announcement
 from aim_exp.evaluate.responses import kept_responses
 from aim_exp.evaluate.transfer import Transfer
+from aim_exp.launchers.workers import Workers
 from aim_exp.merge import TaskArithmetic
 from aim_exp.merge.stream import stream_checkpoint, stream_merge
 from aim_exp.tensors.sink import Sink
@@ -92,6 +99,28 @@ def test_another_kind_of_process(tiny_population: Path, tmp_path: Path) -> None:
     assert len(workers()) == 1
     weights.live()
     assert workers() == []
+
+
+def test_a_process_ends_with_its_worker(tiny_population: Path, tmp_path: Path) -> None:
+    """Each of two workers has one for all its models, until it is killed or closed."""
+    engine = Workers(tmp_path, n_jobs=2, gpus_per_job=0)
+    tasks = (partial(score, tiny_population, name, tmp_path) for name in ("base", "code") * 2)
+    found = defaultdict[int, set[int]](set)
+    for ticket in carry_out(engine, *tasks):
+        worker, models = cast("tuple[int, list[int]]", ticket.returned)
+        found[worker].update(models)
+    assert [len(models) for models in found.values()] == [1, 1]
+    carry_out(engine, die)
+    engine.close()
+    until = time.monotonic() + 60
+    while any(map(lives, set.union(*found.values()))):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def lives(pid: int) -> bool:
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return listed.stdout.strip()[:1] not in ("", "Z")
 
 
 def test_a_stream_that_breaks_off(
