@@ -236,18 +236,12 @@ def workers() -> list[int]:
 
 
 def test_a_sweep(cli: Cli, tmp_path: Path) -> None:
-    """From the command line: what jobs here give, under keys of their own.
-
-    One process serves all that a launcher's worker does.
-    """
+    """From the command line: what jobs here give, under keys of their own, by one process."""
     records: dict[str, list[Any]] = {}
-    for evaluator, launcher in (
-        ("hf", ()),
-        ("hf_process", ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1")),
-    ):
+    for evaluator in ("hf", "hf_process"):
         done = cli(
             "-m", f"evaluator={evaluator}", "population.merge=[code,math]", "benchmarks.limit=4",
-            "omega=0.3,0.6", "tracker=none", f"hydra.sweep.dir={evaluator}", *launcher,
+            "omega=0.3,0.6", "tracker=none", f"hydra.sweep.dir={evaluator}",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         files = sorted((tmp_path / evaluator).glob("*/result.json"))
@@ -338,6 +332,7 @@ def test_vllm_is_made_with_these() -> None:
         "tensor_parallel_size": 2,
     }
     assert evaluator.environment("cuda") == {}
+    assert evaluator.environment("cpu")["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     assert evaluator.environment("cuda:1") == {"CUDA_VISIBLE_DEVICES": "1"}
     assert process().arguments(Path("/model"), "float32", "cuda:1")["device"] == "cuda:1"
     assert process().environment("cuda:1") == {}

@@ -2,16 +2,22 @@
 
 import os
 import signal
+import subprocess
 import sys
-from dataclasses import replace
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from checkpoints import checkpoint
 from families import FAMILIES
 from test_evaluators import HERE, SUITE, process, source, workers
+from test_launchers import carry_out
+from worker_tasks import die, score
 
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.source import WeightSource
@@ -21,6 +27,7 @@ from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.remote import WORKER, RemoteModel, announcement
 from aim_exp.evaluate.responses import kept_responses
 from aim_exp.evaluate.transfer import Transfer
+from aim_exp.launchers.workers import Workers
 from aim_exp.merge import TaskArithmetic
 from aim_exp.merge.stream import stream_checkpoint, stream_merge
 from aim_exp.tensors.sink import Sink
@@ -94,6 +101,28 @@ def test_another_kind_of_process(tiny_population: Path, tmp_path: Path) -> None:
     assert workers() == []
 
 
+def test_a_process_ends_with_its_worker(tiny_population: Path, tmp_path: Path) -> None:
+    """Each of two workers has one for all its models, until it is killed or closed."""
+    engine = Workers(tmp_path, n_jobs=2, gpus_per_job=0)
+    tasks = (partial(score, tiny_population, name, tmp_path) for name in ("base", "code") * 2)
+    found = defaultdict[int, set[int]](set)
+    for ticket in carry_out(engine, *tasks):
+        worker, models = cast("tuple[int, list[int]]", ticket.returned)
+        found[worker].update(models)
+    assert [len(models) for models in found.values()] == [1, 1]
+    carry_out(engine, die)
+    engine.close()
+    until = time.monotonic() + 60
+    while any(map(lives, set.union(*found.values()))):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def lives(pid: int) -> bool:
+    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return listed.stdout.strip()[:1] not in ("", "Z")
+
+
 def test_a_stream_that_breaks_off(
     tiny_population: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +181,8 @@ def test_every_family_takes_what_is_streamed(saved: tuple[str, Path]) -> None:
     announced = announcement(weights, placed=True)
     assert there.begin_weights(announced) is None
     expert = checkpoint(folder, "a")
-    sink = Transfer({n: kind[:2] for n, kind in announced.items()}, there.take_weights)
+    sink = Transfer(there.take_weights)
+    sink.begin({n: kind[:2] for n, kind in announced.items()})
     stream_checkpoint(expert, sink)
     sink.end()
     there.end_weights()
@@ -182,11 +212,12 @@ def test_a_model_of_another_size(family: Path, tiny_population: Path) -> None:
 def test_whole_tensors_come_through_little_memory(
     tiny_population: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Several threads, each with a memory as large as the largest tensor, filled many times."""
+    """Several threads, each with a memory as large as the largest tensor, filled many times.
+
+    Those of a model are filled with the next one's too.
+    """
     monkeypatch.setattr(transfer, "MEMORY", 1)
-    weights = merged(tiny_population, 0.3)
-    announced = {name: kind[:2] for name, kind in announcement(weights, placed=False).items()}
-    mapped = MappedTensors(announced)
+    mapped = MappedTensors()
     come: dict[str, torch.Tensor] = {}
     paths = set()
 
@@ -194,22 +225,35 @@ def test_whole_tensors_come_through_little_memory(
         paths.add(path)
         come.update((name, view.clone()) for name, view in mapped.views(path, tensors))
 
-    sink = Transfer(announced, send)
-    weights.load(sink)
-    sink.end()
-    mapped.end()
-    sink.close()
-    assert come.keys() == announced.keys()
+    sink = Transfer(send)
+    for scale in (0.3, 0.7):
+        weights = merged(tiny_population, scale)
+        announced = {name: kind[:2] for name, kind in announcement(weights, placed=False).items()}
+        come.clear()
+        mapped.begin(announced)
+        sink.begin(announced)
+        weights.load(sink)
+        sink.end()
+        mapped.end()
+        direct: dict[str, torch.Tensor] = {}
+        weights.load(Collect(weights, direct))
+        assert come.keys() == direct.keys()
+        assert all(torch.equal(come[name], direct[name]) for name in direct)
     assert 1 <= len(paths) <= 2
-    assert not any(Path(path).exists() for path in paths)
+    sink.begin(announced)
     with pytest.raises(EvaluationError, match=f"ended without {min(announced)}"):
-        Transfer(announced, send).end()
-    direct: dict[str, torch.Tensor] = {}
+        sink.end()
+    sink.close()
+    assert not any(Path(path).exists() for path in paths)
 
-    class Collect:
-        def write(self, name: str, rows: slice, block: torch.Tensor) -> None:
-            shape = weights.layout.tensors[name].shape
-            direct.setdefault(name, torch.empty(shape))[rows] = block
 
-    weights.load(Collect())
-    assert all(torch.equal(come[name], direct[name]) for name in direct)
+@dataclass
+class Collect:
+    """A sink that keeps everything."""
+
+    weights: WeightSource
+    tensors: dict[str, torch.Tensor]
+
+    def write(self, name: str, rows: slice, block: torch.Tensor) -> None:
+        shape = self.weights.layout.tensors[name].shape
+        self.tensors.setdefault(name, torch.empty(shape))[rows] = block

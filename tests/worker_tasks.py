@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -21,3 +22,12 @@ def last(begun: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     begun.touch()
     time.sleep(60)
+
+
+def score(population: Path, name: str, folder: Path) -> tuple[int, list[int]]:
+    """This process, and those with models that it has for a model of a population."""
+    from test_evaluators import process, source, workers
+
+    weights = replace(source(population / name), home=source(population / "base").home)
+    with process().harness(weights, folder / str(os.getpid()), folder / f"{os.getpid()}.log"):
+        return os.getpid(), workers()

@@ -34,6 +34,13 @@ FIXING = frozenset(
     "worker_extension_cls".split()
 )
 """Arguments of theirs with which a model that is there takes no other weights."""
+ON_A_PROCESSOR = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "GLIBC_TUNABLES": f"glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold={1 << 40}",
+}
+"""Variables of a process there. vLLM's engine is in the process itself: two more of its own take
+as long to start, and wait for each other at full speed. Memory that is freed is kept for the next
+model: the system's fresh pages cost as much as the copies into them."""
 OWN_ARGUMENTS = frozenset({"pretrained", "dtype", "device", "batch_size", "max_length"})
 """Arguments of lm-eval's models that have a key of their own."""
 
@@ -251,7 +258,9 @@ class ProcessEvaluator:
 
     def environment(self, device: str) -> dict[str, str]:
         """Variables of the process beside this one's; vLLM takes one GPU of several so."""
-        _, _, index = device.partition(":")
+        kind, _, index = device.partition(":")
+        if kind == "cpu":
+            return ON_A_PROCESSOR
         return {"CUDA_VISIBLE_DEVICES": index} if self.backend == "vllm" and index else {}
 
     @property

@@ -63,6 +63,7 @@ class RemoteModel:
                 start_new_session=True,  # Ctrl-C is for this process, which then ends that one
             )
         self._link = _Link(self._process, ours, log)
+        self._transfer = Transfer(lambda *whole: self._link.call("take_weights", whole))
         self._backend = backend
         self.holds: str | None = None
         try:
@@ -93,18 +94,16 @@ class RemoteModel:
         if problem := self._link.call("begin_weights", [announced]):
             raise FixedWeightsError(problem)
         kinds = {name: (dtype, shape) for name, (dtype, shape, _) in announced.items()}
-        transfer = Transfer(kinds, lambda *whole: self._link.call("take_weights", whole))
-        try:
-            weights.load(transfer)
-            transfer.end()
-        finally:
-            transfer.close()
+        self._transfer.begin(kinds)
+        weights.load(self._transfer)
+        self._transfer.end()
         self._link.call("end_weights", [])
         self.holds = weights.key
 
     def close(self) -> None:
         """End the process."""
         self._link.close()
+        self._transfer.close()
         _end(self._process)
 
 

@@ -27,19 +27,23 @@ ALIGNMENT = 64
 
 
 class Transfer:
-    """A sink that sends the tensors `announced`, whole ones, whenever its memory is full.
+    """A sink that sends whole tensors, of one model after another, whenever its memory is full.
 
     What was not announced is passed over. Several threads may write, each one tensor at a time,
     into memories of their own: none waits for another, which may have failed.
     """
 
-    def __init__(self, announced: Announced, send: Send) -> None:
-        self._announced = announced
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._size = max(MEMORY, *(_n_bytes(*kind) for kind in announced.values()))
         self._lanes: dict[int, _Lane] = {}
-        self._sent: set[str] = set()
+        """By the thread that writes."""
+        self._idle: list[_Lane] = []
         self._lock = Lock()
+
+    def begin(self, announced: Announced) -> None:
+        """A model's tensors come next."""
+        self._announced, self._sent = announced, set[str]()
+        self._size = max(MEMORY, *(_n_bytes(*kind) for kind in announced.values()))
 
     def write(self, name: str, rows: slice, block: Tensor) -> None:
         """Take rows of a tensor."""
@@ -47,7 +51,7 @@ class Transfer:
             return
         lane = self._lanes.get(get_ident())
         if lane is None:
-            lane = self._lanes[get_ident()] = _Lane(self._size)
+            lane = self._lanes[get_ident()] = self._free_lane()
         if name != lane.name:
             dtype, shape = self._announced[name]
             if lane.end + _n_bytes(dtype, shape) > self._size:
@@ -61,18 +65,26 @@ class Transfer:
             self._flush(lane)
         if missing := sorted(set(self._announced) - self._sent):
             raise EvaluationError(f"evaluator: the stream of weights ended without {missing[0]}")
+        self._idle += self._lanes.values()
+        self._lanes.clear()
 
     def close(self) -> None:
         """Give the memory back."""
-        for lane in self._lanes.values():
+        for lane in (*self._lanes.values(), *self._idle):
             lane.close()
+
+    def _free_lane(self) -> _Lane:
+        with self._lock:
+            lane = self._idle.pop() if self._idle else _Lane()
+        lane.hold(self._size)
+        return lane
 
     def _flush(self, lane: _Lane) -> None:
         if lane.whole:
             with self._lock:
                 self._send(lane.path, lane.whole)
                 self._sent.update(name for name, _ in lane.whole)
-        lane.whole, lane.end = [], 0
+        lane.whole, lane.end, lane.name = [], 0, None
 
 
 class _Lane:
@@ -81,20 +93,25 @@ class _Lane:
     On Linux they are in no file system: /dev/shm is small in containers.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
             self._descriptor = os.memfd_create("aim_exp")
             self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
         else:
             self._descriptor, self.path = tempfile.mkstemp()
-        os.truncate(self._descriptor, size)
-        self._bytes = torch.frombuffer(mmap.mmap(self._descriptor, size), dtype=torch.uint8)
+        self._bytes = torch.empty(0)
         self.whole: list[tuple[str, int]] = []
         """Names, and where they start."""
         self.end = 0
         self.name: str | None = None
         """Of the tensor that comes, and how many of its rows have."""
         self._rows = 0
+
+    def hold(self, size: int) -> None:
+        """Have so many bytes, or more."""
+        if size > len(self._bytes):
+            os.truncate(self._descriptor, size)
+            self._bytes = torch.frombuffer(mmap.mmap(self._descriptor, size), dtype=torch.uint8)
 
     def begin(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         """Its rows come next."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,31 +11,30 @@ import torch
 
 
 class MappedTensors:
-    """The tensors announced, by name (dtype in torch's words, shape, ...), as they come."""
+    """Tensors in memory that another process fills, one model's after another's."""
 
-    def __init__(self, announced: Mapping[str, Sequence[Any]]) -> None:
-        self._announced = dict(announced)
+    def __init__(self) -> None:
         self._memories: dict[str, mmap.mmap] = {}
+
+    def begin(self, announced: Mapping[str, Sequence[Any]]) -> None:
+        """Those announced, by name (dtype in torch's words, shape, ...), will come."""
+        self._announced = dict(announced)
 
     def views(
         self, path: str, come: Sequence[tuple[str, int]]
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """Those that have `come`, whole, each at its byte; they change when the next ones do."""
-        if path not in self._memories:
+        memory = self._memories.get(path)
+        if memory is None or len(memory) < os.stat(path).st_size:
             with open(path, "r+b") as file:
-                self._memories[path] = mmap.mmap(file.fileno(), 0)
+                memory = self._memories[path] = mmap.mmap(file.fileno(), 0)
         for name, start in come:
             dtype, shape, *_ = self._announced.pop(name)
             size = torch.Size(shape)
-            yield (
-                name,
-                torch.frombuffer(
-                    self._memories[path],
-                    dtype=getattr(torch, dtype),
-                    count=size.numel(),
-                    offset=start,
-                ).view(size),
+            view = torch.frombuffer(
+                memory, dtype=getattr(torch, dtype), count=size.numel(), offset=start
             )
+            yield name, view.view(size)
 
     def end(self) -> None:
         """RuntimeError unless all have come."""

@@ -66,6 +66,7 @@ class ModuleWeights:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._mapped = MappedTensors()
 
     def begin_weights(self, announced: Mapping[str, Sequence[Any]]) -> str | None:
         """The tensors announced, name to (dtype, shape, place in the model), will come.
@@ -86,7 +87,7 @@ class ModuleWeights:
         for name, parameter in self._model.named_parameters():
             if id(parameter) not in filled:
                 return f"no tensor of the checkpoint is its parameter {name}"
-        self._mapped = MappedTensors(announced)
+        self._mapped.begin(announced)
         return None
 
     def take_weights(self, path: str, come: Sequence[tuple[str, int]]) -> None:
@@ -97,7 +98,7 @@ class ModuleWeights:
     def end_weights(self) -> None:
         """RuntimeError unless all have come."""
         self._mapped.end()
-        del self._mapped, self._targets
+        del self._targets
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -24,11 +24,12 @@ class VllmWeights:
 
     vllm_config: Any
     model_runner: Any
+    mapped = MappedTensors()
 
     def begin_weights(self, announced: Mapping[str, Sequence[Any]]) -> None:
         """The tensors announced, name to (dtype, shape, ...), will come."""
         model = self.model_runner.get_model()
-        self._mapped = MappedTensors(announced)
+        self.mapped.begin(announced)
         self._to_load = {name for name, _ in model.named_parameters()}
         with set_current_vllm_config(self.vllm_config):
             initialize_layerwise_reload(model)
@@ -38,13 +39,13 @@ class VllmWeights:
 
         Copies of them: a layer keeps what it was given until it has all.
         """
-        pairs = ((name, view.clone()) for name, view in self._mapped.views(path, come))
+        pairs = ((name, view.clone()) for name, view in self.mapped.views(path, come))
         with set_current_vllm_config(self.vllm_config):
             self._to_load -= self.model_runner.get_model().load_weights(pairs) or self._to_load
 
     def end_weights(self) -> None:
         """Put the last layers in place. RuntimeError unless every parameter has been loaded."""
-        self._mapped.end()
+        self.mapped.end()
         model = self.model_runner.get_model()
         if self._to_load:
             names = ", ".join(sorted(self._to_load)[:3])
@@ -55,4 +56,3 @@ class VllmWeights:
                 # One that is the embedding was given nothing, but may have packed it for itself.
                 if isinstance(head, ParallelLMHead):
                     head.quant_method.process_weights_after_loading(head)
-        del self._mapped, self._to_load
