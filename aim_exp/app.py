@@ -34,7 +34,7 @@ from aim_exp.cli.commands import (
 from aim_exp.cli.explain import explain, first_lines, wrong_override
 from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
-from aim_exp.config.build import checked
+from aim_exp.config.build import build_tracker, checked
 from aim_exp.config.outside import copy_config_files, copy_sources, outside_config_files
 from aim_exp.config.recorded import hide_user_info, recorded, without_user_info
 from aim_exp.config.schema import CONFIG_FOLDER, register
@@ -230,6 +230,7 @@ def _recorded(job: Job) -> Iterator[_Life]:
 def _carry_out(job: Job) -> None:
     """Check, run, record, and tell. What is heavy is imported when the checks are through."""
     with _recorded(job) as life:
+        tracking.prepare(build_tracker(job.config))
         run = life.run = checked(job.config, job.choices)
         life.record = planned_record(life.record, run)
         life.record.write(job.directory)  # from here on it says what it rests on
@@ -332,7 +333,6 @@ def _end_sweep(directory: Path) -> bool:
 
 def _track_sweep(directory: Path) -> None:
     """Its report as a run beside its jobs'."""
-    from aim_exp.config.build import build_tracker
     from aim_exp.tracking.tracked import sweep_info, sweep_outcome
 
     if Launch.config is not None and (tracker := build_tracker(Launch.config)):

@@ -3,8 +3,6 @@
 import gzip
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from transformers import (
 )
 
 from aim_exp.aim.saliency import Saliency
+from aim_exp.checkpoint.decoders import BIASED, is_whole
 from aim_exp.checkpoint.fit import fit_problems
 from aim_exp.checkpoint.layouts import layout
 from aim_exp.checkpoint.live import LiveModel
@@ -179,6 +178,24 @@ def test_a_stray_tensor_of_any_family_is_named(saved: tuple[str, Path]) -> None:
         assert words in str(name_problem(other))
         (problem,) = fit_problems(base, [other])
         assert words in problem
+
+
+def test_what_is_whole_without_transformers_is_so_with_it(saved: tuple[str, Path]) -> None:
+    kind, folder = saved
+    known = kind.removesuffix("_tied") in BIASED
+    assert is_whole(checkpoint(folder, "base")) == known
+    last = max(checkpoint(folder, "base").tensors)
+    for change in (
+        lambda c: {**c, "model.stray.weight": torch.ones(2)},
+        lambda c: {**c, "model.stray": torch.ones(2).int()},
+        lambda c: {name: tensor for name, tensor in c.items() if name != last},
+        lambda c: {**c, last: c[last].repeat(2, *[1] * (c[last].ndim - 1))},
+        lambda c: {**c, last: c[last].int()},
+    ):
+        rewritten(shutil.copytree(folder / "a", folder / "b", dirs_exist_ok=True), change)
+        assert not is_whole(checkpoint(folder, "b"))
+    configured(folder / "a", num_hidden_layers=10**12)
+    assert not is_whole(checkpoint(folder, "a"))
 
 
 def test_buffers_of_published_files_on_either_side(tmp_path: Path, tiny_population: Path) -> None:
@@ -350,15 +367,6 @@ def test_a_run_with_one_head_of_its_own(one_untied: Path) -> None:
 
 # Layouts, remembered
 
-PLAIN_MERGE = """
-import sys
-from aim_exp.app import run_experiment
-assert run_experiment(*sys.argv[1:]).status == "completed"
-heavy = {"lm_eval", "datasets", "pandas", "matplotlib", "scipy", "accelerate", "wandb"}
-print(*(name for name in sys.modules if name in heavy or ".modeling_" in name
-        and ".models." in name and ".auto." not in name))
-"""
-
 
 def test_a_layout_is_remembered_by_what_it_rests_on(family: Path, tmp_path: Path) -> None:
     memo = tmp_path / "layouts"
@@ -376,23 +384,6 @@ def test_a_layout_is_remembered_by_what_it_rests_on(family: Path, tmp_path: Path
     rewritten(tmp_path / "a", lambda c: {**c, "model.stray.weight": torch.ones(2)})
     assert layout(checkpoint(tmp_path, "a"), memo).stray == ["model.stray.weight"]
     assert len(list(memo.iterdir())) == 3
-
-
-def test_a_plain_merge_of_known_names_imports_no_model(family: Path, tmp_path: Path) -> None:
-    """Nor anything else that is slow to import and that it does not use."""
-    arguments = ("population=custom", f"population.base={family / 'base'}", "omega=null",
-                 f"population.experts={{a: {family / 'a'}, b: {family / 'b'}}}", "save_model=true",
-                 "benchmarks=none", "tracker=none", f"cache_dir={tmp_path / 'cache'}")  # fmt: skip
-    models = []
-    for run in ("first", "second"):
-        done = subprocess.run(
-            [sys.executable, "-c", PLAIN_MERGE, *arguments, f"hydra.run.dir={tmp_path / run}"],
-            cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        models.append(done.stdout.splitlines()[-1].split())
-    assert "transformers.models.llama.modeling_llama" in models[0]  # built, and remembered
-    assert models[1] == []
 
 
 @pytest.mark.parametrize("whose", ["a", "all"])

@@ -65,7 +65,7 @@ def test_a_job_logs_what_its_record_says(sweep):
         assert summary[name] == record[name]
     assert summary["on_front"] == ("merged" in record["on_front"])
     assert summary["timings/total"] == record["timings"]["total"]
-    assert (summary["status"], summary["error"]) == ("completed", None)
+    assert (summary["status"], summary.get("error")) == ("completed", None)
 
     run = next(each.run for each in records if each.HasField("run"))
     assert (run.run_group, run.job_type) == ("sweep", "merge")

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.fit import fit_problems, loading_problem
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.checkpoint.varying import depths, idle_problems
-from aim_exp.run.recipe import Recipe
+from aim_exp.errors import EvaluationError
+from aim_exp.evaluate.results import read_result
+from aim_exp.run.recipe import MERGED, Recipe
 from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.types import ModelRef, Population
 
 
 def configuration_problems(run: Run) -> list[str]:
     """From the configuration and this machine: the device, and what the tasks need."""
-    problems = _device_problems(run.device)
-    if run.recipe.suite.benchmarks:
+    return [*_device_problems(run.device), *_suite_problems(run)]
+
+
+def _suite_problems(run: Run) -> list[str]:
+    """Of benchmarks that are to be asked; of others, whether the metric is among their scores.
+
+    lm-eval takes seconds to import, and what was scored has been through its checks.
+    """
+    suite, plan = run.recipe.suite, run.plan
+    missing = frozenset[str]().union(*run.unscored.values())
+    problems = []
+    for benchmark in suite.benchmarks:
+        if benchmark.name not in missing:
+            try:
+                read_result(run.store.path(plan.models[0].scores[benchmark.name]), benchmark)
+            except EvaluationError as error:
+                problems.append(str(error))
+    if missing:
         from aim_exp.evaluate.check import check_suite
 
-        download = () if run.settings["plan"] else run.unscored
-        problems += check_suite(run.recipe.suite, download)
+        asked = replace(suite, benchmarks=tuple(b for b in suite.benchmarks if b.name in missing))
+        problems += check_suite(asked, () if run.settings["plan"] else missing)
     return problems
 
 
@@ -29,9 +48,11 @@ def header_problems(run: Run) -> list[str]:
     """From headers and companions, beside `misfits`: templates, loading, filters, prompts."""
     problems = template_problems(run.template_sources, run.template)
     recipe, base = run.recipe, run.recipe.population.base
-    scored = run.recipe.population.models if run.recipe.suite.benchmarks else ()
-    loaded = [*scored, *([base] if run.plan.saliency and not scored else [])]
-    there = [open_model(model) for model in loaded if model.path.is_dir()]
+    loaded = {*run.unscored}
+    if MERGED in loaded or (run.plan.saliency and not run.store.has(run.plan.saliency)):
+        loaded.add(base.name)
+    models = [model for model in recipe.population.models if model.name in loaded]
+    there = [open_model(model) for model in models if model.path.is_dir()]
     layouts = run.store.root / LAYOUTS
     problems += filter(None, (loading_problem(each, layouts) for each in there))
     if not base.path.is_dir():

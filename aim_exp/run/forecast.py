@@ -58,7 +58,7 @@ class Needs:
     seconds: float | None
     """To score a model, as in earlier runs of the same kind."""
     items: Mapping[str, int]
-    """By benchmark; empty where they come from the hub."""
+    """By benchmark; empty where they come from the hub, or `least` is known."""
     least: Mapping[str, float]
     """By benchmark, the least difference that shows, by the cached scores of base and experts;
     empty where they are to be made."""
@@ -104,6 +104,7 @@ def needs(run: Run) -> Needs:
     unconverted = sum(model.origin is not None and not model.path.is_dir() for model in models)
     # Where the run writes is not said by a plan: as if it were beside the store.
     rooms = [room for stage in run.plan.stages for room in stage.room(run, run.store.root)]
+    least = _least(run)
     return Needs(
         download=download,
         refused=_refused(run),
@@ -112,8 +113,8 @@ def needs(run: Run) -> Needs:
         weights=size or None,
         memory=memory()[0],
         seconds=_seconds_per_model(run),
-        items=_items(run),
-        least=_least(run),
+        items={} if least else _items(run),
+        least=least,
     )
 
 
@@ -147,6 +148,8 @@ def _items(run: Run) -> dict[str, int]:
 
 
 def _refused(run: Run) -> tuple[str, ...]:
+    if not run.unscored:
+        return ()
     from aim_exp.evaluate.check import hub_datasets
 
     return tuple(filter(None, map(dataset_refusal, hub_datasets(run.recipe.suite))))

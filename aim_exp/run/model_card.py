@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import yaml
 from omegaconf import OmegaConf
-from yaml import YAMLError
 
 from aim_exp.checkpoint.hub import CARD, HUB
 from aim_exp.run.run import ADAPTER, Run
@@ -64,19 +64,17 @@ def _pinned(run: Run) -> dict[str, Any]:
 
 
 def _front_matter(run: Run, record: RunRecord) -> str:
-    from huggingface_hub import ModelCardData
-
     adapter = run.save_model == ADAPTER
     sources = [run.recipe.population.base] if adapter else _sources(run)
     on_hub = [hub_id for model in sources if (hub_id := _hub_id(model))]
-    data = ModelCardData(
-        base_model=list(dict.fromkeys(on_hub)) or None,
-        base_model_relation="adapter" if adapter else "merge",
-        library_name="peft" if adapter else "transformers",
-        tags=["merge", "aim-exp", record.method.rpartition("/")[2]],
+    data = {
+        **({"base_model": list(dict.fromkeys(on_hub))} if on_hub else {}),
+        "base_model_relation": "adapter" if adapter else "merge",
+        "library_name": "peft" if adapter else "transformers",
         **_license(run.recipe.population.base),
-    )
-    return f"---\n{data.to_yaml()}\n---"
+        "tags": ["merge", "aim-exp", record.method.rpartition("/")[2]],
+    }
+    return f"---\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True)}---"
 
 
 def _body(run: Run, record: RunRecord) -> Iterator[str]:
@@ -181,11 +179,14 @@ def _code(text: str) -> str:
 
 def _license(base: ModelRef) -> dict[str, Any]:
     """What base's own card says of its licence, under the hub's keys; nothing if unreadable."""
+    card = (base.origin or base.path) / CARD
+    if not card.is_file():
+        return {}
     from huggingface_hub import metadata_load
 
     try:
-        known: Mapping[str, Any] = metadata_load((base.origin or base.path) / CARD) or {}
-    except (OSError, ValueError, YAMLError):
+        known: Mapping[str, Any] = metadata_load(card) or {}
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     return {key: known[key] for key in LICENSE_KEYS if key in known}
 

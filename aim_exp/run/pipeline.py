@@ -19,6 +19,7 @@ from aim_exp.aim.pull import AnyRelaxation
 from aim_exp.aim.saliency import Saliency
 from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
+from aim_exp.checkpoint.decoders import is_whole
 from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
 from aim_exp.checkpoint.hub import download
 from aim_exp.checkpoint.identity import base_warnings, known_as
@@ -151,6 +152,8 @@ class Pipeline:
         """Every tensor has its parameter: of base, whose names are the merge's, and references."""
         problems = []
         for checkpoint in (self.models.base, *self.models.references):
+            if is_whole(checkpoint):
+                continue
             try:
                 if problem := name_problem(checkpoint, self.models.layouts):
                     problems.append(problem)

@@ -44,11 +44,15 @@ class Run:
     """The whole configuration as plain data, for the record and the tracker."""
 
     @property
-    def unscored(self) -> list[str]:
-        """The benchmarks that some model is still to be asked."""
-        models = filter(None, (*self.plan.members, self.plan.merged))
-        stages = [stage for model in models for stage in model.scores.items()]
-        return [name for name, stage in stages if not self.store.has(stage)]
+    def unscored(self) -> dict[str, frozenset[str]]:
+        """By model that is still to be asked anything, the benchmarks."""
+        missing = {
+            model.name: frozenset(
+                b for b, stage in model.scores.items() if not self.store.has(stage)
+            )
+            for model in self.plan.models
+        }
+        return {name: benchmarks for name, benchmarks in missing.items() if benchmarks}
 
     @property
     def coded(self) -> tuple[object, ...]:

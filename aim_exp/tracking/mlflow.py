@@ -56,6 +56,9 @@ class MlflowTracker:
             problems.append("tracker.experiment: it has no name; set tracker.experiment=NAME")
         return problems
 
+    def prepare(self) -> None:
+        """Nothing: it is imported as fast later."""
+
     def start(self, run: RunInfo) -> None:
         """Open the run, in place of what an earlier attempt left."""
         self._client = client = _client(self.uri)

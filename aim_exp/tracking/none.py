@@ -15,6 +15,9 @@ class NullTracker:
         """None."""
         return []
 
+    def prepare(self) -> None:
+        """Do nothing."""
+
     def start(self, run: RunInfo) -> None:
         """Do nothing."""
 

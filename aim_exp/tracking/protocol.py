@@ -7,7 +7,7 @@ never costs a result: whatever goes wrong in it is one line on the terminal.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -73,6 +73,10 @@ class Tracker(Protocol):
         """What is wrong with its settings, each `key=value: why; fix`."""
         ...
 
+    def prepare(self) -> None:
+        """A run is about to be built: import what is imported faster before torch is."""
+        ...
+
     def start(self, run: RunInfo) -> None:
         """A run begins; one with the `id` of an earlier run continues it."""
         ...
@@ -80,6 +84,13 @@ class Tracker(Protocol):
     def finish(self, outcome: Outcome) -> None:
         """It is over, well or not. Called also where `start` failed."""
         ...
+
+
+def prepare(tracker: Tracker | None) -> None:
+    """`tracker.prepare`; an error in it is told by `start`."""
+    if tracker:
+        with suppress(Exception):
+            tracker.prepare()
 
 
 def start(tracker: Tracker, run: RunInfo) -> None:

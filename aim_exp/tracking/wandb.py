@@ -60,6 +60,11 @@ class WandbTracker:
             if not 0 < len(tag) <= LONGEST_TAG
         ]
 
+    def prepare(self) -> None:
+        """Import it: each of its classes goes through all modules that there are by then."""
+        if self.mode != "disabled":
+            import wandb.sdk.launch  # noqa: F401 (which `wandb.init` imports)
+
     def start(self, run: RunInfo) -> None:
         """Open the run; offline where online does not work."""
         if self.mode == "disabled":
@@ -132,7 +137,9 @@ def _log(run: wandb.Run, outcome: Outcome) -> None:
 
     logged: Any = run.summary if run.resumed else {}
     row: dict[str, Any] = {n: v for n, v in outcome.metrics.items() if logged.get(n) != v}
-    run.summary.update({**outcome.metrics, **outcome.details})
+    # For a None it imports pandas; what a run that goes on has had may have to become one.
+    values = {**outcome.metrics, **outcome.details}
+    run.summary.update({n: v for n, v in values.items() if v is not None or logged.get(n)})
     for name, rows in outcome.tables.items():
         data: list[Any] = [list(each.values()) for each in rows]
         row[f"tables/{name}"] = wandb.Table(columns=[*rows[0]], data=data)
