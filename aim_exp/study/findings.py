@@ -60,6 +60,10 @@ class Outcome:
         models = [replicate.outcomes[job_name(arm, number)] for number in self.over]
         return float(np.mean([self.value(m[name]) for m in models for name in self.benchmarks]))
 
+    def mean(self, replicates: Sequence[Replicate], arm: str) -> float:
+        """Over replicates."""
+        return float(np.mean([self.of(replicate, arm) for replicate in replicates]))
+
     def test(self, replicates: Sequence[Replicate], contrast: Contrast) -> ReplicateTest:
         """One arm minus the other."""
         values = [self.of(r, contrast.arm) - self.of(r, contrast.against) for r in replicates]
@@ -69,30 +73,50 @@ class Outcome:
 def findings(path: Path) -> str:
     """Tables in Markdown. Raises AimError where nothing is kept."""
     lock = read_lock(path)
-    if not (every := kept_replicates(path)):
+    test = [
+        each for each in kept_replicates(path) if each.number in (lock.test or lock.development)
+    ]
+    if not test:
         raise AimError(f"{kept_folder(path)}: holds no replicate; python -m aim_exp.study run")
-    outcomes = list(_outcomes(lock, every[0]))
-    test = [each for each in every if each.number in lock.test]
-    most, parts = len(lock.test), []
-    if most:
-        primary = outcomes[0].test(test, lock.primary) if test else None
-        asked = asked_for(lock, primary)
-        words = f"{asked}" if asked else f"{min(FIRST, most)} to {most}"
-        parts.append(f"Test replicates so far: {len(test)} of {words}.")
-        if primary:
-            done = asked is not None and len(test) >= asked
-            parts.append(_comparisons(lock, test, outcomes, decided=done))
-    shown = test or every
-    return "\n\n".join([*parts, _members(shown, outcomes[0]), _arms(lock, shown, outcomes)])
+    outcomes = list(_outcomes(lock, test[0]))
+    if not lock.test:
+        return "\n\n".join([_members(test, outcomes[0]), _best_arms(lock, test)])
+    primary = outcomes[0].test(test, lock.primary)
+    asked, most = asked_for(lock, primary), len(lock.test)
+    words = f"{asked}" if asked else f"{min(FIRST, most)} to {most}"
+    decided = asked is not None and len(test) >= asked
+    return "\n\n".join(
+        [
+            f"Test replicates so far: {len(test)} of {words}.",
+            _members(test, outcomes[0]),
+            _comparisons(lock, test, outcomes, decided=decided),
+            _arms(lock, test, outcomes),
+        ]
+    )
 
 
-def asked_for(lock: StudyLock, primary: ReplicateTest | None) -> int | None:
+def chosen(lock: StudyLock, replicates: Sequence[Replicate]) -> dict[str, list[str]]:
+    """By kind (what stands before an arm's first `_`) the best arm for each entry of `over`.
+
+    Of equal ones the first.
+    """
+    kinds: dict[str, list[str]] = {}
+    for arm in lock.design["arms"]:
+        kinds.setdefault(arm.partition("_")[0], []).append(arm)
+    settings = list(_by_setting(lock, replicates[0]))
+    return {
+        kind: [max(arms, key=lambda arm: each.mean(replicates, arm)) for each in settings]
+        for kind, arms in kinds.items()
+    }
+
+
+def asked_for(lock: StudyLock, primary: ReplicateTest) -> int | None:
     """How many test replicates the study has; None before there are `FIRST`.
 
     By the deviation of the primary difference in the first ones, not by the difference: the fewest
     whose interval is no wider than the margin on either side, or all that were locked.
     """
-    if primary is None or primary.n < FIRST:
+    if primary.n < FIRST:
         return None
     deviation = float(np.std(primary.values[:FIRST], ddof=1))
     for n in range(FIRST, len(lock.test)):
@@ -107,9 +131,7 @@ def _outcomes(lock: StudyLock, replicate: Replicate) -> Iterator[Outcome]:
     averaged = tuple(replicate.about["objectives"])
     tables = next(iter(replicate.outcomes.values()))
     yield Outcome("average, points", points, averaged, over)
-    for number in over:
-        name = " ".join(lock.design["over"][number]).replace("method=", "").replace("method.", "")
-        yield Outcome(f"{name}, points", points, averaged, (number,))
+    yield from _by_setting(lock, replicate)
     for left_out in averaged:
         others = tuple(name for name in averaged if name != left_out)
         yield Outcome(f"without {left_out}, points", points, others, over)
@@ -121,6 +143,14 @@ def _outcomes(lock: StudyLock, replicate: Replicate) -> Iterator[Outcome]:
             yield Outcome(f"{name}, points", points, (name,), over)
         else:
             yield Outcome(f"{name}, bits per byte", bits, (name,), over)
+
+
+def _by_setting(lock: StudyLock, replicate: Replicate) -> Iterator[Outcome]:
+    """The average for each entry of `over`."""
+    for number, overrides in enumerate(lock.design["over"]):
+        name = " ".join(overrides).replace("method=", "")
+        averaged = tuple(replicate.about["objectives"])
+        yield Outcome(f"{name}, points", points, averaged, (number,))
 
 
 def _comparisons(
@@ -179,10 +209,22 @@ def _arms(lock: StudyLock, replicates: Sequence[Replicate], outcomes: Sequence[O
             f"{np.mean([dose[key] for dose in doses]):.3f}" if all(doses) else ""
             for key in ("mean_r", "norm", "outputs")
         ]
-        means = [np.mean([outcome.of(r, arm) for r in replicates]) for outcome in outcomes]
+        means = [outcome.mean(replicates, arm) for outcome in outcomes]
         rows.append([arm, *(f"{mean:.2f}" for mean in means), *left])
     heads = [outcome.name for outcome in outcomes]
     return _table(["arm", *heads, "mean r", "norm", "outputs"], rows)
+
+
+def _best_arms(lock: StudyLock, replicates: Sequence[Replicate]) -> str:
+    best = chosen(lock, replicates)
+    settings = list(_by_setting(lock, replicates[0]))
+    rows = []
+    for arm in lock.design["arms"]:
+        means = [f"{each.mean(replicates, arm):.1f}" for each in settings]
+        own = best[arm.partition("_")[0]]
+        bold = [f"**{m}**" if own[n] == arm else m for n, m in enumerate(means)]
+        rows.append([arm, *bold])
+    return _table(["arm", *(each.name for each in settings)], rows)
 
 
 def _name(contrast: Contrast) -> str:

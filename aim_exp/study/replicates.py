@@ -140,7 +140,7 @@ def _about(record: RunRecord) -> dict[str, Any]:
     dose = record.dose.get("all")
     return {
         "config": config_digest(record.config),
-        "seconds": sum(record.timings.values()),
+        "seconds": record.timings.get("total"),
         "dose": asdict(dose) if dose else None,
     }
 
