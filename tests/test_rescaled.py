@@ -63,21 +63,16 @@ def test_deltas_are_stretched_as_the_weights_are(tiny_population: Path) -> None:
 def test_aim_is_another_merge_there_and_task_arithmetic_is_not(
     cli: Cli, cache: Path, tmp_path: Path
 ) -> None:
-    plain, relaxed = [], []
-    for number, coordinates in enumerate((0, 1)):
-        for omega, scores in (("null", plain), ("0.4", relaxed)):
-            folder = f"run_{number}_{omega}"
-            done = cli(
-                "population=rescaled", f"population.coordinates={coordinates}",
-                "method=task_arithmetic", f"omega={omega}", "benchmarks.limit=8", "tracker=none",
-                "calibration.n_samples=4", f"hydra.run.dir={folder}",
-                cache=cache,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
-            scores.append(result(tmp_path / folder))
-    assert plain[0]["scores"] == plain[1]["scores"]
-    assert responses_of(plain[0]) != responses_of(plain[1])
-    doses = [record["dose"]["all"]["outputs"] for record in relaxed]
+    done = cli(
+        "-m", "experiment=ablation_coordinates", "population.coordinates=0,1",
+        "method=task_arithmetic", "aim.column_norm=false", "benchmarks.limit=8", "tracker=none",
+        "calibration.n_samples=4", "hydra.sweep.dir=s", cache=cache,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plain, aim, plain_there, aim_there = (result(tmp_path / "s" / str(job)) for job in range(4))
+    assert plain["scores"] == plain_there["scores"]
+    assert responses_of(plain) != responses_of(plain_there)
+    doses = [record["dose"]["all"]["outputs"] for record in (aim, aim_there)]
     assert abs(doses[0] - doses[1]) > 0.01
 
 
