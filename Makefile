@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-launchers check-stress check-power-cut check-browser check-input check-readers check-mergekit check-vllm clean
+.PHONY: run test lint check-docs check-statistics check-study check-launchers check-stress check-power-cut check-browser check-input check-readers check-mergekit check-vllm clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -28,6 +28,10 @@ check-input: $(VENV)/installed-test
 # How often tests and intervals over replicates are right, on simulated studies: a table.
 check-statistics: $(VENV)/installed-test
 	$(BIN)/python -m pytest -s tests/check_statistics.py
+
+# Every number of docs/study.md, from the items of its replicates that are kept: a minute.
+check-study: $(VENV)/installed-test
+	$(BIN)/python -m pytest -s tests/check_study.py
 
 # Every launcher against the basic one, with a Slurm and a Ray of its own (root, Debian): 20 minutes.
 check-launchers: $(VENV)/installed-launchers

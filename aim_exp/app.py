@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 DETACH = "--detach"
 """Hand a sweep's jobs in, and end."""
+PLANNER = "hydra.launcher._target_=hydra_plugins.aim_exp_launcher.SweepLauncher"
+"""Hydra's own composes every job anew, which takes longer than to plan it."""
 INTERRUPTED = 128 + signal.SIGINT
 """The exit status by which shells know Ctrl-C."""
 
@@ -130,7 +133,7 @@ def job(config: DictConfig) -> Outcome:
             choices=choices,
             overrides=tuple(task_overrides()),
             command=run_command(),
-            name=run_name(choices.get("method", ""), _value(config, "omega"), config, settings),
+            name=_name(config, choices, settings),
             directory=Path(settings.runtime.output_dir),
             sweep=sweep,
             number=settings.job.num if sweep else None,
@@ -139,26 +142,30 @@ def job(config: DictConfig) -> Outcome:
     )
 
 
+def _name(config: DictConfig, choices: Mapping[str, str], settings: HydraConf) -> str:
+    """What `override_dirname` leaves out, in `conf/config.yaml` or by `Launch`, is not in it."""
+    left_out = settings.job.config.override_dirname.exclude_keys
+    return run_name(config, choices.get("method", ""), settings.overrides.task, left_out)
+
+
 def run_job(job: Job) -> Outcome:
     """One run. A failure is recorded and told, not raised: a sweep goes on."""
     threads = _value(job.config, "threads")
     prepare_process(threads if isinstance(threads, int) and threads > 0 else None)
     forget_refusals()  # of the hub, in earlier jobs
-    planned = bool(_value(job.config, "plan"))
+    if _value(job.config, "plan"):
+        PLANS.plan(job.name, job.config, job.choices)
+        return Outcome("completed")
     if job.sweep and (job.sweep / STOP_FILE).exists():
         return Outcome("not run")
     try:
-        if planned:
-            PLANS.show(job.name, checked(job.config, job.choices))
-        else:
-            _carry_out(job)
+        _carry_out(job)
     except Exception as error:
         if _value(job.config, "debug"):
             traceback.print_exc()
         log.exception("failed")
         words = explain(error)
-        shown = PLANS.news(words) if planned else words
-        print_error(error_console, shown, of="" if planned else job.ordinal)
+        print_error(error_console, words, of=job.ordinal)
         if _value(job.config, "fail_fast") and job.sweep:
             (job.sweep / STOP_FILE).write_text(f"{job.name}: {words}\n")
         return Outcome("failed", words)
@@ -185,7 +192,7 @@ def run_experiment(*overrides: str) -> RunRecord:
             choices=choices,
             overrides=overrides,
             command=run_command(),
-            name=run_name(choices.get("method", ""), _value(config, "omega"), config, settings),
+            name=_name(config, choices, settings),
             directory=directory,
         )
     )
@@ -285,7 +292,7 @@ def _tell(job: Job, run: Run, record: RunRecord) -> None:
 def _plan() -> bool:
     """Plans need no folder; what Hydra writes must not meet the results of a run."""
     with TemporaryDirectory() as folder:
-        sys.argv += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}"]
+        sys.argv += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", PLANNER]
         failed = _hydra()
     PLANS.sum_up()
     return failed or PLANS.failed

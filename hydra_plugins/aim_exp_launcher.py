@@ -32,10 +32,11 @@ class OwnOptions(SearchPathPlugin):
 class SweepLauncher(Launcher):
     """Carries out a sweep's jobs in other processes, which an engine starts.
 
-    `engine` is its class, by name; `settings` are its own. They are those of the option file.
+    `engine` is its class, by name; `settings` are its own. They are those of the option file; a
+    plan needs none.
     """
 
-    def __init__(self, engine: str, detach: bool = False, **settings: Any) -> None:
+    def __init__(self, engine: str = "", detach: bool = False, **settings: Any) -> None:
         self._engine, self._settings = engine, settings
         self.detach = detach
 

@@ -28,7 +28,7 @@ def test_the_pages_are_these() -> None:
         "CONTRIBUTING.md", "README.md", "docs/benchmark.md", "docs/calibration.md",
         "docs/cluster.md", "docs/glossary.md", "docs/method.md", "docs/models.md", "docs/paper.md",
         "docs/population.md", "docs/python.md", "docs/reliability.md", "docs/speed.md",
-        "docs/statistics.md", "docs/tracker.md", "docs/vllm.md", "docs/wandb.md",
+        "docs/statistics.md", "docs/study.md", "docs/tracker.md", "docs/vllm.md", "docs/wandb.md",
     ]  # fmt: skip
 
 

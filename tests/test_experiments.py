@@ -26,6 +26,7 @@ JOBS = {
     "ablation_omega": 3 * 11,
     "ablation_calibration": 3 * 3,
     "ablation_control": 4 * 5 * 2,
+    "ablation_coordinates": 5 * 5 * 2 * 2,
     "noise_floor": 2 * 5,
     "baselines": 2 * 3 * (len(methods()) - 2 + 2 * 3),
     "tuned": 3 * (12 * (len(methods()) - 5) + 12 * 3 + 3 + 3),

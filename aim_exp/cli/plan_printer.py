@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
-from aim_exp.console import console, print_whole
+from aim_exp.cli.explain import explain
+from aim_exp.config.build import Memo, checked
+from aim_exp.console import console, error_console, print_error, print_whole
 
 if TYPE_CHECKING:  # both are slower to import than an error is to tell
     from aim_exp.run.forecast import Work
@@ -22,6 +27,19 @@ class PlanPrinter:
         self._lines: set[str] = set()
         self.failed = False
         """Whether any job is refused."""
+
+    def plan(
+        self, name: str, config: DictConfig, choices: Mapping[str, str], memo: Memo | None = None
+    ) -> None:
+        """Check a job, and print its plan, or why it is refused; see `checked`."""
+        try:
+            self.show(name, checked(config, choices, memo))
+        except Exception as error:
+            if OmegaConf.select(config, "debug", throw_on_resolution_failure=False):
+                traceback.print_exc()
+            self.failed = True
+            if news := self._new(explain(error).splitlines()):
+                print_error(error_console, "\n".join(news))
 
     def show(self, name: str, run: Run) -> None:
         """Print what the run called `name` would do and what is cached, and what that takes."""
@@ -44,11 +62,6 @@ class PlanPrinter:
             )
         for line in self._new(lines):
             console.print(f"  [dim]{line}[/]", soft_wrap=True)
-
-    def news(self, error: str) -> str:
-        """The lines of a refusal that no earlier job has given."""
-        self.failed = True
-        return "\n".join(self._new(error.splitlines()))
 
     def sum_up(self) -> None:
         """Print the work of all jobs together, if there are several."""

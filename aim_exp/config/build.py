@@ -207,10 +207,12 @@ def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     return run
 
 
-def checked(config: DictConfig, choices: Mapping[str, str]) -> Run:
+def checked(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = None) -> Run:
     """`build`, and every other check that needs no model."""
-    run = build(config, choices)
-    if problems := configuration_problems(run):
+    memo = {} if memo is None else memo
+    run = build(config, choices, memo)
+    suite = ("suite", run.device, run.recipe.suite, run.unscored)
+    if problems := _once(memo, suite, lambda: configuration_problems(run)):
         raise ConfigError(problems)
     return run
 

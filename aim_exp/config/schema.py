@@ -23,6 +23,7 @@ from aim_exp.aim.settings import AimSettings
 from aim_exp.config import axes
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
+from aim_exp.population.rescaled import RescaledPopulation
 from aim_exp.population.smollm2.source import FineTunedPopulation
 from aim_exp.population.sources import EmbeddedPopulation, GivenPopulation
 from aim_exp.tracking.mlflow import MlflowTracker
@@ -61,6 +62,7 @@ OPTIONS: Mapping[str, type] = {
     "method/checkpoint": merge.Given,
     "method/none": merge.NoMerge,
     "population/tiny": EmbeddedPopulation,
+    "population/rescaled": RescaledPopulation,
     "population/custom": GivenPopulation,
     "population/smollm2": FineTunedPopulation,
     "calibration/tiny": EmbeddedTexts,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
-from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -82,13 +82,15 @@ def job_folders(config: DictConfig, jobs: Sequence[Job], first: int = 0) -> list
     return folders
 
 
-def run_name(method: str, omega: float | None, config: DictConfig, settings: HydraConf) -> str:
+def run_name(config: DictConfig, method: str, overrides: Job, left_out: Iterable[str]) -> str:
     """What a person calls a run: method, omega, and what else was set for it.
 
-    Of a sweep's jobs, what varies among them. `settings` is Hydra's own configuration: what it
-    leaves out of `override_dirname` is set in `conf/config.yaml`, and for a sweep by `Launch`.
+    `left_out` are keys of no interest: of a sweep's jobs those that all set alike.
     """
-    left_out = {"method", "omega", *settings.job.config.override_dirname.exclude_keys}
+    left_out = {"method", "omega", *left_out}
+    omega = None
+    with suppress(OmegaConfBaseException):
+        omega = OmegaConf.select(config, "omega")
 
     def resolved(override: str) -> str:
         key, value = _key(override), override.partition("=")[2]
@@ -98,8 +100,7 @@ def run_name(method: str, omega: float | None, config: DictConfig, settings: Hyd
         except OmegaConfBaseException:  # its check says why
             return override
 
-    task = cast("list[str]", OmegaConf.to_container(settings.overrides.task))
-    others = [resolved(each) for each in task if _key(each) not in left_out]
+    others = [resolved(each) for each in overrides if _key(each) not in left_out]
     return " ".join([method, "omega=null" if omega is None else f"omega={omega:g}", *others])
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from omegaconf import DictConfig
@@ -19,9 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.text import Text
 
 from aim_exp.cli.callbacks import Launch
+from aim_exp.cli.plan_printer import PLANS
 from aim_exp.config.build import build
 from aim_exp.config.recorded import recorded, without_user_info
-from aim_exp.config.sweep import Composer, job_folders
+from aim_exp.config.sweep import Composer, constant_keys, job_folders, run_name
 from aim_exp.console import REPORT_SECONDS, console, error_console, print_error
 from aim_exp.errors import AimError
 from aim_exp.launchers.engines import Engine, Ticket
@@ -44,7 +44,7 @@ def launch(launcher: SweepLauncher, jobs: Sequence[Overrides], first: int) -> Se
     """Carry out a batch of jobs, numbered from `first`; what each returned."""
     config = launcher.config
     if config.plan:
-        return _basic(launcher).launch(jobs, first)
+        return _planned(config, jobs)
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     engine = launcher.engine()
@@ -214,15 +214,13 @@ def _status() -> Iterator[Callable[[str, bool], None]]:
         yield show
 
 
-def _basic(launcher: SweepLauncher) -> BasicLauncher:
-    """For plans: they are printed here."""
-    basic = BasicLauncher()
-    basic.setup(
-        hydra_context=launcher.hydra_context,
-        task_function=launcher.task_function,
-        config=launcher.config,
-    )
-    return basic
+def _planned(config: DictConfig, jobs: Sequence[Overrides]) -> Sequence[JobReturn]:
+    """Each job's plan, printed: nothing is carried out, so none needs Hydra round it."""
+    composer, memo, alike = Composer(config), {}, constant_keys(jobs)
+    for overrides in jobs:
+        composed, choices = composer.job(overrides)
+        PLANS.plan(run_name(composed, choices["method"], overrides, alike), composed, choices, memo)
+    return []
 
 
 def _nothing(task: Task) -> JobReturn:

@@ -1,26 +1,7 @@
-"""Studies: a design is locked before there are results.
-
-    python -m aim_exp.study lock STUDY.yaml
-
-writes STUDY.lock: the design, every job that it names with the digest of its configuration, the
-items of each replicate, the code, the primary comparison and its margin. STUDY.yaml:
-
-    name: aim_against_its_control
-    question: Does AIM beat a uniform shrink of the same outputs?
-    common: [population=smollm2_q4, benchmarks=held_out]   # of all jobs
-    draws: [population.seed, benchmarks.items_seed]        # what a replicate's number sets
-    replicates: {development: [0, 1], test: [2, 3, 4, 5, 6, 7]}
-    over: [[method=task_arithmetic], [method=ties]]        # averaged over
-    arms: {aim: [omega=0.4], control: [omega=0.4, aim.scaling=uniform]}
-    primary: {arm: aim, against: control}
-    secondary: []                                          # Holm's family, with the primary
-    margin: 1.0                                            # points that do not matter
-    rules: How the number of replicates is fixed, what is excluded.
-"""
+"""The design of a study, and its lock."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -35,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.config.build import check
 from aim_exp.config.schema import CONFIG_FOLDER, register
-from aim_exp.console import error_console, print_error
 from aim_exp.errors import AimError, ConfigError, first_line, number_problem
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.store.provenance import provenance
@@ -53,7 +33,7 @@ SUFFIX = ".lock"
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """The keys of STUDY.yaml, as the module's text explains them."""
+    """The keys of STUDY.yaml, as the package's text explains them."""
 
     name: str
     question: str
@@ -61,7 +41,7 @@ class Design:
     draws: list[str]
     replicates: dict[str, list[int]]
     over: list[list[str]]
-    arms: dict[str, list[str]]
+    arms: dict[str, list[str] | list[list[str]]]
     primary: dict[str, str]
     secondary: list[dict[str, str]]
     margin: float
@@ -77,11 +57,23 @@ class Design:
             problems.append(
                 f"replicates={self.replicates}: a number stands twice; each is used once"
             )
+        for arm, own in self.arms.items():
+            if own and isinstance(own[0], list) and len(own) != len(self.over):
+                problems.append(
+                    f"arms.{arm}: has {len(own)} lists of overrides; one for each of the "
+                    f"{len(self.over)} entries of over, or one for all"
+                )
         for contrast in (self.primary, *self.secondary):
             if set(contrast) != {"arm", "against"} or not {*contrast.values()} <= set(self.arms):
                 arms = ", ".join(self.arms)
                 problems.append(f"{contrast}: must be {{arm: A, against: B}}, of the arms {arms}")
         return problems
+
+    def settings(self, arm: str, over: int) -> list[str]:
+        """An arm's own overrides, and those of the entry of `over`."""
+        own = self.arms[arm]
+        mine = own[over] if own and isinstance(own[0], list) else own
+        return [*self.over[over], *cast("list[str]", mine)]
 
 
 def lock(path: Path) -> Path:
@@ -100,7 +92,7 @@ def lock(path: Path) -> Path:
         if items.setdefault(str(job.replicate), protocol) != protocol:
             raise ConfigError([f"arms.{job.arm}: is scored on other items than the arms before it"])
     about = provenance()
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     study = StudyLock(
         version=LOCK_VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -146,9 +138,9 @@ def _jobs(design: Design) -> Iterator[tuple[Job, dict[str, Any]]]:
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         for replicate in (number for each in design.replicates.values() for number in each):
             draws = [f"{key}={replicate}" for key in design.draws]
-            for over, settings in enumerate(design.over):
-                for arm, own in design.arms.items():
-                    overrides = (*design.common, *settings, *own, *draws)
+            for over in range(len(design.over)):
+                for arm in design.arms:
+                    overrides = (*design.common, *design.settings(arm, over), *draws)
                     config, suite = _composed(overrides)
                     protocol = {b.name: task_spec(suite, b) for b in suite.benchmarks}
                     digest = config_digest(config)
@@ -169,27 +161,3 @@ def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], Any]:
     except ConfigError as error:
         raise ConfigError([f"{' '.join(overrides)}: {each}" for each in error.problems]) from error
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)), suite
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when the study is locked."""
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(
-        prog="python -m aim_exp.study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("lock", help="write STUDY.lock").add_argument("study", type=Path)
-    given = parser.parse_args(arguments)
-    try:
-        path = lock(given.study)
-    except AimError as error:
-        print_error(error_console, str(error))
-        return 1
-    print(f"{path}: locked; commit it before the first test replicate")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,0 +1,242 @@
+"""What a study found: every number of its page, from the lock and the items that are kept.
+
+An arm's number in a replicate is the mean over `over` and over the benchmarks that are averaged.
+Differences are tested over replicates, as `statistics.replicates` has it. There is a verdict on the
+primary and the secondary comparisons alone, once there are as many replicates as the lock asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t
+
+from aim_exp.errors import AimError
+from aim_exp.statistics import (
+    LEVEL,
+    ReplicatedDifference,
+    ReplicateTest,
+    compare_replicates,
+    equivalence,
+    holm,
+)
+from aim_exp.store.study_lock import Contrast, StudyLock, read_lock
+from aim_exp.study.replicates import Outcomes, Replicate, job_name, kept_folder, kept_replicates
+
+FIRST = 6
+"""Replicates, after which the deviation of the primary difference fixes how many there will be."""
+
+
+def points(outcomes: Outcomes) -> float:
+    """The score, in percent."""
+    return 100 * float(outcomes.score.mean())
+
+
+def gold(outcomes: Outcomes) -> float:
+    """The log-likelihood of a gold answer, in nats."""
+    return float(outcomes.nats.mean())
+
+
+def bits(outcomes: Outcomes) -> float:
+    """Bits per byte of text."""
+    return -float(outcomes.nats.sum()) / math.log(2) / float(outcomes.bytes.sum())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is compared: of each model and benchmark a value, averaged."""
+
+    name: str
+    value: Callable[[Outcomes], float]
+    benchmarks: tuple[str, ...]
+    over: tuple[int, ...]
+
+    def of(self, replicate: Replicate, arm: str) -> float:
+        """An arm's in a replicate."""
+        models = [replicate.outcomes[job_name(arm, number)] for number in self.over]
+        return float(np.mean([self.value(m[name]) for m in models for name in self.benchmarks]))
+
+    def mean(self, replicates: Sequence[Replicate], arm: str) -> float:
+        """Over replicates."""
+        return float(np.mean([self.of(replicate, arm) for replicate in replicates]))
+
+    def test(self, replicates: Sequence[Replicate], contrast: Contrast) -> ReplicateTest:
+        """One arm minus the other."""
+        values = [self.of(r, contrast.arm) - self.of(r, contrast.against) for r in replicates]
+        return compare_replicates(ReplicatedDifference([np.array(values)[:, None]], False))
+
+
+def findings(path: Path) -> str:
+    """Tables in Markdown. Raises AimError where nothing is kept."""
+    lock = read_lock(path)
+    test = [
+        each for each in kept_replicates(path) if each.number in (lock.test or lock.development)
+    ]
+    if not test:
+        raise AimError(f"{kept_folder(path)}: holds no replicate; python -m aim_exp.study run")
+    outcomes = list(_outcomes(lock, test[0]))
+    if not lock.test:
+        return "\n\n".join([_members(test, outcomes[0]), _best_arms(lock, test)])
+    primary = outcomes[0].test(test, lock.primary)
+    asked, most = asked_for(lock, primary), len(lock.test)
+    words = f"{asked}" if asked else f"{min(FIRST, most)} to {most}"
+    decided = asked is not None and len(test) >= asked
+    return "\n\n".join(
+        [
+            f"Test replicates so far: {len(test)} of {words}.",
+            _members(test, outcomes[0]),
+            _comparisons(lock, test, outcomes, decided=decided),
+            _arms(lock, test, outcomes),
+        ]
+    )
+
+
+def chosen(lock: StudyLock, replicates: Sequence[Replicate]) -> dict[str, list[str]]:
+    """By kind (what stands before an arm's first `_`) the best arm for each entry of `over`.
+
+    Of equal ones the first.
+    """
+    kinds: dict[str, list[str]] = {}
+    for arm in lock.design["arms"]:
+        kinds.setdefault(arm.partition("_")[0], []).append(arm)
+    settings = list(_by_setting(lock, replicates[0]))
+    return {
+        kind: [max(arms, key=lambda arm: each.mean(replicates, arm)) for each in settings]
+        for kind, arms in kinds.items()
+    }
+
+
+def asked_for(lock: StudyLock, primary: ReplicateTest) -> int | None:
+    """How many test replicates the study has; None before there are `FIRST`.
+
+    By the deviation of the primary difference in the first ones, not by the difference: the fewest
+    whose interval is no wider than the margin on either side, or all that were locked.
+    """
+    if primary.n < FIRST:
+        return None
+    deviation = float(np.std(primary.values[:FIRST], ddof=1))
+    for n in range(FIRST, len(lock.test)):
+        if t.ppf((1 + LEVEL) / 2, n - 1) * deviation / math.sqrt(n) <= lock.margin:
+            return n
+    return len(lock.test)
+
+
+def _outcomes(lock: StudyLock, replicate: Replicate) -> Iterator[Outcome]:
+    """The average first, then what else is compared."""
+    over = tuple(range(len(lock.design["over"])))
+    averaged = tuple(replicate.about["objectives"])
+    tables = next(iter(replicate.outcomes.values()))
+    yield Outcome("average, points", points, averaged, over)
+    yield from _by_setting(lock, replicate)
+    for left_out in averaged:
+        others = tuple(name for name in averaged if name != left_out)
+        yield Outcome(f"without {left_out}, points", points, others, over)
+    yield Outcome("gold answers, nats", gold, averaged, over)
+    for name in tables:
+        if name in averaged:
+            continue
+        if np.isnan(tables[name].bytes).any():
+            yield Outcome(f"{name}, points", points, (name,), over)
+        else:
+            yield Outcome(f"{name}, bits per byte", bits, (name,), over)
+
+
+def _by_setting(lock: StudyLock, replicate: Replicate) -> Iterator[Outcome]:
+    """The average for each entry of `over`."""
+    for number, overrides in enumerate(lock.design["over"]):
+        name = " ".join(overrides).replace("method=", "")
+        averaged = tuple(replicate.about["objectives"])
+        yield Outcome(f"{name}, points", points, averaged, (number,))
+
+
+def _comparisons(
+    lock: StudyLock, test: Sequence[Replicate], outcomes: Sequence[Outcome], *, decided: bool
+) -> str:
+    family = [lock.primary, *lock.secondary]
+    main = {contrast: outcomes[0].test(test, contrast) for contrast in family}
+    ps = [result.p for result in main.values() if result.p is not None]
+    adjusted = dict(zip(family, holm(ps), strict=True)) if len(ps) == len(family) else {}
+    rows = []
+    for contrast, result in main.items():
+        role = "primary" if contrast == lock.primary else "secondary"
+        verdict = equivalence(result, lock.margin).verdict if decided else "not yet"
+        if decided and verdict in ("better", "worse") and adjusted[contrast] >= 1 - LEVEL:
+            verdict = "inconclusive"
+        p = f"{adjusted[contrast]:.3f}" if contrast in adjusted else ""
+        rows.append([_name(contrast), role, *_numbers(result), p, str(verdict)])
+    for arm in lock.design["arms"]:
+        contrast = Contrast(lock.primary.arm, arm)
+        if arm != lock.primary.arm and contrast not in family:
+            result = outcomes[0].test(test, contrast)
+            rows.append([_name(contrast), "", *_numbers(result), "", ""])
+    of_others = [
+        [outcome.name, *_numbers(outcome.test(test, lock.primary))] for outcome in outcomes[1:]
+    ]
+    heads = ["difference", "95 % interval", "by replicate"]
+    return "\n\n".join(
+        [
+            _table(["average, points", "", *heads, "p (Holm)", "verdict"], rows),
+            f"The primary comparison, {_name(lock.primary)}, in other outcomes:",
+            _table(["outcome", *heads], of_others),
+        ]
+    )
+
+
+def _members(replicates: Sequence[Replicate], average: Outcome) -> str:
+    names = [name for name in replicates[0].outcomes if "/" not in name]
+    rows = []
+    for each in replicates:
+        scores = [
+            np.mean([points(each.outcomes[name][b]) for b in average.benchmarks]) for name in names
+        ]
+        n = sum(len(each.outcomes[names[0]][b].ids) for b in average.benchmarks)
+        commit = str(each.about["commit"])[:7]
+        rows.append([str(each.number), *(f"{s:.1f}" for s in scores), str(n), commit])
+    return _table(["replicate", *names, "items", "commit"], rows)
+
+
+def _arms(lock: StudyLock, replicates: Sequence[Replicate], outcomes: Sequence[Outcome]) -> str:
+    rows = []
+    for arm in lock.design["arms"]:
+        doses = [
+            r.about["jobs"][job_name(arm, n)]["dose"] for r in replicates for n in outcomes[0].over
+        ]
+        left = [
+            f"{np.mean([dose[key] for dose in doses]):.3f}" if all(doses) else ""
+            for key in ("mean_r", "norm", "outputs")
+        ]
+        means = [outcome.mean(replicates, arm) for outcome in outcomes]
+        rows.append([arm, *(f"{mean:.2f}" for mean in means), *left])
+    heads = [outcome.name for outcome in outcomes]
+    return _table(["arm", *heads, "mean r", "norm", "outputs"], rows)
+
+
+def _best_arms(lock: StudyLock, replicates: Sequence[Replicate]) -> str:
+    best = chosen(lock, replicates)
+    settings = list(_by_setting(lock, replicates[0]))
+    rows = []
+    for arm in lock.design["arms"]:
+        means = [f"{each.mean(replicates, arm):.1f}" for each in settings]
+        own = best[arm.partition("_")[0]]
+        bold = [f"**{m}**" if own[n] == arm else m for n, m in enumerate(means)]
+        rows.append([arm, *bold])
+    return _table(["arm", *(each.name for each in settings)], rows)
+
+
+def _name(contrast: Contrast) -> str:
+    return f"{contrast.arm} minus {contrast.against}"
+
+
+def _numbers(result: ReplicateTest) -> list[str]:
+    interval = "" if result.low is None else f"{result.low:+.2f} to {result.high:+.2f}"
+    values = " ".join(f"{value:+.2f}" for value in result.values)
+    return [f"{result.difference:+.2f}", interval, values]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
