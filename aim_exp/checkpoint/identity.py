@@ -20,7 +20,7 @@ from aim_exp.checkpoint.files import (
     companion_files,
     weight_files,
 )
-from aim_exp.checkpoint.hub import HUB, hub_model
+from aim_exp.checkpoint.hub import hub_model, known_as
 from aim_exp.errors import CheckpointError
 from aim_exp.types import ModelRef
 
@@ -124,14 +124,6 @@ def _revision(model: ModelRef, memo: Path) -> str | None:
     except CheckpointError:  # out of reach
         return None
     return (resolved.identity or "").partition("@")[2]
-
-
-def known_as(base: ModelRef) -> tuple[str, str]:
-    """A base's hub id and commit, or its folder and an empty text."""
-    if base.identity is None or not base.identity.startswith(HUB):
-        return str(base.origin or base.path), ""
-    hub_id, commit = base.identity.removeprefix(HUB).split("@")
-    return hub_id, commit
 
 
 def _local_model(name: str, folder: Path, memo: Path) -> ModelRef:
