@@ -39,6 +39,8 @@ def number_problem(
         return []
     if low == -math.inf:
         return [f"{key}={value}: must be finite"]
+    if high == math.inf:
+        return [f"{key}={value}: must be {'above' if open_low else 'at least'} {low:g}"]
     return [f"{key}={value}: must be in {'(' if open_low else '['}{low:g}, {high:g}]"]
 
 
