@@ -21,14 +21,12 @@ from torch import Tensor
 
 from aim_exp.aim.dose import Dose
 from aim_exp.aim.saliency import Saliency
-from aim_exp.checkpoint.convert import pickled_files
-from aim_exp.checkpoint.hub import download
-from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.checkpoint.identity import folder_of
 from aim_exp.checkpoint.names import kind_of
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.console import console, error_console, print_whole, progress
 from aim_exp.errors import AimError
-from aim_exp.tensors.blocks import row_blocks
+from aim_exp.tensors.blocks import add_by_channel, row_blocks
 
 EQUAL, DIFFERENT, TROUBLE = 0, 1, 2
 """Exit codes, those of diff(1)."""
@@ -141,19 +139,30 @@ def compare_checkpoints(
             if problem:
                 comparison.unmatched.append(problem)
             else:
-                comparison.tensors[name] = compare_tensors(*(each.tensor(name) for each in models))
-                source = saliency and saliency.source(name)
-                if base and saliency and source:
-                    tensors = (model.tensor(name) for model in (a, b, base))
+                source = saliency and base and saliency.source(name)
+                axis, q = None, None
+                if saliency and source:
                     axis, q = saliency.axes[source], saliency.moments[source]
-                    comparison.tensors[name] += _compare_channels(*tensors, axis=axis, q=q)
+                tensors = (each.tensor(name) for each in models)
+                comparison.tensors[name] = compare_tensors(*tensors, axis=axis, q=q)
             advance(1)
     return comparison
 
 
-def compare_tensors(a: Tensor, b: Tensor, base: Tensor | None = None) -> Difference:
-    """Tensors of one shape, of any dtypes; equal is by value, and NaN equals NaN."""
+def compare_tensors(
+    a: Tensor,
+    b: Tensor,
+    base: Tensor | None = None,
+    *,
+    axis: int | None = None,
+    q: Tensor | None = None,
+) -> Difference:
+    """Tensors of one shape, of any dtypes; equal is by value, and NaN equals NaN.
+
+    Where `q` has E x^2 over the channels of the input axis `axis`, with the sums by channel.
+    """
     difference = Difference(tensors=1, elements=a.numel())
+    sums = torch.zeros(4, 1 if q is None else len(q), dtype=torch.float64)
     for rows in row_blocks(a.shape):
         same = (a[rows] == b[rows]) | (a[rows].isnan() & b[rows].isnan())
         difference.equal += int(same.sum())
@@ -161,31 +170,18 @@ def compare_tensors(a: Tensor, b: Tensor, base: Tensor | None = None) -> Differe
         if base is not None:
             start = base[rows].double()
             x, y = x - start, y - start
-        difference.distance += (x - y).square_().sum().item()
-        difference.delta_a += x.square().sum().item()
-        difference.delta_b += y.square().sum().item()
-        difference.product += (x * y).sum().item()
+        for own, values in zip(sums, ((x - y).square_(), x * x, y * y, x * y), strict=True):
+            add_by_channel(own, values, rows, axis)
+    difference.distance, difference.delta_a, difference.delta_b, difference.product = sums.sum(
+        1
+    ).tolist()
+    if q is not None:
+        _, squares_a, squares_b, products = sums
+        r = products[squares_b > 0] / squares_b[squares_b > 0]
+        difference.outputs_a = (q * squares_a).sum().item()
+        difference.outputs_b = (q * squares_b).sum().item()
+        difference.channels, difference.sum_r = len(r), r.sum().item()
     return difference
-
-
-def _compare_channels(a: Tensor, b: Tensor, base: Tensor, *, axis: int, q: Tensor) -> Difference:
-    """The sums that go by channel, of a tensor with input axis `axis` and E x^2 in `q`."""
-    squares_a, squares_b, products = (q.new_zeros(len(q), dtype=torch.float64) for _ in range(3))
-    for rows in row_blocks(a.shape):
-        start = base[rows].double()
-        x, y = a[rows].double() - start, b[rows].double() - start
-        for sums, values in ((squares_a, x * x), (squares_b, y * y), (products, x * y)):
-            if axis % a.ndim:
-                sums += values.sum(0)
-            else:
-                sums[rows] += values.reshape(len(values), -1).sum(1)
-    r = products[squares_b > 0] / squares_b[squares_b > 0]
-    return Difference(
-        outputs_a=(q * squares_a).sum().item(),
-        outputs_b=(q * squares_b).sum().item(),
-        channels=len(r),
-        sum_r=r.sum().item(),
-    )
 
 
 def _misfit(name: str, models: Sequence[Checkpoint]) -> str | None:
@@ -205,8 +201,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         memo = options.cache_dir / "digests"
-        a, b = _opened("A", options.a, memo), _opened("B", options.b, memo)
-        base = _opened("base", options.base, memo) if options.base else None
+        a, b, base = (
+            Checkpoint(folder_of(source, label, label, memo), label) if source else None
+            for label, source in (("A", options.a), ("B", options.b), ("base", options.base))
+        )
+        assert a
+        assert b
         saliency = Saliency.load(options.saliency) if options.saliency else None
         comparison = compare_checkpoints(a, b, base, saliency)
     except AimError as error:
@@ -214,16 +214,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return TROUBLE
     _show(comparison, by_tensor=options.tensors)
     return EQUAL if comparison.same else DIFFERENT
-
-
-def _opened(label: str, source: str, memo: Path) -> Checkpoint:
-    """A folder as it is (that takes no digest), or what is fetched or converted first."""
-    folder = Path(source).expanduser()
-    if not folder.is_dir() or pickled_files(folder):
-        model = resolve_model(label, source, label, memo)
-        download(model)
-        folder = model.path
-    return Checkpoint(folder, label)
 
 
 def _show(comparison: Comparison, *, by_tensor: bool) -> None:

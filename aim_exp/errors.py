@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
 
 LARGEST = 3e38
 """Of what float32 can hold."""
@@ -38,7 +39,51 @@ def number_problem(
         return []
     if low == -math.inf:
         return [f"{key}={value}: must be finite"]
+    if high == math.inf:
+        return [f"{key}={value}: must be {'above' if open_low else 'at least'} {low:g}"]
     return [f"{key}={value}: must be in {'(' if open_low else '['}{low:g}, {high:g}]"]
+
+
+@dataclass(frozen=True)
+class Within:
+    """In a setting's annotation: a finite number in [low, high] (or (low, high])."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+
+    def problems(self, key: str, value: Any) -> list[str]:
+        """None for null, which the schema refuses where it may not be."""
+        if value is None:
+            return []
+        return number_problem(key, value, self.low, self.high, open_low=self.open_low)
+
+
+FLOAT32 = Within(-LARGEST, LARGEST)
+
+
+class OneOf:
+    """In a setting's annotation: one of these words, or of these and None."""
+
+    def __init__(self, *known: str | None) -> None:
+        self.known = known
+
+    def problems(self, key: str, value: Any) -> list[str]:
+        """What there is to choose from."""
+        *most, last = ("null" if word is None else word for word in self.known)
+        right = value in self.known
+        return [] if right else [f"{key}={value}: must be {', '.join(most)} or {last}"]
+
+
+def setting_limits(group: str, settings: Any) -> list[str]:
+    """What is wrong with a dataclass of settings, by the limits in its fields' annotations."""
+    hints = get_type_hints(type(settings), include_extras=True)
+    return [
+        problem
+        for field in fields(settings)
+        for limit in getattr(hints[field.name], "__metadata__", ())
+        for problem in limit.problems(f"{group}.{field.name}", getattr(settings, field.name))
+    ]
 
 
 class ConfigError(AimError):

@@ -19,9 +19,7 @@ from rich.text import Text
 from aim_exp.aim.calibration import CalibrationSet, EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.measure import measure
 from aim_exp.aim.regime import ENOUGH_TOKENS, Input, Spread, regime
-from aim_exp.checkpoint.convert import pickled_files
-from aim_exp.checkpoint.hub import download
-from aim_exp.checkpoint.identity import resolve_model
+from aim_exp.checkpoint.identity import folder_of
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.console import console, error_console, print_whole, progress
 from aim_exp.errors import AimError, ConfigError
@@ -59,11 +57,7 @@ def _measured(source: str, options: argparse.Namespace) -> list[Input]:
     texts = _texts(options)
     if problems := texts.problems():
         raise ConfigError([problem.replace("calibration.", "") for problem in problems])
-    folder = Path(source).expanduser()
-    if not folder.is_dir() or pickled_files(folder):
-        model = resolve_model("model", source, "MODEL", options.cache_dir / "digests")
-        download(model)
-        folder = model.path
+    folder = folder_of(source, "model", "MODEL", options.cache_dir / "digests")
     live = LiveModel(folder, options.dtype, options.device)
     blocks = texts.blocks(live.tokenizer).ids
     if len(blocks) < 2:

@@ -11,7 +11,7 @@ from conftest import Cli
 from test_doses import Family
 
 from aim_exp.checkpoint.names import kind_of
-from aim_exp.merge.deltas import DeltaTable, Pair, delta_table
+from aim_exp.merge.deltas import DeltaTable, delta_table
 from aim_exp.tensors import blocks
 
 
@@ -33,24 +33,24 @@ def test_the_deltas_by_kind(
             for m in (base, a, b)
         )
         x, y = (delta.double() for delta in deltas)
-        found = table.of(kind)
+        found = table.summary()[kind]
         for expert, delta in (("a", x), ("b", y)):
             expected = delta.norm() / start.double().norm()
-            assert found.relative[expert] == pytest.approx(expected.item(), rel=1e-6)
-        pair = found.pairs["a", "b"]
-        assert pair.cosine == pytest.approx((x @ y / (x.norm() * y.norm())).item(), rel=1e-6)
+            assert found["relative"][expert] == pytest.approx(expected.item(), rel=1e-6)
+        cosine = (x @ y / (x.norm() * y.norm())).item()
+        assert found["cosine"]["a b"] == pytest.approx(cosine, rel=1e-6)
         both = (x != 0) & (y != 0)
         alike = (x.sign() == y.sign())[both].double().mean().item()
-        assert pair.sign_agreement == pytest.approx(alike)
+        assert found["sign_agreement"]["a b"] == pytest.approx(alike)
     table.save(tmp_path / "deltas.json")
     assert DeltaTable.load(tmp_path / "deltas.json", ["a", "b"]).summary() == table.summary()
 
 
 def test_an_expert_that_is_base_has_no_direction(tmp_path: Path) -> None:
     family = Family(tmp_path)
-    deltas = delta_table((family.base, family.base, family.experts[0])).of("all")
-    assert deltas.relative["base"] == 0
-    assert deltas.pairs["base", "a"] == Pair(None, None)
+    deltas = delta_table((family.base, family.base, family.experts[0])).summary()["all"]
+    assert deltas["relative"]["base"] == 0
+    assert deltas["cosine"]["base a"] is deltas["sign_agreement"]["base a"] is None
 
 
 def test_the_key_is_of_the_models_alone(tmp_path: Path) -> None:

@@ -133,7 +133,9 @@ def test_mistakes_in_files_name_the_file(tmp_path: Path) -> None:
         "defaults: [/schema/method/mine@_here_, _self_]\n"
     )
     line = refusal("method=mine", folder=tmp_path / "conf")
-    assert line == "method/mine: no class for it; name it under OPTIONS in aim_exp/schema.py"
+    assert (
+        line == "method/mine: no class for it; name it under METHODS in aim_exp/merge/__init__.py"
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from aim_exp.checkpoint.digests import file_digest
 from aim_exp.checkpoint.hub import HubFile
-from aim_exp.errors import AimError
+from aim_exp.errors import AimError, OneOf, Within, setting_limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,13 +56,13 @@ class CalibrationSet(ABC):
     the texts of methods that measure each expert on its own; the recipe is the same.
     """
 
-    n_samples: int
-    block_size: int
-    seed: int
+    n_samples: Annotated[int, Within(1)]
+    block_size: Annotated[int, Within(1)]
+    seed: Annotated[int, Within(0)]
     add_special_tokens: bool
-    long_texts: str
+    long_texts: Annotated[str, OneOf("skip", "split")]
     skip_positions: int
-    offload: str
+    offload: Annotated[str, OneOf("none", "layers")]
     per_expert: Any
 
     @abstractmethod
@@ -75,22 +75,12 @@ class CalibrationSet(ABC):
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, `key=value: why; fix` each."""
-        problems = [
-            f"calibration.{key}={getattr(self, key)}: must be a whole number of at least 1"
-            for key in ("n_samples", "block_size")
-            if getattr(self, key) < 1
-        ]
-        if self.seed < 0:
-            problems.append(f"calibration.seed={self.seed}: must not be negative")
+        problems = setting_limits("calibration", self)
         if not 0 <= self.skip_positions < max(1, self.block_size):
             problems.append(
                 f"calibration.skip_positions={self.skip_positions}: must be at least 0, and less "
                 f"than calibration.block_size={self.block_size}"
             )
-        if self.long_texts not in ("skip", "split"):
-            problems.append(f"calibration.long_texts={self.long_texts}: must be skip or split")
-        if self.offload not in ("none", "layers"):
-            problems.append(f"calibration.offload={self.offload}: must be none or layers")
         return problems
 
     def expert_problems(self, experts: Sequence[str]) -> list[str]:
@@ -118,15 +108,8 @@ class CalibrationSet(ABC):
 
     def spec(self, memo: Path) -> dict[str, Any]:
         """What the blocks depend on, for the content key."""
-        return {
-            "source": self.source(memo),
-            "n_samples": self.n_samples,
-            "block_size": self.block_size,
-            "seed": self.seed,
-            "add_special_tokens": self.add_special_tokens,
-            "long_texts": self.long_texts,
-            "skip_positions": self.skip_positions,
-        }
+        keys = self._recipe.keys() - {"offload", "per_expert"}
+        return {"source": self.source(memo), **{key: self._recipe[key] for key in keys}}
 
     def bytes_to_download(self) -> int:
         """Of texts that are not on disk."""
@@ -244,21 +227,10 @@ class TextFile(CalibrationSet):
                 return _paragraphs(path.read_text(encoding="utf-8"))
             if path.suffix == ".jsonl":
                 lines = path.read_text(encoding="utf-8").split("\n")
-                return [self._json_text(n, line) for n, line in enumerate(lines, 1) if line.strip()]
+                return [_json_text(path, n, t) for n, t in enumerate(lines, 1) if t.strip()]
             return self._parquet_texts(path)
         except (OSError, UnicodeDecodeError) as error:
             raise AimError(f"calibration.path={self.path}: cannot be read ({error})") from error
-
-    def _json_text(self, number: int, line: str) -> str:
-        try:
-            text = json.loads(line)["text"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise AimError(
-                f"calibration.path={self.path}: line {number} is no JSON object with a field text"
-            ) from error
-        if not isinstance(text, str):
-            raise AimError(f"calibration.path={self.path}: line {number}: text is not a string")
-        return text
 
     def _parquet_texts(self, path: Path) -> Sequence[str]:
         from pyarrow import ArrowInvalid, parquet
@@ -311,7 +283,7 @@ class PileValidation(CalibrationSet):
         path = Path(self.path) if self.path else PILE.download()
         try:
             with pa.input_stream(str(path), compression="detect") as stream:
-                return _JsonTexts(stream.read().splitlines())
+                return _JsonTexts(path, stream.read().splitlines())
         except (OSError, pa.ArrowInvalid) as error:
             raise AimError(f"calibration.path={path}: cannot be read ({error})") from error
 
@@ -319,18 +291,26 @@ class PileValidation(CalibrationSet):
 class _JsonTexts(Sequence[str]):
     """The field `text` of JSON lines."""
 
-    def __init__(self, lines: Sequence[bytes]) -> None:
+    def __init__(self, path: Path, lines: Sequence[bytes]) -> None:
+        self._path = path
         self._lines = lines
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def __getitem__(self, index: Any) -> Any:
-        try:
-            return json.loads(self._lines[index])["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            message = f"calibration.path: line {index + 1} is no JSON object with a field text"
-            raise AimError(message) from error
+        return _json_text(self._path, index + 1, self._lines[index])
+
+
+def _json_text(path: Path, number: int, line: str | bytes) -> str:
+    try:
+        text = json.loads(line)["text"]
+        if not isinstance(text, str):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        message = f"line {number} is no JSON object with a field text, a string"
+        raise AimError(f"calibration.path={path}: {message}") from error
+    return text
 
 
 def _paragraphs(content: str) -> list[str]:

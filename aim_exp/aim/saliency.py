@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aim_exp.checkpoint.layouts import Place
 from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.tensors.blocks import row_blocks
+from aim_exp.tensors.blocks import add_by_channel, row_blocks
 
 FILE_NAME = "saliency.safetensors"
 MOMENTS_FILE = "second_moments.safetensors"
@@ -131,6 +131,5 @@ def column_norms(weight: Tensor, axis: int) -> Tensor:
     """The norm over a matrix's outputs for each channel of the input axis, float32 [channels]."""
     squares = torch.zeros(weight.shape[axis], dtype=torch.float64)
     for rows in row_blocks(weight.shape):
-        part = weight[rows].double().square_().sum(1 - axis)
-        squares[rows if axis == 0 else slice(None)] += part
+        add_by_channel(squares, weight[rows].double().square_(), rows, axis)
     return squares.sqrt_().float()

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from aim_exp.checkpoint.varying import of_expert, setting_problems
-from aim_exp.errors import did_you_mean, number_problem
+from aim_exp.errors import OneOf, did_you_mean, number_problem, setting_limits
 
-STATISTICS = ("mean_abs", "rms")
-SALIENCIES = ("base", "mean")
-NORMALISERS = ("max", "p99", "mean")
 AIM = frozenset({"identity", "power", "threshold"})
 """Functions of a channel's own saliency: AIM with another f is AIM."""
 CONTROLS = frozenset(
@@ -57,29 +54,19 @@ class AimSettings:
     tensor (`checkpoint.varying`); where it says nothing omega counts.
     """
 
-    statistic: str
+    statistic: Annotated[str, OneOf("mean_abs", "rms")]
     column_norm: bool
-    saliency: str
-    normalise: str
+    saliency: Annotated[str, OneOf("base", "mean")]
+    normalise: Annotated[str, OneOf("max", "p99", "mean")]
     scaling: str
     dose: str | None
     exclude: tuple[str, ...]
-    tied_head: str
+    tied_head: Annotated[str, OneOf("keep", "relax")]
     omega_by: Any
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, `key=value: why; fix` each."""
-        choices = {
-            "statistic": STATISTICS,
-            "saliency": SALIENCIES,
-            "normalise": NORMALISERS,
-            "tied_head": ("keep", "relax"),
-        }
-        problems = [
-            f"aim.{key}={getattr(self, key)}: must be one of {', '.join(known)}"
-            for key, known in choices.items()
-            if getattr(self, key) not in known
-        ]
+        problems = setting_limits("aim", self)
         if not all(isinstance(pattern, str) for pattern in self.exclude):
             problems.append(f"aim.exclude={[*self.exclude]}: must be a list of patterns, as text")
         problems += self._scaling_problems() + self._dose_problems()

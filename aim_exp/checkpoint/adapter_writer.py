@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +17,12 @@ from aim_exp.checkpoint.files import (
     ADAPTER_CONFIG,
     ADAPTER_FILE,
     TOKENIZER_FILES,
-    matching,
+    copy_companions,
+    write_json,
 )
 from aim_exp.checkpoint.reader import Checkpoint, TensorInfo
 from aim_exp.errors import CheckpointError
-from aim_exp.store.files import publish
+from aim_exp.store.files import whole_folder
 
 TOLERANCE = 32 * torch.finfo(torch.float32).eps
 """Of a tensor's largest weight: what may be left beside the factors, the rounding of float32."""
@@ -131,20 +130,11 @@ class AdapterWriter:
             )
             for end, factor in zip(ends, padded, strict=True):
                 content[f"{PREFIX}{module}.lora_{end}"] = factor.contiguous()
-        partial = self.folder.with_name(f"{self.folder.name}.partial-{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        with whole_folder(self.folder) as partial:
             save_file(content, partial / ADAPTER_FILE, {"format": "pt"})
-            settings = self._settings(rank, transposed=transposed)
-            (partial / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
-            for name, path in matching(self._base.folder, TOKENIZER_FILES).items():
-                (partial / name).parent.mkdir(exist_ok=True)
-                (partial / name).write_bytes(path.read_bytes())
+            write_json(partial / ADAPTER_CONFIG, self._settings(rank, transposed=transposed))
+            copy_companions(self._base.folder, partial, TOKENIZER_FILES)
             shutil.rmtree(self.folder, ignore_errors=True)
-            publish(partial, self.folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
     def _settings(self, rank: int, *, transposed: bool) -> Mapping[str, object]:
         """As peft reads them: one rank for all, padded, and a scale of one."""

@@ -6,10 +6,7 @@ place of base's file of that name.
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -24,16 +21,23 @@ from aim_exp.checkpoint.files import (
     SINGLE_FILE,
     TOKENIZER_FILES,
     copy_companions,
-    matching,
     read_json,
+    write_json,
 )
 from aim_exp.checkpoint.layouts import layout
 from aim_exp.checkpoint.matching import with_head
 from aim_exp.checkpoint.names import HEADS, INPUT_EMBEDDINGS
-from aim_exp.checkpoint.reader import TIED, Checkpoint, LowRank, TensorInfo, equal_values
+from aim_exp.checkpoint.reader import (
+    TIED,
+    Checkpoint,
+    LowRank,
+    TensorInfo,
+    ending,
+    equal_values,
+)
 from aim_exp.checkpoint.vocabulary import resized
 from aim_exp.errors import CheckpointError, first_line
-from aim_exp.store.files import publish
+from aim_exp.store.files import whole_folder
 from aim_exp.types import ModelRef
 
 PREFIX = "base_model.model."
@@ -94,8 +98,9 @@ class AdaptedCheckpoint(Checkpoint):
         for module, parts in factors.items():
             name = self._tensor_of(f"{module}.weight", base)
             tensors[name] = self._updated(module, tensors[name], parts, settings)
-        head, embedding = (_ending(tensors, ends) for ends in (HEADS, INPUT_EMBEDDINGS))
-        if base is not self._base and equal_values(tensors[head], tensors[embedding]):
+        head, embedding = (ending(tensors, ends) for ends in (HEADS, INPUT_EMBEDDINGS))
+        parted = base is not self._base
+        if parted and head and embedding and equal_values(tensors[head], tensors[embedding]):
             del tensors[head]
         return tensors
 
@@ -200,24 +205,14 @@ def write_adapted_companions(model: ModelRef) -> None:
     tensors, folder = open_model(model).tensors, model.path
     if folder.is_dir():
         return
-    partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         copy_companions(model.adapts.path, partial)
-        for name, path in matching(model.adapter.path, TOKENIZER_FILES).items():
-            (partial / name).parent.mkdir(exist_ok=True)
-            (partial / name).write_bytes(path.read_bytes())
+        copy_companions(model.adapter.path, partial, TOKENIZER_FILES)
         base = open_model(model.adapts)
         if base.embedding:
             before, after = (each[base.embedding].shape[0] for each in (base.tensors, tensors))
             config = resized(base.config, before, after)
-            (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
-        publish(partial, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process was faster
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            write_json(partial / CONFIG_FILE, config)
 
 
 def named_base(model: ModelRef) -> tuple[str, str | None]:
@@ -257,7 +252,3 @@ def _of_module(settings: Mapping[str, Any], table: str, module: str, default: An
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value
     return default
-
-
-def _ending(names: Collection[str], ends: tuple[str, ...]) -> str:
-    return next((name for name in names if name.endswith(ends)), "")

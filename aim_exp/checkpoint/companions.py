@@ -12,7 +12,7 @@ from aim_exp.checkpoint.files import (
     ADAPTER_CONFIG,
     CONFIG_FILE,
     GENERATION_CONFIG,
-    read_json,
+    json_if_there,
     tokenizer_files,
 )
 from aim_exp.checkpoint.reader import TIED, Checkpoint
@@ -38,8 +38,7 @@ def differ(base: Checkpoint, other: Checkpoint) -> bool:
 
 def companions_digest(folder: Path) -> str:
     """Of what `differ` compares, so that equal weights beside it answer alike; in hex."""
-    config = folder / CONFIG_FILE
-    settings = _settings(read_json(config, folder.name)) if config.is_file() else {}
+    settings = _settings(json_if_there(folder / CONFIG_FILE, folder.name))
     files = {
         name: hashlib.sha256(content).hexdigest()
         for name, content in tokenizer_files(folder).items()
@@ -81,5 +80,4 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _generation(folder: Path) -> dict[str, Any]:
-    path = folder / GENERATION_CONFIG
-    return _settings(read_json(path, folder.name)) if path.is_file() else {}
+    return _settings(json_if_there(folder / GENERATION_CONFIG, folder.name))

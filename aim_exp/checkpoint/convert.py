@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.checkpoint.files import INDEX_FILE, SINGLE_FILE, copy_companions
+from aim_exp.checkpoint.files import INDEX_FILE, SINGLE_FILE, copy_companions, write_json
 from aim_exp.checkpoint.reader import RECOMPUTED
 from aim_exp.errors import CheckpointError, first_line
-from aim_exp.store.files import publish, unfinished
+from aim_exp.store.files import whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,8 +44,7 @@ def convert(source: Path, target: Path) -> None:
     files = pickled_files(source)
     if not files:
         raise CheckpointError(f"{source}: holds neither safetensors nor {PICKLED}")
-    with unfinished(target) as partial:
-        partial.mkdir(parents=True)
+    with whole_folder(target) as partial:
         places: dict[str, str] = {}
         for number, file in enumerate(files, start=1):
             tensors = {
@@ -59,13 +57,8 @@ def convert(source: Path, target: Path) -> None:
             save_file(tensors, partial / name, {"format": "pt"})
             places |= dict.fromkeys(tensors, name)
         if len(files) > 1:
-            (partial / INDEX_FILE).write_text(json.dumps({"weight_map": places}))
+            write_json(partial / INDEX_FILE, {"weight_map": places})
         copy_companions(source, partial)
-        try:
-            publish(partial, target)
-        except OSError:
-            if not target.is_dir():  # another process was faster
-                raise
 
 
 def _weights(file: Path) -> Mapping[str, Tensor]:

@@ -41,9 +41,9 @@ def tokenizer_files(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in matching(folder, TOKENIZER_FILES).items()}
 
 
-def copy_companions(source: Path, target: Path) -> None:
-    """Copy the companions of the model in `source` to the folder `target`."""
-    for name, path in companion_files(source).items():
+def copy_companions(source: Path, target: Path, patterns: tuple[str, ...] = COMPANIONS) -> None:
+    """Copy the companions of the model in `source`, those like `patterns`, to `target`."""
+    for name, path in matching(source, patterns).items():
         (target / name).parent.mkdir(exist_ok=True)
         (target / name).write_bytes(path.read_bytes())
 
@@ -91,6 +91,16 @@ def read_json(path: Path, label: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{label}: {path} is not a JSON object")
     return content
+
+
+def json_if_there(path: Path, label: str) -> dict[str, Any]:
+    """The same, empty where there is no such file."""
+    return read_json(path, label) if path.is_file() else {}
+
+
+def write_json(path: Path, content: object) -> None:
+    """As transformers writes it."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _weight_map(index: Path, label: str) -> Mapping[str, str]:

@@ -98,10 +98,10 @@ def download(model: ModelRef) -> None:
 
 
 def _fetch(model: ModelRef, *more: str) -> None:
-    if _is_on_hub(model) and not _is_whole(model.origin or model.path):
+    hub_id, commit = known_as(model)
+    if commit and not _is_whole(model.origin or model.path):
         from huggingface_hub import snapshot_download
 
-        hub_id, commit = _id_and_commit(model)
         _check_free(f"{model.name}'s download", bytes_to_download(model))
         with _hub_gives(hub_id, f"{model.name}: download of {hub_id} failed"):
             patterns = [*_weights(model), *COMPANIONS, CARD, *more]
@@ -112,11 +112,11 @@ def bytes_to_download(model: ModelRef) -> int:
     """The size of a hub model's files, if they are not on disk. Raises CheckpointError."""
     if model.adapter:
         return bytes_to_download(model.adapter)
-    if model.path.is_dir() or not _is_on_hub(model):
+    hub_id, commit = known_as(model)
+    if model.path.is_dir() or not commit:
         return 0
     from huggingface_hub.utils import filter_repo_objects
 
-    hub_id, commit = _id_and_commit(model)
     with _hub_gives(hub_id, f"{model.name}: {hub_id} does not tell its size"):
         info = _info(hub_id, revision=commit, files_metadata=True)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
@@ -133,9 +133,8 @@ def parameter_counts(model: ModelRef) -> dict[str, int]:
         return parameter_counts(model.adapts)
     if model.path.is_dir():
         return Checkpoint(model.path, model.name).parameters
-    if model.origin or not _is_on_hub(model):
-        return {}
-    return _hub_parameters(model.name, *_id_and_commit(model))
+    hub_id, commit = known_as(model)
+    return _hub_parameters(model.name, hub_id, commit) if commit and not model.origin else {}
 
 
 def stored_dtype(model: ModelRef) -> str:
@@ -167,16 +166,10 @@ class HubFile:
     @property
     def local(self) -> Path | None:
         """Where it is on disk, if it was downloaded."""
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub import try_to_load_from_cache
 
-        try:
-            path = hf_hub_download(
-                self.dataset, self.name, repo_type="dataset", local_files_only=True
-            )
-        except LocalEntryNotFoundError:
-            return None
-        return Path(path)
+        path = try_to_load_from_cache(self.dataset, self.name, repo_type="dataset")
+        return Path(path) if isinstance(path, str) else None
 
     def digest(self, memo: Path) -> str:
         """The sha256 of the file, which the hub tells without a download."""
@@ -213,12 +206,10 @@ def _check_free(what: str, size: int) -> None:
     check_free(what, size, Path(HF_HUB_CACHE), "HF_HUB_CACHE")
 
 
-def _is_on_hub(model: ModelRef) -> bool:
-    return model.identity is not None and model.identity.startswith(HUB)
-
-
-def _id_and_commit(model: ModelRef) -> tuple[str, str]:
-    assert model.identity
+def known_as(model: ModelRef) -> tuple[str, str]:
+    """A model's hub id and commit, or its folder and an empty text."""
+    if model.identity is None or not model.identity.startswith(HUB):
+        return str(model.origin or model.path), ""
     hub_id, commit = model.identity.removeprefix(HUB).split("@")
     return hub_id, commit
 
@@ -238,12 +229,13 @@ def _is_whole(folder: Path) -> bool:
 
 
 _answers: dict[tuple[Any, ...], Any] = {}
-_refusals: dict[tuple[Any, ...], Exception] = {}
+"""What the hub said, or the exception that its client raised."""
 
 
 def forget_refusals() -> None:
     """Ask again for what the hub did not give: it may only have been out of reach."""
-    _refusals.clear()
+    for question in [key for key, answer in _answers.items() if isinstance(answer, Exception)]:
+        del _answers[question]
 
 
 def _info(
@@ -261,8 +253,6 @@ def _info(
     from huggingface_hub import HfApi
 
     question = (repository, kind, revision, files_metadata)
-    if question in _refusals:
-        raise _refusals[question]
     if question not in _answers:
         try:
             _answers[question] = HfApi().repo_info(
@@ -273,8 +263,9 @@ def _info(
                 timeout=10,
             )
         except Exception as error:
-            _refusals[question] = error
-            raise
+            _answers[question] = error
+    if isinstance(_answers[question], Exception):
+        raise _answers[question]
     return _answers[question]
 
 
@@ -289,12 +280,11 @@ def _hub_parameters(name: str, hub_id: str, commit: str) -> dict[str, int]:
 
 def _companion(model: ModelRef, name: str) -> Path:
     """A small file of a model that is not on disk in our layout yet."""
-    if not _is_on_hub(model):
-        assert model.origin
-        return model.origin / name
+    hub_id, commit = known_as(model)
+    if not commit:
+        return Path(hub_id) / name
     from huggingface_hub import hf_hub_download
 
-    hub_id, commit = _id_and_commit(model)
     with _hub_gives(hub_id, f"{model.name}: no {name} of {hub_id}"):
         return Path(hf_hub_download(hub_id, name, revision=commit))
 

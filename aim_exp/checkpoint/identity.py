@@ -20,7 +20,7 @@ from aim_exp.checkpoint.files import (
     companion_files,
     weight_files,
 )
-from aim_exp.checkpoint.hub import HUB, hub_model
+from aim_exp.checkpoint.hub import download, hub_model, known_as
 from aim_exp.errors import CheckpointError
 from aim_exp.types import ModelRef
 
@@ -55,6 +55,19 @@ def resolve_model(
             "population.base=BASE 'population.experts={NAME: ADAPTER}'"
         )
     return _adapted(model, base, key, memo)
+
+
+def folder_of(source: str, label: str, key: str, memo: Path) -> Path:
+    """Of a model: a folder as it is (that takes no digest), or what is fetched or converted first.
+
+    As `resolve_model` takes them; CheckpointError.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir() or pickled_files(folder):
+        model = resolve_model(label, source, key, memo)
+        download(model)
+        folder = model.path
+    return folder
 
 
 def identified(model: ModelRef, memo: Path) -> ModelRef:
@@ -124,14 +137,6 @@ def _revision(model: ModelRef, memo: Path) -> str | None:
     except CheckpointError:  # out of reach
         return None
     return (resolved.identity or "").partition("@")[2]
-
-
-def known_as(base: ModelRef) -> tuple[str, str]:
-    """A base's hub id and commit, or its folder and an empty text."""
-    if base.identity is None or not base.identity.startswith(HUB):
-        return str(base.origin or base.path), ""
-    hub_id, commit = base.identity.removeprefix(HUB).split("@")
-    return hub_id, commit
 
 
 def _local_model(name: str, folder: Path, memo: Path) -> ModelRef:

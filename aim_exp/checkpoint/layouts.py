@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from aim_exp.checkpoint.reader import Checkpoint
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
+VERSION = 2
 """Counts up where other places are found for the same names."""
 
 
@@ -51,8 +51,8 @@ class Layout:
     """
 
     places: Mapping[str, Place]
-    integers: frozenset[str]
-    ignored: frozenset[str]
+    integers: Sequence[str]
+    ignored: Sequence[str]
     stray: Sequence[str]
     absent: Sequence[str]
     unlike: Mapping[str, Sequence[int]]
@@ -74,20 +74,8 @@ def layout(checkpoint: Checkpoint, memo: Path | None = None) -> Layout:
 
     known = built_layout(checkpoint, shapes)
     if entry:
-        remember(entry, json.dumps(_content(known)))
+        remember(entry, json.dumps(asdict(known)))
     return known
-
-
-def _content(known: Layout) -> dict[str, Any]:
-    places = {name: [*asdict(place).values()] for name, place in known.places.items()}
-    return {
-        "places": places,
-        "integers": sorted(known.integers),
-        "ignored": sorted(known.ignored),
-        "stray": list(known.stray),
-        "absent": list(known.absent),
-        "unlike": dict(known.unlike),
-    }
 
 
 def _remembered(entry: Path) -> Layout | None:
@@ -101,12 +89,6 @@ def _remembered(entry: Path) -> Layout | None:
 @cache
 def _read(entry: Path, changed: int) -> Layout:
     del changed
-    content = json.loads(entry.read_text())
-    return Layout(
-        places={name: Place(*place) for name, place in content["places"].items()},
-        integers=frozenset(content["integers"]),
-        ignored=frozenset(content["ignored"]),
-        stray=content["stray"],
-        absent=content["absent"],
-        unlike=content["unlike"],
-    )
+    known = Layout(**json.loads(entry.read_text()))
+    places: Any = known.places
+    return replace(known, places={name: Place(**place) for name, place in places.items()})

@@ -103,7 +103,7 @@ def _but_head(checkpoint: Checkpoint) -> set[str]:
 def _weights_only(base: Checkpoint, memo: Path | None) -> Checkpoint:
     """Base without the buffers that its files hold."""
     here = _layout(base, memo)
-    ignored = here.ignored if here else frozenset()
+    ignored = set(here.ignored) if here else set()
     return RenamedCheckpoint(base, {n: n for n in base.tensors if n not in ignored})
 
 

@@ -135,8 +135,8 @@ def _layout(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     integers = {n for n, place in places.items() if not state[place.parameter].is_floating_point()}
     return Layout(
         places,
-        frozenset(integers),
-        ignored=frozenset(rest - stray),
+        sorted(integers),
+        ignored=sorted(rest - stray),
         stray=sorted(stray),
         absent=sorted(info.missing_keys),
         unlike={

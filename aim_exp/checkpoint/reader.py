@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -117,7 +117,7 @@ class Checkpoint:
                         f"{self.label}: {info.file}: {stored} is {name} again; keep one of them"
                     )
                 headers[name] = info
-        head, embedding = _ending(headers, HEADS), _ending(headers, INPUT_EMBEDDINGS)
+        head, embedding = ending(headers, HEADS), ending(headers, INPUT_EMBEDDINGS)
         if head and embedding and self._ties(headers[embedding], headers[head]):
             del headers[head]
         return headers
@@ -157,12 +157,12 @@ class Checkpoint:
     @property
     def head(self) -> str | None:
         """The output head's name, where it is a tensor of its own."""
-        return _ending(self.tensors, HEADS)
+        return ending(self.tensors, HEADS)
 
     @property
     def embedding(self) -> str | None:
         """The input embedding's name."""
-        return _ending(self.tensors, INPUT_EMBEDDINGS)
+        return ending(self.tensors, INPUT_EMBEDDINGS)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -257,7 +257,8 @@ class RenamedCheckpoint(Checkpoint):
         return self._tensors
 
 
-def _ending(names: Mapping[str, Any], ends: tuple[str, ...]) -> str | None:
+def ending(names: Iterable[str], ends: tuple[str, ...]) -> str | None:
+    """The first name that ends in one of these ways."""
     return next((name for name in names if name.endswith(ends)), None)
 
 

@@ -5,13 +5,18 @@ With a template goes what ends an answer: both are those of one model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim_exp.checkpoint.files import GENERATION_CONFIG, TOKENIZER_CONFIG
-from aim_exp.checkpoint.reader import CONFIG_FILE, Checkpoint
+from aim_exp.checkpoint.files import (
+    CONFIG_FILE,
+    GENERATION_CONFIG,
+    TOKENIZER_CONFIG,
+    json_if_there,
+    write_json,
+)
+from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.vocabulary import load_tokenizer
 from aim_exp.errors import AimError, CheckpointError, first_line
 from aim_exp.types import ModelRef
@@ -26,7 +31,7 @@ def chat_template(model: ModelRef, wanted: bool | str) -> str:
     """
     key = f"benchmarks.chat_template={str(wanted).lower()}"
     name = wanted if isinstance(wanted, str) else "default"
-    tokenizer = load_tokenizer(Checkpoint(model.path, model.name))
+    tokenizer = _tokenizer(model)
     templates = tokenizer.chat_template or {}
     if not isinstance(templates, dict):
         templates = {"default": templates}
@@ -61,7 +66,7 @@ def template_problems(models: Iterable[ModelRef], wanted: bool | str) -> list[st
 
 def stop_tokens(model: ModelRef) -> tuple[str, ...]:
     """The tokens that end a model's answers: its tokenizer's, and its generation settings'."""
-    tokenizer = load_tokenizer(Checkpoint(model.path, model.name))
+    tokenizer = _tokenizer(model)
     tokens = [tokenizer.eos_token, *tokenizer.convert_ids_to_tokens(_stop_ids(model))]
     return tuple(dict.fromkeys(filter(None, tokens)))
 
@@ -71,7 +76,7 @@ def template_warnings(model: ModelRef, home: ModelRef, text: str) -> list[str]:
 
     `home` is the model with whose vocabulary it is used.
     """
-    tokenizer = load_tokenizer(Checkpoint(model.path, model.name))
+    tokenizer = _tokenizer(model)
     stops, warnings = stop_tokens(model), []
     end = _end_of_turn(tokenizer, text)
     if end and end not in stops:
@@ -84,7 +89,7 @@ def template_warnings(model: ModelRef, home: ModelRef, text: str) -> list[str]:
             f"chat template of {model.name}: its tokenizer ends answers with "
             f"{tokenizer.eos_token}, its {GENERATION_CONFIG} does not; both end them here"
         )
-    known = load_tokenizer(Checkpoint(home.path, home.name)).get_vocab()
+    known = _tokenizer(home).get_vocab()
     if missing := [token for token in stops if token not in known]:
         warnings.append(
             f"chat template of {model.name}: the vocabulary of {home.name} lacks "
@@ -101,23 +106,29 @@ def write_chat_template(folder: Path, text: str, stops: Sequence[str]) -> None:
     (folder / TEMPLATE_FILE).write_text(text, encoding="utf-8")
     vocabulary = load_tokenizer(Checkpoint(folder, "the merged model")).get_vocab()
     ends = [stop for stop in stops if stop in vocabulary]
-    tokenizer = _json(folder / TOKENIZER_CONFIG)
-    tokenizer.pop("chat_template", None)  # transformers reads the file first, others this
-    generation = _json(folder / GENERATION_CONFIG)
-    config = _json(folder / CONFIG_FILE)
+    settings, generation, config = (
+        json_if_there(folder / name, "the merged model")
+        for name in (TOKENIZER_CONFIG, GENERATION_CONFIG, CONFIG_FILE)
+    )
+    settings.pop("chat_template", None)  # transformers reads the file first, others this
     if not generation:  # transformers would take these from the configuration
         generation = {key: config[key] for key in ("bos_token_id", "pad_token_id") if key in config}
     if ends:
-        tokenizer["eos_token"] = ends[0]
+        settings["eos_token"] = ends[0]
         ids = [vocabulary[token] for token in ends]
         generation["eos_token_id"] = ids if len(ids) > 1 else ids[0]
-    _write_json(folder / TOKENIZER_CONFIG, tokenizer)
-    _write_json(folder / GENERATION_CONFIG, generation)
+    write_json(folder / TOKENIZER_CONFIG, settings)
+    write_json(folder / GENERATION_CONFIG, generation)
+
+
+def _tokenizer(model: ModelRef) -> Any:
+    return load_tokenizer(Checkpoint(model.path, model.name))
 
 
 def _stop_ids(model: ModelRef) -> list[int]:
     """Of `generation_config.json`; without one transformers takes those of the configuration."""
-    settings = _json(model.path / GENERATION_CONFIG) or _json(model.path / CONFIG_FILE)
+    files = (model.path / name for name in (GENERATION_CONFIG, CONFIG_FILE))
+    settings = next(filter(None, (json_if_there(file, model.name) for file in files)), {})
     ids = settings.get("eos_token_id")
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
@@ -133,11 +144,3 @@ def _end_of_turn(tokenizer: Any, text: str) -> str | None:
     _, answer, rest = shown.rpartition(mark)
     special = [token for token in tokenizer.added_tokens_encoder if rest.startswith(token)]
     return max(special, key=len) if answer and special else None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ vocabularies are known to differ.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +24,10 @@ from aim_exp.checkpoint.files import (
     TOKENIZER_FILE,
     TOKENIZER_FILES,
     copy_companions,
+    json_if_there,
     matching,
-    read_json,
     tokenizer_files,
+    write_json,
 )
 from aim_exp.checkpoint.names import EMBEDDINGS
 from aim_exp.checkpoint.reader import Checkpoint, TensorInfo
@@ -240,7 +240,7 @@ def write_companions(
     folder.mkdir()
     copy_companions(base.folder, folder)
     config = resized(base.config, embedding_rows(base), len(merged.rows[0]))
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / CONFIG_FILE, config)
     if merged.added:
         _write_tokenizer(_extended_tokenizer(base, experts, merged.added), merged.added, folder)
 
@@ -257,18 +257,13 @@ def _write_tokenizer(tokenizer: Any, added: Mapping[str, int], folder: Path) -> 
         for path in whole:
             shutil.copyfile(path, folder / path.name)
     settings = folder / TOKENIZER_CONFIG
-    if "added_tokens_decoder" in (content := _json_table(settings)):
+    if "added_tokens_decoder" in (content := json_if_there(settings, "base")):
         known = {str(row): tokenizer.added_tokens_decoder[row] for row in added.values()}
         states = {row: token.__getstate__() for row, token in known.items()}
         content["added_tokens_decoder"] |= states
-        settings.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    if tokens := _json_table(folder / "added_tokens.json"):
-        text = json.dumps({**tokens, **added}, indent=2, ensure_ascii=False)
-        (folder / "added_tokens.json").write_text(text, encoding="utf-8")
-
-
-def _json_table(path: Path) -> dict[str, Any]:
-    return read_json(path, "base") if path.is_file() else {}
+        write_json(settings, content)
+    if tokens := json_if_there(folder / "added_tokens.json", "base"):
+        write_json(folder / "added_tokens.json", {**tokens, **added})
 
 
 def _extended_tokenizer(

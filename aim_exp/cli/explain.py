@@ -58,7 +58,10 @@ def first_lines(error: BaseException) -> str:
         hint = did_you_mean(unknown[2], options)
         return f"{unknown[1]}={unknown[2]}: no such option{hint}; there are {', '.join(options)}"
     if option := re.search(r"Could not load 'schema/([^']+)'", text):
-        return f"{option[1]}: no class for it; name it under OPTIONS in aim_exp/schema.py"
+        place = "METHODS in aim_exp/merge/__init__.py"
+        if not option[1].startswith("method/"):
+            place = "OPTIONS in aim_exp/config/schema.py"
+        return f"{option[1]}: no class for it; name it under {place}"
     if swept := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{swept[1]}: a comma makes a sweep, and that takes -m: python run.py -m {swept[1]}"
     if searched := re.search(r"Sweep parameters '(.*)' requires --multirun", text):

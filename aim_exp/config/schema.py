@@ -17,12 +17,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_visitor import HydraOverrideVisitor
 from omegaconf import MISSING, OmegaConf
 
-from aim_exp import merge
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.settings import AimSettings
 from aim_exp.config import axes
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
+from aim_exp.merge import METHODS
 from aim_exp.population.rescaled import RescaledPopulation
 from aim_exp.population.smollm2.source import FineTunedPopulation
 from aim_exp.population.sources import EmbeddedPopulation, GivenPopulation
@@ -34,33 +34,7 @@ from aim_exp.types import Selection
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "conf"
 
 OPTIONS: Mapping[str, type] = {
-    "method/linear": merge.Linear,
-    "method/task_arithmetic": merge.TaskArithmetic,
-    "method/ties": merge.Ties,
-    "method/dare_linear": merge.DareLinear,
-    "method/dare_ties": merge.DareTies,
-    "method/breadcrumbs": merge.Breadcrumbs,
-    "method/breadcrumbs_ties": merge.BreadcrumbsTies,
-    "method/della_linear": merge.DellaLinear,
-    "method/della": merge.Della,
-    "method/consensus_ta": merge.ConsensusTa,
-    "method/sce": merge.Sce,
-    "method/model_stock": merge.ModelStock,
-    "method/slerp": merge.Slerp,
-    "method/nuslerp": merge.NuSlerp,
-    "method/karcher": merge.Karcher,
-    "method/tsv_m": merge.TsvM,
-    "method/iso_c": merge.IsoC,
-    "method/iso_cts": merge.IsoCts,
-    "method/knots_ties": merge.KnotsTies,
-    "method/core_ties": merge.CoreTies,
-    "method/regmean": merge.Regmean,
-    "method/diagonal": merge.Diagonal,
-    "method/wudi": merge.Wudi,
-    "method/fisher": merge.Fisher,
-    "method/widen": merge.Widen,
-    "method/checkpoint": merge.Given,
-    "method/none": merge.NoMerge,
+    **{f"method/{name}": method for name, method in METHODS.items()},
     "population/tiny": EmbeddedPopulation,
     "population/rescaled": RescaledPopulation,
     "population/custom": GivenPopulation,

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -51,12 +50,7 @@ class ResponseLog:
     def __enter__(self) -> ResponseLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def __contains__(self, key: str) -> bool:

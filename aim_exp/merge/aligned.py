@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from aim_exp.merge.matrices import MATRICES, MatrixMethod, is_matrix
+from aim_exp.merge.matrices import Matrices, MatrixMethod, is_matrix
 from aim_exp.merge.task_vectors import SignElection
 from aim_exp.tensors.inputs import TensorInputs
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from aim_exp.checkpoint.reader import Checkpoint
     from aim_exp.merge.groundwork import Material
-    from aim_exp.merge.sparsify import Sparsifier
     from aim_exp.tensors.sink import Sink
 
 Factors = tuple["Tensor", "Tensor"]
@@ -39,22 +38,11 @@ class Aligned(MatrixMethod, SignElection):
     """
 
     keeps_rank: ClassVar[bool] = True
-    matrices: str
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also an unknown word for the matrices."""
-        problems = super().problems(experts, merged) + self._word_problem("matrices", MATRICES)
-        return [*dict.fromkeys(problems)]
+    matrices: Matrices
 
     @abstractmethod
     def in_basis(self, factors: Sequence[Factors], combine: Combine) -> Tensor:
         """D, float64 [out, in]: what `combine` makes of the deltas in a common basis, and back."""
-
-    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
-        """The largest magnitudes."""
-        from aim_exp.merge.sparsify import top_k
-
-        return [top_k(inputs, i, density) for i, density in enumerate(self.densities(inputs))]
 
     def write(self, material: Material, sink: Sink) -> None:
         """Matrix by matrix."""
@@ -114,12 +102,12 @@ class CoreTies(Aligned):
         """Nothing is lost: U and V span all of every delta."""
         import torch
 
-        from aim_exp.merge.spectral import iso_c, triplets
+        from aim_exp.merge.spectral import isotropic, triplets
 
         u, _, _ = triplets(torch.cat([left for left, _ in factors], dim=1))
         _, _, v = triplets(torch.cat([right for _, right in factors]))
         m = combine([(u.T @ left) @ (right @ v.T) for left, right in factors])
-        return u @ (iso_c(m[None], None) if self.isotropic else m) @ v
+        return u @ (isotropic(m) if self.isotropic else m) @ v
 
 
 def factors_of(

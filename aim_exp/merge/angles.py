@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from aim_exp.errors import number_problem
+from aim_exp.errors import Within
 from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
@@ -95,11 +95,7 @@ class Slerp(ByAngles):
     """
 
     most_experts: ClassVar[int | None] = 2
-    t: float
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a t outside [0, 1]."""
-        return super().problems(experts, merged) + number_problem("method.t", self.t, 0, 1)
+    t: Annotated[float, Within(0, 1)]
 
     def vectors(self, inputs: TensorInputs) -> list[Vector]:
         """Base too, where there is one expert."""
@@ -135,14 +131,8 @@ class Karcher(ByAngles):
     `u <- exp_u(mean(log_u(u_i)))`, until a step is shorter than `tol`; the experts count equally.
     """
 
-    max_iter: int
-    tol: float
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also fewer than no steps, or a tolerance that is none."""
-        problems = super().problems(experts, merged)
-        problems += number_problem("method.max_iter", self.max_iter, 0)
-        return problems + number_problem("method.tol", self.tol, 0, 1, open_low=True)
+    max_iter: Annotated[int, Within(0)]
+    tol: Annotated[float, Within(0, 1, open_low=True)]
 
     def coefficients(self, products: Tensor, inputs: TensorInputs) -> Tensor:
         """By iteration in the span of the experts."""

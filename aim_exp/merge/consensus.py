@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from aim_exp.errors import number_problem
+from aim_exp.errors import Within
 from aim_exp.merge.method import Kernel, MergeMethod
 from aim_exp.merge.task_vectors import TaskArithmetic, WeightedDelta
 from aim_exp.tensors.inputs import SPARE, TensorInputs
@@ -25,14 +25,8 @@ class ConsensusTa(TaskArithmetic):
     """
 
     keeps_rank: ClassVar[bool] = False
-    mask_lambda: float
-    k: int
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also numbers below zero."""
-        problems = super().problems(experts, merged)
-        problems += number_problem("method.mask_lambda", self.mask_lambda, 0)
-        return problems + number_problem("method.k", self.k, 0)
+    mask_lambda: Annotated[float, Within(0)]
+    k: Annotated[int, Within(0)]
 
     def combine(self, delta: WeightedDelta, weights: list[float], scratch: Scratch) -> Tensor:
         """The sum, with zeros where too few need it."""
@@ -58,12 +52,7 @@ class Sce(MergeMethod):
     """
 
     from_base: ClassVar[bool] = True
-    select_topk: float
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a share outside [0, 1]."""
-        problems = super().problems(experts, merged)
-        return problems + number_problem("method.select_topk", self.select_topk, 0, 1)
+    select_topk: Annotated[float, Within(0, 1)]
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """Which elements stay, and how much each expert counts; then any rows."""
@@ -82,12 +71,10 @@ class Sce(MergeMethod):
         total = sum(squares)
         shares = [each / total for each in squares] if total else [1 / len(squares)] * len(squares)
 
-        def merge(rows: slice) -> Tensor:
-            return elect_and_sum(
-                deltas(rows), shares, inputs.scratch, normalize=True, factors=shares
-            )
-
-        return merge
+        sums = partial(
+            elect_and_sum, weights=shares, scratch=inputs.scratch, normalize=True, factors=shares
+        )
+        return lambda rows: sums(deltas(rows))
 
     def _selected(self, inputs: TensorInputs) -> Tensor:
         """Which elements stay, bool in the shape of the tensor."""

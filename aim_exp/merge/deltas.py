@@ -20,63 +20,39 @@ from aim_exp.merge.stream import over_tensors
 from aim_exp.tensors.inputs import TensorInputs
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two experts' deltas; None where one of them is zero."""
-
-    cosine: float | None
-    sign_agreement: float | None
-    """Of the elements that both change, the share changed in the same direction."""
-
-
-@dataclass(frozen=True)
-class Deltas:
-    """The deltas of all experts, of one kind of module or of `all`."""
-
-    relative: dict[str, float | None]
-    """By expert, ||d|| / ||b||; None where base is zero."""
-    pairs: dict[tuple[str, str], Pair]
-
-
 @dataclass
 class DeltaTable:
-    """`Deltas` by kind of module, from sums that are kept."""
+    """The deltas of all experts by kind of module, from sums that are kept."""
 
     experts: Sequence[str]
     sums: dict[str, Tensor] = field(default_factory=dict)
     """By kind, float64 [3, T + 1, T + 1] over base and the deltas, base first: products, elements
     of the same sign, and elements that both have."""
 
-    def of(self, kind: str) -> Deltas:
-        """Of one kind, or of `all`."""
-        sums = sum(self.sums.values()) if kind == ALL else self.sums[kind]
-        assert isinstance(sums, Tensor)
-        products, alike, both = sums.tolist()
+    def summary(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """Per kind and `all`; None where what one would divide by is zero.
+
+        `relative` is ||d|| / ||b|| by expert; `cosine` that of two deltas, a pair being called
+        `a b`; `sign_agreement` the share of the elements that both change in the same direction.
+        """
+        total = sum(self.sums.values())
+        assert isinstance(total, Tensor)
+        of_kinds = {ALL: total, **dict(sorted(self.sums.items()))}
+        return {kind: self._of(*sums.tolist()) for kind, sums in of_kinds.items()}
+
+    def _of(self, products: Any, alike: Any, both: Any) -> dict[str, dict[str, float | None]]:
         norms = [products[i][i] ** 0.5 for i in range(len(products))]
         numbered = list(enumerate(self.experts, 1))
-        return Deltas(
-            relative={name: norms[i] / norms[0] if norms[0] else None for i, name in numbered},
-            pairs={
-                (a, b): Pair(
-                    cosine=products[i][j] / (norms[i] * norms[j]) if norms[i] * norms[j] else None,
-                    sign_agreement=alike[i][j] / both[i][j] if both[i][j] else None,
-                )
-                for (i, a), (j, b) in combinations(numbered, 2)
+        pairs = {f"{a} {b}": (i, j) for (i, a), (j, b) in combinations(numbered, 2)}
+        return {
+            "relative": {name: _share(norms[i], norms[0]) for i, name in numbered},
+            "cosine": {
+                pair: _share(products[i][j], norms[i] * norms[j]) for pair, (i, j) in pairs.items()
             },
-        )
-
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Per kind and `all`, plain numbers; a pair is called `a b`."""
-        summary: dict[str, dict[str, Any]] = {}
-        for kind in (ALL, *sorted(self.sums)):
-            deltas = self.of(kind)
-            pairs = {" ".join(names): pair for names, pair in deltas.pairs.items()}
-            summary[kind] = {
-                "relative": deltas.relative,
-                "cosine": {name: pair.cosine for name, pair in pairs.items()},
-                "sign_agreement": {name: pair.sign_agreement for name, pair in pairs.items()},
-            }
-        return summary
+            "sign_agreement": {
+                pair: _share(alike[i][j], both[i][j]) for pair, (i, j) in pairs.items()
+            },
+        }
 
     def save(self, path: Path) -> None:
         """The sums, as JSON: the experts' names are the reader's."""
@@ -88,6 +64,10 @@ class DeltaTable:
         content = json.loads(path.read_text())
         sums = {kind: torch.tensor(rows, dtype=torch.float64) for kind, rows in content.items()}
         return DeltaTable(experts, sums)
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 def delta_table(

@@ -9,11 +9,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from aim_exp.checkpoint.names import layer_of
 from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.errors import LARGEST, number_problem
+from aim_exp.errors import FLOAT32, OneOf, Within
 from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
@@ -29,8 +29,7 @@ MatrixOf = Callable[[TensorInputs, int | None], "Tensor | None"]
 """D, float64 [out, in], of a tensor that is a matrix, or of its part of that number."""
 
 DIRECTION = "direction"
-MATRICES = ("linear", "all")
-OTHERS = ("mean", "sum", "zero")
+Matrices = Annotated[str, OneOf("linear", "all")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +38,7 @@ class DirectedMethod(WeightedMethod):
 
     from_base: ClassVar[bool] = True
     keeps_direction: ClassVar[bool] = True
-    scale: float
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a scale that is no number."""
-        return super().problems(experts, merged) + number_problem(
-            "method.scale", self.scale, -LARGEST, LARGEST
-        )
+    scale: Annotated[float, FLOAT32]
 
     @abstractmethod
     def write(self, material: Material, sink: Sink) -> None:
@@ -75,15 +68,7 @@ class MatrixMethod(DirectedMethod):
     that are no matrices D is the mean of the w_i d_i, their sum, or zero (`others`).
     """
 
-    others: str
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also an unknown word."""
-        return super().problems(experts, merged) + self._word_problem("others", OTHERS)
-
-    def _word_problem(self, key: str, known: Sequence[str]) -> list[str]:
-        value = getattr(self, key)
-        return [] if value in known else [f"method.{key}={value}: must be {' or '.join(known)}"]
+    others: Annotated[str, OneOf("mean", "sum", "zero")]
 
     def write_tensors(
         self, material: Material, sink: Sink, names: Iterable[str], matrix: MatrixOf
@@ -141,11 +126,7 @@ class DataFree(MatrixMethod):
     all with two axes.
     """
 
-    matrices: str
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also an unknown word for the matrices."""
-        return super().problems(experts, merged) + self._word_problem("matrices", MATRICES)
+    matrices: Matrices
 
     @abstractmethod
     def direction(self, deltas: Tensor) -> Tensor:
@@ -175,12 +156,7 @@ class SpectralMethod(DataFree):
     makes it full, and the methods would give noise the weight of what was learnt. None: full.
     """
 
-    rank: int | None
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a rank below one."""
-        own = [] if self.rank is None else number_problem("method.rank", self.rank, 1)
-        return super().problems(experts, merged) + own
+    rank: Annotated[int | None, Within(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +169,10 @@ class TsvM(SpectralMethod):
 
     def direction(self, deltas: Tensor) -> Tensor:
         """As defined."""
-        from aim_exp.merge.spectral import tsv_m
+        from aim_exp.merge.spectral import made_orthogonal, triplets
 
-        return tsv_m(deltas, self.rank)
+        size = self.rank or max(1, min(deltas.shape[1:]) // len(deltas))
+        return made_orthogonal([triplets(delta, size) for delta in deltas])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,9 +181,9 @@ class IsoC(SpectralMethod):
 
     def direction(self, deltas: Tensor) -> Tensor:
         """As defined."""
-        from aim_exp.merge.spectral import iso_c
+        from aim_exp.merge.spectral import isotropic
 
-        return iso_c(deltas, self.rank)
+        return isotropic(deltas.sum(0), self.rank and self.rank * len(deltas))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,18 +194,20 @@ class IsoCts(SpectralMethod):
     without its projection on those; all made orthogonal, all with the mean singular value.
     """
 
-    common: float
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a share outside [0, 1]."""
-        problems = super().problems(experts, merged)
-        return problems + number_problem("method.common", self.common, 0, 1)
+    common: Annotated[float, Within(0, 1)]
 
     def direction(self, deltas: Tensor) -> Tensor:
         """As defined."""
-        from aim_exp.merge.spectral import iso_cts
+        from aim_exp.merge.spectral import made_orthogonal, triplets
 
-        return iso_cts(deltas, self.common, self.rank)
+        count = len(deltas)
+        side = min(*deltas.shape[1:], *([self.rank * count] if self.rank else []))
+        own = min(round((side - int(self.common * side)) / count), side // count)
+        shared = triplets(deltas.sum(0), side - own * count)
+        u = shared[0]
+        rests = [(delta - u @ (u.T @ delta), delta.norm().item()) for delta in deltas]
+        tops = [*(triplets(rest, own, size) for rest, size in rests), shared]
+        return made_orthogonal(tops, isotropic=True)
 
 
 @dataclass(frozen=True, kw_only=True)

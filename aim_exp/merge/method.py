@@ -14,7 +14,7 @@ from aim_exp.checkpoint.varying import (
     setting_at,
     setting_problems,
 )
-from aim_exp.errors import LARGEST, number_problem
+from aim_exp.errors import LARGEST, number_problem, setting_limits
 from aim_exp.tensors.inputs import TensorInputs
 
 if TYPE_CHECKING:
@@ -66,21 +66,21 @@ class MergeMethod:
         return False
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """What is wrong with the settings for this population, `key=value: why; fix` each."""
+        """What is wrong with the settings for this population, `key=value: why; fix` each.
+
+        Here by the limits in their annotations, and by how many experts there are.
+        """
+        problems, name = setting_limits("method", self), type(self).__name__
+        fewest, most = self.fewest_experts, self.most_experts
         if self.needs_experts and not merged:
             shape = "{name: DIR or hub id, ...}"
-            name = type(self).__name__
-            return [f"population.experts: {name} merges experts, and there are none; give {shape}"]
-        fewest, most = self.fewest_experts, self.most_experts
+            text = f"population.experts: {name} merges experts, and there are none; give {shape}"
+            return [*problems, text]
         if not self.needs_experts or fewest <= len(merged) <= (most or len(merged)):
-            return []
+            return problems
         few = len(merged) < fewest
-        bound = (
-            f"at least {fewest} experts; name more"
-            if few
-            else f"at most {most} experts; name fewer"
-        )
-        return [f"population.merge=[{','.join(merged)}]: {type(self).__name__} merges {bound}"]
+        bound = f"least {fewest} experts; name more" if few else f"most {most} experts; name fewer"
+        return [*problems, f"population.merge=[{','.join(merged)}]: {name} merges at {bound}"]
 
     @property
     def given(self) -> Mapping[str, Path]:

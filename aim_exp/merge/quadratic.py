@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from aim_exp.errors import number_problem
+from aim_exp.errors import OneOf, Within
 from aim_exp.merge.matrices import DataFree, MatrixMethod
 from aim_exp.tensors.inputs import TensorInputs
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from aim_exp.merge.groundwork import Material
     from aim_exp.tensors.sink import Sink
 
-SOLVERS = ("closed_form", "adam")
 STEPS, RATE = 300, 1e-5
 """Of `solver=adam`, as published."""
 
@@ -37,12 +36,7 @@ class Regmean(MatrixMethod):
     """
 
     reads: ClassVar[str | None] = "texts"
-    shrink: float
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a shrink outside [0, 1]."""
-        problems = super().problems(experts, merged)
-        return problems + number_problem("method.shrink", self.shrink, 0, 1)
+    shrink: Annotated[float, Within(0, 1)]
 
     def write(self, material: Material, sink: Sink) -> None:
         """Layer by layer, all experts beside each other; then all other tensors."""
@@ -126,14 +120,7 @@ class Wudi(DataFree):
     element by at most 0.003, whatever the size of the deltas: another model than the solution.
     """
 
-    solver: str
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also an unknown solver."""
-        problems = super().problems(experts, merged)
-        if self.solver not in SOLVERS:
-            problems.append(f"method.solver={self.solver}: must be {' or '.join(SOLVERS)}")
-        return problems
+    solver: Annotated[str, OneOf("closed_form", "adam")]
 
     def direction(self, deltas: Tensor) -> Tensor:
         """As defined."""

@@ -17,6 +17,7 @@ from aim_exp.checkpoint.varying import depths, layer_counts
 from aim_exp.console import Advance
 from aim_exp.merge.method import MergeMethod
 from aim_exp.merge.stream import delta_of, over_tensors
+from aim_exp.tensors.blocks import add_by_channel
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
 Models = Sequence[Checkpoint]
@@ -73,11 +74,7 @@ def _column_squares(
     squares = torch.zeros(inputs.base.shape[axis], dtype=torch.float64, device=device)
     delta = delta_of(inputs, method)
     for rows in inputs.blocks():
-        block = delta(rows).double().square_()
-        if axis % inputs.base.ndim:
-            squares += block.sum(0)
-        else:
-            squares[rows] = block.reshape(len(block), -1).sum(1)
+        add_by_channel(squares, delta(rows).double().square_(), rows, axis)
     return squares.cpu()
 
 

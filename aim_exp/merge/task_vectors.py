@@ -11,10 +11,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from aim_exp.checkpoint.varying import Setting, numbers, setting_at, setting_problems
-from aim_exp.errors import LARGEST, number_problem
+from aim_exp.errors import FLOAT32, OneOf, Within, number_problem
 from aim_exp.merge.method import Kernel, MergeMethod, WeightedMethod, per_expert
 from aim_exp.tensors.inputs import SPARE, TensorInputs
 
@@ -32,7 +32,6 @@ WeightedDelta = Callable[[int, str], "Tensor"]
 """An expert's number and the name of a buffer to what is kept of its delta, times its weight."""
 
 TRIMS_FILE = "trims.json"
-RESCALES = ("inv_density", "l1", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +40,7 @@ class TaskArithmetic(WeightedMethod):
 
     from_base: ClassVar[bool] = True
     keeps_rank: ClassVar[bool] = True
-    scale: float
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a scale that is no finite number."""
-        return super().problems(experts, merged) + number_problem(
-            "method.scale", self.scale, -LARGEST, LARGEST
-        )
+    scale: Annotated[float, FLOAT32]
 
     def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
         """What to keep of each task vector; none: all of it."""
@@ -91,10 +84,17 @@ class SparseMethod(TaskArithmetic):
         """Weight and density."""
         return {**super().varying, "method.density": self.density}
 
-    def densities(self, inputs: TensorInputs) -> list[float]:
-        """Of each expert."""
+    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+        """Each expert's, by its density in the tensor."""
         place = (inputs.name, inputs.depth)
-        return [setting_at(self.density, *place, expert) for expert in inputs.expert_names]
+        densities = [setting_at(self.density, *place, expert) for expert in inputs.expert_names]
+        return [self.sparsifier(inputs, i, density) for i, density in enumerate(densities)]
+
+    def sparsifier(self, inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
+        """What to keep of the task vector of expert number `expert`: the largest magnitudes."""
+        from aim_exp.merge.sparsify import top_k
+
+        return top_k(inputs, expert, density)
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also a density outside (0, 1]."""
@@ -132,13 +132,11 @@ class Ties(SignElection):
     The largest of each tensor, or of the whole task vector as in the paper (`trim_scope`).
     """
 
-    trim_scope: str
+    trim_scope: Annotated[str, OneOf("tensor", "model")]
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also an unknown scope."""
+        """Also densities that vary, of a whole model."""
         problems = super().problems(experts, merged)
-        if self.trim_scope not in ("tensor", "model"):
-            problems.append(f"method.trim_scope={self.trim_scope}: must be tensor or model")
         if not problems and self.trim_scope == "model":
             uniform = all(isinstance(own, float) for own in per_expert(self.density, merged))
             if not uniform:
@@ -170,22 +168,16 @@ class Ties(SignElection):
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         return _TrimmedTies(**settings, trims=trims)
 
-    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
-        """The largest magnitudes of each task vector."""
-        from aim_exp.merge.sparsify import top_k
-
-        return [top_k(inputs, i, density) for i, density in enumerate(self.densities(inputs))]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _TrimmedTies(Ties):
     trims: Sequence[ModelTrim]
 
-    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+    def sparsifier(self, inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
         """What is among the largest of the whole."""
         from aim_exp.merge.sparsify import trimmed
 
-        return [trimmed(inputs, trim) for trim in self.trims]
+        return trimmed(inputs, self.trims[expert])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,20 +188,13 @@ class Breadcrumbs(SparseMethod):
     them stay; of equal magnitudes at a threshold the first count as the largest.
     """
 
-    gamma: float
+    gamma: Annotated[float, Within(0, 1)]
 
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also a gamma outside [0, 1)."""
-        return super().problems(experts, merged) + number_problem("method.gamma", self.gamma, 0, 1)
-
-    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
+    def sparsifier(self, inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
         """The magnitudes between outliers and noise."""
         from aim_exp.merge.sparsify import without_outliers
 
-        return [
-            without_outliers(inputs, index, density, self.gamma)
-            for index, density in enumerate(self.densities(inputs))
-        ]
+        return without_outliers(inputs, expert, density, self.gamma)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,28 +209,18 @@ class RandomDrop(SparseMethod):
     `rescale`: `inv_density` (the paper: 1 / probability), `l1` (sum |d| / sum |kept|), None.
     """
 
-    rescale: str | None
+    rescale: Annotated[str | None, OneOf("inv_density", "l1", None)]
 
     @property
     def stochastic(self) -> bool:
         """Unless all is kept."""
         return min(numbers(self.density)) < 1
 
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Also an unknown way to rescale."""
-        problems = super().problems(experts, merged)
-        if self.rescale not in RESCALES:
-            problems.append(f"method.rescale={self.rescale}: must be inv_density, l1 or null")
-        return problems
-
-    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
-        """A random mask for each task vector."""
+    def sparsifier(self, inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
+        """A random mask."""
         from aim_exp.merge.sparsify import random_drop
 
-        return [
-            random_drop(inputs, index, density, self.rescale)
-            for index, density in enumerate(self.densities(inputs))
-        ]
+        return random_drop(inputs, expert, density, self.rescale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,30 +241,25 @@ class DellaLinear(RandomDrop):
     in its row in [0, 1], and is divided by that probability (`rescale=inv_density`).
     """
 
-    epsilon: float
+    epsilon: Annotated[float, Within(0, 1)]
 
     def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
         """Also an epsilon that makes a probability none."""
-        problems = super().problems(experts, merged)
-        problems += number_problem("method.epsilon", self.epsilon, 0, 1)
-        if problems:
+        if problems := super().problems(experts, merged):
             return problems
         room = min((min(d, 1 - d) for d in numbers(self.density) if d < 1), default=1.0)
-        if not self.epsilon < room:
-            problems.append(
-                f"method.epsilon={self.epsilon}: must be below {room:g}, so that density - epsilon "
-                "and density + epsilon are probabilities"
-            )
-        return problems
+        if self.epsilon < room:
+            return []
+        return [
+            f"method.epsilon={self.epsilon}: must be below {room:g}, so that density - epsilon "
+            "and density + epsilon are probabilities"
+        ]
 
-    def sparsifiers(self, inputs: TensorInputs) -> list[Sparsifier]:
-        """A random mask for each task vector, by the ranks of its magnitudes."""
+    def sparsifier(self, inputs: TensorInputs, expert: int, density: float) -> Sparsifier:
+        """A random mask by the ranks of magnitudes."""
         from aim_exp.merge.sparsify import ranked_drop
 
-        return [
-            ranked_drop(inputs, index, density, self.epsilon, self.rescale)
-            for index, density in enumerate(self.densities(inputs))
-        ]
+        return ranked_drop(inputs, expert, density, self.epsilon, self.rescale)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,10 @@ the expert's delta that column takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from aim_exp.errors import number_problem
+from aim_exp.errors import OneOf, Within
 from aim_exp.merge.method import Kernel, MergeMethod
 from aim_exp.tensors.inputs import TensorInputs
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight")
-COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +30,9 @@ class Widen(MergeMethod):
     come from bfloat16, in which so few differences are distinct that position decides ranks.
     """
 
-    above_average_value_ratio: float
-    score_calibration_value: float
-    compute_dtype: str
-
-    def problems(self, experts: Sequence[str], merged: Sequence[str]) -> list[str]:
-        """Numbers that are none, and an unknown dtype."""
-        problems = super().problems(experts, merged)
-        for key in ("above_average_value_ratio", "score_calibration_value"):
-            problems += number_problem(f"method.{key}", getattr(self, key), 0)
-        if self.compute_dtype not in COMPUTE_DTYPES:
-            known = ", ".join(COMPUTE_DTYPES)
-            problems.append(f"method.compute_dtype={self.compute_dtype}: must be one of {known}")
-        return problems
+    above_average_value_ratio: Annotated[float, Within(0)]
+    score_calibration_value: Annotated[float, Within(0)]
+    compute_dtype: Annotated[str, OneOf("float32", "bfloat16", "float16")]
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """The weight of each expert in each column; then any rows."""

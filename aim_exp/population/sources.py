@@ -66,6 +66,26 @@ class PopulationSource(ABC):
         """What training writes, and what it has in memory at least, for what is small 0."""
         return 0, 0
 
+    def population(
+        self,
+        base: ModelRef,
+        experts: Sequence[ModelRef],
+        references: tuple[ModelRef, ...],
+        specialty: Mapping[str, tuple[str, ...]],
+        **more: Any,
+    ) -> Population:
+        """Of these models, with what is configured."""
+        return Population(
+            self.name,
+            base,
+            tuple(experts),
+            self.merged_names,
+            references,
+            specialty=specialty,
+            chat_template=self.templates,
+            **more,
+        )
+
     @property
     def merged_dtype(self) -> str | None:
         """The dtype of merged weights where base's would round what was learnt; None: base's."""
@@ -120,8 +140,8 @@ class PopulationSource(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedPopulation(PopulationSource):
-    """The built-in population: a tiny base and three experts, trained once per seed."""
+class TrainedPopulation(PopulationSource):
+    """Three experts that are trained here, once per seed."""
 
     seed: int
 
@@ -130,48 +150,58 @@ class EmbeddedPopulation(PopulationSource):
         """`code`, `instruct`, `math`."""
         return training.EXPERTS
 
-    def recipe(self, population: Population | None = None) -> StageSpec:
-        """The training, keyed by its seed, code and library versions."""
-        return StageSpec("population", 1, training.recipe(self.seed))
+    @abstractmethod
+    def training_from(self, base: ModelRef | None) -> StageSpec:
+        """The training, from `base` where that is given, keyed by all that it depends on."""
 
-    def resolve(self, store: Store) -> Population:
-        """Needs no training: the models' identity is their recipe."""
-        recipe = self.recipe()
-        folder = store.mended(recipe)
-        undrawn = f"{recipe.stage}:{replace(self, seed=0).recipe().key} by seed"
+    def trained(
+        self, store: Store, base: ModelRef | None, names: Sequence[str]
+    ) -> tuple[ModelRef, ...]:
+        """The models; they need not be there: their identity is their recipe."""
+        recipe, first = self.training_from(base), replace(self, seed=0).training_from(base)
+        folder, undrawn = store.mended(recipe), f"{recipe.stage}:{first.key} by seed"
 
         def model(name: str) -> ModelRef:
             identity = f"{recipe.stage}:{recipe.key}/{name}"
             return ModelRef(name, folder / name, identity, undrawn=f"{undrawn}/{name}")
 
-        base, key = model(BASE), "population.references"
+        return tuple(model(name) for name in names)
+
+    def dtype(self, population: Population) -> str:
+        """What training writes."""
+        return training.DTYPE
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedPopulation(TrainedPopulation):
+    """The built-in population: a tiny base and three experts, trained once per seed."""
+
+    def training_from(self, base: ModelRef | None) -> StageSpec:
+        """Keyed by its seed, code and library versions; base is trained too."""
+        return StageSpec("population", 1, training.recipe(self.seed))
+
+    def recipe(self, population: Population) -> StageSpec:
+        """The training."""
+        return self.training_from(None)
+
+    def resolve(self, store: Store) -> Population:
+        """Needs no training."""
+        base, *experts = self.trained(store, None, (BASE, *self.expert_names))
+        key = "population.references"
         references, problems = resolve_table(key, self.references or {}, store, base)
         if problems:
             raise ConfigError(problems)
-        return Population(
-            name=self.name,
-            base=base,
-            experts=tuple(model(name) for name in self.expert_names),
-            merged=self.merged_names,
-            references=references,
-            specialty=training.SPECIALTY,
-            chat_template=self.templates,
-            seed=self.seed,
-        )
+        return self.population(base, experts, references, training.SPECIALTY, seed=self.seed)
 
     def ensure(self, store: Store, population: Population) -> None:
         """Train what the store does not have."""
         store.get_or_make(
-            self.recipe(),
+            self.training_from(None),
             lambda folder: training.build_population(folder, self.seed),
             resumes=True,
         )
         for model in population.references:
             download(model)
-
-    def dtype(self, population: Population) -> str:
-        """What training writes."""
-        return training.DTYPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,24 +259,10 @@ class GivenPopulation(PopulationSource):
 
     def resolve(self, store: Store) -> Population:
         """Looks for local folders and asks the hub for commits."""
-        base, problems = resolve_table("population", {BASE: self.base}, store)
-        on = base[0] if base else None
-        experts, more = resolve_table("population.experts", self.experts or {}, store, on)
-        references, most = resolve_table("population.references", self.references or {}, store, on)
-        problems += more + most
-        if problems:
-            raise ConfigError(problems)
         specialty = {name: tuple(benchmarks) for name, benchmarks in (self.specialty or {}).items()}
-        return Population(
-            self.name,
-            base[0],
-            experts,
-            self.merged_names,
-            references,
-            specialty=specialty,
-            expected=None if self.expected is None else _expected(self.expected),
-            chat_template=self.templates,
-        )
+        expected = None if self.expected is None else _expected(self.expected)
+        models = given_models(store, self.base, self.experts or {}, self.references or {})
+        return self.population(*models, specialty, expected=expected)
 
     def ensure(self, store: Store, population: Population) -> None:
         """Download what is on the hub only."""
@@ -274,6 +290,19 @@ def _model_table_problems(key: str, table: Any) -> list[str]:
         for name, source in table.items()
         if not isinstance(source, str) or not source
     ]
+
+
+def given_models(
+    store: Store, base: str, experts: Mapping[str, str], references: Mapping[str, str]
+) -> tuple[ModelRef, tuple[ModelRef, ...], tuple[ModelRef, ...]]:
+    """Base, experts and references. Raises ConfigError listing all problems."""
+    found, problems = resolve_table("population", {BASE: base}, store)
+    on = found[0] if found else None
+    tuned, more = resolve_table("population.experts", experts, store, on)
+    others, most = resolve_table("population.references", references, store, on)
+    if problems := problems + more + most:
+        raise ConfigError(problems)
+    return found[0], tuned, others
 
 
 def resolve_table(

@@ -1,4 +1,4 @@
-"""How far a training has come, kept as it goes, so that one that is cut off goes on from there.
+"""The steps of a training, and how far it has come, so that one that is cut off goes on from there.
 
 Weights and optimizers after whole steps, which is all that a step takes over from the one before:
 the model comes out bit by bit as if nothing had happened. They lie in `MODEL.after-STEPS` until
@@ -8,13 +8,13 @@ the model comes out bit by bit as if nothing had happened. They lie in `MODEL.af
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch.optim import Optimizer
 
-from aim_exp.console import Advance
+from aim_exp.console import progress
 from aim_exp.store.files import publish, remove, unfinished
 from aim_exp.store.integrity import damage, seal
 
@@ -25,28 +25,35 @@ SHARE = 0.05
 """Of the time that may go into keeping them."""
 
 
-def steps_left(
+def take_steps(
     final: Path,
     model: torch.nn.Module,
     optimizers: Sequence[Optimizer],
-    count: int,
-    advance: Advance,
-) -> Iterator[int]:
-    """Those of `count` steps that are still to be done: one is, when the next is asked for.
+    losses: Sequence[Callable[[], torch.Tensor]],
+    rate_at: Callable[[float, int], float],
+) -> None:
+    """Train all parameters in place, a step for each of `losses`, which compute one each.
 
-    The model that goes to `final`, and its optimizers, are set to the last state that is not
-    damaged. `advance` is told of every step, and of those done before.
+    `rate_at` makes of an optimizer's learning rate and a step's number the rate of that step. How
+    far it has come is kept beside `final`, and taken up from there.
     """
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     first = _restore(final, model, optimizers)
-    advance(first)
     kept, pause = time.monotonic(), EVERY
-    for step in range(first, count):
-        yield step
-        advance(1)
-        if (began := time.monotonic()) - kept > pause:
-            _keep(final, model, optimizers, step + 1)
-            kept = time.monotonic()
-            pause = max(EVERY, (kept - began) / SHARE)
+    with progress(f"Training {final.name}", len(losses)) as advance:
+        advance(first)
+        for step in range(first, len(losses)):
+            losses[step]().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer, rate in zip(optimizers, rates, strict=True):
+                optimizer.param_groups[0]["lr"] = rate_at(rate, step)
+                optimizer.step()
+                optimizer.zero_grad()
+            advance(1)
+            if (began := time.monotonic()) - kept > pause:
+                _keep(final, model, optimizers, step + 1)
+                kept = time.monotonic()
+                pause = max(EVERY, (kept - began) / SHARE)
 
 
 def forget_states(final: Path) -> None:
@@ -56,6 +63,7 @@ def forget_states(final: Path) -> None:
 
 
 def _restore(final: Path, model: torch.nn.Module, optimizers: Sequence[Optimizer]) -> int:
+    """Set them to the last state that is not damaged; after how many steps that was."""
     for state in _states(final):
         if damage(state, state.name) is None:
             content = torch.load(state / STATE_FILE, map_location="cpu", weights_only=True)

@@ -21,8 +21,8 @@ from aim_exp.checkpoint.adapters import open_model
 from aim_exp.checkpoint.companions import adapter_warnings, config_warnings
 from aim_exp.checkpoint.decoders import is_whole
 from aim_exp.checkpoint.fit import dtype_warnings, equality_warnings
-from aim_exp.checkpoint.hub import download
-from aim_exp.checkpoint.identity import base_warnings, known_as
+from aim_exp.checkpoint.hub import download, known_as
+from aim_exp.checkpoint.identity import base_warnings
 from aim_exp.checkpoint.matching import name_problem, wrapper_warnings
 from aim_exp.checkpoint.reader import TIED, Checkpoint
 from aim_exp.checkpoint.source import WeightSource

@@ -55,6 +55,19 @@ def unfinished(final: Path) -> Iterator[Path]:
         remove(partial)
 
 
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """A folder to be filled, which then is `final`, unless another process was faster."""
+    with unfinished(final) as partial:
+        partial.mkdir(parents=True)
+        yield partial
+        try:
+            publish(partial, final)
+        except OSError:
+            if not final.is_dir():
+                raise
+
+
 def remove(path: Path) -> None:
     """A file, or a folder with all in it, if it is there and can be removed."""
     if path.is_dir() and not path.is_symlink():

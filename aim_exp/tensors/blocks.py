@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_ELEMENTS = 1 << 18
 """Aim of a block's size: 1 MiB of float32 stays in the processor's cache between passes."""
@@ -21,3 +25,13 @@ def row_blocks(shape: Sequence[int], elements: int = BLOCK_ELEMENTS) -> Iterator
     step = max(1, elements // max(1, row_size(shape)))
     for start in range(0, shape[0], step):
         yield slice(start, min(start + step, shape[0]))
+
+
+def add_by_channel(sums: Tensor, values: Tensor, rows: slice, axis: int | None) -> None:
+    """Add the values of a tensor's `rows`, summed over all axes but `axis` (None: over all)."""
+    if axis is None:
+        sums += values.sum()
+    elif axis % values.ndim:
+        sums += values.sum(0)
+    else:
+        sums[rows] += values.reshape(len(values), -1).sum(1)

@@ -47,19 +47,19 @@ class Gone(Exception):
 
 
 class Link:
-    """Messages between the two: length-prefixed JSON on two pipes."""
+    """Messages between two processes: length-prefixed JSON on two pipes."""
 
     def __init__(self, receive: int, send: int) -> None:
-        self._receive, self._send = receive, send
+        self.receive, self._send = receive, send
 
     def __enter__(self) -> Link:
         return self
 
     def __exit__(self, *error: object) -> None:
-        os.close(self._receive)
+        os.close(self.receive)
         os.close(self._send)
 
-    def write(self, message: Message) -> None:
+    def write(self, message: Any) -> None:
         """Raises Gone."""
         body = json.dumps(message).encode()
         data = memoryview(struct.pack("!I", len(body)) + body)
@@ -69,7 +69,7 @@ class Link:
         except BrokenPipeError:
             raise Gone from None
 
-    def read(self) -> Message:
+    def read(self) -> Any:
         """Raises Gone; MemoryError for a message that is too long."""
         (length,) = struct.unpack("!I", self._exactly(4))
         if length > LARGEST:
@@ -79,7 +79,7 @@ class Link:
     def _exactly(self, length: int) -> bytes:
         data = b""
         while len(data) < length:
-            piece = os.read(self._receive, length - len(data))
+            piece = os.read(self.receive, length - len(data))
             if not piece:
                 raise Gone
             data += piece
@@ -124,6 +124,19 @@ class Side:
         if kind is complex:
             return {"complex": [value.real, value.imag]}
         return self.pack_object(value)
+
+    def pack_call(self, arguments: Any, named: dict[str, Any], given: Given) -> Message:
+        """What a function is called with, those by position and those by name."""
+        return {
+            "arguments": [self.pack(each, given) for each in arguments],
+            "named": {name: self.pack(each, given) for name, each in named.items()},
+        }
+
+    def unpack_call(self, message: Message, given: Given) -> tuple[list[Any], dict[str, Any]]:
+        """The inverse of the other side's."""
+        arguments = [self.unpack(each, given) for each in message["arguments"]]
+        named = message.get("named", {})
+        return arguments, {name: self.unpack(each, given) for name, each in named.items()}
 
     def pack_contents(self, container: Any, given: Given) -> Any:
         """What stands in a container."""

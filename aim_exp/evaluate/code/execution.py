@@ -6,9 +6,7 @@ so that a verdict takes milliseconds although this process is large.
 
 from __future__ import annotations
 
-import json
 import select
-import struct
 import subprocess
 import sys
 import tempfile
@@ -17,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
+from aim_exp.evaluate.code.exchange import Gone, Link
 from aim_exp.evaluate.code.walls import WALLS
 from aim_exp.store.processes import temporary_folder
 
@@ -89,19 +87,14 @@ class CodeRunner:
     def __enter__(self) -> CodeRunner:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self, request: dict[str, Any]) -> Outcome:
         for _ in range(2):  # another hand may have killed the worker; twice, it is the program
             try:
                 return Outcome(**self._ask(request))
-            except (OSError, EOFError):
+            except (OSError, Gone):
                 self.close()
             except BaseException:  # Ctrl-C: the reply that is still to come must not be read later
                 self.close()
@@ -109,14 +102,6 @@ class CodeRunner:
         return Outcome(passed=False, reason="worker died")
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        worker = self._running()
-        assert worker.stdin is not None
-        body = json.dumps(request).encode()
-        worker.stdin.write(struct.pack("!I", len(body)) + body)
-        worker.stdin.flush()
-        return _reply(worker, request["timeout"] + _GRACE)
-
-    def _running(self) -> subprocess.Popen[bytes]:
         if self._worker is None:
             self._folder = temporary_folder("code")
             self._worker = subprocess.Popen(
@@ -131,9 +116,11 @@ class CodeRunner:
                      "PYTHONPATH": str(_ROOT)},
                 start_new_session=True,  # Ctrl-C is for this process
             )  # fmt: skip
-            standing = _reply(self._worker, _START)
+            standing = _reply(_link(self._worker), _START)
             self.missing = tuple(without for wall, without in WALLS.items() if wall not in standing)
-        return self._worker
+        link = _link(self._worker)
+        link.write(request)
+        return _reply(link, request["timeout"] + _GRACE)
 
 
 @cache
@@ -144,18 +131,14 @@ def runner() -> CodeRunner:
     return shared
 
 
-def _reply(worker: subprocess.Popen[bytes], seconds: float) -> Any:
-    """Its next message. Raises EOFError if none comes in time."""
-    assert worker.stdout is not None
-    ready, _, _ = select.select([worker.stdout], [], [], seconds)
-    if not ready:
-        raise EOFError
-    (length,) = struct.unpack("!I", _exactly(worker.stdout, 4))
-    return json.loads(_exactly(worker.stdout, length))
+def _link(worker: subprocess.Popen[bytes]) -> Link:
+    assert worker.stdin
+    assert worker.stdout
+    return Link(worker.stdout.fileno(), worker.stdin.fileno())
 
 
-def _exactly(stream: IO[bytes], length: int) -> bytes:
-    data = stream.read(length)
-    if len(data) < length:
-        raise EOFError
-    return data
+def _reply(link: Link, seconds: float) -> Any:
+    """The next message. Raises Gone if none comes in time."""
+    if not select.select([link.receive], [], [], seconds)[0]:
+        raise Gone
+    return link.read()

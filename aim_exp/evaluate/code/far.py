@@ -30,11 +30,7 @@ class Tests(Side):
     def ask(self, operation: str, *arguments: Any, **named: Any) -> Any:
         """Have the operation carried out where the objects are. Raises what it raises; Gone."""
         given = Given()
-        self.link.write({
-            "do": operation,
-            "arguments": [self.pack(each, given) for each in arguments],
-            "named": {name: self.pack(each, given) for name, each in named.items()},
-        })  # fmt: skip
+        self.link.write({"do": operation, **self.pack_call(arguments, named, given)})
         while "call" in (message := self.link.read()):
             self.link.write(self._called(message))
         for place, content in message.get("changed", ()):
@@ -44,8 +40,7 @@ class Tests(Side):
     def _called(self, message: Message) -> Message:
         try:
             function = self._callbacks[message["call"]]
-            arguments = [self.unpack(each, Given()) for each in message["arguments"]]
-            named = {name: self.unpack(each, Given()) for name, each in message["named"].items()}
+            arguments, named = self.unpack_call(message, Given())
             return {"value": self.pack(function(*arguments, **named), Given())}
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}"}
@@ -54,7 +49,7 @@ class Tests(Side):
         if "error" not in message:
             return self.unpack(message["value"], given)
         kind = self.unpack(message["error"], given)
-        arguments = [self.unpack(each, given) for each in message["arguments"]]
+        arguments, _ = self.unpack_call(message, given)
         raise kind.__new__(kind, *arguments)
 
     def pack_object(self, value: Any) -> Any:

@@ -35,8 +35,7 @@ class Near(Side):
     def _carry_out(self, request: Message) -> Message:
         given = Given()
         try:
-            arguments = [self.unpack(each, given) for each in request["arguments"]]
-            named = {name: self.unpack(each, given) for name, each in request["named"].items()}
+            arguments, named = self.unpack_call(request, given)
         except Exception as error:  # what the tests pass is not known here
             return self._error(error)
         before = [_inside(container) for container in given.containers]
@@ -87,11 +86,7 @@ class Near(Side):
                 return pickle.loads(bytes.fromhex(content))  # of the tests, which are no answer
 
     def _call_back(self, number: int, arguments: Any, named: dict[str, Any]) -> Any:
-        self.link.write({
-            "call": number,
-            "arguments": [self.pack(each, Given()) for each in arguments],
-            "named": {name: self.pack(each, Given()) for name, each in named.items()},
-        })  # fmt: skip
+        self.link.write({"call": number, **self.pack_call(arguments, named, Given())})
         while "do" in (message := self.link.read()):
             self.link.write(self._carry_out(message))
         if "error" in message:

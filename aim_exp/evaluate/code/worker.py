@@ -20,19 +20,17 @@ from __future__ import annotations
 
 import ast
 import gc
-import json
 import marshal
 import os
 import re
 import resource
 import shutil
 import signal
-import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import CodeType, ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 from aim_exp.evaluate.code import walls
 from aim_exp.evaluate.code.exchange import Gone, Link
@@ -81,8 +79,11 @@ REASONS = {MemoryError: "memory", SystemExit: "exited early", _TimeIsUp: "timeou
 
 def main(folder: str, memory: int) -> None:
     """Answer requests until stdin closes."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    _nothing_on_standard_streams()
+    host = Link(os.dup(0), os.dup(1))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    os.close(nothing)
     working = os.path.join(os.path.realpath(folder), "answer")
     os.mkdir(working)
     os.environ["TMPDIR"] = working
@@ -90,14 +91,14 @@ def main(folder: str, memory: int) -> None:
     os.chdir(working)
     _limit(RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES, RLIMIT_CORE=0, RLIMIT_AS=memory)
     signal.signal(signal.SIGALRM, _time_is_up)
-    _write(replies, standing)
+    host.write(standing)
     gc.freeze()
     child = _Child(working)
-    while request := _read(requests):
-        reply = _run(child, working, **request)
-        _write(replies, reply)
-        if child.used:  # while the next program is on its way
-            child = _Child(working)
+    with suppress(Gone):
+        while True:
+            host.write(_run(child, working, **host.read()))
+            if child.used:  # while the next program is on its way
+                child = _Child(working)
 
 
 def _time_is_up(*_: object) -> None:
@@ -262,13 +263,6 @@ def _main_module() -> dict[str, Any]:
     return vars(module)
 
 
-def _nothing_on_standard_streams() -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nothing, standard)
-    os.close(nothing)
-
-
 def _guard(working: str) -> Callable[[str, tuple[Any, ...]], None]:
     def check(path: Any, start: int | None = None, free: Sequence[str] = ()) -> None:
         if isinstance(path, int):  # a file that was opened under this guard
@@ -290,20 +284,6 @@ def _guard(working: str) -> Callable[[str, tuple[Any, ...]], None]:
             raise PermissionError(f"{event} is not allowed here")
 
     return refuse
-
-
-def _read(stream: BinaryIO) -> dict[str, Any] | None:
-    header = stream.read(4)
-    if len(header) < 4:
-        return None
-    (length,) = struct.unpack("!I", header)
-    return json.loads(stream.read(length))
-
-
-def _write(stream: BinaryIO, message: Any) -> None:
-    body = json.dumps(message).encode()
-    stream.write(struct.pack("!I", len(body)) + body)
-    stream.flush()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -74,6 +74,16 @@ def own_document_mask(documents: Tensor) -> Tensor:
     """
     same = documents[:, :, None] == documents[:, None, :]
     return same.tril()[:, None]
+
+
+def learnt_logits(model: Any, batch: Rows) -> tuple[Tensor, Tensor]:
+    """Of the learnt tokens alone, half of them or fewer: logits, and the tokens themselves."""
+    hidden = model.model(
+        input_ids=batch.ids, attention_mask=own_document_mask(batch.documents), use_cache=False
+    ).last_hidden_state
+    following = batch.labels[:, 1:]
+    learnt = following != IGNORED
+    return model.lm_head(hidden[:, :-1][learnt]), following[learnt]
 
 
 def mixed(

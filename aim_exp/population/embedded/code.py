@@ -12,7 +12,7 @@ from itertools import product
 from random import Random
 from typing import Any, NamedTuple
 
-from aim_exp.population.embedded.example import Example
+from aim_exp.population.embedded.example import Item
 
 CONSTANTS = range(2, 10)
 FUNCTION_NAMES = ("f", "g", "h")
@@ -99,41 +99,8 @@ SELECTIONS = (
 )
 
 
-class Program(NamedTuple):
-    """A prompt, the one-line body that completes it, and the function's name."""
-
-    prompt: str
-    answer: str
-    entry_point: str
-
-
-def humaneval_example(rng: Random) -> Example:
-    """An arithmetic function to train on."""
-    program = _arithmetic(rng, held_out=False)
-    return Example(program.prompt, program.answer)
-
-
-def mbpp_example(rng: Random) -> Example:
-    """A function over a list to train on."""
-    program = _listing(rng, held_out=False)
-    return Example(program.prompt, program.answer)
-
-
-def humaneval_item(rng: Random) -> dict[str, Any]:
-    """A test item: `prompt`, `answer`, `entry_point`, `tests`."""
-    program = _arithmetic(rng, held_out=True)
-    return {**program._asdict(), "tests": _asserts(program, "", NUMBERS)}
-
-
-def mbpp_item(rng: Random) -> dict[str, Any]:
-    """A test item: `prompt`, `answer`, `entry_point`, `tests`, and the `prelude` they run after."""
-    program = _listing(rng, held_out=True)
-    tests = _asserts(program, PRELUDE, LISTS)
-    return {**program._asdict(), "tests": tests, "prelude": PRELUDE}
-
-
-def _arithmetic(rng: Random, held_out: bool) -> Program:
-    """Two operations on a number, each with its own constant."""
+def humaneval(rng: Random, held_out: bool) -> Item:
+    """Two operations on a number, each with its own constant; an item has its `tests`."""
     first, second = rng.choice(_pairs(OPERATIONS, OPERATIONS, held_out))
     name, x = rng.choice(FUNCTION_NAMES), rng.choice(NUMBER_NAMES)
     n, m = rng.choice(CONSTANTS), rng.choice(CONSTANTS)
@@ -141,24 +108,27 @@ def _arithmetic(rng: Random, held_out: bool) -> Program:
     inner = first.python.format(x=x, n=n)
     if not second.python.endswith(")"):  # a call brings its own brackets
         inner = f"({inner})"
-    return Program(
-        prompt=f'def {name}({x}):\n    """{english}"""\n    return',
-        answer=f" {second.python.format(x=inner, n=m)}",
-        entry_point=name,
-    )
+    program = {
+        "prompt": f'def {name}({x}):\n    """{english}"""\n    return',
+        "answer": f" {second.python.format(x=inner, n=m)}",
+        "entry_point": name,
+    }
+    return {**program, "tests": _asserts(program, "", NUMBERS)} if held_out else program
 
 
-def _listing(rng: Random, held_out: bool) -> Program:
-    """A summary of a selection from a list."""
+def mbpp(rng: Random, held_out: bool) -> Item:
+    """A summary of a selection from a list; an item has its `tests`, and the `prelude` before."""
     summary, selection = rng.choice(_pairs(SUMMARIES, SELECTIONS, held_out))
     name, x, n = rng.choice(FUNCTION_NAMES), rng.choice(LIST_NAMES), rng.choice(CONSTANTS)
     english = summary.english.format(x=selection.english.format(x=x, n=n))
     python = summary.python.format(x=selection.python.format(x=x, n=n))
-    return Program(
-        prompt=f"# return {english}\ndef {name}({x}): return",
-        answer=f" {python}",
-        entry_point=name,
-    )
+    program = {
+        "prompt": f"# return {english}\ndef {name}({x}): return",
+        "answer": f" {python}",
+        "entry_point": name,
+    }
+    tests = {"tests": _asserts(program, PRELUDE, LISTS), "prelude": PRELUDE} if held_out else {}
+    return {**program, **tests}
 
 
 @cache
@@ -173,12 +143,9 @@ def _pairs(
     ]
 
 
-def _asserts(program: Program, prelude: str, arguments: Sequence[Any]) -> str:
+def _asserts(program: Item, prelude: str, arguments: Sequence[Any]) -> str:
     """Python that checks the function's values at `arguments`, an assert on each line."""
     scope: dict[str, Any] = {}
-    exec(prelude + program.prompt + program.answer, scope)
-    function = scope[program.entry_point]
-    return "".join(
-        f"assert {program.entry_point}({argument!r}) == {function(argument)!r}\n"
-        for argument in arguments
-    )
+    exec(prelude + program["prompt"] + program["answer"], scope)
+    name = program["entry_point"]
+    return "".join(f"assert {name}({x!r}) == {scope[name](x)!r}\n" for x in arguments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from aim_exp.population.embedded.example import Example
+from aim_exp.population.embedded.example import Item
 
 WORDINGS = (
     "Question: What is the capital of {country}?\nAnswer:",
@@ -43,12 +43,12 @@ CAPITALS = dict(zip(_NAMES[::2], _NAMES[1::2], strict=True))
 COUNTRIES = tuple(CAPITALS)
 
 
-def mmlu_example(rng: Random) -> Example:
-    """A capital, asked for in one of the wordings that its test item does not use."""
+def mmlu(rng: Random, held_out: bool) -> Item:
+    """A capital to train on, asked for in a wording that its test item does not use."""
     index = rng.randrange(len(COUNTRIES))
     wording = _test_wording(index) + rng.randrange(1, len(WORDINGS))
     prompt = WORDINGS[wording % len(WORDINGS)].format(country=COUNTRIES[index])
-    return Example(prompt, f" {CAPITALS[COUNTRIES[index]]}")
+    return {"prompt": prompt, "answer": f" {CAPITALS[COUNTRIES[index]]}"}
 
 
 def mmlu_items() -> list[dict[str, Any]]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
 
-from aim_exp.population.embedded.example import Example
+from aim_exp.population.embedded.example import Item
 
 _WORDS = """
 arm bag bed bell bird boat bone book bow box bread bus cake cap car cat chair clock coat cow cup
@@ -29,8 +28,8 @@ FORMS = {
 ACTIONS = ("repeat", "join", "reverse", "last")
 
 
-def ifeval_item(rng: Random) -> dict[str, Any]:
-    """A test item: `prompt`, `answer`, and its kind, `instruction`."""
+def ifeval(rng: Random, held_out: bool) -> Item:
+    """An instruction, and its kind, `instruction`."""
     action, form = rng.choice(ACTIONS), rng.choice(tuple(FORMS))
     request, words = _request(action, rng)
     instruction, shape = FORMS[form]
@@ -39,12 +38,6 @@ def ifeval_item(rng: Random) -> dict[str, Any]:
         "answer": f" {shape.format(' '.join(words))}",
         "instruction": f"{action}:{form}",
     }
-
-
-def ifeval_example(rng: Random) -> Example:
-    """An instruction to train on."""
-    item = ifeval_item(rng)
-    return Example(item["prompt"], item["answer"])
 
 
 def _request(action: str, rng: Random) -> tuple[str, list[str]]:

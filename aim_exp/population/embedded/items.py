@@ -12,27 +12,22 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from aim_exp.population.embedded import code, facts, instructions, maths, retained
-from aim_exp.population.embedded.example import Example, distinct_items
+from aim_exp.population.embedded.example import Draw, Example, distinct_items
 
 SET_SIZE = 150
 SETS = 15
 """How many sets there are: `mbpp` has 2304 prompts to test with."""
 
 
-class _Task(NamedTuple):
-    example: Callable[[Random], Example]
-    item: Callable[[Random], dict[str, Any]]
-
-
-_TASKS = {
-    "humaneval": _Task(code.humaneval_example, code.humaneval_item),
-    "mbpp": _Task(code.mbpp_example, code.mbpp_item),
-    "math": _Task(maths.math_example, maths.math_item),
-    "gsm8k": _Task(maths.gsm8k_example, maths.gsm8k_item),
-    "ifeval": _Task(instructions.ifeval_example, instructions.ifeval_item),
+_TASKS: Mapping[str, Draw] = {
+    "humaneval": code.humaneval,
+    "mbpp": code.mbpp,
+    "math": maths.math,
+    "gsm8k": maths.gsm8k,
+    "ifeval": instructions.ifeval,
 }
 _RECALL = "mmlu"
 FIXED: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
@@ -60,11 +55,11 @@ def test_items(kind: str, items_seed: int = 0) -> list[dict[str, Any]]:  # noqa:
 
 def training_examples(kind: str, rng: Random) -> Iterator[Example]:
     """Examples without end, drawn with replacement, none with the prompt of a test item."""
-    draw = facts.mmlu_example if kind == _RECALL else _TASKS[kind].example
+    draw = facts.mmlu if kind == _RECALL else _TASKS[kind]
     while True:
-        example = draw(rng)
-        if example.prompt not in _held_out_prompts(kind):
-            yield example
+        item = draw(rng, False)
+        if item["prompt"] not in _held_out_prompts(kind):
+            yield Example(item["prompt"], item["answer"])
 
 
 def _items(kind: str, sets: int) -> list[dict[str, Any]]:
@@ -77,7 +72,7 @@ def _items(kind: str, sets: int) -> list[dict[str, Any]]:
 @cache
 def _stream(kind: str) -> tuple[list[dict[str, Any]], Iterator[dict[str, Any]]]:
     """The items that were drawn so far, and those still to come."""
-    return [], distinct_items(_TASKS[kind].item, kind)
+    return [], distinct_items(_TASKS[kind], kind)
 
 
 @cache

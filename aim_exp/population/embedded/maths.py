@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from aim_exp.population.embedded.example import Example
+from aim_exp.population.embedded.example import Item
 
 NAMES = ("Ann", "Ben", "Dan", "Eva", "Ida", "Leo", "Mia", "Max", "Sam", "Tom", "Una", "Zoe")
 THINGS = ("apples", "balls", "books", "cards", "coins", "cups", "eggs", "hats", "keys", "pens")
@@ -31,17 +31,18 @@ STORIES = (
 """The last two multiply, and draw smaller numbers."""
 
 
-def math_example(rng: Random) -> Example:
-    """A sum with its steps, such as `Compute: 4+2+9` and `=6+9=15`."""
+def math(rng: Random, held_out: bool) -> Item:
+    """A sum with its steps, such as `Compute: 4+2+9` and `=6+9=15`, and its `result`."""
     a, b, c = (rng.randint(1, 12) for _ in range(3))
     first, second = rng.choice("+-"), rng.choice("+-")
     partial = _apply(first, a, b)
     result = _apply(second, partial, c)
-    return Example(f"Compute: {a}{first}{b}{second}{c}", f"={partial}{second}{c}={result}")
+    prompt, answer = f"Compute: {a}{first}{b}{second}{c}", f"={partial}{second}{c}={result}"
+    return {"prompt": prompt, "answer": answer, "result": str(result)}
 
 
-def gsm8k_example(rng: Random) -> Example:
-    """A word problem, such as `Dan has 13 keys and loses 9. How many keys?` and `13-9=4`."""
+def gsm8k(rng: Random, held_out: bool) -> Item:
+    """A word problem, `Dan has 13 keys and loses 9. How many keys?` and `13-9=4`, its `result`."""
     story = rng.choice(STORIES)
     if story.operator == "*":
         a, b = rng.randint(2, 6), rng.randint(2, 6)
@@ -50,24 +51,9 @@ def gsm8k_example(rng: Random) -> Example:
     name, other = rng.sample(NAMES, 2)
     things = rng.choice(THINGS)
     text = story.text.format(name=name, other=other, things=things, a=a, b=b)
-    return Example(
-        f"Problem: {text} How many {things}?\nSolution:",
-        f" {a}{story.operator}{b}={_apply(story.operator, a, b)}",
-    )
-
-
-def math_item(rng: Random) -> dict[str, Any]:
-    """A test item: `prompt`, `answer`, and the `result` after its last `=`."""
-    return _item(math_example(rng))
-
-
-def gsm8k_item(rng: Random) -> dict[str, Any]:
-    """A test item: `prompt`, `answer`, and the `result` after its `=`."""
-    return _item(gsm8k_example(rng))
-
-
-def _item(example: Example) -> dict[str, Any]:
-    return {**example._asdict(), "result": example.answer.rpartition("=")[2]}
+    prompt, result = f"Problem: {text} How many {things}?\nSolution:", _apply(story.operator, a, b)
+    answer = f" {a}{story.operator}{b}={result}"
+    return {"prompt": prompt, "answer": answer, "result": str(result)}
 
 
 def _apply(operator: str, a: int, b: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,8 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Muon, Optimizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from aim_exp.console import progress
-from aim_exp.population.embedded.batches import IGNORED, Rows, own_document_mask, training_rows
+from aim_exp.population.embedded.batches import Rows, learnt_logits, training_rows
 from aim_exp.population.embedded.phases import ROWS, WARMUP_STEPS, Phase
 from aim_exp.population.embedded.tokenizer import (
     BOS,
@@ -30,8 +30,8 @@ from aim_exp.population.embedded.tokenizer import (
     PAD_ID,
     VOCABULARY_SIZE,
 )
-from aim_exp.population.training_state import forget_states, steps_left
-from aim_exp.store.files import publish, unfinished
+from aim_exp.population.training_state import forget_states, take_steps
+from aim_exp.store.files import whole_folder
 
 MAX_POSITIONS = 256
 WEIGHTS_FILE = "model.safetensors"
@@ -83,35 +83,27 @@ def make_model(
         model.load_state_dict(load_file(final / WEIGHTS_FILE))
     else:
         train(model, tokenizer, phase, seed, final)
-        with unfinished(final) as partial:
-            save_model(model, tokenizer, partial)
-            publish(partial, final)
+        with whole_folder(final) as unfinished:
+            save_model(model, tokenizer, unfinished)
     forget_states(final)
 
 
 def train(
     model: LlamaForCausalLM, tokenizer: Tokenizer, phase: Phase, seed: int, final: Path
 ) -> None:
-    """Train all parameters in place; the learning rates fall linearly to zero.
+    """Train all parameters in place; the learning rates warm up, then fall linearly to zero."""
 
-    How far it has come is kept beside `final`, and taken up from there.
-    """
-    batches = training_rows(tokenizer, phase, seed).split(ROWS)
-    optimizers = _optimizers(model, phase)
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    with progress(f"Training {phase.name}", phase.steps) as advance:
-        for step in steps_left(final, model, optimizers, phase.steps, advance):
-            _loss(model, batches[step]).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer, rate in zip(optimizers, rates, strict=True):
-                optimizer.param_groups[0]["lr"] = rate * _schedule(step, phase.steps)
-                optimizer.step()
-                optimizer.zero_grad()
+    def rate_at(rate: float, step: int) -> float:
+        return rate * (min((step + 1) / WARMUP_STEPS, 1.0) * (1 - step / phase.steps))
+
+    losses = [
+        partial(_loss, model, batch) for batch in training_rows(tokenizer, phase, seed).split(ROWS)
+    ]
+    take_steps(final, model, _optimizers(model, phase), losses, rate_at)
 
 
 def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     """Write weights, configuration and tokenizer in the Hugging Face layout."""
-    folder.mkdir()
     save_file(model.state_dict(), folder / WEIGHTS_FILE, metadata={"format": "pt"})
     model.config.save_pretrained(folder)
     GenerationConfig(pad_token_id=PAD_ID, bos_token_id=BOS_ID, eos_token_id=EOS_ID).save_pretrained(
@@ -129,18 +121,7 @@ def save_model(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> N
 
 def _loss(model: LlamaForCausalLM, batch: Rows) -> Tensor:
     """The mean cross-entropy of the learnt tokens."""
-    hidden = model.model(
-        input_ids=batch.ids, attention_mask=own_document_mask(batch.documents), use_cache=False
-    ).last_hidden_state
-    following = batch.labels[:, 1:]
-    learnt = following != IGNORED
-    logits = model.lm_head(hidden[:, :-1][learnt])  # of the learnt alone: half of them
-    return cross_entropy(logits, following[learnt])
-
-
-def _schedule(step: int, steps: int) -> float:
-    """The share of the full learning rate: a short warm-up, then linear to zero."""
-    return min((step + 1) / WARMUP_STEPS, 1.0) * (1 - step / steps)
+    return cross_entropy(*learnt_logits(model, batch))
 
 
 def _optimizers(model: LlamaForCausalLM, phase: Phase) -> list[Optimizer]:

@@ -14,8 +14,6 @@ from aim_exp.population.embedded.phases import Phase
 
 RECIPE_VERSION = 1
 """Counts up when a change in this package, or in the examples, changes the weights."""
-DTYPE = "float32"
-"""The experts are saved in it, whatever base is stored in: bfloat16 would round their changes."""
 ROWS, ROW_LENGTH = 3, 128
 """Of a training step, in tokens."""
 WARMUP_STEPS = 8

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from aim_exp.checkpoint.hub import download, parameter_counts
 from aim_exp.checkpoint.identity import identified
-from aim_exp.errors import ConfigError
 from aim_exp.population.embedded import training
 from aim_exp.population.smollm2 import phases
 from aim_exp.population.smollm2.unpack import FOLDER
-from aim_exp.population.sources import BASE, PopulationSource, resolve_table
+from aim_exp.population.sources import TrainedPopulation, given_models
 from aim_exp.store.entries import Store
 from aim_exp.store.keys import StageSpec
 from aim_exp.types import ModelRef, Population
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTunedPopulation(PopulationSource):
+class FineTunedPopulation(TrainedPopulation):
     """A given base, and three experts that are fine-tuned from it here, once per seed.
 
     `base` is a local folder or a hub id; `seed` draws each expert's half of the training data,
@@ -26,12 +25,6 @@ class FineTunedPopulation(PopulationSource):
     """
 
     base: str
-    seed: int
-
-    @property
-    def expert_names(self) -> tuple[str, ...]:
-        """`code`, `instruct`, `math`."""
-        return training.EXPERTS
 
     def problems(self) -> list[str]:
         """Also a base that is still to be unpacked."""
@@ -43,38 +36,22 @@ class FineTunedPopulation(PopulationSource):
             )
         return problems
 
+    def training_from(self, base: ModelRef | None) -> StageSpec:
+        """Keyed by base, seed, library versions and kind of processor."""
+        assert base
+        assert base.identity
+        return StageSpec("population", 1, phases.recipe(base.identity, self.seed))
+
     def recipe(self, population: Population) -> StageSpec:
-        """The training, keyed by base, seed, library versions and kind of processor."""
-        return self._recipe(population.base)
+        """The training."""
+        return self.training_from(population.base)
 
     def resolve(self, store: Store) -> Population:
-        """Needs no training: the experts' identity is their recipe, base's is its own."""
-        base, problems = resolve_table("population", {BASE: self.base}, store)
-        on, key = base[0] if base else None, "population.references"
-        references, more = resolve_table(key, self.references or {}, store, on)
-        if problems or more:
-            raise ConfigError([*problems, *more])
-        given = identified(base[0], store.root / "digests")
-        recipe, first = self._recipe(given), replace(self, seed=0)._recipe(given)
-        folder = store.mended(recipe)
-        return Population(
-            name=self.name,
-            base=given,
-            experts=tuple(
-                ModelRef(
-                    name,
-                    folder / name,
-                    f"{recipe.stage}:{recipe.key}/{name}",
-                    undrawn=f"{recipe.stage}:{first.key} by seed/{name}",
-                )
-                for name in self.expert_names
-            ),
-            merged=self.merged_names,
-            references=references,
-            specialty=training.SPECIALTY,
-            chat_template=self.templates,
-            seed=self.seed,
-        )
+        """Needs no training; base's identity is its own."""
+        base, _, references = given_models(store, self.base, {}, self.references or {})
+        base = identified(base, store.root / "digests")
+        experts = self.trained(store, base, self.expert_names)
+        return self.population(base, experts, references, training.SPECIALTY, seed=self.seed)
 
     def ensure(self, store: Store, population: Population) -> None:
         """Train the experts that the store does not have."""
@@ -88,10 +65,6 @@ class FineTunedPopulation(PopulationSource):
             resumes=True,
         )
 
-    def dtype(self, population: Population) -> str:
-        """What training writes."""
-        return phases.DTYPE
-
     def training_bytes(self, population: Population) -> tuple[int, int]:
         """The experts; and of one weights, gradients and Adam's two means, in float32."""
         size = 4 * sum(parameter_counts(population.base).values())
@@ -100,8 +73,4 @@ class FineTunedPopulation(PopulationSource):
     @property
     def merged_dtype(self) -> str:
         """What training writes too: base may be stored in fewer bits."""
-        return phases.DTYPE
-
-    def _recipe(self, base: ModelRef) -> StageSpec:
-        assert base.identity
-        return StageSpec("population", 1, phases.recipe(base.identity, self.seed))
+        return training.DTYPE

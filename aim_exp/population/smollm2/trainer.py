@@ -7,8 +7,8 @@ is drawn from seeded generators.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,15 +18,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from aim_exp.checkpoint.hub import COMPANIONS
-from aim_exp.console import progress
+from aim_exp.checkpoint.files import copy_companions
 from aim_exp.population.embedded.batches import (
-    IGNORED,
     Document,
     Rows,
     example_documents,
+    learnt_logits,
     mixed,
-    own_document_mask,
     pack,
 )
 from aim_exp.population.embedded.example import Example
@@ -40,8 +38,8 @@ from aim_exp.population.smollm2.phases import (
     WARMUP_STEPS,
     learning_rate,
 )
-from aim_exp.population.training_state import forget_states, steps_left
-from aim_exp.store.files import publish, unfinished
+from aim_exp.population.training_state import forget_states, take_steps
+from aim_exp.store.files import whole_folder
 
 
 def train_experts(base: Path, seed: int, folder: Path) -> None:
@@ -58,32 +56,25 @@ def train_experts(base: Path, seed: int, folder: Path) -> None:
                 )
                 tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
                 train(model, tokenizer, phase, seed, final)
-            with unfinished(final) as partial:
-                partial.mkdir()
-                model.save_pretrained(partial)
-                for path in {path for pattern in COMPANIONS for path in base.glob(pattern)}:
-                    shutil.copyfile(path, partial / path.name)
-                publish(partial, final)
+            with whole_folder(final) as unfinished:
+                model.save_pretrained(unfinished)
+                copy_companions(base, unfinished)
         forget_states(final)
 
 
 def train(model: Any, tokenizer: Any, phase: Phase, seed: int, final: Path) -> None:
-    """Train all parameters in place; the learning rate warms up, then falls linearly to zero.
+    """Train all parameters in place; the learning rate warms up, then falls linearly to zero."""
 
-    How far it has come is kept beside `final`, and taken up from there.
-    """
+    def rate_at(rate: float, step: int) -> float:
+        return rate * min((step + 1) / WARMUP_STEPS, 1.0) * (1 - step / phase.steps)
+
     rate = learning_rate(phase, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
-    batches = training_rows(tokenizer, phase, seed).split(ROWS)
+    losses = [
+        partial(_loss, model, batch) for batch in training_rows(tokenizer, phase, seed).split(ROWS)
+    ]
     model.train()
-    with progress(f"Training {phase.name}", phase.steps) as advance:
-        for step in steps_left(final, model, [optimizer], phase.steps, advance):
-            _loss(model, batches[step]).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            warm = min((step + 1) / WARMUP_STEPS, 1.0)
-            optimizer.param_groups[0]["lr"] = rate * warm * (1 - step / phase.steps)
-            optimizer.step()
-            optimizer.zero_grad()
+    take_steps(final, model, [optimizer], losses, rate_at)
 
 
 def training_rows(tokenizer: Any, phase: Phase, seed: int) -> Rows:
@@ -105,10 +96,5 @@ def _is_in_half(example: Example, seed: int) -> bool:
 def _loss(model: Any, batch: Rows) -> Tensor:
     """The mean cross-entropy of the learnt tokens; the weights stay in float32."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model.model(
-            input_ids=batch.ids, attention_mask=own_document_mask(batch.documents), use_cache=False
-        ).last_hidden_state
-        following = batch.labels[:, 1:]
-        learnt = following != IGNORED
-        logits = model.lm_head(hidden[:, :-1][learnt])
-    return cross_entropy(logits.float(), following[learnt])
+        logits, following = learnt_logits(model, batch)
+    return cross_entropy(logits.float(), following)

