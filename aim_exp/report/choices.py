@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.errors import AimError
 from aim_exp.report.draws import LEVELS, OUTERMOST, Draw, Level, Value
 from aim_exp.report.estimates import outermost_values
+from aim_exp.report.grouped import grouped
 from aim_exp.report.items import read_items
 from aim_exp.report.kept import kept
 from aim_exp.report.settings import label
@@ -249,18 +250,16 @@ def _candidate(row: Row) -> _Candidate | None:
         return None
     several = (level for level in LEVELS if len({draw.value(level) for draw in known}) > 1)
     level = next(several, OUTERMOST)
-    values: dict[Value, dict[Draw, _Averages]] = {}
-    for draw, each in known.items():
-        values.setdefault(draw.value(level), {})[draw] = each
+    values = grouped((draw.value(level), (draw, each)) for draw, each in known.items())
     return _Candidate(row, level, {value: _mean(inner) for value, inner in values.items()})
 
 
-def _mean(draws: Mapping[Draw, _Averages]) -> _Averages:
+def _mean(draws: Sequence[tuple[Draw, _Averages]]) -> _Averages:
     every, first, second = (
-        fmean(outermost_values([(draw, getattr(each, part)) for draw, each in draws.items()]))
+        fmean(outermost_values([(draw, getattr(each, part)) for draw, each in draws]))
         for part in ("whole", "first", "second")
     )
-    return _Averages(every, first, second, next(iter(draws.values())).items)
+    return _Averages(every, first, second, draws[0][1].items)
 
 
 def _averages(draw: Draw) -> _Averages | None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from statistics import fmean
 
 from aim_exp.errors import AimError
@@ -19,6 +20,7 @@ from aim_exp.report.baselines import (
     parse_names,
 )
 from aim_exp.report.draws import Draw
+from aim_exp.report.grouped import grouped
 from aim_exp.report.load import Job
 from aim_exp.report.paired import VOLUME_RESAMPLES, Evidence, PairedTests, evidence_of, paired_tests
 from aim_exp.report.rows import AVERAGE, GAIN, Report, Row, named
@@ -150,10 +152,10 @@ class Differences:
 
     def grouped(self) -> Sequence[tuple[Mapping[str, str], Sequence[Contrast]]]:
         """By the values of `by`, in the order of the runs."""
-        groups: dict[tuple[str, ...], list[Contrast]] = {}
-        for contrast in self.contrasts:
-            values = tuple(contrast.settings.get(name, "") for name in self.by)
-            groups.setdefault(values, []).append(contrast)
+        groups = grouped(
+            (tuple(each.settings.get(name, "") for name in self.by), each)
+            for each in self.contrasts
+        )
         return [(dict(zip(self.by, values, strict=True)), own) for values, own in groups.items()]
 
     def sentence(self, contrast: Contrast) -> str:
@@ -195,11 +197,11 @@ class Differences:
 
     def omissions(self) -> list[str]:
         """What was not compared, and why, a line each."""
-        reasons: dict[str, dict[str, None]] = {}
-        for contrast in self.contrasts:
-            for reason, names in contrast.reasons.items():
-                reasons.setdefault(reason, {}).update(dict.fromkeys(names))
-        lines = [f"not tested: {why} ({', '.join(names)})" for why, names in reasons.items()]
+        reasons = grouped(pair for each in self.contrasts for pair in each.reasons.items())
+        lines = [
+            f"not tested: {why} ({', '.join(dict.fromkeys(chain(*names)))})"
+            for why, names in reasons.items()
+        ]
         if self.alone:
             lines.append(f"no {self.sought} for: {named(self.alone)}")
         if same := [contrast.job for contrast in self.contrasts if contrast.same_answers]:

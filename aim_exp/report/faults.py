@@ -8,6 +8,7 @@ from statistics import fmean
 from aim_exp.errors import AimError
 from aim_exp.report.answers import read_answers
 from aim_exp.report.draws import Draw
+from aim_exp.report.grouped import grouped
 from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Report, Row
 from aim_exp.report.units import PERCENT
@@ -91,11 +92,12 @@ def _chance(draw: Draw, benchmark: str) -> float | None:
 
 def _alike(group: Group) -> Iterator[str]:
     """The same answers to every item as base or an expert, by the files that hold them."""
-    same: dict[tuple[str, ...], list[Row]] = {}
-    for row in group.rows:
-        own = row.draws[0].sources
-        if own and all(source.is_there for source in own.values()):
-            same.setdefault(tuple(own[name].evidence for name in sorted(own)), []).append(row)
+    sources = ((row, row.draws[0].sources) for row in group.rows)
+    same = grouped(
+        (tuple(own[name].evidence for name in sorted(own)), row)
+        for row, own in sources
+        if own and all(source.is_there for source in own.values())
+    )
     for rows in same.values():
         if len(rows) > 1 and any(row.role != "merged" for row in rows):
             names = few([row.label for row in rows])

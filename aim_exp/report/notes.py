@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from aim_exp.report.faults import faults
 from aim_exp.report.front import gain_by_noise
+from aim_exp.report.grouped import grouped
 from aim_exp.report.plots.saliency import saliency_file
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.summary import recorded, scored
@@ -96,10 +97,7 @@ def _equal(report: Report) -> Iterator[str]:
 
 def _gaps(report: Report) -> Iterator[str]:
     """Seeds that nothing is averaged over, since some runs are missing; where that is so."""
-    numbers: dict[str, list[str]] = {}
-    for group in report.groups:
-        for gap in group.gaps:
-            numbers.setdefault(gap, []).append(f"[{group.number}]")
+    numbers = grouped((gap, f"[{group.number}]") for group in report.groups for gap in group.gaps)
     for gap, within in numbers.items():
         yield gap if len(within) == len(report.groups) else f"{gap} (in {', '.join(within)})"
 

@@ -6,7 +6,7 @@ mask. What is drawn within it is averaged first. The rule is that of `statistics
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -15,6 +15,7 @@ import numpy as np
 from aim_exp.errors import AimError
 from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Differences
 from aim_exp.report.draws import LEVELS, Draw, Level, Value, count_words, seed_of
+from aim_exp.report.grouped import grouped
 from aim_exp.report.items import read_items
 from aim_exp.statistics import LEVEL, Floats, holm
 from aim_exp.statistics.replicates import (
@@ -75,9 +76,7 @@ NOTHING_FIXED = Claim()
 
 def over_replicates(differences: Differences, claim: Claim = NOTHING_FIXED) -> list[Replicated]:
     """Of each merge with several replicates."""
-    rows: dict[tuple[str, str], list[Contrast]] = {}
-    for contrast in differences.contrasts:
-        rows.setdefault((contrast.row.key, contrast.against_row.key), []).append(contrast)
+    rows = grouped(((each.row.key, each.against_row.key), each) for each in differences.contrasts)
     every = [each for own in rows.values() if (each := _replicated(own, claim))]
     ps = {i: p for i, each in enumerate(every) if (p := each.tests[AVERAGE].p) is not None}
     adjusted = dict(zip(ps, holm(list(ps.values())), strict=True))
@@ -116,13 +115,10 @@ Pair = tuple[Draw, Draw]
 """A merge and its baseline."""
 
 
-def _replicates(pairs: Iterable[Pair]) -> tuple[Level, Mapping[Value, list[Pair]]]:
+def _replicates(pairs: Sequence[Pair]) -> tuple[Level, Mapping[Value, list[Pair]]]:
     """By the values of the outermost level that has several."""
-    every = list(pairs)
     for level in LEVELS:
-        values: dict[Value, list[Pair]] = {}
-        for pair in every:
-            values.setdefault(pair[0].value(level), []).append(pair)
+        values = grouped((pair[0].value(level), pair) for pair in pairs)
         if len(values) > 1:
             return level, values
     return LEVELS[0], {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aim_exp.report.differences import Differences, Verdict
 from aim_exp.report.doses import dose_words
+from aim_exp.report.grouped import grouped
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
 from aim_exp.report.settings import as_text, begins, label
@@ -186,18 +187,16 @@ def headline(group: Group) -> Iterator[Fact]:
 
 def above(differences: Differences) -> Fact:
     """How many merges are better than what they are compared with, in every draw."""
-    averages: dict[str, list[tuple[float, Verdict]]] = {}
-    for contrast in differences.contrasts:
-        of = averages.setdefault(contrast.row.key, [])
-        of.append((contrast.average.value, contrast.average.verdict))
+    every = ((each.row.key, each.average) for each in differences.contrasts)
+    averages = grouped((key, (average.value, average.verdict)) for key, average in every)
     better = [each for each in averages.values() if sum(value for value, _ in each) > 0]
     held = sum(all(verdict == Verdict.ABOVE for _, verdict in each) for each in better)
     tested = any(v != Verdict.UNTESTED for each in averages.values() for _, v in each)
-    every = " in every draw" * any(len(each) > 1 for each in averages.values())
+    draws = " in every draw" * any(len(each) > 1 for each in averages.values())
     return Fact(
         f"above {differences.title}",
         f"{len(better)} of {len(averages)}",
-        f"by average; {held} of them beyond noise{every}" if tested else "by average; not tested",
+        f"by average; {held} of them beyond noise{draws}" if tested else "by average; not tested",
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from aim_exp.report.grouped import grouped
 from aim_exp.report.plots.canvas import (
     DRAWS,
     PANELS,
@@ -33,23 +35,21 @@ def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
     is a dotted line.
     """
     known = [each for each in sweep.series if any(quantity in r.estimates for r in each.path)]
-    groups: dict[int, tuple[Group, list[Series]]] = {}
-    for each in known:
-        groups.setdefault(each.group.number, (each.group, []))[1].append(each)
-    shown = list(groups.values())[:PANELS]
-    plots = panels(figure, [group.title for group, _ in shown])
-    series = [each for _, members in shown for each in members]
+    shown = list(grouped((each.group.number, each) for each in known).values())[:PANELS]
+    groups = [members[0].group for members in shown]
+    plots = panels(figure, [group.title for group in groups])
+    series = [*chain(*shown)]
     name_looks(plots[0], {each.names: each.look for each in series}, joined=sweep.axis.is_line)
     rows = [row for each in series for row in each.path]
     if any(each.level and not each.level.relaxed for each in series):
         hollow_in_legend(plots[0], line="--")
     elif not all(row.relaxed for row in rows):
         hollow_in_legend(plots[0])
-    for plot, (_, members) in zip(plots, shown, strict=True):
+    for plot, members in zip(plots, shown, strict=True):
         _prepare(plot, sweep.axis, quantity)
         _draw_group(plot, members, quantity)
     estimates = [row.estimates[quantity] for row in rows if quantity in row.estimates]
-    bars = margin_words(group for group, _ in shown)
+    bars = margin_words(groups)
     dots = any(len(estimate.values) > 1 for estimate in estimates)
     title = "; ".join([f"bars: ±1 {bars}"] * bool(bars) + [DRAWS] * dots)
     legend_below(figure, last=[PLAIN], title=title)

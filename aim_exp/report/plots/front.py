@@ -16,6 +16,7 @@ import numpy as np
 
 from aim_exp.errors import AimError
 from aim_exp.pareto import non_dominated
+from aim_exp.report.grouped import grouped
 from aim_exp.report.plots.canvas import (
     DRAWS,
     PANELS,
@@ -217,11 +218,9 @@ def _draw_merges(plot: Plot, plane: Plane) -> None:
         rows = plane.shown(each.path)
         xs, ys = zip(*map(plane.place, rows), strict=True) if rows else ((), ())
         plot.plot(xs, ys, color=each.look.colour, linewidth=0.6, alpha=0.5, zorder=3)
-        alike: dict[tuple[bool, float], list[Row]] = {}
-        for row in rows:
-            if row.key not in seen:  # several series may begin with one plain merge
-                seen.add(row.key)
-                alike.setdefault((row.relaxed, _strength(plane, row)), []).append(row)
+        new = [row for row in rows if row.key not in seen]
+        seen.update(row.key for row in new)  # several series may begin with one plain merge
+        alike = grouped(((row.relaxed, _strength(plane, row)), row) for row in new)
         for (relaxed, strength), members in alike.items():
             style = each.look.point | ({} if relaxed else HOLLOW)
             xs, ys = zip(*map(plane.place, members), strict=True)
