@@ -8,7 +8,7 @@ from typing import Any
 
 from aim_exp.report.differences import VOLUME_RESAMPLES
 from aim_exp.report.rows import Report
-from aim_exp.report.settings import as_text
+from aim_exp.report.settings import as_text, different
 from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.latex import escape_latex
 from aim_exp.report.text import render
@@ -56,12 +56,9 @@ def methods_paragraph(report: Report, *, latex: bool = False) -> str:
 
 def _fields(records: Iterable[RunRecord], group: str) -> Values:
     """Of a group's option; those that are unset everywhere are left out."""
-    values: dict[str, dict[str, None]] = {}
-    for record in records:
-        for name, value in (record.config.get(group) or {}).items():
-            if name not in HIDDEN:
-                values.setdefault(name, {})[as_text(value)] = None
-    return {name: list(each) for name, each in values.items() if set(each) - {"null", "[]"}}
+    values = different(record.config.get(group) or {} for record in records)
+    unset = {"null", "[]"}
+    return {name: of for name, of in values.items() if name not in HIDDEN and set(of) - unset}
 
 
 def _models(records: Iterable[RunRecord]) -> list[str]:

@@ -11,7 +11,7 @@ from aim_exp.report.doses import dose_words
 from aim_exp.report.grouped import grouped
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
-from aim_exp.report.settings import as_text, begins, label
+from aim_exp.report.settings import as_text, begins, different, label
 from aim_exp.report.units import PERCENT, VOLUME, unit
 from aim_exp.store.records import RunRecord
 
@@ -202,13 +202,7 @@ def above(differences: Differences) -> Fact:
 
 def origin(report: Report) -> dict[str, list[str]]:
     """Versions, machines and seconds by name; several values where jobs differ."""
-    seen: dict[str, dict[str, None]] = {}
-    for _, record in recorded(report):
-        about = {**record.provenance, "device": record.device, **record.versions}
-        for name, value in about.items():
-            if value not in (None, ""):
-                seen.setdefault(name, {})[as_text(value)] = None
+    about = ({**r.provenance, "device": r.device, **r.versions} for _, r in recorded(report))
+    known = ({name: v for name, v in each.items() if v not in (None, "")} for each in about)
     seconds = sum(job.seconds or 0.0 for job in report.runs.jobs)
-    return {name: list(values) for name, values in seen.items()} | {
-        "all jobs together": [f"{seconds:.0f} s"]
-    }
+    return different(known) | {"all jobs together": [f"{seconds:.0f} s"]}
