@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.errors import AimError
 from aim_exp.report.draws import LEVELS, OUTERMOST, Draw, Level, Value
 from aim_exp.report.estimates import outermost_values
+from aim_exp.report.files import kept
 from aim_exp.report.grouped import grouped
 from aim_exp.report.items import read_items
-from aim_exp.report.kept import kept
 from aim_exp.report.settings import label
 from aim_exp.store.keys import content_key
 from aim_exp.types import POPULATIONS, Selection
