@@ -76,7 +76,9 @@ NOTHING_FIXED = Claim()
 
 def over_replicates(differences: Differences, claim: Claim = NOTHING_FIXED) -> list[Replicated]:
     """Of each merge with several replicates."""
-    rows = grouped(((each.row.key, each.against_row.key), each) for each in differences.contrasts)
+    rows = grouped(
+        ((each.merge.row.key, each.baseline.row.key), each) for each in differences.contrasts
+    )
     every = [each for own in rows.values() if (each := _replicated(own, claim))]
     ps = {i: p for i, each in enumerate(every) if (p := each.tests[AVERAGE].p) is not None}
     adjusted = dict(zip(ps, holm(list(ps.values())), strict=True))
@@ -95,9 +97,9 @@ def _replicated(contrasts: Sequence[Contrast], claim: Claim) -> Replicated | Non
     if margin is None and claim.study:
         margin = claim.study.margin / 100
     return Replicated(
-        key=first.row.key,
-        label=first.row.label,
-        against=first.against_row.label,
+        key=first.merge.row.key,
+        label=first.merge.row.label,
+        against=first.baseline.row.label,
         n=count_words(len(pairs), {seed_of(level, list(replicates)): len(pairs)}),
         tests=tests,
         equivalence=equivalence(tests[AVERAGE], margin) if margin else None,

@@ -187,7 +187,7 @@ def headline(group: Group) -> Iterator[Fact]:
 
 def above(differences: Differences) -> Fact:
     """How many merges are better than what they are compared with, in every draw."""
-    every = ((each.row.key, each.average) for each in differences.contrasts)
+    every = ((each.merge.row.key, each.average) for each in differences.contrasts)
     averages = grouped((key, (average.value, average.verdict)) for key, average in every)
     better = [each for each in averages.values() if sum(value for value, _ in each) > 0]
     held = sum(all(verdict == Verdict.ABOVE for _, verdict in each) for each in better)

@@ -11,6 +11,7 @@ from aim_exp.report.plots.canvas import (
     DRAWS,
     PANELS,
     PLAIN,
+    draw_draws,
     hollow_in_legend,
     legend_below,
     name_looks,
@@ -73,12 +74,10 @@ def _draw_group(plot: Plot, series: Sequence[Series], quantity: str) -> None:
             plot.plot(xs, ys, **each.look.line)
         if each.level and quantity in each.level.estimates and each.level.key not in levels:
             levels.add(each.level.key)  # what several series share is drawn once
-            line = {
-                "linestyle": ":" if each.level.relaxed else "--",
-                "linewidth": 0.8,
-                "alpha": 0.8,
-            }
-            plot.axhline(_mean(each.level, quantity), color=each.look.colour, **line)
+            plot.axhline(
+                _mean(each.level, quantity), color=each.look.colour, linewidth=0.8, alpha=0.8,
+                linestyle=":" if each.level.relaxed else "--",
+            )  # fmt: skip
             if each.level_place is not None:
                 known.append((each.level_place, each.level))
         for relaxed in (True, False):
@@ -106,8 +105,7 @@ def _draw_points(
         if len(values := row.estimates[quantity].values) > 1
         for value in values
     ]
-    plot.plot([x for x, _ in draws], [y for _, y in draws], ".", color=look.colour, alpha=0.45,
-              markersize=3, zorder=1)  # fmt: skip
+    draw_draws(plot, draws, look.colour)
 
 
 def _mean(row: Row, quantity: str) -> float:

@@ -59,7 +59,7 @@ def held(differences: Sequence[Differences]) -> set[tuple[str, str]]:
     """Rows and quantities that differ from the plain merge beyond noise, in every draw."""
     against_plain = (each for each in differences if each.title == PLAIN.title)
     verdicts = grouped(
-        ((contrast.row.key, quantity), difference.verdict)
+        ((contrast.merge.row.key, quantity), difference.verdict)
         for contrast in chain(*(each.contrasts for each in against_plain))
         for quantity, difference in contrast.differences.items()
     )
