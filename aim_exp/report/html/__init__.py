@@ -72,6 +72,7 @@ def _best(context: Context, most: int) -> Context:
 
 @cache
 def environment() -> Environment:
+    """Where the page's templates are."""
     made = Environment(
         loader=PackageLoader("aim_exp.report.html", "assets"),
         autoescape=True,
