@@ -322,7 +322,7 @@ def test_twins_share_all_that_both_depend_on(tmp_path: Path) -> None:
 
     def jobs(*against: str) -> list[tuple[str, str]]:
         (compared,) = differences(made, against)
-        return [(c.job.name, c.against_row.jobs[0].name) for c in compared.contrasts]
+        return [(c.job.name, c.baseline.row.jobs[0].name) for c in compared.contrasts]
 
     assert jobs("omega=null") == jobs("omega=1") == [("1", "0"), ("3", "0")]
     assert jobs("scaling=uniform") == [("1", "3")]

@@ -11,13 +11,13 @@ from records import by_benchmark, record, shifted, write_all
 from rich.console import Console
 
 from aim_exp.report.context import make_context
+from aim_exp.report.html import environment
 from aim_exp.report.load import load
 from aim_exp.report.paper import Paper
 from aim_exp.report.rows import AVERAGE, GAIN, Report, make_report
 from aim_exp.report.tables import write_tables
 from aim_exp.report.tables.csv import as_csv
 from aim_exp.report.tables.experts import experts_table
-from aim_exp.report.tables.html import as_html
 from aim_exp.report.tables.latex import PAGE, as_latex
 from aim_exp.report.tables.markdown import as_markdown
 from aim_exp.report.tables.scores import effect_table, leaderboard, members_table
@@ -119,10 +119,12 @@ def test_headings_break_at_underscores_everywhere():
 
 def test_html_escapes_everything():
     odd = '<b>"x"&'
-    row = Row((Cell(odd, about=odd), Cell(odd, detail=odd, below=odd)), key=odd, links={odd: odd})
-    text = as_html(Table((Column(odd, about=odd), Column(odd, numeric=True)), ((row,),)))
+    row = Row((Cell(odd, about=odd, link=odd), Cell(odd, detail=odd, below=odd)), key=odd)
+    shown = Table((Column(odd, about=odd), Column(odd, numeric=True)), ((row,),))
+    known = {"anchors": {}, "has_items": True}
+    text = environment().get_template("table.html").make_module(known).table(shown, "title")
     assert "<b>" not in text
-    assert text.count("&lt;b&gt;&quot;x&quot;&amp;") == 10
+    assert text.count("&lt;b&gt;&#34;x&#34;&amp;") == 10
     assert '<th scope="row" class="word"' in text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from aim_exp.errors import AimError
 from aim_exp.report.frames import answer, item_score
+from aim_exp.report.grouped import grouped
 from aim_exp.report.items import DAMAGED, Source
 
 
@@ -84,9 +85,7 @@ def _answers(own: Sequence[Mapping[str, Any]], scores: Iterable[float | None]) -
 
 def _starts(tasks: Sequence[str], prompts: Sequence[str]) -> tuple[int, ...]:
     """At the beginning of a line."""
-    of: dict[str, list[str]] = {}
-    for task, prompt in zip(tasks, prompts, strict=True):
-        of.setdefault(task, []).append(prompt)
+    of = grouped(zip(tasks, prompts, strict=True))
     shared = {task: _shared_lines(own) for task, own in of.items()}
     return tuple(shared[task] for task in tasks)
 

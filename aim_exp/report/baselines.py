@@ -8,6 +8,7 @@ from functools import cache, cached_property
 
 from aim_exp.errors import AimError, did_you_mean
 from aim_exp.report.draws import Draw
+from aim_exp.report.grouped import grouped
 from aim_exp.report.rows import Group, Report, Row
 from aim_exp.report.settings import EXPERTS, OF_MERGES, as_text, begins, is_relaxed, varying
 
@@ -70,10 +71,10 @@ class Against:
         own = tuple(self.settings)
         names = [n for n in varying(m.settings for m in merges) if not begins(n, own)]
         anywhere = any(not begins(name, OF_MERGES) for name in own)
-        patterns: dict[tuple[str, ...], list[Candidate]] = {}
-        for each in self.baselines(merges):
-            pattern = tuple(name for name in names if name in each.settings)
-            patterns.setdefault(pattern, []).append(each)
+        patterns = grouped(
+            (tuple(name for name in names if name in each.settings), each)
+            for each in self.baselines(merges)
+        )
 
         def place(merge: Candidate, shared: Iterable[str]) -> tuple[object, ...]:
             group = 0 if anywhere else merge.group.number
@@ -250,11 +251,7 @@ def _named(report: Report, name: str) -> Against | None:
 
 def _members(report: Report) -> dict[str, list[Candidate]]:
     """By name, every draw of what was scored beside the merges."""
-    members: dict[str, list[Candidate]] = {}
-    for each in candidates(report):
-        if not each.draw.is_merge:
-            members.setdefault(each.row.model, []).append(each)
-    return members
+    return grouped((c.row.model, c) for c in candidates(report) if not c.draw.is_merge)
 
 
 def _equal(known: str, value: str) -> bool:

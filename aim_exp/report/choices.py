@@ -7,7 +7,7 @@ or all populations but the one that is reported on, for each of them in turn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.errors import AimError
 from aim_exp.report.draws import LEVELS, OUTERMOST, Draw, Level, Value
 from aim_exp.report.estimates import outermost_values
+from aim_exp.report.files import kept
+from aim_exp.report.grouped import grouped
 from aim_exp.report.items import read_items
-from aim_exp.report.kept import kept
 from aim_exp.report.settings import label
 from aim_exp.store.keys import content_key
 from aim_exp.types import POPULATIONS, Selection
@@ -64,15 +65,8 @@ class Choice:
         return stdev(self.reported) if len(self.reported) > 1 else None
 
 
-@dataclass(frozen=True)
-class _Averages:
-    """Of a model: on all items, and on either half of each benchmark's."""
-
-    whole: float
-    first: float
-    second: float
-    items: tuple[str, ...] = ()
-    """By benchmark, equal where the items are the same."""
+Averages = Mapping[str, float]
+"""Of a model: on all items (`whole`), and on either half of each benchmark's."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +74,14 @@ class _Candidate:
     row: Row
     level: Level
     """The outermost level that it has several draws of."""
-    draws: Mapping[Value, _Averages]
+    draws: Mapping[Value, Averages]
     """By the level's values, what lies inside them averaged."""
+    items: tuple[str, ...]
+    """Of its draws' benchmarks, equal where the items are the same."""
 
-    @cached_property
-    def average(self) -> float:
-        return fmean(each.whole for each in self.draws.values())
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """What one choice rests on, and what it is reported on."""
-
-    chosen_on: Mapping[str, float]
-    """By a candidate's key."""
-    reported: Mapping[str, list[float]]
+    def values(self, part: str, of: Collection[Value] | None = None) -> list[float]:
+        """Averages on a part of the items, of these draws or of all."""
+        return [each[part] for value, each in self.draws.items() if of is None or value in of]
 
 
 @dataclass(frozen=True)
@@ -126,8 +113,8 @@ def choices(report: Report) -> Choices:
             if not (available := [each for row in rows if (each := _candidate(row))]):
                 continue
             candidates = _within(available, selection)
-            if trials := _trials(candidates, selection):
-                made.append(_choice(name, settings, candidates, len(available), trials, selection))
+            if selection.on != POPULATIONS or _have_populations(candidates):
+                made.append(_choice(name, settings, candidates, len(available), selection))
             else:
                 lacking.append(name)
     return Choices(tuple(made), tuple(lacking))
@@ -177,93 +164,73 @@ def _within(candidates: Sequence[_Candidate], selection: Selection) -> list[_Can
     return drawn[: selection.budget]
 
 
+def _have_populations(candidates: Sequence[_Candidate]) -> bool:
+    """Several, and the same for all."""
+    values = candidates[0].draws.keys()
+    return len(values) > 1 and all(
+        each.level == OUTERMOST and each.draws.keys() == values for each in candidates
+    )
+
+
 def _choice(
     name: str,
     settings: tuple[str, ...],
     candidates: Sequence[_Candidate],
     available: int,
-    trials: Sequence[_Trial],
     selection: Selection,
 ) -> Choice:
-    rows = {each.row.key: each.row for each in candidates}
-    best_on_all = max(candidates, key=lambda each: each.average)
-    chosen = [max(rows, key=trial.chosen_on.__getitem__) for trial in trials]
-    when_chosen = [trial.chosen_on[key] for trial, key in zip(trials, chosen, strict=True)]
-    reported = [trial.reported[key] for trial, key in zip(trials, chosen, strict=True)]
-    on = "half of the items"
+    own = candidates[0]
+    trials: list[tuple[Collection[Value] | None, Collection[Value] | None]] = [(None, None)]
+    halves, on = True, "half of the items"
     if selection.on == POPULATIONS:
+        trials = [(own.draws.keys() - {value}, {value}) for value in own.draws]
+        halves = len({*own.items}) < len(own.items)  # two of them answered the same ones
         others = "population" if len(trials) == 2 else f"{len(trials) - 1} populations"
-        on = f"{on} of " * _share_items(candidates) + f"the other {others}"
+        on = f"{on} of " * halves + f"the other {others}"
+    first, second = ("first", "second") if halves else ("whole", "whole")
+    chosen, when_chosen, reported = [], [], []
+    for chosen_on, reported_on in trials:
+        averages = [fmean(each.values(first, chosen_on)) for each in candidates]
+        when_chosen.append(max(averages))
+        best = candidates[averages.index(when_chosen[-1])]
+        chosen.append(best.row)
+        reported += best.values(second, reported_on)
+    on_all = [fmean(each.values("whole")) for each in candidates]
     return Choice(
         name=name,
         settings=settings,
         candidates=len(candidates),
         available=available,
         on=on,
-        best_on_all=best_on_all.row,
-        average_on_all=best_on_all.average,
-        chosen=tuple(rows[key] for key in chosen),
+        best_on_all=candidates[on_all.index(max(on_all))].row,
+        average_on_all=max(on_all),
+        chosen=tuple(chosen),
         average_when_chosen=fmean(when_chosen),
-        reported=tuple(value for values in reported for value in values),
+        reported=tuple(reported),
     )
-
-
-def _trials(candidates: Sequence[_Candidate], selection: Selection) -> list[_Trial]:
-    """One, or one for each population; none where they are not several, the same for all."""
-    if selection.on != POPULATIONS:
-        return [
-            _Trial(
-                {c.row.key: fmean(each.first for each in c.draws.values()) for c in candidates},
-                {c.row.key: [each.second for each in c.draws.values()] for c in candidates},
-            )
-        ]
-    values = list(candidates[0].draws)
-    if len(values) < 2 or any(
-        c.level != OUTERMOST or c.draws.keys() != candidates[0].draws.keys() for c in candidates
-    ):
-        return []
-    on, reported = ("first", "second") if _share_items(candidates) else ("whole", "whole")
-    return [
-        _Trial(
-            {
-                c.row.key: fmean(getattr(c.draws[other], on) for other in values if other != own)
-                for c in candidates
-            },
-            {c.row.key: [getattr(c.draws[own], reported)] for c in candidates},
-        )
-        for own in values
-    ]
-
-
-def _share_items(candidates: Sequence[_Candidate]) -> bool:
-    """Whether two populations answered the same items of a benchmark: then halves are needed."""
-    items = [digest for each in candidates[0].draws.values() for digest in {*each.items}]
-    return len({*items}) < len(items)
 
 
 def _candidate(row: Row) -> _Candidate | None:
     """None where nothing was scored, or the items are not there."""
     averages = {draw: _averages(draw) for draw in row.draws if draw.model.scores}
-    known = {draw: each for draw, each in averages.items() if each}
+    known = [(draw, each) for draw, each in averages.items() if each]
     if not known or len(known) < len(averages):
         return None
-    several = (level for level in LEVELS if len({draw.value(level) for draw in known}) > 1)
+    several = (level for level in LEVELS if len({draw.value(level) for draw in averages}) > 1)
     level = next(several, OUTERMOST)
-    values: dict[Value, dict[Draw, _Averages]] = {}
-    for draw, each in known.items():
-        values.setdefault(draw.value(level), {})[draw] = each
-    return _Candidate(row, level, {value: _mean(inner) for value, inner in values.items()})
+    values = grouped((draw.value(level), (draw, each)) for draw, each in known)
+
+    def mean(inner: Sequence[tuple[Draw, Mapping[str, Any]]]) -> Averages:
+        parts = ("whole", "first", "second")
+        return {part: fmean(outermost_values([(d, each[part]) for d, each in inner]))
+                for part in parts}  # fmt: skip
+
+    items = (digest for inner in values.values() for digest in {*inner[0][1]["items"]})
+    return _Candidate(row, level, {value: mean(of) for value, of in values.items()}, tuple(items))
 
 
-def _mean(draws: Mapping[Draw, _Averages]) -> _Averages:
-    every, first, second = (
-        fmean(outermost_values([(draw, getattr(each, part)) for draw, each in draws.items()]))
-        for part in ("whole", "first", "second")
-    )
-    return _Averages(every, first, second, next(iter(draws.values())).items)
-
-
-def _averages(draw: Draw) -> _Averages | None:
+def _averages(draw: Draw) -> Mapping[str, Any] | None:
+    """Of all items and either half, and by benchmark what is equal where the `items` are."""
     own = [draw.sources[name] for name in draw.objectives]
 
     def averages() -> dict[str, Any] | None:
@@ -282,5 +249,4 @@ def _averages(draw: Draw) -> _Averages | None:
     if not all(source.is_there for source in own):
         return None
     spec = [[source.evidence, source.score] for source in own]
-    known = kept(draw.job.shared / FOLDER, VERSION, spec, averages)
-    return _Averages(**{**known, "items": tuple(known["items"])}) if known else None
+    return kept(draw.job.shared / FOLDER, VERSION, spec, averages)

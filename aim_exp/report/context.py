@@ -111,10 +111,6 @@ class Context:
     runs: tuple[RunFacts, ...]
     origin: Mapping[str, Sequence[str]]
 
-    def ended(self, how: str) -> list[RunFacts]:
-        """The runs that ended so."""
-        return [run for run in self.runs if run.job.ended_early == how]
-
 
 def make_context(
     report: Report,

@@ -17,7 +17,7 @@ from aim_exp.report.frames import COLUMNS, Line, merge_settings, score_lines
 from aim_exp.report.load import Job
 from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import AVERAGE, Report
-from aim_exp.report.settings import as_text
+from aim_exp.report.settings import different
 
 FIRST = ("method", "omega", "relaxed", "seed")
 """Settings that every row of `results.csv` has; of the others, those that vary."""
@@ -129,10 +129,7 @@ def _from_overrides(job: Job) -> Line:
 
 def _varying(report: Report) -> list[str]:
     """Every setting with two values among the jobs that have a record, whatever it does."""
-    values: dict[str, set[str]] = {}
-    for job in report.runs.jobs:
-        for name, value in job.settings.items():
-            values.setdefault(name, set()).add(as_text(value))
+    values = different(job.settings for job in report.runs.jobs)
     return [name for name, several in values.items() if len(several) > 1 and name not in FIRST]
 
 

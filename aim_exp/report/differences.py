@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from statistics import fmean
 
 from aim_exp.errors import AimError
@@ -19,9 +20,10 @@ from aim_exp.report.baselines import (
     parse_names,
 )
 from aim_exp.report.draws import Draw
+from aim_exp.report.grouped import grouped
 from aim_exp.report.load import Job
 from aim_exp.report.paired import VOLUME_RESAMPLES, Evidence, PairedTests, evidence_of, paired_tests
-from aim_exp.report.rows import AVERAGE, GAIN, Report, Row, named
+from aim_exp.report.rows import AVERAGE, GAIN, Report, named
 from aim_exp.report.units import unit
 from aim_exp.statistics import LEVEL, MOST_SWAPS, PairedTest, can_reject, holm, swaps_for
 
@@ -97,30 +99,27 @@ class Difference:
 class Contrast:
     """A merge and its baseline, on these weights."""
 
-    job: Job
-    """That made the merge."""
-    row: Row
-    """That it is shown in."""
+    merge: Candidate
+    baseline: Candidate
     label: str
     """`ties omega=0.4 seed=1 [2]`: the row's, with seeds, and with its group's number."""
     against: str
     """In the same way: `ties omega=null seed=1 [2]`, `base [2]`."""
-    against_row: Row
-    settings: Mapping[str, str]
-    """Those that the merge depends on, by full key."""
     evidence: Evidence
-    draws: tuple[Draw, Draw]
-    """The merge's and its baseline's."""
     differences: Mapping[str, Difference]
     """By quantity: `AVERAGE`, `GAIN` where the baseline is a merge, then benchmarks."""
     reasons: Mapping[str, tuple[str, ...]]
     """Why some differences are not tested, with the quantities that it is so for."""
 
     @property
-    def models(self) -> tuple[str, str]:
-        """Identities of the two draws, the baseline's first."""
-        merge, baseline = self.draws
-        return baseline.identity, merge.identity
+    def job(self) -> Job:
+        """That made the merge."""
+        return self.merge.draw.job
+
+    @property
+    def draws(self) -> tuple[Draw, Draw]:
+        """The merge's and its baseline's."""
+        return self.merge.draw, self.baseline.draw
 
     @property
     def average(self) -> Difference:
@@ -150,10 +149,10 @@ class Differences:
 
     def grouped(self) -> Sequence[tuple[Mapping[str, str], Sequence[Contrast]]]:
         """By the values of `by`, in the order of the runs."""
-        groups: dict[tuple[str, ...], list[Contrast]] = {}
-        for contrast in self.contrasts:
-            values = tuple(contrast.settings.get(name, "") for name in self.by)
-            groups.setdefault(values, []).append(contrast)
+        groups = grouped(
+            (tuple(each.merge.settings.get(name, "") for name in self.by), each)
+            for each in self.contrasts
+        )
         return [(dict(zip(self.by, values, strict=True)), own) for values, own in groups.items()]
 
     def sentence(self, contrast: Contrast) -> str:
@@ -195,19 +194,19 @@ class Differences:
 
     def omissions(self) -> list[str]:
         """What was not compared, and why, a line each."""
-        reasons: dict[str, dict[str, None]] = {}
-        for contrast in self.contrasts:
-            for reason, names in contrast.reasons.items():
-                reasons.setdefault(reason, {}).update(dict.fromkeys(names))
-        lines = [f"not tested: {why} ({', '.join(names)})" for why, names in reasons.items()]
+        reasons = grouped(pair for each in self.contrasts for pair in each.reasons.items())
+        lines = [
+            f"not tested: {why} ({', '.join(dict.fromkeys(chain(*names)))})"
+            for why, names in reasons.items()
+        ]
         if self.alone:
             lines.append(f"no {self.sought} for: {named(self.alone)}")
         if same := [contrast.job for contrast in self.contrasts if contrast.same_answers]:
             lines.append(f"the same answers as {self.title}, nothing to test: {named(same)}")
-        if repeated := self._repeated:
+        if repeated := [contrast.job for contrast in self._repeated]:
             lines.append(
                 "the same comparison as an earlier one, answer by answer, counted once: "
-                f"{named([contrast.job for contrast in repeated])}"
+                f"{named(repeated)}"
             )
         lines += [
             f"no randomisation test can hold among {size:,} {kind}: {MOST_SWAPS:,} swaps are too "
@@ -281,10 +280,9 @@ def _contrast(
     if not evidence.is_none:
         tests = paired_tests(merge.draw, baseline.draw, swaps, score_swaps)
     after, before = merge.draw.model.scores, baseline.draw.model.scores
-    average = fmean(after[name].value for name in merge.draw.objectives) - fmean(
-        before[name].value for name in baseline.draw.objectives
-    )
-    quantities = [Difference(AVERAGE, average, tests.average)]
+    averages = [fmean(draw.model.scores[name].value for name in draw.objectives)
+                for draw in (merge.draw, baseline.draw)]  # fmt: skip
+    quantities = [Difference(AVERAGE, averages[0] - averages[1], tests.average)]
     gains = [draw.record.standing.hypervolume_gain for draw in (merge.draw, baseline.draw)]
     if baseline.draw.is_merge and gains[0] is not None and gains[1] is not None:
         quantities.append(Difference(GAIN, gains[0] - gains[1], tests.gain))
@@ -294,14 +292,11 @@ def _contrast(
         if name in before
     ]
     return Contrast(
-        job=merge.draw.job,
-        row=merge.row,
+        merge=merge,
+        baseline=baseline,
         label=merge.label(report) + merge.group.mark,
         against=baseline.label(report) + baseline.group.mark,
-        against_row=baseline.row,
-        settings=merge.settings,
         evidence=evidence,
-        draws=(merge.draw, baseline.draw),
         differences={each.quantity: each for each in quantities},
         reasons=tests.reasons,
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import fmean, stdev
 from typing import TypeVar
 
+from aim_exp.report.grouped import grouped
 from aim_exp.report.rows import Row
 from aim_exp.store.records import Dose
 
@@ -48,11 +49,6 @@ def dose_words(dose: Mapping[str, Dose]) -> str:
 def _over(
     tables: Sequence[Mapping[T, Dose]], statistic: Callable[[Sequence[float]], float | None]
 ) -> dict[T, Dose]:
-    parts: dict[T, list[Dose]] = {}
-    for table in tables:
-        for part, dose in table.items():
-            parts.setdefault(part, []).append(dose)
-
     def over(doses: Sequence[Dose], field: str) -> float | None:
         known = [value for dose in doses if (value := getattr(dose, field)) is not None]
         return statistic(known) if known else None
@@ -60,5 +56,5 @@ def _over(
     fields = (*DOSES.values(), *SHARES.values())
     return {
         part: replace(doses[0], **{field: over(doses, field) for field in fields})
-        for part, doses in parts.items()
+        for part, doses in grouped(pair for table in tables for pair in table.items()).items()
     }

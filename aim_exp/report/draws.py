@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
+from aim_exp.report.grouped import grouped
 from aim_exp.report.words import listed
 from aim_exp.store.keys import content_key
 from aim_exp.store.records import ModelRecord, Role, RunRecord
@@ -115,11 +116,13 @@ class Pool:
 
 def pools(jobs: Iterable[Job], words: Callable[[Job], str]) -> list[Pool]:
     """Everything that `jobs` made and scored, where it may be ranked; `words` name a merge."""
-    protocols: dict[str, list[Draw]] = {}
-    for job in jobs:
-        assert job.record, "what is ranked has a record"
-        if any(model.keys for model in job.record.models):  # else nothing was measured or scored
-            protocols.setdefault(_protocol(job.record), []).extend(_draws(job, job.record))
+    protocols = grouped(
+        (_protocol(record), draw)
+        for job in jobs
+        if (record := job.record)
+        and any(model.keys for model in record.models)  # else nothing was measured or scored
+        for draw in _draws(job, record)
+    )
     return [pool for key, draws in protocols.items() for pool in _pools(key, draws, words)]
 
 
@@ -222,10 +225,7 @@ def _most_first(levels: Iterable[Level]) -> Iterator[tuple[Level, ...]]:
 
 def _rows(draws: Iterable[Draw], apart: Sequence[Level]) -> list[list[Draw]]:
     """Of the same model but for seeds, in the order of the runs."""
-    rows: dict[tuple[Any, ...], list[Draw]] = {}
-    for draw in draws:
-        rows.setdefault(_row_key(draw, apart), []).append(draw)
-    return list(rows.values())
+    return list(grouped((_row_key(draw, apart), draw) for draw in draws).values())
 
 
 def _row_key(draw: Draw, apart: Sequence[Level]) -> tuple[Any, ...]:
@@ -248,10 +248,8 @@ def _gap(
     words: Callable[[Job], str],
 ) -> str:
     """`population.seed is not averaged over: ties omega=0.4 lacks 1 and 2`."""
-    lacking: dict[str, list[str]] = {}
-    for row in _rows(merges, ()):
-        if lack := _lack(row, values):
-            lacking.setdefault(lack, []).append(words(row[0].job))
+    lacks = ((_lack(row, values), words(row[0].job)) for row in _rows(merges, ()))
+    lacking = grouped(pair for pair in lacks if pair[0])
     parts = [
         f"{listed(rows, SHOWN)} lack{'s' * (len(rows) == 1)} {lack}"
         for lack, rows in lacking.items()

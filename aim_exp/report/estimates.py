@@ -11,6 +11,7 @@ import numpy as np
 
 from aim_exp.pareto import hypervolume_gains
 from aim_exp.report.draws import LEVELS, Draw
+from aim_exp.report.grouped import grouped
 
 AVERAGE, GAIN = "average", "hypervolume gain"
 """Quantities beside the benchmarks; no benchmark is called so."""
@@ -66,15 +67,10 @@ def _estimate(scores: Sequence[tuple[Draw, Score]]) -> Estimate:
 
 def outermost_values(values: Sequence[tuple[Draw, float]]) -> list[float]:
     """Means at each value of the outermost level that varies, from the innermost level out."""
-    cells: dict[tuple[object, ...], list[float]] = {}
-    for draw, value in values:
-        cells.setdefault(tuple(draw.value(level) for level in LEVELS), []).append(value)
+    cells = grouped((tuple(draw.value(level) for level in LEVELS), v) for draw, v in values)
     depth = next((i for i in range(len(LEVELS)) if len({cell[i] for cell in cells}) > 1), 0)
     for end in range(len(LEVELS) - 1, depth, -1):
-        outer: dict[tuple[object, ...], list[float]] = {}
-        for cell, inner in cells.items():
-            outer.setdefault(cell[:end], []).append(fmean(inner))
-        cells = outer
+        cells = grouped((cell[:end], fmean(inner)) for cell, inner in cells.items())
     return [fmean(inner) for inner in cells.values()]
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from aim_exp.store.files import RUN_KEYS, named, unfinished
+from aim_exp.store.keys import content_key
 
 FORMULA = tuple("=+-@\t\r")
 """What a cell begins with that a spreadsheet would carry out."""
+
+
+KEY_DIGITS = 24
 
 
 def no_formula(value: Any) -> Any:
@@ -37,3 +43,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """Write a file of text, in the same way."""
     return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def kept(folder: Path, version: int, spec: Any, make: Callable[[], Any]) -> Any:
+    """What `make` gives, as JSON; from `folder` if the same was made before.
+
+    `spec` is all that it depends on. In a folder that cannot be written, it is made each time.
+    """
+    file = folder / f"{content_key(folder.name, version, spec)[:KEY_DIGITS]}.json"
+    with suppress(OSError, ValueError):
+        return json.loads(file.read_bytes())
+    value = make()
+    with suppress(OSError):
+        write_atomically(file, lambda partial: partial.write_text(json.dumps(value) + "\n"))
+    return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aim_exp.errors import AimError
-from aim_exp.report.items import Source, on_scale, parts
+from aim_exp.report.items import on_scale, parts
 from aim_exp.report.load import Job, Runs, load
 from aim_exp.store.records import RunRecord, ScoreRecord
 
@@ -56,7 +56,10 @@ def items(*directories: str | Path) -> pd.DataFrame:
             after = {name: line[name] for name in list(line)[list(line).index("n") + 1 :]}
             try:
                 source = job.sources[line["model"]][line["benchmark"]]
-                every += [before | own | after for own in _item_lines(source)]
+                for own, value in source.lines():
+                    asked = {name: own.get(name) for name in ("task", "doc_id", "prompt", "target")}
+                    of_item = {"value": item_score(value, source.ends), **asked}
+                    every.append(before | of_item | {"answer": answer(own)} | after)
             except AimError as error:
                 where = f"{job.folder}, {line['model']} on {line['benchmark']}"
                 warnings.warn(f"{where}: {error}", stacklevel=2)
@@ -119,29 +122,8 @@ def _line(
     benchmark: str | None = None,
     score: ScoreRecord | None = None,
 ) -> Line:
-    return {
-        "model": model,
-        "role": role,
-        "benchmark": benchmark,
-        "metric": score and score.metric,
-        "value": score and score.value,
-        "stderr": score and score.stderr,
-        "n": score and score.n,
-    }
-
-
-def _item_lines(source: Source) -> list[Line]:
-    return [
-        {
-            "value": item_score(value, source.ends),
-            "task": line.get("task"),
-            "doc_id": line.get("doc_id"),
-            "prompt": line.get("prompt"),
-            "target": line.get("target"),
-            "answer": answer(line),
-        }
-        for line, value in source.lines()
-    ]
+    of_score = {name: score and getattr(score, name) for name in ("metric", "value", "stderr", "n")}
+    return {"model": model, "role": role, "benchmark": benchmark, **of_score}
 
 
 def answer(line: Line) -> Any:

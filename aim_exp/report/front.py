@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TypeVar
 
 from aim_exp.errors import AimError
+from aim_exp.report.files import kept
 from aim_exp.report.items import read_items, strata
-from aim_exp.report.kept import kept
 from aim_exp.report.rows import Group, Row
 from aim_exp.statistics import NoiseGain, Stratum, noise_gain, nondominated_probability
 

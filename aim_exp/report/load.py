@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +16,8 @@ from aim_exp.store.records import (
     FILE_NAME,
     INTERRUPTED,
     SHARED_FOLDER,
-    ModelRecord,
     RunRecord,
+    natural_order,
     read_record,
 )
 from aim_exp.store.sweeps import FILE_NAME as SWEEP_FILE
@@ -114,11 +113,11 @@ def load(*directories: Path) -> Runs:
     records, sweeps = _files(tops)
     overrides, problems = _listed_jobs(sweeps, top)
     jobs, unread = [], []
-    for folder in sorted({*records, *overrides}, key=_natural_order):
+    for folder in sorted({*records, *overrides}, key=natural_order):
         record, status = None, NOT_RUN
         if folder in records:
             try:
-                record = _read(folder)
+                record = _checked(read_record(folder))
                 status = record.status
             except AimError as error:
                 unread.append(f"{_below(folder, top)}: {error}")
@@ -127,8 +126,12 @@ def load(*directories: Path) -> Runs:
     if unread:
         read = f"{len(records) - len(unread)} of {len(records)} runs read"
         problems = [f"{read}; {'; '.join(unread)}", *problems]
-    titled, numbers = _titled(jobs)
-    return Runs(top, tuple(titled), tuple(problems), numbers)
+    folders = list(dict.fromkeys(job.sweep for job in jobs))
+    if len(folders) < 2 or max(len(job.folder) for job in jobs) <= LONG:
+        return Runs(top, tuple(jobs), tuple(problems), {})
+    numbers = {sweep: f"S{number}" for number, sweep in enumerate(folders, 1)}
+    titled = (replace(job, title=f"{numbers[job.sweep]}/{job.name}") for job in jobs)
+    return Runs(top, tuple(titled), tuple(problems), {n: sweep for sweep, n in numbers.items()})
 
 
 def _files(tops: Iterable[Path]) -> tuple[set[Path], set[Path]]:
@@ -150,7 +153,7 @@ def _listed_jobs(
     """By folder the overrides of every job that a `sweep.json` lists; lines about odd ones."""
     jobs: dict[Path, tuple[str, ...]] = {}
     problems = []
-    for sweep in sorted(sweeps, key=_natural_order):
+    for sweep in sorted(sweeps, key=natural_order):
         listed = read_sweep(sweep)
         own = {sweep / job.name: job.overrides for job in listed.jobs} if listed else {}
         if listed is None or any(sweep not in folder.resolve().parents for folder in own):
@@ -161,14 +164,6 @@ def _listed_jobs(
         else:
             jobs |= own
     return jobs, problems
-
-
-def _read(folder: Path) -> RunRecord:
-    """AimError, a line that says what is wrong, where it cannot be read."""
-    record = read_record(folder)
-    if odd := next(_oddities(record), ""):
-        raise AimError(f"{FILE_NAME}: {odd}")
-    return record
 
 
 def _job(
@@ -182,11 +177,10 @@ def _job(
     sweep = next((above for above in folder.parents if above in sweeps), folder.parent)
     if folder == top:
         sweep = folder
-    name = _below(folder, sweep)
     return Job(
         sweep=_below(sweep, top),
-        name=name,
-        title=name,
+        name=_below(folder, sweep),
+        title=_below(folder, top),
         folder=_below(folder, top),
         directory=folder,
         record=record,
@@ -196,13 +190,14 @@ def _job(
     )
 
 
-def _oddities(record: RunRecord) -> Iterator[str]:
-    """What no run writes though its types are right."""
+def _checked(record: RunRecord) -> RunRecord:
+    """AimError for what no run writes though its types are right."""
     names = [model.name for model in record.models]
     roles = [model.role for model in record.models]
     merged = [model for model in record.models if model.role == "merged" and model.scores]
     benchmarks = {frozenset(model.scores) for model in (*record.members, *merged)}
     members = {model.name for model in record.members}
+    keyed = any(model.keys for model in record.models)  # a merge that is only saved has none
     omega: Any = record.config.get("omega")
     odd = {
         "choices: no method": "method" not in record.choices,
@@ -210,62 +205,21 @@ def _oddities(record: RunRecord) -> Iterator[str]:
         "models: two merged ones": roles.count("merged") > 1,
         "models: base is not the first": record.members and record.members[0].role != "base",
         "models: not all scored on the same benchmarks": len(benchmarks) > 1,
+        "models: scored on what is not among the benchmarks": any(
+            model.scores.keys() - record.benchmarks.keys() for model in record.models
+        ),
+        "models: keys of weights are missing": keyed
+        and not all({"weights", "undrawn"} <= model.keys.keys() for model in record.models),
         "models: no base": record.models and not record.members,
         "population.merged: not all among the models": set(record.population.merged) - members,
-        f"config.omega: {omega!r} is no number": omega is not None and not _is_number(omega),
+        f"config.omega: {omega!r} is no number": type(omega) not in (int, float, type(None)),
     }
-    yield from (words for words, is_so in odd.items() if is_so)
-    yield from _odd_numbers(record)
-
-
-def _odd_numbers(record: RunRecord) -> Iterator[str]:
-    """Scores outside [0, 1], and what is not finite."""
-    keyed = any(model.keys for model in record.models)  # a merge that is only saved has none
-    for model in record.models:
-        for key in ("weights", "undrawn") if keyed else ():
-            if key not in model.keys:
-                yield f"models: {model.name} has no key of its {key}"
-        yield from _odd_scores(record, model)
-    finite: Sequence[Any] = (
-        *record.timings.values(),
-        *(about.reference_point for about in record.benchmarks.values()),
-        *vars(record.standing).values(),
-        *(value for dose in record.dose.values() for value in vars(dose).values()),
-    )
-    if not all(_is_number(value) for value in finite if isinstance(value, float)):
-        yield "a number is not finite"
-
-
-def _odd_scores(record: RunRecord, model: ModelRecord) -> Iterator[str]:
-    for benchmark, score in model.scores.items():
-        where = f"{model.name} on {benchmark}"
-        if benchmark not in record.benchmarks:
-            yield f"{where}: benchmarks do not say what that is"
-        if not 0 <= score.value <= 1:
-            yield f"{where}: {score.value} is no score in [0, 1]"
-        if score.stderr is not None and not (_is_number(score.stderr) and score.stderr >= 0):
-            yield f"{where}: {score.stderr} is no standard error"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _titled(jobs: Sequence[Job]) -> tuple[list[Job], dict[str, str]]:
-    """With the numbers of sweeps in their titles, if there are several and folders are long."""
-    sweeps = list(dict.fromkeys(job.sweep for job in jobs))
-    if len(sweeps) < 2 or max(len(job.folder) for job in jobs) <= LONG:
-        return [replace(job, title=job.folder) for job in jobs], {}
-    numbers = {sweep: f"S{number}" for number, sweep in enumerate(sweeps, 1)}
-    titled = [replace(job, title=f"{numbers[job.sweep]}/{job.name}") for job in jobs]
-    return titled, {number: sweep for sweep, number in numbers.items()}
+    for words, is_so in odd.items():
+        if is_so:
+            raise AimError(f"{FILE_NAME}: {words}")
+    return record
 
 
 def _below(path: Path, top: Path) -> str:
     """With forward slashes; `.` for `top` itself."""
     return Path(os.path.relpath(path, top)).as_posix()
-
-
-def _natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """`10` after `9`."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in path.parts]

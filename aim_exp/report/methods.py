@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.report.differences import VOLUME_RESAMPLES
+from aim_exp.report.grouped import grouped
 from aim_exp.report.rows import Report
-from aim_exp.report.settings import as_text
+from aim_exp.report.settings import as_text, different
 from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.latex import escape_latex
 from aim_exp.report.text import render
@@ -33,6 +34,8 @@ def methods_paragraph(report: Report, *, latex: bool = False) -> str:
     records = [record for _, record in scored(report)] or completed
     stages = _stages(records)
     versions = {name: _distinct(r.versions.get(name) for r in records) for name in LIBRARIES}
+    machines = grouped((each.machine, each.seconds) for each in stages if each.seconds is not None
+                       and each.machine is not None)  # fmt: skip
     text = render(
         "methods.txt",
         records=records,
@@ -46,7 +49,7 @@ def methods_paragraph(report: Report, *, latex: bool = False) -> str:
         resamples=RESAMPLES,
         volume_resamples=VOLUME_RESAMPLES,
         software=[f"{name} {' and '.join(used)}" for name, used in versions.items() if used],
-        hours=[f"{_duration(seconds)} on {name}" for name, seconds in _hours(stages).items()],
+        hours=[f"{_duration(sum(seconds))} on {name}" for name, seconds in machines.items()],
         unknown=sum(stage.seconds is None for stage in stages),
         stages=len(stages),
     )
@@ -56,12 +59,9 @@ def methods_paragraph(report: Report, *, latex: bool = False) -> str:
 
 def _fields(records: Iterable[RunRecord], group: str) -> Values:
     """Of a group's option; those that are unset everywhere are left out."""
-    values: dict[str, dict[str, None]] = {}
-    for record in records:
-        for name, value in (record.config.get(group) or {}).items():
-            if name not in HIDDEN:
-                values.setdefault(name, {})[as_text(value)] = None
-    return {name: list(each) for name, each in values.items() if set(each) - {"null", "[]"}}
+    values = different(record.config.get(group) or {} for record in records)
+    unset = {"null", "[]"}
+    return {name: of for name, of in values.items() if name not in HIDDEN and set(of) - unset}
 
 
 def _models(records: Iterable[RunRecord]) -> list[str]:
@@ -121,15 +121,6 @@ def _stages(records: Iterable[RunRecord]) -> list[StageRecord]:
     """What all that the results rest on took, each product once, whichever run made it."""
     products = {stage.keys: stage for record in records for stage in record.stages if stage.keys}
     return list(products.values())
-
-
-def _hours(stages: Iterable[StageRecord]) -> dict[str, float]:
-    """Seconds by machine."""
-    seconds: dict[str, float] = {}
-    for stage in stages:
-        if stage.seconds is not None and stage.machine is not None:
-            seconds[stage.machine] = seconds.get(stage.machine, 0.0) + stage.seconds
-    return seconds
 
 
 def _duration(seconds: float) -> str:

@@ -1,15 +1,23 @@
-"""What a reader must know before believing a report: computed from it, in plain words."""
+"""What a reader must know before believing a report: computed from it, in plain words.
+
+The beginner's faults first, as far as scores show them: models that are not what one took them for.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterable, Iterator
+from statistics import fmean
 
-from aim_exp.report.faults import faults
+from aim_exp.errors import AimError
+from aim_exp.report.answers import read_answers
+from aim_exp.report.draws import Draw
+from aim_exp.report.files import kept
 from aim_exp.report.front import gain_by_noise
+from aim_exp.report.grouped import grouped
 from aim_exp.report.plots.saliency import saliency_file
-from aim_exp.report.rows import AVERAGE, Report
+from aim_exp.report.rows import AVERAGE, Group, Report
 from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.scores import group_title
 from aim_exp.report.units import PERCENT, VOLUME
@@ -20,6 +28,9 @@ LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
 """Whose version can change a score."""
 SHOWN = 4
 """Models, or sets of them, that are named."""
+FOLDER, VERSION = "chance", 2
+ERRORS = 2.0
+"""Standard errors above chance that are still chance: about the end of a 95 % interval."""
 
 
 def notes(report: Report) -> list[str]:
@@ -30,7 +41,7 @@ def notes(report: Report) -> list[str]:
 
 def doubts(report: Report) -> list[str]:
     """Why the runs may not be compared, or should make one look twice: what differs, and how."""
-    parts = (_groups, _versions, _unequal, _equal, faults, _gaps)
+    parts = (_groups, _versions, _unequal, _equal, _faults, _gaps)
     return [*report.runs.problems, *(line for part in parts for line in part(report))]
 
 
@@ -94,12 +105,88 @@ def _equal(report: Report) -> Iterator[str]:
         )
 
 
+def _faults(report: Report) -> Iterator[str]:
+    for group in report.groups:
+        for part in (_no_better_than_base, _at_chance, _without_volume, _alike):
+            yield from (f"{line}{group.mark}" for line in part(group))
+
+
+def _no_better_than_base(group: Group) -> Iterator[str]:
+    """An expert on what it was trained for."""
+    base = group.members[0].estimates if group.members else {}
+    for row in group.members:
+        for benchmark in row.draws[0].record.population.specialty.get(row.model, ()):
+            own, its = row.estimates.get(benchmark), base.get(benchmark)
+            if own and its and own.mean <= its.mean:
+                yield (
+                    f"{row.model} scores {PERCENT.write(own.mean)} on {benchmark}, its own "
+                    f"specialty, and base {PERCENT.write(its.mean)}: is it the model that was "
+                    "meant, asked with its chat template?"
+                )
+
+
+def _at_chance(group: Group) -> Iterator[str]:
+    """Or at zero: models on a benchmark together."""
+    for benchmark in group.benchmarks:
+        chance = next((c for r in group.members if (c := _chance(r.draws[0], benchmark))), 0.0)
+        known = ((r.label, r.estimates[benchmark]) for r in group.rows if benchmark in r.estimates)
+        low = [
+            name
+            for name, estimate in known
+            if estimate.mean <= chance + bool(chance) * ERRORS * (estimate.stderr or 0.0)
+        ]
+        if low:
+            level = f"chance ({PERCENT.write(chance)})" if chance else "zero"
+            yield f"at {level} on {benchmark}: {few(low)}; differences there say nothing"
+
+
+def _without_volume(group: Group) -> Iterator[str]:
+    """A benchmark whose reference point nobody is above takes every volume away."""
+    rivals = [row for row in (*group.members, *group.merges) if row.estimates]
+    for name in rivals[0].draws[0].objectives if rivals else ():
+        corner = rivals[0].draws[0].record.benchmarks[name].reference_point
+        if all(row.estimates[name].mean <= corner for row in rivals):
+            yield (
+                f"all models stand at the reference point ({PERCENT.write(corner)}) on {name}: "
+                f"every hypervolume gain is 0; set benchmarks.tasks.{name}.objective=false to "
+                "leave it out"
+            )
+
+
+def _chance(draw: Draw, benchmark: str) -> float | None:
+    """Of choosing blindly; None where nothing is chosen, or the items are gone."""
+    source = draw.sources.get(benchmark)
+    if source is None or not source.is_there:
+        return None
+
+    def blind() -> float | None:
+        try:
+            choices = read_answers(source).questions.choices
+        except AimError:
+            return None
+        lengths = [len(each or ()) for each in choices]
+        return fmean(1 / n for n in lengths) if lengths and min(lengths) > 1 else None
+
+    return kept(draw.job.shared / FOLDER, VERSION, source.evidence, blind)
+
+
+def _alike(group: Group) -> Iterator[str]:
+    """The same answers to every item as base or an expert, by the files that hold them."""
+    sources = ((row, row.draws[0].sources) for row in group.rows)
+    same = grouped(
+        (tuple(own[name].evidence for name in sorted(own)), row)
+        for row, own in sources
+        if own and all(source.is_there for source in own.values())
+    )
+    for rows in same.values():
+        if len(rows) > 1 and any(row.role != "merged" for row in rows):
+            names = few([row.label for row in rows])
+            yield f"{names} answer every item alike: are they different models?"
+
+
 def _gaps(report: Report) -> Iterator[str]:
     """Seeds that nothing is averaged over, since some runs are missing; where that is so."""
-    numbers: dict[str, list[str]] = {}
-    for group in report.groups:
-        for gap in group.gaps:
-            numbers.setdefault(gap, []).append(f"[{group.number}]")
+    numbers = grouped((gap, f"[{group.number}]") for group in report.groups for gap in group.gaps)
     for gap, within in numbers.items():
         yield gap if len(within) == len(report.groups) else f"{gap} (in {', '.join(within)})"
 

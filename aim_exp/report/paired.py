@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -14,8 +15,8 @@ from aim_exp.errors import AimError
 from aim_exp.pareto import hypervolume_gains
 from aim_exp.report.draws import Draw
 from aim_exp.report.estimates import GAIN
+from aim_exp.report.files import kept
 from aim_exp.report.items import Source, read_items, strata
-from aim_exp.report.kept import kept
 from aim_exp.statistics import (
     SEED,
     Floats,
@@ -77,21 +78,24 @@ def paired_tests(after: Draw, before: Draw, swaps: int, score_swaps: int) -> Pai
     `score_swaps` (`statistics.swaps_for`). What was compared before, in this sweep, is read.
     """
     pairs = after.sources, before.sources
-    settings = (_setting(before), _setting(after)) if before.is_merge else ()
-    models = [*pairs, *(model for s in settings for model in (s.merged, *s.members))]
+    merges = [before, after] if before.is_merge else []
+    rivals = [model for merge in merges for model in _rivals(merge)]
     spec = [
         *([[source.evidence, source.score] for source in model.values()] for model in pairs),
         [list(pair) for pair in pairs],
         list(after.objectives),
-        [s.spec for s in settings],
+        [
+            [[[source.evidence for source in model] for model in _rivals(m)], _corner(m)]
+            for m in merges
+        ],
         swaps,
         score_swaps,
     ]
 
     def make() -> dict[str, Any]:
-        return asdict(_paired_tests(*pairs, after.objectives, settings, swaps, score_swaps))
+        return asdict(_paired_tests(after, before, swaps, score_swaps))
 
-    if not all(s.is_there for m in models for s in _each(m)):
+    if not all(source.is_there for source in chain(*rivals, *(model.values() for model in pairs))):
         return _read(make())
     try:
         return _read(kept(after.job.shared / FOLDER, VERSION, spec, make))
@@ -108,67 +112,40 @@ def _read(content: Any) -> PairedTests:
     return PairedTests(test(content["average"]), test(content["gain"]), scores, reasons)
 
 
-def _paired_tests(
-    after: Mapping[str, Source],
-    before: Mapping[str, Source],
-    objectives: Sequence[str],
-    settings: Sequence[_Setting],
-    swaps: int,
-    score_swaps: int,
-) -> PairedTests:
+def _paired_tests(after: Draw, before: Draw, swaps: int, score_swaps: int) -> PairedTests:
     scores: dict[str, PairedTest] = {}
     reasons: dict[str, tuple[str, ...]] = {}
-    for name in dict.fromkeys([*after, *before]):
+    for name in dict.fromkeys([*after.sources, *before.sources]):
         try:
-            scores[name] = _test(before.get(name), after.get(name), score_swaps)
+            scores[name] = _test(before.sources.get(name), after.sources.get(name), score_swaps)
         except AimError as error:
             reasons[str(error)] = (*reasons.get(str(error), ()), name)
+    objectives, gain = after.objectives, None
     if not set(objectives) <= set(scores):
         return PairedTests(scores=scores, reasons=reasons)
-    first, second = (tuple(model[name] for name in objectives) for model in (before, after))
+    first, second = (tuple(m.sources[name] for name in objectives) for m in (before, after))
     average = _average(first, second, swaps)
-    if not settings:
-        return PairedTests(average, None, scores, reasons)
-    try:
-        return PairedTests(average, _gain(settings[0], settings[1], swaps), scores, reasons)
-    except AimError as error:
-        return PairedTests(average, None, scores, {**reasons, str(error): (GAIN,)})
+    if before.is_merge:
+        try:
+            gain = _gain(before, after, swaps)
+        except AimError as error:
+            reasons[str(error)] = (GAIN,)
+    return PairedTests(average, gain, scores, reasons)
 
 
 def _answers(draw: Draw) -> tuple[str, ...]:
     return tuple(f"{name} {source.evidence}" for name, source in sorted(draw.sources.items()))
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """A merged model and what its gain is measured against: a source per benchmark each."""
-
-    merged: Sources
-    members: tuple[Sources, ...]
-    reference: tuple[float, ...]
-
-    @property
-    def spec(self) -> list[Any]:
-        """What its gain rests on."""
-        return [
-            [[source.evidence for source in model] for model in (self.merged, *self.members)],
-            list(self.reference),
-        ]
+def _rivals(merge: Draw) -> list[Sources]:
+    """The merge, and what its gain is measured against: base and the merged experts."""
+    names = ("base", *merge.record.population.merged)
+    members = [merge.job.sources[m.name] for m in merge.record.members if m.name in names]
+    return [tuple(model[name] for name in merge.objectives) for model in (merge.sources, *members)]
 
 
-def _setting(merge: Draw) -> _Setting:
-    """Base and the merged experts, as in the record's hypervolume gain."""
-    rivals = ("base", *merge.record.population.merged)
-    members = [merge.job.sources[m.name] for m in merge.record.members if m.name in rivals]
-    return _Setting(
-        tuple(merge.sources[name] for name in merge.objectives),
-        tuple(tuple(member[name] for name in merge.objectives) for member in members),
-        tuple(merge.record.benchmarks[name].reference_point for name in merge.objectives),
-    )
-
-
-def _each(model: Mapping[str, Source] | Sources) -> Sequence[Source]:
-    return list(model.values()) if isinstance(model, Mapping) else model
+def _corner(merge: Draw) -> list[float]:
+    return [merge.record.benchmarks[name].reference_point for name in merge.objectives]
 
 
 def _test(before: Source | None, after: Source | None, swaps: int) -> PairedTest:
@@ -195,36 +172,38 @@ def _average(before: Sources, after: Sources, swaps: int) -> PairedTest:
     return resampling_test(observed, _minus(resampled), _minus(swapped))
 
 
-def _gain(before: _Setting, after: _Setting, swaps: int) -> PairedTest:
+def _gain(before: Draw, after: Draw, swaps: int) -> PairedTest:
     """Of the hypervolume gain.
 
     The bootstrap draws the items of both merges and of all members jointly; the swaps are of
     the two merges' answers, with the members as they are.
     """
     rng = np.random.default_rng(SEED)
-    models = list(dict.fromkeys([before.merged, after.merged, *before.members, *after.members]))
+    (first, *of_first), (second, *of_second) = _rivals(before), _rivals(after)
+    models = list(dict.fromkeys([first, second, *of_first, *of_second]))
     observed = np.array([[source.score for source in model] for model in models])
     benchmarks = [_together(sources) for sources in zip(*models, strict=True)]
     resampled = _by_resample([bootstrap_scores(each, VOLUME_RESAMPLES, rng) for each in benchmarks])
-    swapped = _swapped(before.merged, after.merged, swaps)
+    swapped = _swapped(first, second, swaps)
 
-    def differences(first: Floats, second: Floats, scores: Floats) -> Floats:
-        """Of two merges [n, benchmarks]; `scores` are [n or 1, models, benchmarks]."""
+    def differences(merges: Floats, scores: Floats) -> Floats:
+        """Of two merges [n, 2, benchmarks]; `scores` are [n or 1, models, benchmarks]."""
         gains = [
             hypervolume_gains(
-                merged,
-                scores[:, [models.index(member) for member in setting.members]],
-                setting.reference,
+                merges[:, number], scores[:, list(map(models.index, members))], corner
             )
-            for merged, setting in ((first, before), (second, after))
+            for number, members, corner in (
+                (0, of_first, _corner(before)),
+                (1, of_second, _corner(after)),
+            )
         ]
         return gains[1] - gains[0]
 
-    (difference,) = differences(observed[[0]], observed[[1]], observed[None])
+    (difference,) = differences(observed[None, [0, 1]], observed[None])
     return resampling_test(
         difference,
-        differences(resampled[:, 0], resampled[:, 1], resampled),
-        differences(swapped[:, 0], swapped[:, 1], observed[None]),
+        differences(resampled[:, :2], resampled),
+        differences(swapped, observed[None]),
     )
 
 

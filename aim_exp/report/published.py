@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from aim_exp.report.rows import Estimate, Report
 from aim_exp.report.summary import scored
 from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table
 from aim_exp.report.units import VOLUME, Unit
-from aim_exp.store.records import MERGED, Role, RunRecord
+from aim_exp.store.records import MERGED, RunRecord
 
 FILE = Path(__file__).with_name("published_scores.csv")
 """Percent; no method: a member of the population; no omega: the plain merge."""
@@ -79,6 +79,16 @@ class Published:
         members = [list(published()["", name, None].scores.values()) for name in population]
         return hypervolume_gain(list(self.scores.values()), members)
 
+    @property
+    def percents(self) -> list[Cell]:
+        return [Cell.number(PERCENT, score) for score in self.scores.values()]
+
+    @property
+    def numbers(self) -> list[Cell]:
+        """The scores, then both gains."""
+        gains = (self.gain_as_published, self.gain_by_label)
+        return [*self.percents, *(Cell.number(VOLUME, gain) for gain in gains)]
+
 
 Key = tuple[str, str, float | None]
 """Method, experts, omega."""
@@ -87,17 +97,12 @@ Key = tuple[str, str, float | None]
 @cache
 def published() -> dict[Key, Published]:
     """Every row, in the order of the paper."""
+    rows = {}
     with FILE.open(newline="") as file:
-        rows = [
-            Published(
-                method=row["method"],
-                experts=row["experts"],
-                omega=float(row["omega"]) if row["omega"] else None,
-                scores={name: float(row[name]) / 100 for name in BENCHMARKS},
-            )
-            for row in csv.DictReader(file)
-        ]
-    return {(row.method, row.experts, row.omega): row for row in rows}
+        for row in csv.DictReader(file):
+            key = row["method"], row["experts"], float(row["omega"]) if row["omega"] else None
+            rows[key] = Published(*key, {name: float(row[name]) / 100 for name in BENCHMARKS})
+    return rows
 
 
 @dataclass(frozen=True)
@@ -136,10 +141,10 @@ def pairs(report: Report) -> list[Pair]:
     both = []
     for group in report.groups:
         for row in (*group.members, *group.merges):
-            record = row.jobs[0].record
-            paper = published().get(_key(row.model, row.role, record)) if record else None
-            if paper and row.estimates:
-                name = f"{row.titles} {row.label}" if row.role == MERGED else row.label
+            record, merged = row.draws[0].record, row.role == MERGED
+            paper = published().get(key_of(record) if merged else ("", row.model, None))
+            if paper and row.estimates and (not merged or _has_the_papers_settings(record)):
+                name = f"{row.titles} {row.label}" if merged else row.label
                 both.append(Pair(f"{name}{group.mark}", row.estimates, paper))
     if not both:
         raise AimError("none of these runs is in the paper's tables")
@@ -168,27 +173,21 @@ def other_populations(report: Report) -> list[str]:
 
 def paper_table() -> Table:
     """The paper's own: a line without AIM, one with it, and below it the change in percent."""
-    members = [published()["", name, None] for name in MEMBERS]
-    sections = [
-        tuple(
-            Row((Cell(row.experts), Cell(), Cell(), *_percents(row), Cell(), Cell()))
-            for row in members
-        )
-    ]
+    members = (published()["", name, None] for name in MEMBERS)
+    sections = [[Row((Cell(m.experts), Cell(), Cell(), *m.percents, Cell(), Cell()))
+                 for m in members]]  # fmt: skip
     for experts in PUBLISHED_POPULATIONS:
         rows = [row for row in published().values() if row.method and row.experts == experts]
-        merges = zip(rows[::2], rows[1::2], strict=True)
-        lines = [line for plain, relaxed in merges for line in _merge(plain, relaxed)]
-        first = Row((Cell(experts), *lines[0].cells[1:]))
-        sections.append((first, *lines[1:]))
+        names = [experts, *[""] * len(rows)]
+        merges = zip(names, rows[::2], rows[1::2], strict=False)
+        sections.append([line for merge in merges for line in _merge(*merge)])
     headings = (*BENCHMARKS, "gain", "by label")
-    columns = (
-        *map(Column, ("experts", "method", "AIM")),
-        *(Column(h, numeric=True) for h in headings),
-    )
     return Table(
-        columns,
-        tuple(sections),
+        columns=(
+            *map(Column, ("experts", "method", "AIM")),
+            *(Column(heading, numeric=True) for heading in headings),
+        ),
+        sections=tuple(map(tuple, sections)),
         unit="percent, and hypervolume gain (d-th root) against base and some experts",
         legend=(
             "gain: against the experts that reproduce the printed gains; in the blocks "
@@ -198,30 +197,19 @@ def paper_table() -> Table:
     )
 
 
-def _merge(plain: Published, relaxed: Published) -> Iterator[Row]:
-    yield Row((Cell(), Cell(plain.method), Cell("no"), *_numbers(plain)))
+def _merge(experts: str, plain: Published, relaxed: Published) -> Iterator[Row]:
+    yield Row((Cell(experts), Cell(plain.method), Cell("no"), *plain.numbers))
     changes = (
-        Cell(
-            cell.text,
+        replace(
+            cell,
             below=f"{CHANGE.write((cell.value or 0.0) / old.value - 1)}%" if old.value else NOTHING,
         )
-        for cell, old in zip(_numbers(relaxed), _numbers(plain), strict=True)
+        for cell, old in zip(relaxed.numbers, plain.numbers, strict=True)
     )
     yield Row((Cell(), Cell(), Cell("yes", below="change"), *changes))
 
 
-def _numbers(row: Published) -> list[Cell]:
-    gains = (row.gain_as_published, row.gain_by_label)
-    return [*_percents(row), *(Cell.number(VOLUME, gain) for gain in gains)]
-
-
-def _percents(row: Published) -> list[Cell]:
-    return [Cell.number(PERCENT, score) for score in row.scores.values()]
-
-
 def _rows(pair: Pair, benchmarks: list[str]) -> Iterator[Row]:
-    shared = set(pair.benchmarks)
-
     def ours(name: str) -> Cell:
         score = pair.ours.get(name)
         return Cell.number(PERCENT, score.mean, score.stderr) if score else Cell(NOTHING)
@@ -231,20 +219,13 @@ def _rows(pair: Pair, benchmarks: list[str]) -> Iterator[Row]:
         text = f"{CHANGE.write(pair.difference(name))}{'*' * outside}"
         return Cell(text, tone="doubt" if outside else "")
 
-    verdicts = [pair.within(name) for name in shared]
+    verdicts = [pair.within(name) for name in pair.benchmarks]
     within = Cell(f"{verdicts.count(True)} of {len(verdicts) - verdicts.count(None)}")
     yield Row((Cell(pair.label), Cell("ours"), *map(ours, benchmarks), within))
     paper = (Cell.number(PERCENT, pair.paper.scores[name]) for name in benchmarks)
     yield Row((Cell(), Cell("paper"), *paper, Cell()))
-    cells = (difference(name) if name in shared else Cell() for name in benchmarks)
+    cells = (difference(name) if name in pair.ours else Cell() for name in benchmarks)
     yield Row((Cell(), Cell("difference"), *cells, Cell()))
-
-
-def _key(model: str, role: Role, record: RunRecord) -> Key:
-    """Where one of our models would stand; nowhere, if the paper cannot have it."""
-    if role != MERGED:
-        return "", model, None
-    return key_of(record) if _has_the_papers_settings(record) else ("", "", None)
 
 
 def _has_the_papers_settings(record: RunRecord) -> bool:

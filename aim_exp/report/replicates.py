@@ -6,7 +6,7 @@ mask. What is drawn within it is averaged first. The rule is that of `statistics
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -15,6 +15,7 @@ import numpy as np
 from aim_exp.errors import AimError
 from aim_exp.report.differences import AVERAGE, GAIN, Contrast, Differences
 from aim_exp.report.draws import LEVELS, Draw, Level, Value, count_words, seed_of
+from aim_exp.report.grouped import grouped
 from aim_exp.report.items import read_items
 from aim_exp.statistics import LEVEL, Floats, holm
 from aim_exp.statistics.replicates import (
@@ -75,9 +76,9 @@ NOTHING_FIXED = Claim()
 
 def over_replicates(differences: Differences, claim: Claim = NOTHING_FIXED) -> list[Replicated]:
     """Of each merge with several replicates."""
-    rows: dict[tuple[str, str], list[Contrast]] = {}
-    for contrast in differences.contrasts:
-        rows.setdefault((contrast.row.key, contrast.against_row.key), []).append(contrast)
+    rows = grouped(
+        ((each.merge.row.key, each.baseline.row.key), each) for each in differences.contrasts
+    )
     every = [each for own in rows.values() if (each := _replicated(own, claim))]
     ps = {i: p for i, each in enumerate(every) if (p := each.tests[AVERAGE].p) is not None}
     adjusted = dict(zip(ps, holm(list(ps.values())), strict=True))
@@ -96,9 +97,9 @@ def _replicated(contrasts: Sequence[Contrast], claim: Claim) -> Replicated | Non
     if margin is None and claim.study:
         margin = claim.study.margin / 100
     return Replicated(
-        key=first.row.key,
-        label=first.row.label,
-        against=first.against_row.label,
+        key=first.merge.row.key,
+        label=first.merge.row.label,
+        against=first.baseline.row.label,
         n=count_words(len(pairs), {seed_of(level, list(replicates)): len(pairs)}),
         tests=tests,
         equivalence=equivalence(tests[AVERAGE], margin) if margin else None,
@@ -116,13 +117,10 @@ Pair = tuple[Draw, Draw]
 """A merge and its baseline."""
 
 
-def _replicates(pairs: Iterable[Pair]) -> tuple[Level, Mapping[Value, list[Pair]]]:
+def _replicates(pairs: Sequence[Pair]) -> tuple[Level, Mapping[Value, list[Pair]]]:
     """By the values of the outermost level that has several."""
-    every = list(pairs)
     for level in LEVELS:
-        values: dict[Value, list[Pair]] = {}
-        for pair in every:
-            values.setdefault(pair[0].value(level), []).append(pair)
+        values = grouped((pair[0].value(level), pair) for pair in pairs)
         if len(values) > 1:
             return level, values
     return LEVELS[0], {}

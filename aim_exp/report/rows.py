@@ -29,6 +29,7 @@ from aim_exp.report.settings import (
     Settings,
     as_text,
     begins,
+    different,
     is_relaxed,
     label,
     short_names,
@@ -55,20 +56,20 @@ class Row:
     role: Role
     label: str
     """In a few words, unique within its group: `ties omega=0.4 density=0.2`; `base`."""
-    settings: Mapping[str, str]
-    """By full key those that the row depends on and that vary among all that is shown, with
-    method and omega, as one would write them (`null` for none); empty but for merges."""
-    method: str
-    """Of a merge; else empty."""
-    omega: float | None
-    """1.0 for a plain merge; None where it plays no part."""
-    relaxed: bool
     jobs: tuple[Job, ...]
     """That made it, or scored it: the first stands for what all have in common."""
     draws: tuple[Draw, ...]
     """Each different model once."""
     estimates: Mapping[str, Estimate]
     """By benchmark, `AVERAGE` and, for merges, `GAIN`, where they are known."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """By full key those that the row depends on and that vary among all that is shown, with
+    method and omega, as one would write them (`null` for none); empty but for merges."""
+    method: str = ""
+    """Of a merge."""
+    omega: float | None = None
+    """1.0 for a plain merge; None where it plays no part."""
+    relaxed: bool = False
     on_front: bool = False
     """Whether no other member or merge of its group dominates it, by mean scores."""
     plain: str | None = None
@@ -226,15 +227,12 @@ def make_report(runs: Runs) -> Report:
         return label(_texts(job.settings_with_effect), of_merges, shorts)
 
     together = pools(completed, words)
-    drafts = [[_Draft(pool, draws) for draws in pool.rows("merged")] for pool in together]
-    every = [draft.settings for each in drafts for draft in each]
+    merges = [[(draws, _settings(pool, draws)) for draws in pool.rows("merged")]
+              for pool in together]  # fmt: skip
+    every = [settings for each in merges for _, settings in each]
     names = varying(every, (job.settings_with_effect for job in unscored))
-    groups = [
-        _group(number, pool, merges, names, shared, shorts)
-        for number, (pool, merges, shared) in enumerate(
-            zip(together, drafts, _shared(together), strict=True), 1
-        )
-    ]
+    parts = zip(together, merges, _shared(together), strict=True)
+    groups = (_group(number, *part, names, shorts) for number, part in enumerate(parts, 1))
     return Report(runs, tuple(groups), unscored, names, shorts)
 
 
@@ -243,107 +241,101 @@ def named(jobs: Iterable[Job]) -> str:
     return few([job.title for job in jobs])
 
 
-class _Draft:
-    """A merge's row, as far as it can be told without the others."""
+def _settings(pool: Pool, draws: Sequence[Draw]) -> dict[str, Any]:
+    """Of a merge: what its draws have in common, and `ANY` for the rest."""
+    averaged = [seed for level in pool.averaged for seed in level]
+    each = [draw.job.settings_with_effect for draw in draws]
+    settings = {
+        name: ANY
+        if name in averaged or len({as_text(own.get(name)) for own in each}) > 1
+        else value
+        for name, value in each[0].items()
+    }
+    omegas = [draw.record.omega for draw in draws]
+    if None not in omegas:  # what a dose leads to differs a little from draw to draw
+        settings["omega"] = fmean(omega for omega in omegas if omega is not None)
+    elif not is_relaxed(draws[0].record):
+        settings["omega"] = None
+    return settings | {"method": draws[0].record.method}
 
-    def __init__(self, pool: Pool, draws: Sequence[Draw]) -> None:
-        self.key = pool.row_key(draws[0])
-        self.draws = draws
-        self.relaxed = is_relaxed(draws[0].record)
-        averaged = [seed for level in pool.averaged for seed in level]
-        each = [draw.job.settings_with_effect for draw in draws]
 
-        def differs(name: str) -> bool:
-            return name in averaged or len({as_text(own.get(name)) for own in each}) > 1
-
-        self.settings: dict[str, Any] = {n: ANY if differs(n) else v for n, v in each[0].items()}
-        self.settings["method"] = draws[0].record.method
-        omegas = [draw.record.omega for draw in draws]
-        if not self.relaxed:
-            self.settings["omega"] = None if None in omegas else omegas[0]
-        elif None not in omegas:  # what a dose leads to differs a little from draw to draw
-            self.settings["omega"] = fmean(omega for omega in omegas if omega is not None)
-
-    def is_plain_of(self, other: _Draft, names: Iterable[str]) -> bool:
-        """Whether this is what the other one relaxes: the same settings, as far as both depend."""
-        own, its = self.settings, other.settings
-        shared = (n for n in names if n in own and n in its and not begins(n, OF_RELAXED))
-        return (
-            not self.relaxed
-            and other.relaxed
-            and all(own[n] == its[n] or ANY in (own[n], its[n]) for n in shared)
-        )
-
-    def row(self, names: Sequence[str], own: Sequence[str], shorts: Mapping[str, str]) -> Row:
-        """`names` vary among all that is shown, `own` among the merges of the group."""
-        texts = {n: as_text(v) for n in names if (v := self.settings.get(n, ANY)) is not ANY}
-        return Row(
-            key=self.key,
-            model="merged",
-            role="merged",
-            label=label(texts, own, shorts),
-            settings=texts,
-            method=texts["method"],
-            omega=self.settings.get("omega") if self.relaxed else 1.0,
-            relaxed=self.relaxed,
-            jobs=tuple(dict.fromkeys(draw.job for draw in self.draws)),
-            draws=_different(self.draws),
-            estimates=estimates(self.draws),
-        )
+def _is_plain_of(plain: Settings, relaxed: Settings, names: Iterable[str]) -> bool:
+    """Whether the one is what the other relaxes: the same, as far as both depend on it."""
+    shared = (n for n in names if n in plain and n in relaxed and not begins(n, OF_RELAXED))
+    return all(plain[n] == relaxed[n] or ANY in (plain[n], relaxed[n]) for n in shared)
 
 
 def _group(
     number: int,
     pool: Pool,
-    merges: Sequence[_Draft],
-    names: Sequence[str],
+    merges: Sequence[tuple[Sequence[Draw], Settings]],
     shared: Mapping[str, str],
+    names: Sequence[str],
     shorts: Mapping[str, str],
 ) -> Group:
-    own = varying(draft.settings for draft in merges)
-    rows = [draft.row(names, own, shorts) for draft in merges]
-    plain = [next((p.key for p in merges if p.is_plain_of(d, own)), None) for d in merges]
-    members = [_member(pool, draws) for draws in pool.rows("base", "expert")]
+    """`names` vary among all that is shown."""
+    own = varying(settings for _, settings in merges)
+    rows = [_merge(pool, *each, names, own, shorts) for each in merges]
+    members = [_row(pool, draws) for draws in pool.rows("base", "expert")]
     rivals = [row for row in (*members, *rows) if row.estimates]
-    scored = tuple(rivals[0].draws[0].model.scores) if rivals else ()
     objectives = rivals[0].draws[0].objectives if rivals else ()
     means = [[row.estimates[name].mean for name in objectives] for row in rivals]
     front = {row.key for row, kept in zip(rivals, non_dominated(means), strict=True) if kept}
     labels = Counter(row.label for row in rows)
+    plain = [(row, its) for row, (_, its) in zip(rows, merges, strict=True) if not row.relaxed]
     merged = [
         replace(
             row,
             label=row.label if labels[row.label] == 1 else f"{row.label} (job {row.jobs[0].title})",
             on_front=row.key in front,
-            plain=key,
+            plain=next((p.key for p, its in plain if _is_plain_of(its, settings, own)), None)
+            if row.relaxed
+            else None,
         )
-        for row, key in zip(rows, plain, strict=True)
+        for row, (_, settings) in zip(rows, merges, strict=True)
     ]
     return Group(
         number=number,
         shared=shared,
         title=", ".join(f"{shorts.get(name, name)}={value}" for name, value in shared.items()),
-        benchmarks=scored,
+        benchmarks=tuple(rivals[0].draws[0].model.scores) if rivals else (),
         members=tuple(replace(row, on_front=row.key in front) for row in members),
         merges=tuple(merged),
-        references=tuple(_member(pool, draws) for draws in pool.rows("reference")),
+        references=tuple(_row(pool, draws) for draws in pool.rows("reference")),
         names=own,
         seeds=pool.counts,
         gaps=pool.gaps,
     )
 
 
-def _member(pool: Pool, draws: Sequence[Draw]) -> Row:
+def _merge(
+    pool: Pool,
+    draws: Sequence[Draw],
+    settings: Settings,
+    names: Sequence[str],
+    own: Sequence[str],
+    shorts: Mapping[str, str],
+) -> Row:
+    """`own` settings vary among the merges of the group."""
+    texts = {n: as_text(v) for n in names if (v := settings.get(n, ANY)) is not ANY}
+    relaxed = is_relaxed(draws[0].record)
+    return replace(
+        _row(pool, draws),
+        label=label(texts, own, shorts),
+        settings=texts,
+        method=texts["method"],
+        omega=settings.get("omega") if relaxed else 1.0,
+        relaxed=relaxed,
+    )
+
+
+def _row(pool: Pool, draws: Sequence[Draw]) -> Row:
     model = draws[0].model
     return Row(
         key=pool.row_key(draws[0]),
         model=model.name,
         role=model.role,
         label=model.name,
-        settings={},
-        method="",
-        omega=None,
-        relaxed=False,
         jobs=tuple(dict.fromkeys(draw.job for draw in draws)),
         draws=_different(draws),
         estimates=estimates(draws),
@@ -390,14 +382,9 @@ def _shared(together: Sequence[Pool]) -> list[dict[str, str]]:
 def _settings_of_pool(pool: Pool) -> dict[str, str]:
     """Those that base and experts depend on; several values of one as `0/1`."""
     jobs = dict.fromkeys(draw.job for draw in pool.draws)
-    names = {name for job in jobs for name in job.settings}
-    idle = {name for name in names if begins(name, (*OF_MERGES, *WITHOUT_EFFECT))}
-    values: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        for name, value in job.settings.items():
-            if name not in idle:
-                values.setdefault(name, {})[as_text(value)] = None
-    return {name: "/".join(several) for name, several in values.items()}
+    values = different(job.settings for job in jobs)
+    idle = (*OF_MERGES, *WITHOUT_EFFECT)
+    return {name: "/".join(several) for name, several in values.items() if not begins(name, idle)}
 
 
 def _protocol_of_pool(pool: Pool) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aim_exp.checkpoint.varying import is_filter
 from aim_exp.report.draws import DRAWS
+from aim_exp.report.grouped import grouped
 from aim_exp.store.records import PopulationRecord, RunRecord
 
 Settings = Mapping[str, Any]
@@ -136,6 +137,12 @@ def as_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(as_text(item) for item in value) + "]"
     return str(value)
+
+
+def different(tables: Iterable[Settings]) -> dict[str, list[str]]:
+    """By name the different values in any of the tables, as text."""
+    pairs = ((name, as_text(value)) for table in tables for name, value in table.items())
+    return grouped(dict.fromkeys(pairs))
 
 
 def begins(name: str, keys: Iterable[str]) -> bool:

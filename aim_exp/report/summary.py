@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from aim_exp.report.differences import Differences, Verdict
 from aim_exp.report.doses import dose_words
+from aim_exp.report.grouped import grouped
 from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
-from aim_exp.report.settings import as_text, begins, label
+from aim_exp.report.settings import as_text, begins, different, label
 from aim_exp.report.units import PERCENT, VOLUME, unit
 from aim_exp.store.records import RunRecord
 
@@ -186,30 +187,22 @@ def headline(group: Group) -> Iterator[Fact]:
 
 def above(differences: Differences) -> Fact:
     """How many merges are better than what they are compared with, in every draw."""
-    averages: dict[str, list[tuple[float, Verdict]]] = {}
-    for contrast in differences.contrasts:
-        of = averages.setdefault(contrast.row.key, [])
-        of.append((contrast.average.value, contrast.average.verdict))
+    every = ((each.merge.row.key, each.average) for each in differences.contrasts)
+    averages = grouped((key, (average.value, average.verdict)) for key, average in every)
     better = [each for each in averages.values() if sum(value for value, _ in each) > 0]
     held = sum(all(verdict == Verdict.ABOVE for _, verdict in each) for each in better)
     tested = any(v != Verdict.UNTESTED for each in averages.values() for _, v in each)
-    every = " in every draw" * any(len(each) > 1 for each in averages.values())
+    draws = " in every draw" * any(len(each) > 1 for each in averages.values())
     return Fact(
         f"above {differences.title}",
         f"{len(better)} of {len(averages)}",
-        f"by average; {held} of them beyond noise{every}" if tested else "by average; not tested",
+        f"by average; {held} of them beyond noise{draws}" if tested else "by average; not tested",
     )
 
 
 def origin(report: Report) -> dict[str, list[str]]:
     """Versions, machines and seconds by name; several values where jobs differ."""
-    seen: dict[str, dict[str, None]] = {}
-    for _, record in recorded(report):
-        about = {**record.provenance, "device": record.device, **record.versions}
-        for name, value in about.items():
-            if value not in (None, ""):
-                seen.setdefault(name, {})[as_text(value)] = None
+    about = ({**r.provenance, "device": r.device, **r.versions} for _, r in recorded(report))
+    known = ({name: v for name, v in each.items() if v not in (None, "")} for each in about)
     seconds = sum(job.seconds or 0.0 for job in report.runs.jobs)
-    return {name: list(values) for name, values in seen.items()} | {
-        "all jobs together": [f"{seconds:.0f} s"]
-    }
+    return different(known) | {"all jobs together": [f"{seconds:.0f} s"]}

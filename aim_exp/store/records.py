@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
+
+from annotated_types import Ge, Le
 
 from aim_exp.errors import AimError
 from aim_exp.store.files import write_whole
@@ -36,9 +38,9 @@ class ScoreRecord:
     """Of the responses and of all that makes scores of them."""
     undrawn: str
     """The same for all draws (seeds of population, calibration, masks, and `repeat`)."""
-    value: float
-    """The headline metric, in [0, 1], maximised."""
-    stderr: float | None
+    value: Annotated[float, Ge(0), Le(1)]
+    """The headline metric, maximised."""
+    stderr: Annotated[float, Ge(0)] | None
     n: int
     """Items."""
     metric: str
@@ -257,7 +259,7 @@ def read_record(directory: Path) -> RunRecord:
     """The record in `directory`. AimError, one line that says what is wrong and what helps."""
     path = directory / FILE_NAME
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), parse_constant=_not_finite)
     except OSError as error:
         raise AimError(f"{FILE_NAME} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -271,6 +273,10 @@ def read_record(directory: Path) -> RunRecord:
             "its command (its answers are cached)"
         )
     return _validated(content)
+
+
+def _not_finite(name: str) -> NoReturn:
+    raise ValueError(f"{name}: no number of JSON")
 
 
 def _validated(content: Mapping[str, Any]) -> RunRecord:
@@ -301,7 +307,7 @@ def find_records(*directories: Path) -> tuple[list[tuple[Path, RunRecord]], list
     paths = [path.parent for top in directories for path in top.rglob(FILE_NAME)]
     folders = {folder.resolve(): folder for folder in paths}.values()  # each once
     records, problems = [], []
-    for folder in sorted(folders, key=_natural_order):
+    for folder in sorted(folders, key=natural_order):
         try:
             records.append((folder, read_record(folder)))
         except AimError as error:
@@ -309,5 +315,6 @@ def find_records(*directories: Path) -> tuple[list[tuple[Path, RunRecord]], list
     return records, problems
 
 
-def _natural_order(path: Path) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in path.parts]
+def natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """Of folders: `10` after `9`."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in path.parts]

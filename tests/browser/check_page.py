@@ -563,22 +563,6 @@ def test_tables_are_there_without_a_script(browser, pages):
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_a_figure_is_saved_as_it_is_seen(page, tmp_path):
-    """An SVG that needs no style of the page's."""
-    page.execute_cdp_cmd(
-        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
-    )
-    for figure in FIGURES:
-        find(page, f"#{figure} .save").click()
-    page.execute_async_script("setTimeout(arguments[0], 800)")
-    files = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.svg")}
-    assert files.keys() == set(FIGURES)
-    for text in files.values():
-        assert text.startswith("<svg")
-        assert "var(--" not in text
-        assert "#0072B2" in text
-
-
 def test_a_page_is_a_file_that_can_be_moved(browser, pages, tmp_path):
     source = Path(pages["sweep"].removeprefix("file://"))
     show(browser, shutil.copy(source, tmp_path / "moved.html").as_uri())

@@ -7,9 +7,8 @@ sorts, filters and chooses, and Observable Plot, which the page carries inside, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -18,10 +17,9 @@ from markupsafe import Markup, escape
 
 from aim_exp.report import plots
 from aim_exp.report.context import Context
-from aim_exp.report.html.data import figure_data
+from aim_exp.report.html.data import KEY, figure_data
 from aim_exp.report.rows import margin_words
-from aim_exp.report.tables.html import as_html
-from aim_exp.report.tables.table import Row, Table
+from aim_exp.report.tables.table import STAR, Table
 
 LIMIT = 2_000_000
 """Bytes of a page."""
@@ -73,26 +71,28 @@ def _best(context: Context, most: int) -> Context:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Where the page's templates are."""
+    made = Environment(
         loader=PackageLoader("aim_exp.report.html", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code"] = _code
-    return environment
+    made.filters["code"] = _code
+    made.globals |= {"key_digits": KEY, "star": STAR}
+    return made
 
 
 def _render(context: Context, most: int | None = None) -> str:
     data = figure_data(context.charts)
-    anchors = {run.job.title: run.anchor for run in context.runs}
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
-            table=partial(_table, anchors, bool(data and data["items"])),
+            anchors={run.job.title: run.anchor for run in context.runs},
+            has_items=bool(data and data["items"]),
             context=context,
             data=data,
             benchmarks=context.charts.report.benchmarks,
@@ -107,26 +107,6 @@ def _render(context: Context, most: int | None = None) -> str:
 def _code(text: str) -> Markup:
     """Words between backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _table(
-    anchors: Mapping[str, str], has_items: bool, table: Table, labelled_by: str, sorted_by: str = ""
-) -> Markup:
-    """In the column of jobs, those that the page has lead to what it says of them.
-
-    Differences lead to the items where those are at hand.
-    """
-    if not has_items:
-        table = table.map_cells(lambda cell: replace(cell, link="") if cell.link else cell)
-
-    def with_links(row: Row) -> Row:
-        names = row.cells[0].text.split(", ")
-        known = {name: anchors[name] for name in names if name in anchors}
-        return replace(row, links=known) if len(known) == len(names) else row
-
-    if table.columns[0].heading == "job":
-        table = table.map_rows(with_links)
-    return Markup(as_html(table, sorted_by=sorted_by, labelled_by=labelled_by))
 
 
 @cache

@@ -14,9 +14,10 @@ from aim_exp.report.plots.saliency import Input, SaliencySpread
 from aim_exp.report.plots.series import OMEGA, Sweep, is_scored
 from aim_exp.report.plots.style import INK, MEMBER, Look, Name, legend, outline
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report, Row
-from aim_exp.report.tables.html import KEY
 from aim_exp.report.units import unit
 
+KEY = 16
+"""Digits of a row's key on the page."""
 LIFT = 0.28
 """Of white, in the colours on dark paper."""
 MOST = 8

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from aim_exp.report.grouped import grouped
 from aim_exp.report.plots.canvas import (
     DRAWS,
     PANELS,
     PLAIN,
+    draw_draws,
     hollow_in_legend,
     legend_below,
     name_looks,
@@ -33,23 +36,21 @@ def draw_sweep(figure: Figure, sweep: Sweep, quantity: str) -> None:
     is a dotted line.
     """
     known = [each for each in sweep.series if any(quantity in r.estimates for r in each.path)]
-    groups: dict[int, tuple[Group, list[Series]]] = {}
-    for each in known:
-        groups.setdefault(each.group.number, (each.group, []))[1].append(each)
-    shown = list(groups.values())[:PANELS]
-    plots = panels(figure, [group.title for group, _ in shown])
-    series = [each for _, members in shown for each in members]
+    shown = list(grouped((each.group.number, each) for each in known).values())[:PANELS]
+    groups = [members[0].group for members in shown]
+    plots = panels(figure, [group.title for group in groups])
+    series = [*chain(*shown)]
     name_looks(plots[0], {each.names: each.look for each in series}, joined=sweep.axis.is_line)
     rows = [row for each in series for row in each.path]
     if any(each.level and not each.level.relaxed for each in series):
         hollow_in_legend(plots[0], line="--")
     elif not all(row.relaxed for row in rows):
         hollow_in_legend(plots[0])
-    for plot, (_, members) in zip(plots, shown, strict=True):
+    for plot, members in zip(plots, shown, strict=True):
         _prepare(plot, sweep.axis, quantity)
         _draw_group(plot, members, quantity)
     estimates = [row.estimates[quantity] for row in rows if quantity in row.estimates]
-    bars = margin_words(group for group, _ in shown)
+    bars = margin_words(groups)
     dots = any(len(estimate.values) > 1 for estimate in estimates)
     title = "; ".join([f"bars: ±1 {bars}"] * bool(bars) + [DRAWS] * dots)
     legend_below(figure, last=[PLAIN], title=title)
@@ -73,12 +74,10 @@ def _draw_group(plot: Plot, series: Sequence[Series], quantity: str) -> None:
             plot.plot(xs, ys, **each.look.line)
         if each.level and quantity in each.level.estimates and each.level.key not in levels:
             levels.add(each.level.key)  # what several series share is drawn once
-            line = {
-                "linestyle": ":" if each.level.relaxed else "--",
-                "linewidth": 0.8,
-                "alpha": 0.8,
-            }
-            plot.axhline(_mean(each.level, quantity), color=each.look.colour, **line)
+            plot.axhline(
+                _mean(each.level, quantity), color=each.look.colour, linewidth=0.8, alpha=0.8,
+                linestyle=":" if each.level.relaxed else "--",
+            )  # fmt: skip
             if each.level_place is not None:
                 known.append((each.level_place, each.level))
         for relaxed in (True, False):
@@ -106,8 +105,7 @@ def _draw_points(
         if len(values := row.estimates[quantity].values) > 1
         for value in values
     ]
-    plot.plot([x for x, _ in draws], [y for _, y in draws], ".", color=look.colour, alpha=0.45,
-              markersize=3, zorder=1)  # fmt: skip
+    draw_draws(plot, draws, look.colour)
 
 
 def _mean(row: Row, quantity: str) -> float:

@@ -132,6 +132,12 @@ def name_looks(plot: Plot, looks: Mapping[Name, Look], *, joined: bool) -> None:
         plot.plot([], [], **{**point, **line}, linewidth=3 if is_patch else 1.2, label=name)
 
 
+def draw_draws(plot: Plot, places: Sequence[tuple[float, float]], colour: str) -> None:
+    """A dot for each of several seeds."""
+    xs, ys = zip(*places, strict=True) if places else ((), ())
+    plot.plot(xs, ys, ".", color=colour, alpha=0.45, markersize=3, zorder=1)
+
+
 def hollow_in_legend(plot: Plot, line: str = "") -> None:
     """What a hollow marker is, in grey; `line` goes through it."""
     plot.plot(

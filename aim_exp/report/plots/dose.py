@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from aim_exp.report.doses import ALL, dose_by_layer, dose_of
+from aim_exp.report.grouped import grouped
 from aim_exp.report.plots.canvas import legend_below, name_looks
 from aim_exp.report.plots.series import OMEGA, setting_words
 from aim_exp.report.plots.style import GREY, INK, Look, Name, looks
@@ -72,11 +73,13 @@ def profiles(report: Report) -> list[Profile]:
     ]
     of_methods = [name for name in report.varying if name.startswith("method.")]
     for hidden in ([OMEGA], [OMEGA, *of_methods]):
-        together: dict[tuple[Name, str], list[Doses]] = {}
-        for group, row, dose in relaxed:
-            name = row.method, setting_words(report, group, row, hidden)
-            doses = dose, dose_by_layer(row)
-            together.setdefault((name, row.settings.get(OMEGA, "")), []).append(doses)
+        names = (
+            (row.method, setting_words(report, group, row, hidden)) for group, row, _ in relaxed
+        )
+        together = grouped(
+            ((name, row.settings.get(OMEGA, "")), (dose, dose_by_layer(row)))
+            for name, (_, row, dose) in zip(names, relaxed, strict=True)
+        )
         if len({name for name, _ in together}) <= MOST:
             break
     return [_profile(name, omega, doses) for (name, omega), doses in together.items()]
@@ -107,12 +110,8 @@ def _means(shares: Mapping[Part, Sequence[float]]) -> dict[Part, float]:
 
 def collected(tables: Iterable[Mapping[Part, float | None]]) -> dict[Part, list[float]]:
     """By part, the values of all that have one."""
-    values: dict[Part, list[float]] = {}
-    for table in tables:
-        for part, value in table.items():
-            if value is not None:
-                values.setdefault(part, []).append(value)
-    return values
+    pairs = (pair for table in tables for pair in table.items())
+    return grouped((part, value) for part, value in pairs if value is not None)
 
 
 def kinds_shown(shown: Sequence[Profile]) -> list[str]:

@@ -16,10 +16,12 @@ import numpy as np
 
 from aim_exp.errors import AimError
 from aim_exp.pareto import non_dominated
+from aim_exp.report.grouped import grouped
 from aim_exp.report.plots.canvas import (
     DRAWS,
     PANELS,
     PLAIN,
+    draw_draws,
     hollow_in_legend,
     legend_below,
     name_looks,
@@ -105,22 +107,25 @@ def front(report: Report, series: Sequence[Series], axes: Pair | None = None) ->
     axes = axes or sharpest_conflict(report)
     if axes is None:
         return ()
-    planes = (_plane(group, axes, [s for s in series if s.group is group])
-              for group in report.groups)  # fmt: skip
+    planes = (
+        _plane(group, axes, [each for each in series if each.group is group])
+        for group in report.groups
+    )
     return tuple(plane for plane in planes if plane.front)
 
 
 def _plane(group: Group, axes: Pair, series: Sequence[Series]) -> Plane:
-    plane = Plane(group, axes, (), (), tuple(series), ())
-    members, references = plane.shown(group.members), plane.shown(group.references)
-    rivals = [*members, *plane.shown(group.merges)]
-    if not rivals:
-        return plane
-    scores = [[row.estimates[axis].mean for axis in axes] for row in rivals]
-    best = {tuple(s) for s, on in zip(scores, non_dominated(scores), strict=True) if on}
-    alone = [row for row, score in zip(rivals, scores, strict=True) if tuple(score) in best]
-    alone.sort(key=plane.place)
-    return Plane(group, axes, tuple(members), tuple(references), tuple(series), tuple(alone))
+    members, merges, references = (
+        [row for row in rows if set(axes) <= row.estimates.keys()]
+        for rows in (group.members, group.merges, group.references)
+    )
+    means = {row.key: tuple(row.estimates[axis].mean for axis in axes)
+             for row in (*members, *merges)}  # fmt: skip
+    on_front = non_dominated(list(means.values())) if means else ()
+    best = {place for place, on in zip(means.values(), on_front, strict=True) if on}
+    front = [row for row in (*members, *merges) if means[row.key] in best]
+    front.sort(key=lambda row: means[row.key])
+    return Plane(group, axes, tuple(members), tuple(references), tuple(series), tuple(front))
 
 
 def sharpest_conflict(report: Report) -> Pair | None:
@@ -188,18 +193,12 @@ def _title(plane: Plane) -> str:
 
 def _draw_members(plot: Plot, plane: Plane) -> None:
     for row in plane.members:
-        _draw_draws(plot, plane, row, INK)
+        draw_draws(plot, plane.draws(row), INK)
         plot.plot(*plane.place(row), MEMBER, color=INK, markersize=5, alpha=_strength(plane, row),
                   zorder=4)  # fmt: skip
     for row in plane.references:
         plot.plot(*plane.place(row), MEMBER, color=INK, markersize=5, markerfacecolor="white",
                   zorder=4)  # fmt: skip
-
-
-def _draw_draws(plot: Plot, plane: Plane, row: Row, colour: str) -> None:
-    if places := plane.draws(row):
-        xs, ys = zip(*places, strict=True)
-        plot.plot(xs, ys, ".", color=colour, alpha=0.45, markersize=3, zorder=1)
 
 
 def _draw_line(plot: Plot, plane: Plane) -> list[Place]:
@@ -217,17 +216,15 @@ def _draw_merges(plot: Plot, plane: Plane) -> None:
         rows = plane.shown(each.path)
         xs, ys = zip(*map(plane.place, rows), strict=True) if rows else ((), ())
         plot.plot(xs, ys, color=each.look.colour, linewidth=0.6, alpha=0.5, zorder=3)
-        alike: dict[tuple[bool, float], list[Row]] = {}
-        for row in rows:
-            if row.key not in seen:  # several series may begin with one plain merge
-                seen.add(row.key)
-                alike.setdefault((row.relaxed, _strength(plane, row)), []).append(row)
+        new = [row for row in rows if row.key not in seen]
+        seen.update(row.key for row in new)  # several series may begin with one plain merge
+        alike = grouped(((row.relaxed, _strength(plane, row)), row) for row in new)
         for (relaxed, strength), members in alike.items():
             style = each.look.point | ({} if relaxed else HOLLOW)
             xs, ys = zip(*map(plane.place, members), strict=True)
             plot.plot(xs, ys, linestyle="", **style, alpha=strength, zorder=5)
             for row in members:
-                _draw_draws(plot, plane, row, each.look.colour)
+                draw_draws(plot, plane.draws(row), each.look.colour)
 
 
 def _strength(plane: Plane, row: Row) -> float:

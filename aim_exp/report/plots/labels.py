@@ -58,7 +58,10 @@ def place_labels(
         note = _note(plot, (x, y), text, best)
         taken.append(note.get_window_extent().padded(CLEARANCE))
         if best not in BESIDE:
-            _lead(plot, (x, y), best)
+            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
+            plot.annotate(
+                "", (x, y), best[:2], textcoords="offset points", arrowprops=line, zorder=3
+            )
             taken += _trail(plot, (x, y), best)
 
 
@@ -74,13 +77,9 @@ def _best_offset(plot: Axes, place: Place, text: str, taken: Sequence[Bbox]) -> 
         outside = box.width * box.height - _overlap(box, np.array([plot.bbox.extents]))
         return covered + OUTSIDE * outside + FAR * math.hypot(*offset[:2])
 
-    farther = [_farther(offset, times) for times in FARTHER for offset in BESIDE]
+    farther = [(times * dx, times * dy, across, up)
+               for times in FARTHER for dx, dy, across, up in BESIDE]  # fmt: skip
     return min((*BESIDE, *farther), key=cost)
-
-
-def _farther(offset: Offset, times: float) -> Offset:
-    dx, dy, across, up = offset
-    return times * dx, times * dy, across, up
 
 
 def _trail(plot: Axes, place: Place, offset: Offset) -> list[Bbox]:
@@ -98,11 +97,6 @@ def _note(plot: Axes, place: Place, text: str, offset: Offset) -> Annotation:
     return plot.annotate(
         text, place, (dx, dy), textcoords="offset points", ha=across, va=up, fontsize=7, zorder=6
     )
-
-
-def _lead(plot: Axes, place: Place, offset: Offset) -> None:
-    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
-    plot.annotate("", place, offset[:2], textcoords="offset points", arrowprops=line, zorder=3)
 
 
 def _box_around(first: Place, second: Place, room: float) -> Bbox:

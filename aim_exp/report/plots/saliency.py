@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aim_exp.checkpoint.names import kind_of, layer_of
+from aim_exp.report.grouped import grouped
 from aim_exp.report.plots.style import MUTED
 from aim_exp.report.rows import Report
 
@@ -77,13 +78,10 @@ def saliency_spread(report: Report) -> SaliencySpread | None:
 
 def spread(saliency: Mapping[str, Floats]) -> SaliencySpread:
     """`saliency` maps the name of a weight to its raw statistic, [channels]."""
-    by_kind: dict[str, dict[str, Floats]] = {}
-    for name, channels in saliency.items():
-        if channels.max() > 0:  # else AIM leaves it alone
-            by_kind.setdefault(kind_of(name), {})[name] = channels
-    shared: dict[bytes, list[str]] = {}
-    for kind, tensors in by_kind.items():
-        shared.setdefault(b"".join(t.tobytes() for t in tensors.values()), []).append(kind)
+    relaxed = (pair for pair in saliency.items() if pair[1].max() > 0)  # AIM leaves others alone
+    by_kind = {kind: dict(of) for kind, of in grouped((kind_of(p[0]), p) for p in relaxed).items()}
+    shared = grouped((b"".join(t.tobytes() for t in of.values()), kind)
+                     for kind, of in by_kind.items())  # fmt: skip
     widest = max(len(channels) for channels in saliency.values())
     grid = np.geomspace(1 / widest, 1, POINTS)
     inputs = [_input(kinds, by_kind[kinds[0]], grid) for kinds in shared.values()]
@@ -92,13 +90,11 @@ def spread(saliency: Mapping[str, Floats]) -> SaliencySpread:
 
 
 def _input(kinds: Sequence[str], tensors: Mapping[str, Floats], grid: Floats) -> Input:
-    layers: dict[int | None, list[float]] = {}
-    for name, channels in tensors.items():
-        layers.setdefault(layer_of(name), []).append(float(channels.mean() / channels.max()))
+    means = ((layer_of(name), float(s.mean() / s.max())) for name, s in tensors.items())
     return Input(
         name=joined(kinds),
         falling=np.mean([_falling(channels, grid) for channels in tensors.values()], axis=0),
-        layers={layer: fmean(values) for layer, values in layers.items()},
+        layers={layer: fmean(values) for layer, values in grouped(means).items()},
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from aim_exp.report.baselines import PLAIN
 from aim_exp.report.differences import Differences, Verdict
 from aim_exp.report.files import write_text
+from aim_exp.report.grouped import grouped
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.rows import Report
 from aim_exp.report.tables.csv import as_csv
@@ -57,8 +58,9 @@ def _texts(name: str, tables: Sequence[Table]) -> dict[str, str]:
 def held(differences: Sequence[Differences]) -> set[tuple[str, str]]:
     """Rows and quantities that differ from the plain merge beyond noise, in every draw."""
     against_plain = (each for each in differences if each.title == PLAIN.title)
-    verdicts: dict[tuple[str, str], set[Verdict]] = {}
-    for contrast in chain(*(each.contrasts for each in against_plain)):
-        for quantity, difference in contrast.differences.items():
-            verdicts.setdefault((contrast.row.key, quantity), set()).add(difference.verdict)
-    return {key for key, every in verdicts.items() if every in ({Verdict.ABOVE}, {Verdict.BELOW})}
+    verdicts = grouped(
+        ((contrast.merge.row.key, quantity), difference.verdict)
+        for contrast in chain(*(each.contrasts for each in against_plain))
+        for quantity, difference in contrast.differences.items()
+    )
+    return {k for k, every in verdicts.items() if {*every} in ({Verdict.ABOVE}, {Verdict.BELOW})}

@@ -92,7 +92,7 @@ def _table(
     """A row for each run that has cells, a section for each group."""
     sections = (
         tuple(
-            Row((Cell(each.job.title), Cell(each.label), *own), key=each.row.key)
+            Row((Cell(each.job.title), Cell(each.label), *own), key=each.merge.row.key)
             for each in contrasts
             if (own := cells(each))
         )
@@ -154,13 +154,13 @@ def _cell(contrast: Contrast, quantity: str, benchmarks: Sequence[str]) -> Cell:
         tone=VERDICTS[difference.verdict].tone if difference.holds else "",
         value=difference.value,
         about=str(difference.verdict),
-        link=items_link(contrast.models, quantity if quantity in benchmarks else benchmarks[0]),
+        link=_items_link(contrast, quantity if quantity in benchmarks else benchmarks[0]),
     )
 
 
-def items_link(models: tuple[str, str], benchmark: str) -> str:
-    """Where the page shows what two models answered, by their identities."""
-    before, after = (identity[:MODEL] for identity in models)
+def _items_link(contrast: Contrast, benchmark: str) -> str:
+    """Where the page shows what the two models answered, by their identities."""
+    after, before = (draw.identity[:MODEL] for draw in contrast.draws)
     return f"items={quote(benchmark)}&a={before}&b={after}"
 
 

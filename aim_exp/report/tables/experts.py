@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean, stdev
 
+from aim_exp.report.grouped import grouped
 from aim_exp.report.rows import AVERAGE, Group, Report
 from aim_exp.report.settings import label
 from aim_exp.report.tables.table import Cell, Column, Row, Table
@@ -17,11 +18,13 @@ standard deviation of its average over draws."""
 
 def experts_table(report: Report) -> Table | None:
     """A row for each method and number of experts; None where none has several numbers."""
-    merges: dict[str, dict[int, list[Gains]]] = {}
-    for group in report.groups:
-        for name, count, gains in _gains(report, group):
-            merges.setdefault(name + group.mark, {}).setdefault(count, []).append(gains)
-    varied = {name: of for name, of in merges.items() if len(of) > 1}
+    merges = grouped(
+        (name + group.mark, (count, gains))
+        for group in report.groups
+        for name, count, gains in _gains(report, group)
+    )
+    by_count = {name: grouped(of) for name, of in merges.items()}
+    varied = {name: of for name, of in by_count.items() if len(of) > 1}
     if not varied:
         return None
     return Table(

@@ -11,6 +11,7 @@ from itertools import chain
 from aim_exp.errors import AimError
 from aim_exp.report.choices import Choice
 from aim_exp.report.front import front_probability
+from aim_exp.report.grouped import grouped
 from aim_exp.report.load import Job
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.rows import AVERAGE, GAIN, Estimate, Group, Report
@@ -49,21 +50,19 @@ def members_table(report: Report, group: Group) -> Table:
 
 def standings(report: Report, group: Group, others: Sequence[Job] = ()) -> Table:
     """All that competes, merges in the order of their runs; below them `others`, unscored."""
-    form = _merges(report, group)
+    form = _of_merges(report, group)
     members, references = (
         [form.row(row, ("", row.model)) for row in each]
         for each in (group.members, group.references)
     )
-    merges = [form.row(row, _merge_lead(group, row)) for row in group.merges]
-    table = form.table(members, [*merges, *(form.unscored(job) for job in others)], references)
-    return _with_mark(report, table)
+    merges = [*map(form.merge, group.merges), *map(form.unscored, others)]
+    return form.table(members, merges, references)
 
 
 def leaderboard(report: Report, group: Group) -> Table:
     """The scored merges, the best average first."""
-    form = _merges(report, group)
-    table = form.table([form.row(row, _merge_lead(group, row)) for row in group.ranked])
-    return _with_mark(report, table)
+    form = _of_merges(report, group)
+    return form.table(map(form.merge, group.ranked))
 
 
 def unscored_table(report: Report, jobs: Sequence[Job]) -> Table:
@@ -81,10 +80,8 @@ def effect_table(
     marked; references last. `held`: rows, by key, and quantities whose change against the plain
     merge is a claim that holds.
     """
-    blocks: dict[str, list[Model]] = {}
-    for row in group.merges:
-        if row.estimates:
-            blocks.setdefault(row.settings.get(EXPERTS, ""), []).append(row)
+    scored = (row for row in group.merges if row.estimates)
+    blocks = grouped((row.settings.get(EXPERTS, ""), row) for row in scored)
     experts = ("Experts",) * (len(blocks) > 1)
     known = {name: name for name in (*group.benchmarks, AVERAGE)} | {"gain": GAIN}
     if unknown := [name for name in paper.columns if name not in known]:
@@ -95,13 +92,25 @@ def effect_table(
     form = _Form(report, group, lead, quantities, star=False)
     names = [name for name in group.names if not begins(name, (*AIM_SETTINGS, EXPERTS))]
     plain = {row.key: row for row in group.merges if not row.relaxed}
+    order = {row.key: number for number, row in enumerate(group.merges)}
+
+    def place(row: Model) -> tuple[int, bool, int]:
+        """Each plain merge, then what AIM makes of it."""
+        return order.get(row.plain or "", order[row.key]), row.relaxed, order[row.key]
 
     def merge(row: Model) -> Row:
         lead = [row.settings.get(EXPERTS, "")] * len(experts)
         lead += [_words(report, row, names), _relaxation(report, group, row)]
-        changes = _changes(form, row, plain.get(row.plain or ""), paper, held)
-        shown = form.row(row, lead)
-        cells = (replace(c, below=b) for c, b in zip(shown.cells, changes, strict=True))
+        shown, before = form.row(row, lead), plain.get(row.plain or "")
+        if before is None:
+            return shown
+        below = [*[""] * (len(form.lead) - 1), "change", *[""] * group.has_draws]
+        below += [
+            _change(each, before.estimates.get(each), row.estimates.get(each), paper.changes)
+            + "*" * (paper.marks and (row.key, each) in held)
+            for each in quantities
+        ]
+        cells = (replace(c, below=b) for c, b in zip(shown.cells, below, strict=True))
         return replace(shown, cells=tuple(cells))
 
     def members(rows: Iterable[Model]) -> list[Row]:
@@ -109,7 +118,7 @@ def effect_table(
 
     table = form.table(
         members(group.members),
-        *([merge(row) for row in _plain_first(rows)] for rows in blocks.values()),
+        *(map(merge, sorted(rows, key=place)) for rows in blocks.values()),
         members(group.references),
     )
     marked = (replace(table, sections=(each,)).with_best().sections for each in table.sections)
@@ -142,6 +151,15 @@ class _Form:
         numbers = (self._number(row, quantity) for quantity in self.quantities)
         return Row((*names, *star, *numbers), competes and row.role != "reference", key=row.key)
 
+    def merge(self, row: Model) -> Row:
+        """By its jobs and settings, with a mark if it was chosen."""
+        settings = (row.settings.get(name, NOTHING) for name in self.group.names)
+        shown = self.row(row, [row.titles, *settings])
+        if row.key not in self.report.choices.keys:
+            return shown
+        first, *others = shown.cells
+        return replace(shown, cells=(replace(first, detail=CHOSEN), *others))
+
     def _star(self, row: Model) -> Cell:
         if not row.on_front:
             return Cell()
@@ -162,6 +180,8 @@ class _Form:
         return Row((*names, *[Cell()] * self.star, *numbers), competes=False)
 
     def table(self, *sections: Iterable[Row]) -> Table:
+        shown = tuple(filter(None, map(tuple, sections)))
+        chosen = any(row.cells[0].detail == CHOSEN for row in chain(*shown))
         return Table(
             columns=(
                 *map(Column, self.lead),
@@ -169,7 +189,7 @@ class _Form:
                 *[Column(STAR, about="on the Pareto front of all benchmarks")] * self.star,
                 *(_column(quantity) for quantity in self.quantities),
             ),
-            sections=tuple(filter(None, map(tuple, sections))),
+            sections=shown,
             title=group_title(self.group),
             unit="percent",
             margin=self.group.margin_words,
@@ -178,6 +198,7 @@ class _Form:
                 RANKED,
                 *[GAIN_MEANS] * (GAIN in self.quantities),
                 *self._precision(),
+                *[CHOSEN_MEANS] * chosen,
             ),
         ).with_best()
 
@@ -208,27 +229,9 @@ def group_title(group: Group) -> str:
     return f"[{group.number}] {group.title}" if group.title else ""
 
 
-def _merges(report: Report, group: Group) -> _Form:
+def _of_merges(report: Report, group: Group) -> _Form:
     lead = ("job", *map(report.short, group.names))
     return _Form(report, group, lead, (AVERAGE, GAIN, *group.benchmarks))
-
-
-def _with_mark(report: Report, table: Table) -> Table:
-    """With what was chosen marked."""
-    chosen = report.choices.keys
-
-    def marked(row: Row) -> Row:
-        first, *others = row.cells
-        return replace(row, cells=(replace(first, detail=CHOSEN), *others))
-
-    if not any(row.key in chosen for row in table.rows):
-        return table
-    table = table.map_rows(lambda row: marked(row) if row.key in chosen else row)
-    return replace(table, legend=(*table.legend, CHOSEN_MEANS))
-
-
-def _merge_lead(group: Group, row: Model) -> list[str]:
-    return [row.titles, *(row.settings.get(name, NOTHING) for name in group.names)]
 
 
 def _members(report: Report, group: Group, *sections: Iterable[Model]) -> Table:
@@ -266,33 +269,6 @@ def _relaxation(report: Report, group: Group, row: Model) -> str:
 
 def _omegas(group: Group) -> list[float]:
     return sorted({row.omega for row in group.merges if row.relaxed and row.omega is not None})
-
-
-def _plain_first(rows: Sequence[Model]) -> Iterator[Model]:
-    """Each plain merge, then what AIM makes of it."""
-    plain = {row.key for row in rows if not row.relaxed}
-    relaxed: dict[str | None, list[Model]] = {}
-    for row in rows:
-        relaxed.setdefault(row.plain, []).append(row)
-    for row in rows:
-        if row.plain not in plain:
-            yield row
-            yield from relaxed.get(row.key, ())
-
-
-def _changes(
-    form: _Form, row: Model, plain: Model | None, paper: Paper, held: Collection[tuple[str, str]]
-) -> list[str]:
-    """What stands below each cell: the change against the plain merge, with a star if it holds."""
-    if plain is None:
-        return [""] * (len(form.lead) + form.group.has_draws + len(form.quantities))
-    before, after = plain.estimates, row.estimates
-    changes = [
-        _change(each, before.get(each), after.get(each), paper.changes)
-        + "*" * (paper.marks and (row.key, each) in held)
-        for each in form.quantities
-    ]
-    return [*[""] * (len(form.lead) - 1), "change", *[""] * form.group.has_draws, *changes]
 
 
 def _change(quantity: str, before: Estimate | None, after: Estimate | None, kind: str) -> str:

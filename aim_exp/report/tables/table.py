@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from aim_exp.report.units import Unit
@@ -65,8 +65,6 @@ class Row:
     cells: tuple[Cell, ...]
     competes: bool = True
     """Whether it may be the best of a column."""
-    links: Mapping[str, str] = field(default_factory=dict)
-    """Texts of the first cell to the anchors on the page that they lead to."""
     key: str = ""
     """Of the row of results that it shows: the page filters and marks it by that."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
 from dataclasses import replace
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -19,11 +19,8 @@ STYLES: dict[Tone, str] = {
     "": "", "good": "green", "bad": "red", "doubt": "yellow", "dim": "dim", "mark": "yellow",
     "member": "", "merged": "cyan",
 }  # fmt: skip
-SETTINGS = "settings"
 MANY = 5
 """Columns left out that are not named."""
-BARE = ("method", "run")
-"""Headings of cells that need none."""
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -32,7 +29,13 @@ def print_table(console: Console, table: Table) -> None:
     if table.title:
         console.print(Text(table.title, style="bold"), soft_wrap=True)
         console.print()
-    shown, gap = _fitting(console, table)
+    forms = [(table, 2), (table, 1)]
+    if table.lead == 1 and len(table.rows) < len(table.columns):
+        forms += [(_turned(table), 2)]
+    else:
+        bare = _without_margins(table)
+        forms += [(bare, 2), (bare, 1), (_essential(table), 2)]
+    shown, gap = next((form for form in forms if _fits(console, *form)), forms[-1])
     console.print(_grid(shown, gap))
     if shown.explained:
         console.print()
@@ -46,43 +49,13 @@ def print_whole_table(console: Console, table: Table) -> None:
 
 
 def fits(console: Console, table: Table) -> bool:
-    """Whether all of it is as narrow as the terminal."""
-    return _width(table, 1) <= console.width
+    """Whether all of it is as narrow as the terminal, at the least."""
+    return _fits(console, table, 1)
 
 
-def _fitting(console: Console, table: Table) -> tuple[Table, int]:
-    """The first form that fits; the last one if none does: its text wraps."""
-    forms = list(_forms(table))
-    return next((form for form in forms if _width(*form) <= console.width), forms[-1])
-
-
-def _width(table: Table, gap: int) -> int:
-    """In characters, as `_grid` draws it with room enough."""
-    columns = range(len(table.columns))
-    widths = [
-        max((cell_len(line) for line in _broken(table.columns[i].heading).splitlines()), default=0)
-        for i in columns
-    ]
-    for i in columns:
-        cells = list(table.column(i))
-        detail = max((cell_len(cell.detail) + 1 for cell in cells if cell.detail), default=0)
-        texts = (max(cell_len(cell.text) + detail, cell_len(cell.below)) for cell in cells)
-        widths[i] = max(widths[i], *texts)
-    return sum(widths) + gap * len(widths) - 1
-
-
-def _forms(table: Table) -> Iterator[tuple[Table, int]]:
-    """From wide to narrow, each with the blanks between its columns."""
-    bare = _without_margins(table)
-    for form in (table, bare):
-        yield form, 2
-        yield form, 1
-    if table.lead == 1 and len(table.rows) < len(table.columns):
-        yield _turned(table), 2
-        yield _turned(bare), 1
-    else:
-        yield _essential(table), 2
-        yield _folded(_essential(table)), 2
+def _fits(console: Console, table: Table, gap: int) -> bool:
+    options = console.options.update(max_width=sys.maxsize)
+    return Measurement.get(console, options, _grid(table, gap)).maximum <= console.width
 
 
 def _without_margins(table: Table) -> Table:
@@ -120,28 +93,14 @@ def _essential(table: Table) -> Table:
 
 def _turned(table: Table) -> Table:
     """Rows as columns: for many benchmarks."""
-    names = [row.cells[0].text for row in table.rows]
-    rows = [
+    names = (row.cells[0].text for row in table.rows)
+    columns = (Column(""), *(Column(name, numeric=True) for name in names))
+    rows = (
         Row((Cell(column.heading), *table.column(number)))
         for number, column in enumerate(table.columns)
         if number
-    ]
-    columns = (Column(""), *(Column(name, numeric=True) for name in names))
+    )
     return replace(table, columns=columns, sections=(tuple(rows),))
-
-
-def _folded(table: Table) -> Table:
-    """The first column, then one for all others of text, which wraps."""
-    lead, names = table.lead, [column.heading for column in table.columns]
-
-    def folded(row: Row) -> Row:
-        named = zip(names[1:lead], row.cells[1:lead], strict=True)
-        words = (c.text if n in BARE else f"{n}={c.text}" for n, c in named if c.text)
-        cells = (row.cells[0], Cell(" ".join(words)), *row.cells[lead:])
-        return replace(row, cells=cells)
-
-    columns = (table.columns[0], Column(SETTINGS), *table.columns[lead:])
-    return replace(table.map_rows(folded), columns=columns)
 
 
 def _grid(table: Table, gap: int) -> Grid:
@@ -153,8 +112,8 @@ def _grid(table: Table, gap: int) -> Grid:
     rooms = [max((len(c.detail) for c in table.column(i)), default=0) for i in numbers]
     for column in table.columns:
         side = "right" if column.numeric else "left"
-        folds = column.heading == SETTINGS
-        grid.add_column(_broken(column.heading), justify=side, no_wrap=not folds, overflow="fold")
+        heading = _broken(column.heading)
+        grid.add_column(heading, justify=side, no_wrap=column.numeric, overflow="fold")
     for section in table.sections:
         for row in section:
             grid.add_row(*(_text(cell, room) for cell, room in zip(row.cells, rooms, strict=True)))

@@ -44,17 +44,6 @@ for (const heading of all("table.sortable thead th")) {
   one("button", heading)?.addEventListener("click", () => sortBy(heading));
 }
 
-// A bar under each score: where it lies between the least and the greatest of its column.
-
-for (const table of all("#leaderboard table")) {
-  for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
-    const cells = all("tbody tr", table).map(row => row.cells[column]).filter(cell => cell.dataset.sort);
-    const [low, high] = [Math.min, Math.max].map(end => end(...cells.map(cell => Number(cell.dataset.sort))));
-    if (!heading.classList.contains("number") || !(high > low)) continue;
-    for (const cell of cells) cell.style.setProperty("--share", `${100 * (Number(cell.dataset.sort) - low) / (high - low)}%`);
-  }
-}
-
 // Runs: a link opens the run that it leads to; a command can be copied.
 
 function openTarget() {
@@ -615,20 +604,6 @@ if (data.items) {
   }).observe(one("#items"));
 }
 
-// Saving: what the style says is written into the file.
-
-function save(id) {
-  const style = getComputedStyle(document.documentElement);
-  const image = one(`#plot-${id} svg`).cloneNode(true);
-  image.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  image.style.fontFamily = "sans-serif";
-  for (const pointer of all("[aria-label=tip]", image)) pointer.remove();
-  const text = new XMLSerializer().serializeToString(image).replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim());
-  const link = element("a", {href: URL.createObjectURL(new Blob([text], {type: "image/svg+xml"})), download: `${id}.svg`});
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
 const FIGURES = {front: drawFront, sweep: drawSweep, profiles: drawProfiles, dose: drawDose, saliency: drawSaliency};
 
 function draw() {
@@ -639,7 +614,6 @@ if (data.quantities) {
   draw();
   for (const [id, figure] of Object.entries(FIGURES)) one(`#${id} form`)?.addEventListener("change", figure);
   one("#which")?.addEventListener("change", draw);
-  for (const button of all(".save")) button.addEventListener("click", () => save(button.dataset.plot));
   let width = innerWidth;
   window.addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; draw(); } });
 }
