@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from aim_exp.population.sources import EmbeddedPopulation
 from aim_exp.store.entries import Store
 from aim_exp.store.keys import StageSpec
-from aim_exp.types import Population
+from aim_exp.types import ModelRef, Population
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,9 +57,9 @@ class RescaledPopulation(EmbeddedPopulation):
             name=self.name, merge=None, references=None, chat_template=None, seed=self.seed
         )
 
-    def recipe(self, population: Population | None = None) -> StageSpec:
+    def training_from(self, base: ModelRef | None) -> StageSpec:
         """The training, and how its models are stretched."""
-        trained = self._trained.recipe()
+        trained = self._trained.training_from(base)
         if self.coordinates == 0:
             return trained
         drawn = {"rescaled": VERSION, "coordinates": self.coordinates, "spread": self.spread}
@@ -69,8 +69,8 @@ class RescaledPopulation(EmbeddedPopulation):
         """Train, then stretch what the store does not have."""
         trained = self._trained
         trained.ensure(store, trained.resolve(store))
-        source = store.path(trained.recipe())
-        store.get_or_make(self.recipe(), lambda folder: self._write(source, folder))
+        source = store.path(trained.training_from(None))
+        store.get_or_make(self.training_from(None), lambda folder: self._write(source, folder))
         super().ensure(store, population)
 
     def _write(self, source: Path, folder: Path) -> None:
