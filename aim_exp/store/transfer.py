@@ -18,12 +18,12 @@ from blake3 import blake3
 
 from aim_exp.errors import AimError
 from aim_exp.store.entries import SPEC_FILE, Store
-from aim_exp.store.files import publish, write_whole
+from aim_exp.store.files import publish, unfinished, write_whole
 from aim_exp.store.housekeeping import LEFT_OVER, Entry, damages, entries
 from aim_exp.store.integrity import DIGESTS_FILE
 from aim_exp.store.keys import StageSpec
 from aim_exp.store.lines import checked_line, read_lines
-from aim_exp.store.processes import using
+from aim_exp.store.processes import note_work, using
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.records import MERGED, RunRecord
 
@@ -129,6 +129,7 @@ def _described(run: RunRecord, names: set[str]) -> dict[str, Any]:
 def _carry(found: Iterable[Entry], into: Store) -> Transfer:
     """Copy each entry that is as it was written, and of which `into` lacks something."""
     transfer = Transfer()
+    note_work(into.root, into.root)
     for entry in found:
         problems = list(damages(entry))
         spec = None if problems else _spec(entry)
@@ -173,7 +174,9 @@ def _add_lines(entry: Entry, spec: StageSpec, into: Store) -> bool:
             if key not in known
         }
         if new:
-            partial = folder / f".{uuid.uuid4().hex}"
-            partial.write_text("".join(checked_line(spec.key, *line) for line in new.items()))
-            publish(partial, folder / f"responses.{uuid.uuid4().hex[:12]}.jsonl")
+            text = "".join(checked_line(spec.key, *line) for line in new.items())
+            final = folder / f"responses.{uuid.uuid4().hex[:12]}.jsonl"
+            with unfinished(final) as partial:
+                partial.write_text(text)
+                publish(partial, final)
     return bool(new)

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from aim_exp.errors import AimError
 from aim_exp.report import HTML, plots
 from aim_exp.report.csv_files import difference_rows, result_rows
 from aim_exp.report.differences import differences
 from aim_exp.report.load import load
 from aim_exp.report.rows import AVERAGE, Report, make_report
-from aim_exp.report.settings import OF_RELAXATION, begins, settings_with_effect
+from aim_exp.report.settings import OF_RELAXATION, begins
 from aim_exp.run.model_card import RECIPE_FILE
 from aim_exp.run.run import Run
-from aim_exp.store.records import MERGED, RunRecord, find_records
+from aim_exp.store.records import MERGED, RunRecord, read_record
+from aim_exp.store.sweeps import read_sweep
 from aim_exp.tracking.protocol import Outcome, Row, RunInfo, SavedModel, Value
 
 TAGGED = ("population", "benchmarks")
 """Groups whose choice is a tag, written as on the command line."""
 CHANGE = "change/"
 """Before what is compared with the plain merge."""
+PLAIN = frozenset(("omega=null", "omega=1", "omega=1.0"))
+"""Of a sweep's jobs, the merges that AIM does not change."""
 UNSET = (None, "", "none")
 """A setting that has no value."""
 
@@ -61,7 +67,7 @@ def job_outcome(
     model: Path | None = None,
 ) -> Outcome:
     """Of a finished or failed job of `sweep`, if it is of one; `model` is its saved model."""
-    plain = _plain_merge(record, sweep)
+    plain = _plain_merge(record, directory, sweep)
     tables = {"scores": _scores(record), "population": _models(make_report(load(directory)))}
     return Outcome(
         succeeded=record.status == "completed",
@@ -158,35 +164,33 @@ def _details(record: RunRecord) -> dict[str, Value]:
     }
 
 
-def _plain_merge(record: RunRecord, sweep: Path | None) -> RunRecord | None:
-    """The same merge without AIM, if a job of the sweep has finished it already."""
+def _plain_merge(record: RunRecord, directory: Path, sweep: Path | None) -> RunRecord | None:
+    """The same merge without AIM, if a listed job of the sweep has finished it already.
+
+    By what the jobs were asked for: to read all their records would be ever more work.
+    """
     if record.omega == 1:  # it is the same model
         return record
-    if not record.relaxed or sweep is None:
+    listing = read_sweep(sweep) if sweep and record.relaxed else None
+    if not sweep or not listing:
         return None
-    own = settings_with_effect(record)
+    jobs = {job.name: job.overrides for job in listing.jobs}
+    own = _unrelaxed(jobs.get(os.path.relpath(directory, sweep), ()))
     members = [(model.name, model.keys) for model in record.members]
-    return next(
-        (
-            other
-            for _, other in find_records(sweep)[0]
-            if other.standing.average is not None
-            and not other.relaxed
-            and [(model.name, model.keys) for model in other.members] == members
-            and _alike(own, settings_with_effect(other))
-        ),
-        None,
-    )
+    for name, overrides in jobs.items():
+        if PLAIN.intersection(overrides) and _unrelaxed(overrides) == own:
+            with suppress(AimError):  # not begun
+                other = read_record(sweep / name)
+                same = members == [(model.name, model.keys) for model in other.members]
+                if same and other.standing.average is not None:
+                    return other
+    return None
 
 
-def _alike(relaxed: Mapping[str, Any], plain: Mapping[str, Any]) -> bool:
-    """Whether two merges differ in the relaxation only, as far as both depend on a setting."""
-    shared = relaxed.keys() & plain.keys()
-    return all(
-        relaxed[name] == plain[name]
-        for name in shared
-        if not begins(name, ("omega", *OF_RELAXATION))
-    )
+def _unrelaxed(overrides: Sequence[str]) -> list[str]:
+    """Those that a plain merge depends on, too."""
+    relaxing = ("omega", *OF_RELAXATION)
+    return [each for each in overrides if not begins(each.partition("=")[0], relaxing)]
 
 
 def _changes(record: RunRecord, plain: RunRecord) -> dict[str, float]:
