@@ -341,32 +341,42 @@ def test_what_a_further_model_costs(size: str, tiny_population: Path, tmp_path: 
             for _ in range(ROUNDS):
                 streams.append(timed(partial(_merge, base, experts, method, Discard())))
                 swaps.append(timed(partial(load, method)))
-            stream, swap = (statistics.median(cpu for cpu, _ in runs) for runs in (streams, swaps))
-            wall = statistics.median(seconds for _, seconds in swaps)
+            stream = statistics.median(each.cpu for each in streams)
+            swap = sorted(swaps, key=lambda each: each.cpu)[ROUNDS // 2]
             ROWS.append(
                 Row(
                     f"{name}, {size}, {method_name}",
-                    f"start {start[0]:.0f} CPU s ({start[1]:.0f} s) | stream {stream:.2f} CPU s | "
-                    f"swap {swap:.2f} CPU s ({wall:.1f} s), {swap / stream:.1f} times",
+                    f"start {start.cpu:.0f} CPU s ({start.wall:.0f} s) | stream {stream:.2f} CPU s "
+                    f"| swap {swap.cpu:.2f} CPU s ({swap.wall:.1f} s), of them {swap.below:.2f} in "
+                    f"the process | {swap.cpu / stream:.1f} times",
                 )
             )
         assert len(workers()) == int(evaluator is not HF)
     shutil.rmtree(tmp_path / "models")
 
 
-def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """CPU seconds of this process and those below it, and seconds."""
-    cpu, wall = cpu_seconds(), time.monotonic()
+@dataclass
+class Cost:
+    cpu: float
+    """Seconds of this process and those below it."""
+    below: float
+    wall: float
+
+
+def timed(work: Callable[[], None]) -> Cost:
+    before, began = cpu_seconds(), time.monotonic()
     work()
-    return cpu_seconds() - cpu, time.monotonic() - wall
+    spent = [after - start for after, start in zip(cpu_seconds(), before, strict=True)]
+    return Cost(sum(spent), spent[1], time.monotonic() - began)
 
 
-def cpu_seconds() -> float:
-    total = 0
+def cpu_seconds() -> tuple[float, float]:
+    """Of this process, and of those below it."""
+    seconds = []
     for pid in tree(os.getpid()):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+        seconds.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+    return seconds[0], sum(seconds[1:])
 
 
 def tree(pid: int) -> list[int]:
