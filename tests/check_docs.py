@@ -29,6 +29,7 @@ SMALL = {
     "calibrate": "--parameters 2000000 --tokens 512 --rounds 1",
     "sweep": "--methods ties --omegas 0.2 0.4 --limit 2 --rounds 1 --tracker none",
     "scoring": "--rounds 1 --cache outputs/cache",
+    "start": "--rounds 1 --cache outputs/cache",
     "prefill": "--rounds 1 --shared 100",
 }
 """By what is measured; the last of an option counts."""

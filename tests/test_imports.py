@@ -9,7 +9,7 @@ from records import record, shifted, write_all
 
 HEAVY = set(
     "torch transformers models lm_eval datasets pandas scipy sympy sklearn accelerate requests "
-    "huggingface_hub wandb mlflow matplotlib jinja2 pymoo ray submitit".split()
+    "huggingface_hub wandb mlflow matplotlib jinja2 pymoo numpy ray submitit".split()
 )
 """Top-level modules; `models` are transformers' own, of any architecture."""
 SPY = """
@@ -50,16 +50,16 @@ def test_a_merge_that_scores_nothing(family: Path, tmp_path: Path) -> None:
         f"population.experts={{a: {family / 'a'}, b: {family / 'b'}}}", "save_model=true",
         "benchmarks=none", "cache_dir=cache", "hydra.run.dir=run",
     )  # fmt: skip
-    assert of_run(*line, cwd=tmp_path) <= {"torch", "wandb", "requests", "jinja2"}
+    assert of_run(*line, cwd=tmp_path) <= {"torch", "numpy", "wandb", "requests", "jinja2"}
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
 
 
 def test_what_is_cached(there: Path) -> None:
     """Scores are read, and drawn: no model, and nothing that asks one."""
     line = (*LINE, "cache_dir=cache")
-    assert of_run(*line, "plan=true", cwd=there) <= {"scipy"}
+    assert of_run(*line, "plan=true", cwd=there) <= {"numpy", "scipy"}
     run = of_run(*line, "hydra.run.dir=again", cwd=there)
-    assert run <= {"torch", "pymoo", "matplotlib", "jinja2"}
+    assert run <= {"torch", "numpy", "pymoo", "matplotlib", "jinja2"}
 
 
 def test_a_default_run(there: Path) -> None:
@@ -73,4 +73,4 @@ def test_a_report(tmp_path: Path) -> None:
         tmp_path, *(record(f"omega={w}", scores=shifted(i / 99)) for i, w in enumerate(omegas))
     )
     found = imports("aim_exp.report", str(tmp_path), cwd=tmp_path)
-    assert found <= {"pymoo", "matplotlib", "jinja2", "scipy"}
+    assert found <= {"numpy", "pymoo", "matplotlib", "jinja2", "scipy"}

@@ -55,6 +55,17 @@ def test_a_job_is_described_by_plain_names(sweep):
     assert relaxed["settings"]["tracker"]["project"] == "trial"
 
 
+def test_a_job_leaves_little_beside_its_record(sweep, tiny_cache):
+    """Tracked, drawn and logged; of the locks under which it worked, nothing."""
+    files = [path for path in (sweep / "1").rglob("*") if path.is_file() and not path.is_symlink()]
+    record = ("result.json", "items", "model")
+    rest = [path for path in files if path.relative_to(sweep / "1").parts[0] not in record]
+    assert len(rest) > 10
+    assert sum(path.stat().st_size for path in rest) < 60_000
+    assert [*tiny_cache.glob("leases/*"), *tiny_cache.glob("partial/*")] == []
+    assert not list(tiny_cache.rglob("*.lock"))
+
+
 def test_a_job_logs_what_its_record_says(sweep):
     record, records = result(sweep / "1"), read_back(sweep / "1")
     summary = summary_of(records)

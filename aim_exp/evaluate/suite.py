@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from aim_exp.errors import number_problem
 from aim_exp.evaluate.spec import TINY_TASKS
 from aim_exp.evaluate.task_files import is_path
-from aim_exp.pareto import MOST_OBJECTIVES
 from aim_exp.population.embedded.items import SETS
 from aim_exp.types import Benchmark, Suite
 
@@ -98,6 +97,8 @@ def build_suite(config: DictConfig, name: str, problems: list[str]) -> Suite | N
 
 def suite_warnings(suite: Suite) -> list[str]:
     """What a report will lack, to be said before anything runs."""
+    from aim_exp.pareto import MOST_OBJECTIVES  # numpy, which help and refusals do without
+
     count = len(suite.objectives)
     if count <= MOST_OBJECTIVES:
         return []

@@ -28,7 +28,6 @@ from aim_exp.store.records import (
     StageRecord,
     Standing,
 )
-from aim_exp.store.standing import standing, unexpected
 
 if TYPE_CHECKING:  # a refused configuration is recorded without what a run imports
     from aim_exp.run.pipeline import Results
@@ -222,6 +221,8 @@ def _shots(results: Results, benchmark: str) -> int | None:
 def _standing(recipe: Recipe, results: Results) -> Standing:
     if not results.scores:
         return Standing()
+    from aim_exp.store.standing import standing  # and numpy with it
+
     population = recipe.population
     values = {
         name: {benchmark: result.score.value for benchmark, result in scored.results.items()}
@@ -282,6 +283,8 @@ def _unexpected(recipe: Recipe, results: Results) -> list[str]:
     expected = recipe.population.expected
     if expected is None or expected.suite != recipe.suite.name:
         return []
+    from aim_exp.store.standing import unexpected
+
     scores = {
         model: {name: result.score for name, result in scored.results.items()}
         for model, scored in results.scores.items()

@@ -121,6 +121,7 @@ class WandbTracker:
             settings=wandb.Settings(
                 silent=True,
                 console="off",
+                x_save_requirements=False,  # the record holds what decides numbers
                 init_timeout=ONLINE_TIMEOUT,
                 finish_timeout=FINISH_TIMEOUT,
             ),

@@ -1,7 +1,8 @@
 """Merging, measured: `python -m tests.perf.merge`.
 
 Ours, a floor (numpy: base + sum of deltas in float32, streamed in chunks of 1 Mi elements)
-and, with `--mergekit PATH/python`, mergekit, on the same files, in turn, several rounds.
+and, with `--mergekit PATH/python`, mergekit, on the same files, in turn, several rounds. A job
+`run:METHOD` is `run.py`, which scores nothing and has nothing cached.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def main() -> None:
         models = make_family(folder, options.parameters, options.experts)
     jobs = [FLOOR, *(options.methods or OURS)]
     if options.mergekit:
-        jobs += [f"mergekit:{name}" for name in MERGEKIT if name in jobs]
+        names = {job.removeprefix("run:") for job in jobs}
+        jobs += [f"mergekit:{name}" for name in MERGEKIT if name in names]
     rounds: dict[str, list[Measured]] = {job: [] for job in jobs}
     for _ in range(options.rounds):
         for job in jobs:  # in turn, so that a slow minute of the machine hits all alike
@@ -88,9 +90,12 @@ def _measure(job: str, models: list[Path], out: Path, mergekit: str | None) -> M
     """Run a job in a process of its own; mergekit tells no figures without its imports."""
     shutil.rmtree(out, ignore_errors=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    if job.startswith("mergekit:"):
+    kind, _, method = job.rpartition(":")
+    if kind == "mergekit":
         assert mergekit
-        command = _mergekit_command(job.removeprefix("mergekit:"), models, out, mergekit)
+        command = _mergekit_command(method, models, out, mergekit)
+    elif kind == "run":
+        command = _run_command(method, models, out)
     else:
         paths = [str(model) for model in models]
         command = [sys.executable, "-m", "tests.perf.merge", "--job", job, "--out", str(out)]
@@ -101,7 +106,7 @@ def _measure(job: str, models: list[Path], out: Path, mergekit: str | None) -> M
     if done.returncode:
         sys.exit(f"{job} failed:\n{done.stderr[-3000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if job.startswith("mergekit:"):
+    if kind:
         return Measured(job, float("nan"), float("nan"), cpu, wall, float("nan"))
     inner = json.loads(done.stdout.splitlines()[-1])
     return Measured(job, inner["cpu"], inner["wall"], cpu, wall, inner["peak_mib"])
@@ -222,6 +227,18 @@ def _raw_chunks(checkpoint: Checkpoint) -> Iterator[np.ndarray]:
             yield raw[start : start + FLOOR_CHUNK]
 
 
+def _run_command(name: str, models: list[Path], out: Path) -> list[str]:
+    base, *experts = models
+    table = ", ".join(f"{model.name}: {model}" for model in experts)
+    density = [f"method.density={DENSITY}"] if "ties" in name or "dare" in name else []
+    return [
+        sys.executable, "run.py", f"method={name}", *density, "population=custom", "threads=1",
+        f"population.base={base}", f"population.experts={{{table}}}", "benchmarks=none",
+        "omega=null", "save_model=true", "tracker=none", f"hydra.run.dir={out}",
+        f"cache_dir={out / 'cache'}",
+    ]  # fmt: skip
+
+
 def _mergekit_command(name: str, models: list[Path], out: Path, python: str) -> list[str]:
     config = {
         **MERGEKIT[name],
@@ -267,7 +284,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--many", type=int, metavar="N", help="instead: N tensors of 64 x 64")
     parser.add_argument("--experts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--methods", nargs="*", help=f"of {', '.join(OURS)}; NAME@2: two threads")
+    parser.add_argument("--methods", nargs="*", help=f"of {', '.join(OURS)}; NAME@2, run:NAME")
     parser.add_argument("--mergekit", metavar="PATH/python", help="its interpreter")
     parser.add_argument("--folder", help="where the models are kept (default: temporary)")
     parser.add_argument("--json", metavar="FILE", help="write every round's figures")

@@ -22,6 +22,8 @@ PLAIN = "plain merge"
 DRAWS = "dots: one model each"
 LEGEND_ROW = 0.15
 """Inches."""
+COLOURS = 64
+"""Enough for what is drawn small, a third of the bytes that all shades take."""
 PANELS = 4
 """At most, of one figure."""
 TITLE = 48
@@ -36,15 +38,25 @@ def save(
     vector: bool = True,
     paper: Paper = AS_IT_IS,
 ) -> Path:
-    """One figure as PNG and, unless `vector` is false, as PDF; nothing global is set."""
+    """One figure as PNG and PDF; if `vector` is false, as a PNG that takes little room.
+
+    Nothing global is set.
+    """
     import matplotlib
+    from PIL import Image
 
     figure = painted(paint, paper)
+
+    def pixels(path: Path) -> None:
+        figure.savefig(path, dpi=200)
+        if not vector:
+            Image.open(path).convert("RGB").quantize(COLOURS).save(path, "PNG", optimize=True)
+
     rc: Any = RC
     with matplotlib.rc_context(rc):
         if vector:
             write_atomically(folder / f"{name}.pdf", figure.savefig)
-        return write_atomically(folder / f"{name}.png", lambda path: figure.savefig(path, dpi=200))
+        return write_atomically(folder / f"{name}.png", pixels)
 
 
 def painted(paint: Callable[[Figure], None], paper: Paper = AS_IT_IS) -> Figure:
