@@ -180,11 +180,10 @@ class Differences:
     @property
     def families(self) -> Mapping[str, int]:
         """How many differences Holm's method corrects for, by kind: each is a family by itself."""
-        sizes = {AVERAGE: 0, GAIN: 0, SCORES: 0}
-        for contrast in self.contrasts:
-            for quantity, difference in contrast.differences.items():
-                sizes[_kind(quantity)] = max(sizes[_kind(quantity)], difference.family)
-        return {KINDS[kind]: size for kind, size in sizes.items() if size}
+        every = (pair for each in self.contrasts for pair in each.differences.items())
+        sizes = grouped((_kind(quantity), difference.family) for quantity, difference in every)
+        largest = {KINDS[kind]: max(sizes.get(kind, [0])) for kind in KINDS}
+        return {kind: size for kind, size in largest.items() if size}
 
     @property
     def family_words(self) -> str:
