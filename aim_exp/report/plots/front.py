@@ -192,13 +192,12 @@ def _title(plane: Plane) -> str:
 
 
 def _draw_members(plot: Plot, plane: Plane) -> None:
+    style = {"color": INK, "markersize": 5, "zorder": 4}
     for row in plane.members:
         draw_draws(plot, plane.draws(row), INK)
-        plot.plot(*plane.place(row), MEMBER, color=INK, markersize=5, alpha=_strength(plane, row),
-                  zorder=4)  # fmt: skip
+        plot.plot(*plane.place(row), MEMBER, alpha=_strength(plane, row), **style)
     for row in plane.references:
-        plot.plot(*plane.place(row), MEMBER, color=INK, markersize=5, markerfacecolor="white",
-                  zorder=4)  # fmt: skip
+        plot.plot(*plane.place(row), MEMBER, markerfacecolor="white", **style)
 
 
 def _draw_line(plot: Plot, plane: Plane) -> list[Place]:
