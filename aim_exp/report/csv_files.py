@@ -92,7 +92,11 @@ def replicate_rows(differences: Iterable[Differences], claim: Claim) -> list[Lin
 
 def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
     record = job.record
-    settings = merge_settings(job) or _from_overrides(job)
+    nulls = {"omega": 1.0}
+    settings = merge_settings(job) or {
+        name: nulls.get(name, "none") if value == "null" else value
+        for name, value in job.asked_for.items()
+    }
     standing = record.standing if record else None
     merged = record.merged if record else None
     scores = merged.scores if merged else {}
@@ -118,13 +122,6 @@ def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
         "chosen": place[1].key in report.choices.keys if place and scores else None,
         "seconds": job.seconds,
     }
-
-
-def _from_overrides(job: Job) -> Line:
-    """The settings that the overrides of a job say, which has no record."""
-    pairs = (override.lstrip("+").partition("=") for override in job.overrides)
-    nulls = {"omega": 1.0}
-    return {n: nulls.get(n, "none") if value == "null" else value for n, _, value in pairs}
 
 
 def _varying(report: Report) -> list[str]:

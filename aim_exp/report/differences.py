@@ -69,21 +69,14 @@ class Difference:
         """
         if self.test is None or self.adjusted_p is None:
             return Verdict.UNTESTED
-        if self.adjusted_p >= 1 - LEVEL or self.may_be_zero:
+        low, high = (float(self.number(end)) for end in (self.test.low, self.test.high))
+        if self.adjusted_p >= 1 - LEVEL or low <= 0 <= high:  # as printed
             return Verdict.NOISE
         return Verdict.ABOVE if self.value > 0 else Verdict.BELOW
 
     @property
     def holds(self) -> bool:
         return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
-
-    @property
-    def may_be_zero(self) -> bool:
-        """Whether 0 lies in the interval, as printed."""
-        if self.test is None:
-            return True
-        low, high = (float(self.number(end)) for end in (self.test.low, self.test.high))
-        return low <= 0 <= high
 
     def number(self, value: float, *, sign: bool = True) -> str:
         """In points, or as hypervolume gains are written: `+1.8`."""
