@@ -40,8 +40,9 @@ class Answer:
 
     def change(self, after: Answer) -> float:
         """Of the score; 0 where one has none."""
-        known = self.score is not None and after.score is not None
-        return after.score - self.score if known else 0.0
+        if self.score is None or after.score is None:
+            return 0.0
+        return after.score - self.score
 
 
 @dataclass(frozen=True)

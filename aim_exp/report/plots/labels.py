@@ -77,7 +77,7 @@ def _best_offset(plot: Axes, place: Place, text: str, taken: Sequence[Bbox]) -> 
         outside = box.width * box.height - _overlap(box, np.array([plot.bbox.extents]))
         return covered + OUTSIDE * outside + FAR * math.hypot(*offset[:2])
 
-    farther = [(times * dx, times * dy, across, up)
+    farther: list[Offset] = [(times * dx, times * dy, across, up)
                for times in FARTHER for dx, dy, across, up in BESIDE]  # fmt: skip
     return min((*BESIDE, *farther), key=cost)
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from aim_exp.console import print_whole
+from aim_exp.console import natural_width, print_whole
 from aim_exp.report.tables.table import Cell, Column, Row, Table, Tone
 
 STYLES: dict[Tone, str] = {
@@ -54,8 +52,7 @@ def fits(console: Console, table: Table) -> bool:
 
 
 def _fits(console: Console, table: Table, gap: int) -> bool:
-    options = console.options.update(max_width=sys.maxsize)
-    return Measurement.get(console, options, _grid(table, gap)).maximum <= console.width
+    return natural_width(console, _grid(table, gap)) <= console.width
 
 
 def _without_margins(table: Table) -> Table:
