@@ -77,8 +77,9 @@ def _best_offset(plot: Axes, place: Place, text: str, taken: Sequence[Bbox]) -> 
         outside = box.width * box.height - _overlap(box, np.array([plot.bbox.extents]))
         return covered + OUTSIDE * outside + FAR * math.hypot(*offset[:2])
 
-    farther: list[Offset] = [(times * dx, times * dy, across, up)
-               for times in FARTHER for dx, dy, across, up in BESIDE]  # fmt: skip
+    farther: list[Offset] = [
+        (times * dx, times * dy, across, up) for times in FARTHER for dx, dy, across, up in BESIDE
+    ]
     return min((*BESIDE, *farther), key=cost)
 
 
