@@ -11,7 +11,7 @@ from aim_exp.report.html.items import items_data
 from aim_exp.report.plots import Charts
 from aim_exp.report.plots.dose import Profile, dose_looks, has_layers, kinds_shown
 from aim_exp.report.plots.saliency import Input, SaliencySpread
-from aim_exp.report.plots.series import OMEGA, Sweep, is_scored
+from aim_exp.report.plots.series import OMEGA, Sweep, as_number, is_scored
 from aim_exp.report.plots.style import INK, MEMBER, Look, Name, legend, outline
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report, Row
 from aim_exp.report.units import unit
@@ -117,15 +117,11 @@ def _filters(report: Report) -> dict[str, list[str]]:
     for key in report.varying:
         values = {row.settings[key] for row in merges if key in row.settings}
         if len(values) > 1 and (key in ALWAYS or len(values) <= MOST):
-            shown[report.short(key)] = sorted(values, key=_order)
+            numbers = {text: as_number(text) for text in values}
+            words = sorted(text for text in values if numbers[text] is None)
+            others = sorted(values - {*words}, key=lambda text: numbers[text] or 0.0)
+            shown[report.short(key)] = [*words, *others]
     return shown
-
-
-def _order(text: str) -> tuple[float, str]:
-    try:
-        return float(text), text
-    except ValueError:
-        return float("-inf"), text
 
 
 def _sweep(shown: Sweep, position: dict[str, int], looks: _Looks) -> dict[str, Any]:

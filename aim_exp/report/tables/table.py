@@ -156,8 +156,3 @@ class Table:
     def map_cells(self, change: Callable[[Cell], Cell]) -> Table:
         """The same with every cell changed."""
         return self.map_rows(lambda row: replace(row, cells=tuple(map(change, row.cells))))
-
-    def only(self, numbers: list[int]) -> Table:
-        """The same with these columns."""
-        kept = self.map_rows(lambda row: replace(row, cells=tuple(row.cells[i] for i in numbers)))
-        return replace(kept, columns=tuple(self.columns[i] for i in numbers))

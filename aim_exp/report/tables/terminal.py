@@ -82,10 +82,12 @@ def _essential(table: Table) -> Table:
     left_out = [column.heading for column in table.columns if column.optional]
     if not left_out:
         return table
-    kept = table.only([i for i, column in enumerate(table.columns) if not column.optional])
+    places = [i for i, column in enumerate(table.columns) if not column.optional]
+    kept = table.map_rows(lambda row: replace(row, cells=tuple(row.cells[i] for i in places)))
     names = ", ".join(left_out) if len(left_out) < MANY else "by benchmark"
     hint = f"{names}: in the files, or on a wider terminal"
-    return replace(kept, legend=(*table.legend, hint))
+    columns = tuple(table.columns[i] for i in places)
+    return replace(kept, columns=columns, legend=(*table.legend, hint))
 
 
 def _turned(table: Table) -> Table:
