@@ -26,10 +26,11 @@ from records import (
 import aim_exp
 from aim_exp.errors import AimError
 from aim_exp.report.__main__ import main
-from aim_exp.report.csv_files import MISSING, write_csvs
+from aim_exp.report.csv_files import write_csvs
 from aim_exp.report.differences import differences
 from aim_exp.report.load import load
 from aim_exp.report.rows import make_report
+from aim_exp.report.tables.csv import MISSING
 
 FIRST = ["sweep", "job", "status", "model", "role", "benchmark", "metric", "value", "stderr", "n",
          "method", "omega", "relaxed", "seed"]  # fmt: skip

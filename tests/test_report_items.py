@@ -56,7 +56,7 @@ def test_side_files_hold_every_answer(tmp_path: Path) -> None:
     ]  # fmt: skip
     folder = tmp_path / page.data["items"]["folder"]
     files = [side_file(folder, *each["files"]) for each in models]
-    assert [each["scores"] for each in files] == [
+    assert [[given["score"] for given in each["given"]] for each in files] == [
         *(row[0] for row in MEMBERS.values()),
         BEFORE,
         AFTER,
@@ -64,8 +64,8 @@ def test_side_files_hold_every_answer(tmp_path: Path) -> None:
     (name,) = {each["questions"] for each in files}
     questions = side_file(folder, name)
     assert len(list(folder.iterdir())) == 5
-    assert questions["targets"] == [f"answer {i}" for i in range(40)]
-    assert files[3]["texts"] == [HOSTILE] * 40
+    assert [each["target"] for each in questions] == [f"answer {i}" for i in range(40)]
+    assert [given["text"] for given in files[3]["given"]] == [HOSTILE] * 40
     assert HOSTILE not in (tmp_path / "report.html").read_text()
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     refresh(tmp_path)
@@ -109,7 +109,7 @@ def test_the_own_part_of_a_prompt_begins_after_what_all_share(tmp_path: Path) ->
     file.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
     job = load(tmp_path).jobs[1]
     questions = read_answers(job.sources["merged"]["x"]).questions
-    own = [p[s:] for p, s in zip(questions.prompts, questions.starts, strict=True)]
+    own = [each.prompt[each.start :] for each in questions]
     assert own == [f"Q: question {number}\nA:" for number in range(40)]
 
 

@@ -19,7 +19,7 @@ from records import failed, record, write_all
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.vocabulary import load_tokenizer
 from aim_exp.errors import AimError
-from aim_exp.report.files import no_formula
+from aim_exp.report.tables.csv import no_formula
 from aim_exp.run.model_card import _code, _literal
 from aim_exp.store.keys import file_name
 from aim_exp.store.records import FILE_NAME

@@ -17,10 +17,10 @@ from aim_exp.report.paper import Paper
 from aim_exp.report.rows import AVERAGE, GAIN, Report, make_report
 from aim_exp.report.tables import write_tables
 from aim_exp.report.tables.csv import as_csv
-from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.latex import PAGE, as_latex
 from aim_exp.report.tables.markdown import as_markdown
 from aim_exp.report.tables.scores import effect_table, leaderboard, members_table
+from aim_exp.report.tables.sweep import experts_table
 from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table
 from aim_exp.report.tables.terminal import print_table
 from aim_exp.report.units import PERCENT, VOLUME

@@ -51,13 +51,8 @@ examples:
   Is it the saliency? AIM against its control, everything else the same
     python -m aim_exp.report SWEEP --against scaling=uniform
 
-  Which method? Every other one against TIES
+  Is one better than the others? A method, an expert, or a run by number or label
     python -m aim_exp.report SWEEP --against method=ties --by omega
-
-  Better than what was merged? Every run against base, an expert or a reference
-    python -m aim_exp.report SWEEP --against base
-
-  Is one run better than the others? By its job number, or by its label
     python -m aim_exp.report SWEEP --against "ties omega=0.2"
 
   Models that another program scored on the same items
@@ -69,13 +64,11 @@ examples:
   Scores against any setting that was swept
     python -m aim_exp.report SWEEP --x calibration.n_samples
 
-  For a paper: names as it writes them, columns, a figure's width, in a file
-    python -m aim_exp.report SWEEP --labels paper.yaml --out paper
-
   To show others: a folder for GitHub Pages or any other static host
     python -m aim_exp.report SWEEP --bundle site
 
-  For a paper: the appendix, and our scores beside the published ones
+  For a paper: names, columns, widths; the appendix; our scores beside published ones
+    python -m aim_exp.report SWEEP --labels paper.yaml --out paper
     python -m aim_exp.report SWEEP --methods-paragraph --latex
     python -m aim_exp.report SWEEP --published
 
@@ -175,103 +168,45 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add("directories", metavar="DIR", nargs="*", type=Path, help="a run, a sweep, a folder of them")
+    add("--out", metavar="DIR", type=Path, help="where to write (default: as said above)")
+    add("--bundle", metavar="DIR", type=Path, help="where to write it for any static host")
     add(
-        "directories",
-        metavar="DIR",
-        nargs="*",
-        type=Path,
-        help="a run, a sweep, or any folder of them",
-    )
-    add(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        help="where to write (default: into DIR; of several, joined-ID beside the first)",
-    )
-    add(
-        "--bundle",
-        metavar="DIR",
-        type=Path,
-        help="write it as a folder that any static host serves, with its page as index.html",
-    )
-    add(
-        "--add",
-        metavar="FILE",
-        type=Path,
+        "--add", metavar="FILE", type=Path,
         help="models scored elsewhere, beside the first run's: JSON lines of model, benchmark, "
         "item (its number, or 'TASK NUMBER') and score, for every item of every benchmark",
-    )
+    )  # fmt: skip
+    add("--axes", metavar=("X", "Y"), nargs=2, help="of the front (default: the sharpest conflict)")
+    add("--x", metavar="SETTING", default="omega", help="what scores are shown against (omega)")
     add(
-        "--axes",
-        metavar=("X", "Y"),
-        nargs=2,
-        help="the two benchmarks of the Pareto front (default: those in sharpest conflict)",
-    )
-    add(
-        "--x",
-        metavar="SETTING",
-        default="omega",
-        help="the swept setting that figures and a table show scores against (default: omega)",
-    )
+        "--labels", metavar="FILE", type=Path,
+        help="YAML that says how tables/ and figures/ are to look: names {ties: TIES}, columns, "
+        "changes (points, percent), margin (deviation, stderr, none), marks, width, font",
+    )  # fmt: skip
     add = parser.add_argument_group("comparing").add_argument
     add(
-        "--against",
-        metavar="SETTING=VALUE | NAME",
-        action="append",
-        default=[],
+        "--against", metavar="SETTING=VALUE | NAME", action="append", default=[],
         help="the twin that each run is compared with (default: omega=null, where a sweep has "
         "it); give it again for a twin that differs in several settings. Or one model for all: "
         "base, an expert, a reference, or a run by its job number or its label ('ties omega=0.2')",
-    )
-    add(
-        "--margin",
-        metavar="POINTS",
-        type=float,
-        help="over replicates: a difference of averages that does not matter, fixed beforehand",
-    )
-    add(
-        "--study",
-        metavar="STUDY.lock",
-        type=Path,
-        help="the study that these runs belong to: its margin, and what in it is exploratory",
-    )
-    add(
-        "--by",
-        metavar="SETTING",
-        action="append",
-        default=[],
-        help="group the rows; may be given again",
-    )
-    items = parser.add_argument_group("items (printed, nothing is written)")
-    add = items.add_argument
-    add(
-        "--items",
-        metavar=("A", "B"),
-        nargs=2,
-        help="what two models answered side by side, the largest changes first: base, an expert, a "
-        "reference, or a run by its job number or its label",
-    )
+    )  # fmt: skip
+    add("--by", metavar="SETTING", action="append", default=[], help="groups the rows; repeatable")
+    add("--margin", metavar="POINTS", type=float, help="what does not matter, fixed beforehand")
+    add("--study", metavar="STUDY.lock", type=Path, help="what was locked; all else is exploratory")
+    add = parser.add_argument_group("items (printed, nothing is written)").add_argument
+    add("--items", metavar=("A", "B"), nargs=2, help="what two models answered, named as above")
     add("--benchmark", metavar="NAME", help="of which items (default: the first)")
     add("--changed", action="store_true", help="those alone whose scores differ")
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        type=Path,
-        help="YAML that says how tables/ and figures/ are to look: names {ties: TIES}, columns, "
-        "changes (points, percent), margin (deviation, stderr, none), marks, width, font",
-    )
     papers = parser.add_argument_group("for a paper (printed, nothing is written)")
     add = papers.add_mutually_exclusive_group().add_argument
     add(
         "--methods-paragraph",
         action="store_true",
-        help="the appendix: settings, models, benchmarks, versions, hardware, hours",
+        help="the appendix: settings, models, hours, ...",
     )
-    add("--published", action="store_true", help="put runs of the paper's suite beside its scores")
-    add("--paper", action="store_true", help="print the paper's own tables")
-    papers.add_argument(
-        "--latex", action="store_true", help="the methods paragraph, safe to paste into LaTeX"
-    )
+    add("--published", action="store_true", help="runs of the paper's suite beside its scores")
+    add("--paper", action="store_true", help="the paper's own tables")
+    papers.add_argument("--latex", action="store_true", help="of the methods paragraph, for LaTeX")
     return parser
 
 

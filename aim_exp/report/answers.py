@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any
@@ -15,91 +15,89 @@ from aim_exp.report.items import DAMAGED, Source
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What was asked: each is [items], by task and number."""
+class Question:
+    """What was asked."""
 
-    ids: tuple[str, ...]
-    """`gsm8k 12`."""
-    prompts: tuple[str, ...]
-    starts: tuple[int, ...]
-    """Where in a prompt the item's own part begins: after what all of its task have in common."""
-    targets: tuple[str, ...]
-    choices: tuple[tuple[str, ...] | None, ...]
+    id: str
+    """Task and number: `gsm8k 12`."""
+    prompt: str
+    start: int
+    """Where in it the item's own part begins: after what all prompts of its task have in common."""
+    target: str
+    choices: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model made of it."""
+
+    score: float | None
+    """On the scale of the benchmark's."""
+    text: str
+    """What was written, or the likeliest choice."""
+    loglikelihoods: tuple[float, ...] | None
+    """Of the choices."""
+
+    def change(self, after: Answer) -> float:
+        """Of the score; 0 where one has none."""
+        if self.score is None or after.score is None:
+            return 0.0
+        return after.score - self.score
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model made of them: each is [items], in the same order."""
+    """Of a model to all items of a benchmark, by task and number."""
 
-    questions: Questions
-    scores: tuple[float | None, ...]
-    """On the scale of the benchmark's."""
-    texts: tuple[str, ...]
-    """What was written, or the likeliest choice."""
-    loglikelihoods: tuple[tuple[float, ...] | None, ...]
-    """Of the choices."""
+    questions: tuple[Question, ...]
+    given: tuple[Answer, ...]
 
 
 def read_answers(source: Source) -> Answers:
     """Of all items; AimError where they are gone or damaged."""
     try:
         lines = sorted(source.lines(), key=lambda it: (str(it[0]["task"]), int(it[0]["doc_id"])))
-        return _answers([line for line, _ in lines], [item_score(v, source.ends) for _, v in lines])
+        prompts = grouped((line["task"], _text(line.get("prompt"))) for line, _ in lines)
+        starts = {task: _shared_lines(own) for task, own in prompts.items()}
+        both = [_answer(line, value, source.ends, starts[line["task"]]) for line, value in lines]
     except DAMAGED as error:
         raise AimError("the results by item cannot be read") from error
+    return Answers(tuple(question for question, _ in both), tuple(given for _, given in both))
 
 
 def changed_first(before: Answers, after: Answers) -> list[int]:
     """The items, the largest change of the score first. AimError if they are not the same."""
-    if before.questions.ids != after.questions.ids:
+    if [each.id for each in before.questions] != [each.id for each in after.questions]:
         raise AimError("not the same items")
-    changes = [change(before, after, item) for item in range(len(before.scores))]
+    changes = [a.change(b) for a, b in zip(before.given, after.given, strict=True)]
     return sorted(range(len(changes)), key=lambda item: -abs(changes[item]))
 
 
-def change(before: Answers, after: Answers, item: int) -> float:
-    """Of the item's score; 0 where one has none."""
-    first, second = before.scores[item], after.scores[item]
-    return 0.0 if first is None or second is None else second - first
-
-
-def _answers(own: Sequence[Mapping[str, Any]], scores: Iterable[float | None]) -> Answers:
-    choices = [line.get("choices") or None for line in own]
-    prompts = tuple(_text(line.get("prompt")) for line in own)
-    tasks = [str(line["task"]) for line in own]
-    return Answers(
-        Questions(
-            ids=tuple(f"{line['task']} {line['doc_id']}" for line in own),
-            prompts=prompts,
-            starts=_starts(tasks, prompts),
-            targets=tuple(_text(line.get("target")) for line in own),
-            choices=tuple(c and tuple(_text(choice["text"]) for choice in c) for c in choices),
-        ),
-        scores=tuple(scores),
-        texts=tuple(_text(answer(dict(line))) for line in own),
-        loglikelihoods=tuple(
-            c and tuple(float(choice["loglikelihood"]) for choice in c) for c in choices
-        ),
+def _answer(
+    line: Mapping[str, Any], value: Any, ends: tuple[float, float], start: int
+) -> tuple[Question, Answer]:
+    choices = line.get("choices") or None
+    question = Question(
+        id=f"{line['task']} {line['doc_id']}",
+        prompt=_text(line.get("prompt")),
+        start=start,
+        target=_text(line.get("target")),
+        choices=choices and tuple(_text(choice["text"]) for choice in choices),
     )
-
-
-def _starts(tasks: Sequence[str], prompts: Sequence[str]) -> tuple[int, ...]:
-    """At the beginning of a line."""
-    of = grouped(zip(tasks, prompts, strict=True))
-    shared = {task: _shared_lines(own) for task, own in of.items()}
-    return tuple(shared[task] for task in tasks)
+    return question, Answer(
+        score=item_score(value, ends),
+        text=_text(answer(dict(line))),
+        loglikelihoods=choices and tuple(float(each["loglikelihood"]) for each in choices),
+    )
 
 
 def _shared_lines(prompts: Iterable[str]) -> int:
+    """The end of the last line that all begin with."""
     several = sorted(set(prompts))
-    return (
-        commonprefix(  # noqa: RUF071 - texts, no paths
-            [several[0], several[-1]]
-        ).rfind("\n")
-        + 1
-        if len(several) > 1
-        else 0
-    )
+    if len(several) < 2:
+        return 0
+    shared = commonprefix([several[0], several[-1]])  # noqa: RUF071 - texts, no paths
+    return shared.rfind("\n") + 1
 
 
 def _text(value: Any) -> str:

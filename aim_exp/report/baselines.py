@@ -37,11 +37,6 @@ class Candidate:
         own = {seed: self.draw.seeds[seed] for seed in self.group.seeds if seed in self.draw.seeds}
         return " ".join([self.row.label, *(f"{report.short(s)}={v}" for s, v in own.items())])
 
-    def seeds_agree(self, other: Candidate) -> bool:
-        """Whether they have the same seeds, as far as both depend on them."""
-        own, its = self.draw.seeds, other.draw.seeds
-        return all(own[seed] == its[seed] for seed in own.keys() & its.keys())
-
 
 @dataclass(frozen=True)
 class Against:
@@ -63,11 +58,12 @@ class Against:
     """Without settings: a row's draws, or a member's in each population."""
 
     def chooser(self, merges: Sequence[Candidate]) -> Chooser:
-        """What gives each merge its baseline, if it has one."""
-        return self._twin_chooser(merges) if self.settings else self._model
+        """What gives each merge its baseline, if it has one.
 
-    def _twin_chooser(self, merges: Sequence[Candidate]) -> Chooser:
-        """By tables of the settings that twins depend on: many merges take no longer each."""
+        Twins by tables of the settings that they depend on: many merges take no longer each.
+        """
+        if not self.settings:
+            return self._model
         own = tuple(self.settings)
         names = [n for n in varying(m.settings for m in merges) if not begins(n, own)]
         anywhere = any(not begins(name, OF_MERGES) for name in own)
@@ -101,8 +97,13 @@ class Against:
         anywhere = len(groups) == 1 and all(each.draw.is_merge for each in self.models)
         if anywhere and len(self.models) == 1:
             return self.models[0]
-        own = (each for each in self.models if anywhere or each.group is merge.group)
-        return next((each for each in own if each.seeds_agree(merge)), None)
+        own, seeds = (
+            (c for c in self.models if anywhere or c.group is merge.group),
+            merge.draw.seeds,
+        )
+        return next(
+            (c for c in own if all(seeds.get(s, v) == v for s, v in c.draw.seeds.items())), None
+        )
 
     def baselines(self, merges: Sequence[Candidate]) -> Sequence[Candidate]:
         """All that merges may be compared with."""

@@ -28,10 +28,9 @@ from aim_exp.report.summary import (
 )
 from aim_exp.report.tables.changes import deltas_table, dose_table
 from aim_exp.report.tables.differences import difference_table
-from aim_exp.report.tables.experts import experts_table
 from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import choice_table, group_title, leaderboard, members_table
-from aim_exp.report.tables.sweep import sweep_table
+from aim_exp.report.tables.sweep import experts_table, sweep_table
 from aim_exp.report.tables.table import Table
 from aim_exp.store.keys import canonical_json
 

@@ -6,29 +6,23 @@ read as missing stands in quotes.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from aim_exp.report.differences import Differences
-from aim_exp.report.files import no_formula, write_atomically
+from aim_exp.report.files import write_text
 from aim_exp.report.frames import COLUMNS, Line, merge_settings, score_lines
 from aim_exp.report.load import Job
 from aim_exp.report.replicates import NOTHING_FIXED, Claim, over_replicates
 from aim_exp.report.rows import AVERAGE, Report
 from aim_exp.report.settings import different
+from aim_exp.report.tables.csv import csv_text
 
 FIRST = ("method", "omega", "relaxed", "seed")
 """Settings that every row of `results.csv` has; of the others, those that vary."""
 DIFFERENCE_COLUMNS = (
     "model", "against", "quantity", "difference", "low", "high", "p", "p_adjusted", "verdict",
 )  # fmt: skip
-MISSING = {
-    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>",
-    "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
-}  # fmt: skip
-"""Words that pandas reads as missing."""
 
 
 def write_csvs(
@@ -37,12 +31,12 @@ def write_csvs(
     """Write them into `out`; `replicates.csv` where something was drawn several times."""
     columns, rows = result_rows(report)
     settings = _varying(report)
-    _write(out / "results.csv", columns, rows)
+    write_text(out / "results.csv", csv_text(columns, rows))
     lines = (line for _, score, line in score_lines(report.runs) if score)
-    _write(out / "scores.csv", (*COLUMNS, *settings), lines)
-    _write(out / "differences.csv", DIFFERENCE_COLUMNS, difference_rows(differences))
+    write_text(out / "scores.csv", csv_text((*COLUMNS, *settings), lines))
+    write_text(out / "differences.csv", csv_text(DIFFERENCE_COLUMNS, difference_rows(differences)))
     if rows := replicate_rows(differences, claim):
-        _write(out / "replicates.csv", list(rows[0]), rows)
+        write_text(out / "replicates.csv", csv_text(rows[0], rows))
 
 
 def result_rows(report: Report) -> tuple[list[str], list[Line]]:
@@ -92,7 +86,11 @@ def replicate_rows(differences: Iterable[Differences], claim: Claim) -> list[Lin
 
 def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
     record = job.record
-    settings = merge_settings(job) or _from_overrides(job)
+    nulls = {"omega": 1.0}
+    settings = merge_settings(job) or {
+        name: nulls.get(name, "none") if value == "null" else value
+        for name, value in job.asked_for.items()
+    }
     standing = record.standing if record else None
     merged = record.merged if record else None
     scores = merged.scores if merged else {}
@@ -120,28 +118,7 @@ def _row(report: Report, job: Job, others: Sequence[str]) -> Line:
     }
 
 
-def _from_overrides(job: Job) -> Line:
-    """The settings that the overrides of a job say, which has no record."""
-    pairs = (override.lstrip("+").partition("=") for override in job.overrides)
-    nulls = {"omega": 1.0}
-    return {n: nulls.get(n, "none") if value == "null" else value for n, _, value in pairs}
-
-
 def _varying(report: Report) -> list[str]:
     """Every setting with two values among the jobs that have a record, whatever it does."""
     values = different(job.settings for job in report.runs.jobs)
     return [name for name, several in values.items() if len(several) > 1 and name not in FIRST]
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    def write(partial: Path) -> None:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(map(no_formula, columns))
-            table.writerows([_cell(row.get(name)) for name in columns] for row in rows)
-
-    write_atomically(path, write)
-
-
-def _cell(value: Any) -> Any:
-    return f'"{value}"' if value in MISSING else no_formula(value)

@@ -69,21 +69,14 @@ class Difference:
         """
         if self.test is None or self.adjusted_p is None:
             return Verdict.UNTESTED
-        if self.adjusted_p >= 1 - LEVEL or self.may_be_zero:
+        low, high = (float(self.number(end)) for end in (self.test.low, self.test.high))
+        if self.adjusted_p >= 1 - LEVEL or low <= 0 <= high:  # as printed
             return Verdict.NOISE
         return Verdict.ABOVE if self.value > 0 else Verdict.BELOW
 
     @property
     def holds(self) -> bool:
         return self.verdict in (Verdict.ABOVE, Verdict.BELOW)
-
-    @property
-    def may_be_zero(self) -> bool:
-        """Whether 0 lies in the interval, as printed."""
-        if self.test is None:
-            return True
-        low, high = (float(self.number(end)) for end in (self.test.low, self.test.high))
-        return low <= 0 <= high
 
     def number(self, value: float, *, sign: bool = True) -> str:
         """In points, or as hypervolume gains are written: `+1.8`."""
@@ -180,11 +173,10 @@ class Differences:
     @property
     def families(self) -> Mapping[str, int]:
         """How many differences Holm's method corrects for, by kind: each is a family by itself."""
-        sizes = {AVERAGE: 0, GAIN: 0, SCORES: 0}
-        for contrast in self.contrasts:
-            for quantity, difference in contrast.differences.items():
-                sizes[_kind(quantity)] = max(sizes[_kind(quantity)], difference.family)
-        return {KINDS[kind]: size for kind, size in sizes.items() if size}
+        every = (pair for each in self.contrasts for pair in each.differences.items())
+        sizes = grouped((_kind(quantity), difference.family) for quantity, difference in every)
+        largest = {KINDS[kind]: max(sizes.get(kind, [0])) for kind in KINDS}
+        return {kind: size for kind, size in largest.items() if size}
 
     @property
     def family_words(self) -> str:

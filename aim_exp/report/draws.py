@@ -262,24 +262,21 @@ def _gap(
 
 def _lack(row: Sequence[Draw], values: Mapping[Level, Sequence[Value]]) -> str:
     """What a merge was not run with: values that it lacks altogether, else combinations."""
-    missing = _missing(row, values)
-    if not missing:
-        return ""
-    own = [level for level in values if any(draw.depends_on(level) for draw in row)]
-    parts = []
-    for level in own:
-        at_hand = {draw.value(level) for draw in row}
-        if absent := [_text(value) for value in values[level] if value not in at_hand]:
-            seed = f"{seed_of(level, values[level])} " if len(values) > 1 else ""
-            parts.append(seed + listed(absent))
-    if parts:
-        return " and ".join(parts)
-    cells = [
-        " with ".join(
-            f"{seed_of(level, values[level])}={_text(value)}"
-            for level, value in zip(own, cell, strict=True)
+    own = {
+        level: seed_of(level, values[level])
+        for level in values
+        if any(draw.depends_on(level) for draw in row)
+    }
+    at_hand = {level: {draw.value(level) for draw in row} for level in own}
+    absent = {level: [_text(v) for v in values[level] if v not in at_hand[level]] for level in own}
+    if any(absent.values()):
+        several = len(values) > 1
+        return " and ".join(
+            f"{own[level]} " * several + listed(of) for level, of in absent.items() if of
         )
-        for cell in missing
+    cells = [
+        " with ".join(f"{seed}={_text(v)}" for seed, v in zip(own.values(), cell, strict=True))
+        for cell in _missing(row, values)
     ]
     return listed(cells, SHOWN)
 

@@ -12,22 +12,7 @@ from typing import Any
 from aim_exp.store.files import RUN_KEYS, named, unfinished
 from aim_exp.store.keys import content_key
 
-FORMULA = tuple("=+-@\t\r")
-"""What a cell begins with that a spreadsheet would carry out."""
-
-
 KEY_DIGITS = 24
-
-
-def no_formula(value: Any) -> Any:
-    """A cell of CSV: a text that a spreadsheet would carry out as one that it shows."""
-    if not isinstance(value, str) or not value.startswith(FORMULA):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from aim_exp.errors import AimError
 from aim_exp.report.items import on_scale, parts
 from aim_exp.report.load import Job, Runs, load
-from aim_exp.store.records import RunRecord, ScoreRecord
+from aim_exp.store.records import ModelRecord, RunRecord, ScoreRecord
 
 if TYPE_CHECKING:  # half a second
     import pandas as pd
@@ -76,16 +76,14 @@ def score_lines(runs: Runs) -> Iterator[tuple[Job, ScoreRecord | None, Line]]:
         models = [model for model in record.models if model.scores] if record else []
         merged = record.merged if record else None
         if not models or (merged and not merged.scores):
-            role = merged and merged.role
-            yield job, None, {**of_job, **_line(merged and merged.name, role), **settings}
+            yield job, None, {**of_job, **_line(merged), **settings}
         for model in models:
             own = settings if model is merged else dict.fromkeys(settings)
             for benchmark, score in model.scores.items():
                 line = (job.sweep, model.name, benchmark, score.key)
                 if model is merged or line not in known:
                     known.add(line)
-                    about = _line(model.name, model.role, benchmark, score)
-                    yield job, score, {**of_job, **about, **own}
+                    yield job, score, {**of_job, **_line(model, benchmark, score), **own}
 
 
 def merge_settings(job: Job) -> Line:
@@ -117,13 +115,11 @@ def omega_of(record: RunRecord) -> float | None:
 
 
 def _line(
-    model: str | None,
-    role: str | None,
-    benchmark: str | None = None,
-    score: ScoreRecord | None = None,
+    model: ModelRecord | None, benchmark: str | None = None, score: ScoreRecord | None = None
 ) -> Line:
     of_score = {name: score and getattr(score, name) for name in ("metric", "value", "stderr", "n")}
-    return {"model": model, "role": role, "benchmark": benchmark, **of_score}
+    about = {"model": model and model.name, "role": model and model.role}
+    return {**about, "benchmark": benchmark, **of_score}
 
 
 def answer(line: Line) -> Any:

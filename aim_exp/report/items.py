@@ -105,7 +105,8 @@ class Items:
 
     def half(self, parity: int) -> Items:
         """About half of the items, the same ones for every model: by a hash of each (0 or 1)."""
-        kept = [index for index, item in enumerate(self.ids) if _parity(item) == parity]
+        hashes = (hashlib.sha256(repr(item).encode()).digest()[0] for item in self.ids)
+        kept = [index for index, value in enumerate(hashes) if value % 2 == parity]
         ids = tuple(self.ids[index] for index in kept)
         return replace(self, ids=ids, gained=self.gained[kept], possible=self.possible[kept])
 
@@ -192,10 +193,6 @@ def on_scale(values: Floats, possible: Floats, ends: tuple[float, float]) -> Flo
     """What was gained of what was possible, by the scale of the benchmark's score."""
     worst, best = ends
     return (values - worst * possible) / (best - worst)
-
-
-def _parity(item: tuple[str, int, str]) -> int:
-    return hashlib.sha256(repr(item).encode()).digest()[0] % 2
 
 
 def _by_size(tasks: Sequence[str]) -> dict[str, float]:

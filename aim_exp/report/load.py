@@ -62,8 +62,13 @@ class Job:
         """Those that its numbers depend on; of a job that was not begun, what its overrides say."""
         if self.record:
             return settings_with_effect(self.record, self.settings)
+        return with_effect(self.asked_for)
+
+    @property
+    def asked_for(self) -> dict[str, str]:
+        """What its overrides say."""
         pairs = (override.lstrip("+").partition("=") for override in self.overrides)
-        return with_effect({name: value for name, equals, value in pairs if equals})
+        return {name: value for name, equals, value in pairs if equals}
 
     @cached_property
     def sources(self) -> dict[str, dict[str, Source]]:

@@ -161,10 +161,10 @@ def _chance(draw: Draw, benchmark: str) -> float | None:
 
     def blind() -> float | None:
         try:
-            choices = read_answers(source).questions.choices
+            questions = read_answers(source).questions
         except AimError:
             return None
-        lengths = [len(each or ()) for each in choices]
+        lengths = [len(each.choices or ()) for each in questions]
         return fmean(1 / n for n in lengths) if lengths and min(lengths) > 1 else None
 
     return kept(draw.job.shared / FOLDER, VERSION, source.evidence, blind)

@@ -90,12 +90,12 @@ def _replicated(contrasts: Sequence[Contrast], claim: Claim) -> Replicated | Non
     level, replicates = _replicates([contrast.draws for contrast in contrasts])
     if len(replicates) < 2:
         return None
-    first = contrasts[0]
+    first, study = contrasts[0], claim.study
+    roles = {study.role(*(draw.record.config for draw in each.draws))
+             for each in contrasts} if study else {None}  # fmt: skip
     pairs = list(replicates.values())
     tests = _tests(pairs, first)
-    margin = claim.margin
-    if margin is None and claim.study:
-        margin = claim.study.margin / 100
+    margin = study.margin / 100 if claim.margin is None and study else claim.margin
     return Replicated(
         key=first.merge.row.key,
         label=first.merge.row.label,
@@ -103,14 +103,8 @@ def _replicated(contrasts: Sequence[Contrast], claim: Claim) -> Replicated | Non
         n=count_words(len(pairs), {seed_of(level, list(replicates)): len(pairs)}),
         tests=tests,
         equivalence=equivalence(tests[AVERAGE], margin) if margin else None,
-        role=_role(contrasts, claim.study) if claim.study else None,
+        role=roles.pop() if len(roles) == 1 else Role.EXPLORATORY,  # unless all of it was locked
     )
-
-
-def _role(contrasts: Sequence[Contrast], study: StudyLock) -> Role:
-    """Exploratory, unless all of it was locked."""
-    roles = {study.role(*(draw.record.config for draw in each.draws)) for each in contrasts}
-    return roles.pop() if len(roles) == 1 else Role.EXPLORATORY
 
 
 Pair = tuple[Draw, Draw]

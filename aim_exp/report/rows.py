@@ -153,11 +153,6 @@ class Group:
         """What a mean is over: `n populations, each a mean over 2 seeds`; empty without draws."""
         return seed_words(self.seeds)
 
-    def best(self, quantity: str) -> float | None:
-        """The best mean of members and merges (references do not compete)."""
-        rivals = (row.estimates.get(quantity) for row in (*self.members, *self.merges))
-        return max((each.mean for each in rivals if each), default=None)
-
     def row(self, key: str) -> Row:
         """The row of this key."""
         return next(row for row in self.rows if row.key == key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from statistics import fmean
 
 from aim_exp.report.differences import Differences, Verdict
 from aim_exp.report.doses import dose_words
@@ -104,13 +105,23 @@ def _named(job: Job, record: RunRecord) -> dict[str, str]:
 
 def run_facts(record: RunRecord) -> dict[str, str]:
     """By name, what to say below a run's table."""
-    standing, facts = record.standing, {}
+    standing, population, facts = record.standing, record.population, {}
     if record.relaxation and (left := dose_words(record.dose)):
         facts[record.relaxation] = left
-    if standing.hypervolume_gain is not None:
-        facts["hypervolume gain"] = _gain(record)
-    if standing.average is not None:
-        facts["average"] = _average(record, standing.average)
+    if (gain := standing.hypervolume_gain) is not None:
+        facts["hypervolume gain"] = f"{VOLUME.write(gain)} over base and the merged experts"
+        over_all = standing.hypervolume_gain_population
+        if over_all is not None and len(population.merged) < len(population.experts):
+            facts["hypervolume gain"] += f", {VOLUME.write(over_all)} over all experts"
+    if (average := standing.average) is not None:
+        facts["average"] = PERCENT.write(average)
+        means = {model.name: fmean(score.value for score in model.scores.values())
+                 for model in record.members if model.scores}  # fmt: skip
+        if best := max(means, key=means.__getitem__, default=""):
+            change = PERCENT.write(abs(average - means[best]))
+            direction = "above" if average >= means[best] else "below"
+            best_score = PERCENT.write(means[best])
+            facts["average"] += f", {change} {direction} the best member ({best}, {best_score})"
     if standing.normalised_average is not None:
         facts["normalised average"] = (
             f"{standing.normalised_average:.2f} of what the expert for each benchmark scores"
@@ -118,32 +129,6 @@ def run_facts(record: RunRecord) -> dict[str, str]:
     if limit := limit_words([record]):
         facts["scored on"] = limit
     return facts
-
-
-def _gain(record: RunRecord) -> str:
-    gain, over_all = record.standing.hypervolume_gain, record.standing.hypervolume_gain_population
-    text = f"{VOLUME.write(gain or 0.0)} over base and the merged experts"
-    if over_all is not None and len(record.population.merged) < len(record.population.experts):
-        text += f", {VOLUME.write(over_all)} over all experts"
-    return text
-
-
-def _average(record: RunRecord, average: float) -> str:
-    """`49.0, 2.2 above the best member (code, 46.8)`."""
-    members = {
-        model.name: sum(score.value for score in model.scores.values()) / len(model.scores)
-        for model in record.members
-        if model.scores
-    }
-    text = PERCENT.write(average)
-    if not members:
-        return text
-    name = max(members, key=members.__getitem__)
-    change, direction = average - members[name], "above" if average >= members[name] else "below"
-    return (
-        f"{text}, {PERCENT.write(abs(change))} {direction} the best member "
-        f"({name}, {PERCENT.write(members[name])})"
-    )
 
 
 def limit_words(records: Iterable[RunRecord]) -> str:

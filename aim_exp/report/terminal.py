@@ -11,7 +11,7 @@ from rich.text import Text
 
 from aim_exp.console import print_warning
 from aim_exp.errors import AimError
-from aim_exp.report.answers import change, changed_first, read_answers
+from aim_exp.report.answers import changed_first, read_answers
 from aim_exp.report.differences import AVERAGE, GAIN, Differences, Verdict
 from aim_exp.report.draws import Draw
 from aim_exp.report.load import Job
@@ -117,22 +117,21 @@ def print_items(
         known = ", ".join(after.sources)
         raise AimError(f"--benchmark {benchmark}: not scored for both; there are: {known}")
     first, second = (read_answers(sources[benchmark]) for sources in both)
+    changes = [a.change(b) for a, b in zip(first.given, second.given, strict=False)]
     order = changed_first(first, second)
-    differing = [item for item in order if change(first, second, item)]
-    questions = second.questions
+    differing = [item for item in order if changes[item]]
     for item in differing if changed else order:
-        console.rule(Text(questions.ids[item]), align="left")
-        console.print(Text(questions.prompts[item][questions.starts[item] :].strip()))
-        for choice in questions.choices[item] or ():
+        question = second.questions[item]
+        console.rule(Text(question.id), align="left")
+        console.print(Text(question.prompt[question.start :].strip()))
+        for choice in question.choices or ():
             console.print(Text(f"  - {choice}"))
-        console.print(Text(f"target: {questions.targets[item]}", style="bold"))
-        for name, answers in (("before", first), ("after", second)):
-            score = answers.scores[item]
-            style = "green" if score else "red"
-            title = f"{name}: {'–' if score is None else f'{score:g}'}"
-            console.print(Text(title, style=style))
-            console.print(Text(answers.texts[item].strip()))
-    up = sum(change(first, second, item) > 0 for item in differing)
+        console.print(Text(f"target: {question.target}", style="bold"))
+        for name, given in (("before", first.given[item]), ("after", second.given[item])):
+            title = f"{name}: {'–' if given.score is None else f'{given.score:g}'}"
+            console.print(Text(title, style="green" if given.score else "red"))
+            console.print(Text(given.text.strip()))
+    up = sum(changes[item] > 0 for item in differing)
     console.print(
         Text(f"{len(order)} items: {up} better, {len(differing) - up} worse", style="bold")
     )

@@ -51,21 +51,18 @@ def _best(context: Context, most: int) -> Context:
         sections = (tuple(row for row in section if row.key in keys) for section in table.sections)
         return replace(table, sections=tuple(filter(None, sections)))
 
-    standings = (
-        replace(each, leaderboard=each.leaderboard and cut(each.leaderboard))
-        for each in context.standings
-    )
-    compared = (
-        replace(each, table=cut(each.table), sentences=each.sentences[:most])
-        for each in context.compared
-    )
-    runs = tuple(run for run in context.runs if run.job.folder in shown)
     axes = charts.planes[0].axes if charts.planes else None
     return replace(
         context,
-        standings=tuple(standings),
-        compared=tuple(compared),
-        runs=runs,
+        standings=tuple(
+            replace(each, leaderboard=each.leaderboard and cut(each.leaderboard))
+            for each in context.standings
+        ),
+        compared=tuple(
+            replace(each, table=cut(each.table), sentences=each.sentences[:most])
+            for each in context.compared
+        ),
+        runs=tuple(run for run in context.runs if run.job.folder in shown),
         charts=plots.make_charts(replace(report, groups=groups), axes, charts.x),
     )
 

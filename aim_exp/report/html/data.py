@@ -11,7 +11,7 @@ from aim_exp.report.html.items import items_data
 from aim_exp.report.plots import Charts
 from aim_exp.report.plots.dose import Profile, dose_looks, has_layers, kinds_shown
 from aim_exp.report.plots.saliency import Input, SaliencySpread
-from aim_exp.report.plots.series import OMEGA, Sweep, is_scored
+from aim_exp.report.plots.series import OMEGA, Sweep, as_number, is_scored
 from aim_exp.report.plots.style import INK, MEMBER, Look, Name, legend, outline
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report, Row
 from aim_exp.report.units import unit
@@ -48,6 +48,7 @@ def figure_data(charts: Charts) -> dict[str, Any] | None:
     if not (placed or charts.saliency or charts.profiles):
         return None
     sweeps = list(charts.sweeps.values())
+    order = [(not each.is_worth_drawing, each.axis.key != charts.x) for each in sweeps]
     quantities = (AVERAGE, GAIN, *report.benchmarks)
     position = {row.key: number for number, (_, row) in enumerate(placed)}
     own = {row.key: each.look for each in reversed(sweeps[0].series) for row in each.path}
@@ -67,7 +68,7 @@ def figure_data(charts: Charts) -> dict[str, Any] | None:
         ],
         "filters": _filters(report),
         "axes": [report.benchmarks.index(axis) for axis in axes] or None,
-        "first_sweep": _first(sweeps, charts.x),
+        "first_sweep": order.index(min(order)),
         "sweeps": [_sweep(each, position, looks) for each in sweeps],
         "dose": _dose(charts.profiles, looks) if charts.profiles else None,
         "saliency": _saliency(charts.saliency) if charts.saliency else None,
@@ -85,12 +86,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple | np.ndarray):
         return [_rounded(each) for each in value]
     return value
-
-
-def _first(sweeps: Sequence[Sweep], x: str) -> int:
-    """That of `x`, but one that shows something."""
-    order = [(not each.is_worth_drawing, each.axis.key != x) for each in sweeps]
-    return order.index(min(order))
 
 
 def _row(group: Group, row: Row, quantities: Sequence[str]) -> dict[str, Any]:
@@ -122,15 +117,11 @@ def _filters(report: Report) -> dict[str, list[str]]:
     for key in report.varying:
         values = {row.settings[key] for row in merges if key in row.settings}
         if len(values) > 1 and (key in ALWAYS or len(values) <= MOST):
-            shown[report.short(key)] = sorted(values, key=_order)
+            numbers = {text: as_number(text) for text in values}
+            words = sorted(text for text in values if numbers[text] is None)
+            others = sorted(values - {*words}, key=lambda text: numbers[text] or 0.0)
+            shown[report.short(key)] = [*words, *others]
     return shown
-
-
-def _order(text: str) -> tuple[float, str]:
-    try:
-        return float(text), text
-    except ValueError:
-        return float("-inf"), text
 
 
 def _sweep(shown: Sweep, position: dict[str, int], looks: _Looks) -> dict[str, Any]:
@@ -188,15 +179,12 @@ def _saliency(shown: SaliencySpread) -> dict[str, Any]:
 def _plain_look(look: Look) -> dict[str, Any]:
     edge, part = outline(look.marker, look.fill)
     ink = look.colour == INK  # the page's own
+    parts = (int(look.colour[i : i + 2], 16) for i in (1, 3, 5))
+    lifted = "#" + "".join(f"{round(part + (255 - part) * LIFT):02x}" for part in parts)
     return {
         "colour": None if ink else look.colour,
-        "dark": None if ink else _lifted(look.colour),
+        "dark": None if ink else lifted,
         "edge": edge,
         "part": part,
         "dash": list(look.dash),
     }
-
-
-def _lifted(colour: str) -> str:
-    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return "#" + "".join(f"{round(part + (255 - part) * LIFT):02x}" for part in parts)

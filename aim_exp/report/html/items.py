@@ -10,7 +10,6 @@ import base64
 import gzip
 import json
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +50,22 @@ def write_items(report: Report, out: Path) -> None:
         for benchmark, name in _names(each.draw).items():
             if not (folder / f"{name}.js").exists():
                 with suppress(AimError):
-                    content = asdict(read_answers(each.draw.sources[benchmark]))
-                    questions = content.pop("questions")
-                    content["questions"] = content_key("questions", 1, questions)[:KEY]
-                    _write(folder, content["questions"], questions)
-                    _write(folder, name, content)
+                    answers = read_answers(each.draw.sources[benchmark])
+                    questions = list(map(vars, answers.questions))
+                    asked = content_key("questions", 1, questions)[:KEY]
+                    _write(folder, asked, questions)
+                    _write(folder, name, {"questions": asked, "given": [*map(vars, answers.given)]})
 
 
 def _names(draw: Draw) -> dict[str, str]:
     return {
-        name: content_key("answers", 1, source.evidence)[:KEY]
+        name: content_key("answers", 2, source.evidence)[:KEY]
         for name, source in draw.sources.items()
         if source.is_there
     }
 
 
-def _write(folder: Path, name: str, content: Data) -> None:
+def _write(folder: Path, name: str, content: Any) -> None:
     if (folder / f"{name}.js").exists():
         return
     packed = gzip.compress(json.dumps(content, ensure_ascii=False).encode(), mtime=0)

@@ -86,12 +86,16 @@ class Plane:
         return corners
 
     @property
-    def typical_margin(self) -> Place | None:
-        """The median of what follows ±, in x and in y, in points; None where none is known."""
+    def title(self) -> str:
+        """The group's, and the median of what follows ±, in points, where that is known."""
         rows = [*self.members, *(row for each in self.series for row in self.shown(each.path))]
         margins = ((self.group.margin(row.estimates[a]) for row in rows) for a in self.axes)
         known = [[100 * each for each in column if each is not None] for column in margins]
-        return (median(known[0]), median(known[1])) if all(known) else None
+        margin = ""
+        if all(known):
+            x, y = map(median, known)
+            margin = f"±1 {self.group.margin_words}: x {x:.1f}, y {y:.1f}"
+        return "\n".join(filter(None, [self.group.title, margin]))
 
 
 def front(report: Report, series: Sequence[Series], axes: Pair | None = None) -> tuple[Plane, ...]:
@@ -153,7 +157,7 @@ def draw_planes(figure: Figure, planes: Sequence[Plane]) -> None:
     The typical margin stands above each panel: bars on every point would hide them.
     """
     planes = planes[:PANELS]
-    plots = panels(figure, [_title(plane) for plane in planes])
+    plots = panels(figure, [plane.title for plane in planes])
     for plot, plane in zip(plots, planes, strict=True):
         plot.set(xlabel=f"{plane.axes[0]} (%)", ylabel=f"{plane.axes[1]} (%)")
         plot.margins(0.1)
@@ -185,20 +189,13 @@ def _rows(plane: Plane) -> list[Row]:
     return [*plane.members, *plane.references, *merges]
 
 
-def _title(plane: Plane) -> str:
-    margin, words = plane.typical_margin, plane.group.margin_words
-    known = f"±1 {words}: x {margin[0]:.1f}, y {margin[1]:.1f}" if margin else ""
-    return "\n".join(filter(None, [plane.group.title, known]))
-
-
 def _draw_members(plot: Plot, plane: Plane) -> None:
+    style = {"color": INK, "markersize": 5, "zorder": 4}
     for row in plane.members:
         draw_draws(plot, plane.draws(row), INK)
-        plot.plot(*plane.place(row), MEMBER, color=INK, markersize=5, alpha=_strength(plane, row),
-                  zorder=4)  # fmt: skip
+        plot.plot(*plane.place(row), MEMBER, alpha=_strength(plane, row), **style)
     for row in plane.references:
-        plot.plot(*plane.place(row), MEMBER, color=INK, markersize=5, markerfacecolor="white",
-                  zorder=4)  # fmt: skip
+        plot.plot(*plane.place(row), MEMBER, markerfacecolor="white", **style)
 
 
 def _draw_line(plot: Plot, plane: Plane) -> list[Place]:

@@ -91,9 +91,15 @@ def spread(saliency: Mapping[str, Floats]) -> SaliencySpread:
 
 def _input(kinds: Sequence[str], tensors: Mapping[str, Floats], grid: Floats) -> Input:
     means = ((layer_of(name), float(s.mean() / s.max())) for name, s in tensors.items())
+
+    def falling(channels: Floats) -> Floats:
+        """s / max s at the channels that stand at `grid`, shares of all, in falling order."""
+        ranks = np.arange(1, len(channels) + 1) / len(channels)
+        return np.interp(grid, ranks, np.sort(channels)[::-1] / channels.max())
+
     return Input(
         name=joined(kinds),
-        falling=np.mean([_falling(channels, grid) for channels in tensors.values()], axis=0),
+        falling=np.mean([falling(channels) for channels in tensors.values()], axis=0),
         layers={layer: fmean(values) for layer, values in grouped(means).items()},
     )
 
@@ -104,12 +110,6 @@ def joined(kinds: Sequence[str]) -> str:
     if len(kinds) > 1 and all(beginnings) and len(set(endings)) == 1:
         return f"{'/'.join(beginnings)}_{endings[0]}"
     return "/".join(kinds)
-
-
-def _falling(channels: Floats, grid: Floats) -> Floats:
-    """s / max s at the channels that stand at `grid`, shares of all, in falling order."""
-    ranks = np.arange(1, len(channels) + 1) / len(channels)
-    return np.interp(grid, ranks, np.sort(channels)[::-1] / channels.max())
 
 
 def draw_saliency(figure: Figure, shown: SaliencySpread) -> None:

@@ -86,14 +86,17 @@ class Sweep:
 
 def swept_keys(report: Report) -> list[str]:
     """Settings with two values or more among scored merges; omega first."""
-    values = {key: {row.settings.get(key) for row in _scored(report)} for key in report.varying}
+    values = {
+        key: {row.settings.get(key) for row in filter(is_scored, report.merges)}
+        for key in report.varying
+    }
     keys = [key for key, of in values.items() if len(of - {None}) > 1]
     return sorted(keys, key=lambda key: (key != OMEGA, key == METHOD))
 
 
 def sweep(report: Report, key: str = OMEGA) -> Sweep:
     """All scored merges of `report` against the setting `key` (in full)."""
-    one_omega = len({row.settings.get(OMEGA) for row in _scored(report)}) < 2
+    one_omega = len({row.settings.get(OMEGA) for row in filter(is_scored, report.merges)}) < 2
     hidden = {key, OMEGA} if one_omega else {key}
     groups = {group.number: group for group in report.groups}
     scored = [(group, row) for group in report.groups for row in filter(is_scored, group.merges)]
@@ -137,10 +140,6 @@ def sweep(report: Report, key: str = OMEGA) -> Sweep:
 def is_scored(row: Row) -> bool:
     """Whether it has any score."""
     return AVERAGE in row.estimates
-
-
-def _scored(report: Report) -> Iterable[Row]:
-    return filter(is_scored, report.merges)
 
 
 def _has_place(row: Row, key: str) -> bool:

@@ -1,13 +1,30 @@
-"""A table in CSV: the numbers as they are, without rounding."""
+"""Tables in CSV: the numbers as they are, without rounding."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from aim_exp.report.files import no_formula
-from aim_exp.report.tables.table import NOTHING, STAR, Column, Row, Table
+from aim_exp.report.tables.table import NOTHING, STAR, Table
+
+FORMULA = tuple("=+-@\t\r")
+"""What a cell begins with that a spreadsheet would carry out."""
+MISSING = {
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>",
+    "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+}  # fmt: skip
+"""Words that pandas reads as missing."""
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A line per row; what it has not is an empty cell. No text is missing, or a formula."""
+    names, text = list(columns), io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_cell, names))
+    writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    return text.getvalue()
 
 
 def as_csv(tables: Sequence[Table]) -> str:
@@ -15,49 +32,39 @@ def as_csv(tables: Sequence[Table]) -> str:
 
     Scores lie in [0, 1]; empty where a value is unknown. `table` has the title of each.
     """
-    rows = [dict(row) for table in tables for row in _rows(table)]
-    text = io.StringIO()
-    columns = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    rows = [row for table in tables for row in _rows(table)]
+    return csv_text(dict.fromkeys(name for row in rows for name in row), rows)
 
 
-def _rows(table: Table) -> Iterator[Iterator[tuple[str, object]]]:
-    columns = [list(table.column(number)) for number in range(len(table.columns))]
-    margins = [any(cell.margin is not None for cell in column) for column in columns]
-    changes = [_change([cell.below for cell in column if cell.below]) for column in columns]
-    for row in table.rows:
-        yield _row(table, row, margins, changes)
+def _rows(table: Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{"table": table.title} if table.title else {} for _ in table.rows]
+    kind = "sd" if "deviation" in table.margin else "stderr"
+    for number, column in enumerate(table.columns):
+        name = column.heading.replace(" ", "_").lower() if column.heading != STAR else "on_front"
+        cells = list(table.column(number))
+        below = [cell.below for cell in cells if cell.below]
+        change = "change" + "_percent" * any(text.rstrip("*").endswith("%") for text in below)
+        for row, cell in zip(rows, cells, strict=True):
+            row[name] = cell.text.strip(NOTHING) if cell.value is None else cell.value
+            if not column.numeric:
+                row[name] = cell.text
+            elif any(each.margin is not None for each in cells):
+                row[f"{name}_{kind}"] = cell.margin
+            if column.numeric and below:
+                row[f"{name}_{change}"] = cell.below.rstrip("%*")
+    return rows
 
 
-def _row(
-    table: Table, row: Row, margins: Sequence[bool], changes: Sequence[str]
-) -> Iterator[tuple[str, object]]:
-    """`margins` and `changes`: which columns have any, and what the latter are called."""
-    if table.title:
-        yield "table", no_formula(table.title)
-    for number, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
-        name = _name(column)
-        if not column.numeric:
-            yield name, no_formula(cell.text)
-            continue
-        yield name, cell.text.strip(NOTHING) if cell.value is None else cell.value
-        if margins[number]:
-            yield f"{name}_{'sd' if 'deviation' in table.margin else 'stderr'}", cell.margin
-        if changes[number]:
-            yield f"{name}_{changes[number]}", cell.below.rstrip("%*")
+def _cell(value: Any) -> Any:
+    return f'"{value}"' if value in MISSING else no_formula(value)
 
 
-def _change(texts: Sequence[str]) -> str:
-    percent = any(text.rstrip("*").endswith("%") for text in texts)
-    return f"change{'_percent' * percent}" if texts else ""
-
-
-def _name(column: Column) -> str:
-    return (
-        "on_front"
-        if column.heading == STAR
-        else no_formula(column.heading.replace(" ", "_").lower())
-    )
+def no_formula(value: Any) -> Any:
+    """A text that a spreadsheet would carry out as one that it shows."""
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

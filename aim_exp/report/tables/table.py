@@ -112,28 +112,27 @@ class Table:
     def with_best(self) -> Table:
         """With the greatest of every column of numbers strong; equal as written is equal."""
 
-        def place(cell: Cell) -> float:
-            return float(cell.text)
-
+        rivals = [row.cells for row in self.rows if row.competes]
         best = [
-            max((place(c) for c in self._rivals(i)), default=None) if column.numeric else None
+            max(
+                (float(cells[i].text) for cells in rivals if cells[i].value is not None),
+                default=None,
+            )
+            if column.numeric
+            else None
             for i, column in enumerate(self.columns)
         ]
 
         def marked(row: Row) -> Row:
             cells = (
-                replace(c, strong=row.competes and c.value is not None and place(c) == best[i])
-                if best[i] is not None
+                replace(c, strong=row.competes and c.value is not None and float(c.text) == most)
+                if most is not None
                 else c
-                for i, c in enumerate(row.cells)
+                for c, most in zip(row.cells, best, strict=True)
             )
             return replace(row, cells=tuple(cells))
 
         return self.map_rows(marked)
-
-    def _rivals(self, number: int) -> Iterator[Cell]:
-        cells = (row.cells[number] for row in self.rows if row.competes)
-        return (cell for cell in cells if cell.value is not None)
 
     def named_once(self) -> Table:
         """Without what names a row, but for the last of it, where the row above has it too."""
@@ -157,8 +156,3 @@ class Table:
     def map_cells(self, change: Callable[[Cell], Cell]) -> Table:
         """The same with every cell changed."""
         return self.map_rows(lambda row: replace(row, cells=tuple(map(change, row.cells))))
-
-    def only(self, numbers: list[int]) -> Table:
-        """The same with these columns."""
-        kept = self.map_rows(lambda row: replace(row, cells=tuple(row.cells[i] for i in numbers)))
-        return replace(kept, columns=tuple(self.columns[i] for i in numbers))

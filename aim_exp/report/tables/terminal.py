@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from aim_exp.console import print_whole
+from aim_exp.console import natural_width, print_whole
 from aim_exp.report.tables.table import Cell, Column, Row, Table, Tone
 
 STYLES: dict[Tone, str] = {
@@ -54,8 +52,7 @@ def fits(console: Console, table: Table) -> bool:
 
 
 def _fits(console: Console, table: Table, gap: int) -> bool:
-    options = console.options.update(max_width=sys.maxsize)
-    return Measurement.get(console, options, _grid(table, gap)).maximum <= console.width
+    return natural_width(console, _grid(table, gap)) <= console.width
 
 
 def _without_margins(table: Table) -> Table:
@@ -85,10 +82,12 @@ def _essential(table: Table) -> Table:
     left_out = [column.heading for column in table.columns if column.optional]
     if not left_out:
         return table
-    kept = table.only([i for i, column in enumerate(table.columns) if not column.optional])
+    places = [i for i, column in enumerate(table.columns) if not column.optional]
+    kept = table.map_rows(lambda row: replace(row, cells=tuple(row.cells[i] for i in places)))
     names = ", ".join(left_out) if len(left_out) < MANY else "by benchmark"
     hint = f"{names}: in the files, or on a wider terminal"
-    return replace(kept, legend=(*table.legend, hint))
+    columns = tuple(table.columns[i] for i in places)
+    return replace(kept, columns=columns, legend=(*table.legend, hint))
 
 
 def _turned(table: Table) -> Table:

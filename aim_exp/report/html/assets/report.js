@@ -520,26 +520,24 @@ function tableLine(tag, texts) {
   return element("tr", {}, ...texts.map((text, i) => element(i && tag === "td" ? "td" : "th", {class: i ? "number" : "word"}, text)));
 }
 
-function answerOf(model, title, item) {
-  const score = model.scores[item];
+function answerOf(title, {score, text}) {
   return element("div", {}, element("h4", {}, title, element("span", {class: score > 0 ? "right" : "wrong"}, present(score) ? ` ${+score.toFixed(3)}` : "")),
-    element("pre", {}, model.texts[item]));
+    element("pre", {}, text));
 }
 
-function choicesOf(questions, before, after, item) {
-  const choices = questions.choices[item];
+function choicesOf({choices}, before, after) {
   if (!choices) return "";
-  const number = (model, i) => model.loglikelihoods[item]?.[i].toFixed(2) ?? "";
+  const number = (given, i) => given.loglikelihoods?.[i].toFixed(2) ?? "";
   return element("div", {class: "scroll"}, element("table", {}, element("thead", {}, tableLine("th", ["choice", "log-likelihood before", "after"])),
     element("tbody", {}, ...choices.map((text, i) => tableLine("td", [text, number(before, i), number(after, i)])))));
 }
 
-function itemShown(questions, before, after, item) {
-  const [prompt, start] = [questions.prompts[item], questions.starts[item]];
-  return element("article", {}, element("h3", {}, questions.ids[item]), element("pre", {}, prompt.slice(start)),
+function itemShown(question, before, after) {
+  const {id, prompt, start, target} = question;
+  return element("article", {}, element("h3", {}, id), element("pre", {}, prompt.slice(start)),
     start ? element("details", {}, element("summary", {}, "whole prompt"), element("pre", {}, prompt)) : "",
-    element("p", {}, element("b", {}, "target "), element("code", {}, questions.targets[item])), choicesOf(questions, before, after, item),
-    element("div", {class: "both"}, answerOf(before, "before", item), answerOf(after, "after", item)));
+    element("p", {}, element("b", {}, "target "), element("code", {}, target)), choicesOf(question, before, after),
+    element("div", {class: "both"}, answerOf("before", before), answerOf("after", after)));
 }
 
 let latest = 0;  // only the latest choice is shown
@@ -557,17 +555,19 @@ async function drawItems() {
     const [before, after] = await Promise.all(names.map(content));
     const [questions, others] = await Promise.all([after, before].map(model => content(model.questions)));
     if (number !== latest) return;
-    if (String(questions.ids) !== String(others.ids)) throw new Error("the two were not asked the same items");
-    const change = item => (present(before.scores[item]) && present(after.scores[item]) ? after.scores[item] - before.scores[item] : 0);
-    const every = d3.sort(d3.range(questions.ids.length), item => -Math.abs(change(item)));
+    const ids = asked => asked.map(question => question.id).join();
+    if (ids(questions) !== ids(others)) throw new Error("the two were not asked the same items");
+    const change = item => (present(before.given[item].score) && present(after.given[item].score) ? after.given[item].score - before.given[item].score : 0);
+    const every = d3.sort(d3.range(questions.length), item => -Math.abs(change(item)));
     const kinds = {changed: item => change(item), up: item => change(item) > 0, down: item => change(item) < 0, all: () => true};
     const text = form.text.value.toLowerCase();
-    const has = item => !text || [questions.prompts[item].slice(questions.starts[item]), questions.targets[item], before.texts[item], after.texts[item]].some(t => t.toLowerCase().includes(text));
+    const texts = ({prompt, start, target}, item) => [prompt.slice(start), target, before.given[item].text, after.given[item].text];
+    const has = item => !text || texts(questions[item], item).some(t => t.toLowerCase().includes(text));
     const shown = every.filter(kinds[form.kind.value]).filter(has);
     state.textContent = `${shown.length} of ${every.length} items; ${d3.sum(every, kinds.up)} better, ${d3.sum(every, kinds.down)} worse`;
     const add = () => {
       const first = box.children.length;
-      box.append(...shown.slice(first, first + MORE).map(item => itemShown(questions, before, after, item)));
+      box.append(...shown.slice(first, first + MORE).map(item => itemShown(questions[item], before.given[item], after.given[item])));
       more.hidden = box.children.length >= shown.length;
     };
     more.onclick = add;
