@@ -3,8 +3,6 @@
 With a template goes what ends an answer: both are those of one model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ generated names the column that holds it: `metadata: {gold: COLUMN}`; it is aske
 prompt as it was put.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 lm-eval tells of most of this in its log, while models answer, or not at all.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -60,15 +58,12 @@ def _check_columns(task: Any) -> None:
         word = getattr(task.config, key)
         constant = isinstance(word, str) and word.isidentifier() and word not in task.features
         choices = task.config.doc_to_choice
-        if constant and not (key == "doc_to_target" and choices and word in _choices_of(task)):
+        scored = key == "doc_to_target" and choices
+        if constant and not (scored and word in task.doc_to_choice(task.eval_docs[0])):
             raise EvaluationError(
                 f"{task.config.task}: {key}: of {', '.join(task.features)}, its items lack the "
                 f"column '{word}'"
             )
-
-
-def _choices_of(task: Any) -> list[str]:
-    return task.doc_to_choice(task.eval_docs[0])
 
 
 def _check_scoring(task: Any) -> None:

@@ -1,7 +1,5 @@
 """Populations: where base and experts come from, and which of them are merged."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
