@@ -196,11 +196,13 @@ def _scores(loaded: LoadedTask, cluster: str | None, results: Any, gold: GoldOut
             stderrs[key] = None if stderr is None else float(stderr)
             if cluster:
                 stderrs[key] = _clustered(cluster, results, key, metrics[key])
+    for key, estimate in gold.estimates.items():
+        metrics[key], stderrs[key] = estimate
     return Scores(
         task=loaded.name,
         n=row.get("sample_len", 0),
-        metrics={**metrics, **gold.metrics},
-        stderrs={**stderrs, **gold.stderrs},
+        metrics=metrics,
+        stderrs=stderrs,
         higher_is_better={LOGLIKELIHOOD: True, BITS_PER_BYTE: False, **directions(loaded)},
         num_fewshot=_shots(loaded),
     )
