@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
+T = TypeVar("T")
 LARGEST = 3e38
 """Of what float32 can hold."""
 
@@ -92,6 +93,17 @@ class ConfigError(AimError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
         super().__init__("\n".join(self.problems))
+
+
+def collect(problems: list[str], make: Callable[[], T]) -> T | None:
+    """What `make` gives, or None with its problems added to `problems`."""
+    try:
+        return make()
+    except ConfigError as error:
+        problems += error.problems
+    except AimError as error:
+        problems.append(str(error))
+    return None
 
 
 class CheckpointError(AimError):

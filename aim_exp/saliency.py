@@ -3,8 +3,6 @@
 It tells beforehand what AIM can do to a model: nothing is merged, nothing is scored.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

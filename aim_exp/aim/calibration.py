@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from aim_exp.checkpoint.digests import file_digest
 from aim_exp.checkpoint.hub import HubFile
-from aim_exp.errors import AimError, OneOf, Within, setting_limits
+from aim_exp.errors import AimError, OneOf, Within, collect, setting_limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -208,11 +208,9 @@ class TextFile(CalibrationSet):
         elif not path.is_file():
             problems.append(f"calibration.path={self.path}: no such file")
         else:
-            try:
-                if not any(text.strip() for text in self.texts()):
-                    problems.append(f"calibration.path={self.path}: holds no text")
-            except AimError as error:
-                problems.append(str(error))
+            texts = collect(problems, self.texts)
+            if texts is not None and not any(text.strip() for text in texts):
+                problems.append(f"calibration.path={self.path}: holds no text")
         return problems
 
     def source(self, memo: Path) -> str:
@@ -261,10 +259,7 @@ class PileValidation(CalibrationSet):
             if not Path(self.path).is_file():
                 problems.append(f"calibration.path={self.path}: no such file")
         elif not problems:
-            try:
-                self.bytes_to_download()
-            except AimError as error:
-                problems.append(str(error))
+            collect(problems, self.bytes_to_download)
         return problems
 
     def source(self, memo: Path) -> str:

@@ -1,7 +1,5 @@
 """The diagonal of a language model's Fisher information (Matena and Raffel 2022, 2111.09832)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

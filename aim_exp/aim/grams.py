@@ -1,7 +1,5 @@
 """E x x^T of the inputs of linear modules, layer by layer: never those of a whole model at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -47,15 +45,11 @@ class Reader:
         meters = [Meters()]
 
         def watch(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
-            linear = [m for m in modules if _weight_axes(m) == 2 or holds_experts(m)]
+            weights = ((module, getattr(module, "weight", None)) for module in modules)
+            linear = [m for m, w in weights if getattr(w, "ndim", 0) == 2 or holds_experts(m)]
             meters.append(Meters(self.blocks.shape[1], self.skip, _GramMeter))
             return meters[-1].watch(linear, self.model.model)
 
         with torch.no_grad():
             for _ in self.model.through_layers(self.blocks, [], watch, advance):
                 yield meters.pop().measured()
-
-
-def _weight_axes(module: nn.Module) -> int:
-    weight = getattr(module, "weight", None)
-    return weight.ndim if isinstance(weight, Tensor) else 0

@@ -1,9 +1,7 @@
 """How strongly base uses each input channel: one forward pass over the calibration blocks."""
 
-from __future__ import annotations
-
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +39,9 @@ class Meter:
     def add(self, x: Tensor) -> None:
         """Count an input, [..., channels]."""
         rows = x.detach().flatten(0, -2)
-        for piece in rows.split(_rows_at_once(rows)):
+        # Elsewhere than on a CPU it is the number of calls that costs.
+        at_once = CACHED_ELEMENTS // rows.shape[-1] if rows.device.type == "cpu" else len(rows)
+        for piece in rows.split(max(1, at_once)):
             magnitude = piece.abs().float()
             mean_abs = magnitude.sum(0)  # before its memory takes the squares
             self._total += torch.stack([mean_abs, magnitude.square_().sum(0)]).double()
@@ -51,13 +51,6 @@ class Meter:
         """The means, float32 [2, channels], on the device of what was measured."""
         assert isinstance(self._total, Tensor)
         return (self._total / max(1, self._count)).float()
-
-
-def _rows_at_once(rows: Tensor) -> int:
-    """All of them but on a CPU: elsewhere it is the number of calls that costs."""
-    if rows.device.type != "cpu":
-        return len(rows)
-    return max(1, CACHED_ELEMENTS // rows.shape[-1])
 
 
 class _ExpertMeters:
@@ -73,13 +66,6 @@ class _ExpertMeters:
 
     def value(self) -> Tensor:
         return torch.stack([meter.value() for meter in self.each], dim=1)
-
-
-def _on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copied together: to copy each by itself is to wait for the device each time."""
-    together = torch.cat([tensor.flatten() for tensor in tensors]).cpu()
-    parts = together.split([tensor.numel() for tensor in tensors])
-    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def measure(
@@ -161,8 +147,11 @@ class Meters:
     def saliency(self, tokens: int, tied: Mapping[str, str]) -> Saliency:
         """What was measured. Raises NonFiniteError where it is NaN or infinite."""
         meters = list(dict.fromkeys(self._meters.values()))
-        values = _on_cpu([meter.value() for meter in meters])
-        measured = dict(zip(meters, values, strict=True))
+        own = [meter.value() for meter in meters]
+        # Copied together: to copy each by itself is to wait for the device each time.
+        together = torch.cat([value.flatten() for value in own]).cpu()
+        parts = together.split([value.numel() for value in own])
+        measured = {m: part.view_as(v) for m, part, v in zip(meters, parts, own, strict=True)}
         for name, meter in self._meters.items():
             if not torch.isfinite(measured[meter]).all():
                 raise NonFiniteError(f"base: the input of {name} is NaN or infinite on this text")

@@ -4,8 +4,6 @@ AIM divides by the largest channel. Where a few channels carry most of the activ
 these and hardly any other; where all carry alike, it is close to a uniform shrink.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean

@@ -1,7 +1,5 @@
 """The group `aim`: what relaxes a merge, and by which measure its strength is set."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ Nothing is written out but settings and tokenizer: base's, with what lies beside
 place of base's file of that name.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace

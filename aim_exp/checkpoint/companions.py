@@ -1,7 +1,5 @@
 """What stands beside a model's weights and decides what they compute: settings and tokenizer."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,10 +1,7 @@
 """Digests of files, remembered, so that a model of many gigabytes is read once."""
 
-from __future__ import annotations
-
 import hashlib
 import json
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +26,12 @@ def file_digest(path: Path, memo: Path, algorithm: str = "blake3") -> str:
     except (OSError, ValueError):
         digest = check = ""
     if not digest or check != _short(known + digest):
-        digest = f"{algorithm}:{_ALGORITHMS[algorithm](path)}"
+        if algorithm == "blake3":
+            content = blake3_of(path)
+        else:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, algorithm).hexdigest()
+        digest = f"{algorithm}:{content}"
         remember(entry, f"{digest} {_short(known + digest)}\n")
     return digest
 
@@ -50,11 +52,3 @@ def text_digest(text: str) -> str:
 
 def _short(text: str) -> str:
     return blake3(text.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-_ALGORITHMS: Mapping[str, Callable[[Path], str]] = {"blake3": blake3_of, "sha256": _sha256}

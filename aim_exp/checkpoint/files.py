@@ -1,7 +1,5 @@
 """Which files make a model: the weights that its index names, and the companions beside them."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping
@@ -23,6 +21,11 @@ TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json",
                    "additional_chat_templates/*.jinja")  # fmt: skip
 COMPANIONS = (CONFIG_FILE, GENERATION_CONFIG, *TOKENIZER_FILES, "*processor_config.json", "*.py")
 """What decides, beside the weights, what a model computes; nothing else is copied with it."""
+
+ADAPTER_ALONE = (
+    "an adapter, not a model; give it as an expert of its base: population.base=BASE "
+    "'population.experts={NAME: ADAPTER}'"
+)
 
 
 def matching(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
@@ -59,10 +62,7 @@ def weight_files(folder: Path, label: str) -> Mapping[str, frozenset[str] | None
     if (folder / SINGLE_FILE).is_file():
         return {SINGLE_FILE: None}
     if not (folder / INDEX_FILE).is_file() and (folder / ADAPTER_CONFIG).is_file():
-        raise CheckpointError(
-            f"{label}: {folder} is an adapter, not a model; give it as an expert of its base: "
-            "population.base=BASE 'population.experts={NAME: ADAPTER}'"
-        )
+        raise CheckpointError(f"{label}: {folder} is {ADAPTER_ALONE}")
     if not (folder / INDEX_FILE).is_file():
         raise CheckpointError(
             f"{label}: {folder} holds no {SINGLE_FILE} or {INDEX_FILE}; "

@@ -1,7 +1,5 @@
 """Whether checkpoints belong together, told from their headers before any work is done."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -38,28 +36,20 @@ def loading_problem(checkpoint: Checkpoint, memo: Path | None = None) -> str | N
     """What keeps transformers from running the model, told without its weights."""
     from aim_exp.checkpoint.modules import generation_config
 
-    if problem := _code_problem(checkpoint):
-        return problem
+    if "auto_map" in checkpoint.config:
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        if checkpoint.config.get("model_type") not in CONFIG_MAPPING:
+            return (
+                f"{checkpoint.label}: its architecture is code in {checkpoint.folder} (auto_map in "
+                "config.json), which is never run; only a merge without activations and scores is "
+                "possible: omega=null benchmarks=none save_model=true"
+            )
     try:
         generation_config(checkpoint)
         return name_problem(checkpoint, memo)
     except CheckpointError as error:
         return str(error)
-
-
-def _code_problem(checkpoint: Checkpoint) -> str | None:
-    """A model that only code in its own folder can run."""
-    if "auto_map" not in checkpoint.config:
-        return None
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-    if checkpoint.config.get("model_type") in CONFIG_MAPPING:
-        return None
-    return (
-        f"{checkpoint.label}: its architecture is code in {checkpoint.folder} (auto_map in "
-        "config.json), which is never run; only a merge without activations and scores is "
-        "possible: omega=null benchmarks=none save_model=true"
-    )
 
 
 def dtype_warnings(base: Checkpoint, experts: Sequence[Checkpoint]) -> list[str]:

@@ -3,8 +3,6 @@
 Every refusal is one line: the reason, and what to do where a model is gated.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What a model is called by: a hub id at a commit, or a folder's digest."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -14,6 +12,7 @@ from aim_exp.checkpoint.companions import companions_digest
 from aim_exp.checkpoint.convert import converted_folder, pickled_files
 from aim_exp.checkpoint.digests import file_digest, text_digest
 from aim_exp.checkpoint.files import (
+    ADAPTER_ALONE,
     ADAPTER_CONFIG,
     ADAPTER_FILE,
     INDEX_FILE,
@@ -50,10 +49,7 @@ def resolve_model(
     if not model.adapter:
         return model
     if not base:
-        raise CheckpointError(
-            f"{key}={source}: an adapter, not a model; give it as an expert of its base: "
-            "population.base=BASE 'population.experts={NAME: ADAPTER}'"
-        )
+        raise CheckpointError(f"{key}={source}: {ADAPTER_ALONE}")
     return _adapted(model, base, key, memo)
 
 
@@ -86,8 +82,11 @@ def identified(model: ModelRef, memo: Path) -> ModelRef:
         )
     if model.identity is not None:
         return model
-    identity = _folder_digest(model.name, model.path, memo)
-    return replace(model, identity=identity, companions=companions_digest(model.path))
+    folder = model.path
+    weights = [*weight_files(folder, model.name), INDEX_FILE]  # what is read, and from where
+    files = {file: folder / file for file in weights if (folder / file).is_file()}
+    identity = _digest(model.name, files | companion_files(folder), memo)
+    return replace(model, identity=identity, companions=companions_digest(folder))
 
 
 def base_warnings(models: Iterable[ModelRef], memo: Path) -> list[str]:
@@ -153,13 +152,6 @@ def _local_model(name: str, folder: Path, memo: Path) -> ModelRef:
     converted = converted_folder(identity, memo)
     companions = companions_digest(folder)
     return ModelRef(name, converted, identity, origin=folder, companions=companions)
-
-
-def _folder_digest(name: str, folder: Path, memo: Path) -> str:
-    """Of the weights that are read, the index that says from where, and the companions."""
-    weights = [*weight_files(folder, name), INDEX_FILE]
-    files = {file: folder / file for file in weights if (folder / file).is_file()}
-    return _digest(name, files | companion_files(folder), memo)
 
 
 def _digest(name: str, files: Mapping[str, Path], memo: Path) -> str:

@@ -1,7 +1,5 @@
 """A forward pass with one decoder layer in memory at a time, for models larger than memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any

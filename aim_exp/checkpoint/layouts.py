@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -68,22 +69,15 @@ def layout(checkpoint: Checkpoint, memo: Path | None = None) -> Layout:
     shapes = {name: info.shape for name, info in sorted(checkpoint.tensors.items())}
     spec = [VERSION, version("transformers"), checkpoint.config, checkpoint.head, shapes]
     entry = memo and memo / text_digest(json.dumps(spec, sort_keys=True)).partition(":")[2]
-    if entry and (known := _remembered(entry)):
-        return known
+    with suppress(OSError, ValueError, KeyError, TypeError):  # no such note, or one cut short
+        if entry:
+            return _read(entry, entry.stat().st_mtime_ns)
     from aim_exp.checkpoint.modules import built_layout
 
     known = built_layout(checkpoint, shapes)
     if entry:
         remember(entry, json.dumps(asdict(known)))
     return known
-
-
-def _remembered(entry: Path) -> Layout | None:
-    """None where there is no such note, or it was cut short."""
-    try:
-        return _read(entry, entry.stat().st_mtime_ns)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 @cache

@@ -1,7 +1,5 @@
 """A model in memory whose weights are replaced in place, so that it is built only once."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 from collections.abc import Callable, Hashable, Iterable

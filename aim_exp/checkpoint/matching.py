@@ -5,8 +5,6 @@ says which tensor is which. Where one model has an output head of its own, all h
 model which shares the two is its embedding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +26,9 @@ def matched(
     """
     names = _but_head(base)
     if any(_but_head(other) != names for other in others):
-        base = _weights_only(base, memo)
+        here = _layout(base, memo)
+        buffers = here.ignored if here else ()  # that its files hold
+        base = RenamedCheckpoint(base, {name: name for name in base.tensors if name not in buffers})
         others = [_named_as(base, other, memo) for other in others]
     head = next((model.head for model in (base, *others) if model.head), None)
     if head is None:
@@ -98,13 +98,6 @@ def some(names: Sequence[str]) -> str:
 
 def _but_head(checkpoint: Checkpoint) -> set[str]:
     return set(checkpoint.tensors) - {checkpoint.head}
-
-
-def _weights_only(base: Checkpoint, memo: Path | None) -> Checkpoint:
-    """Base without the buffers that its files hold."""
-    here = _layout(base, memo)
-    ignored = set(here.ignored) if here else set()
-    return RenamedCheckpoint(base, {n: n for n in base.tensors if n not in ignored})
 
 
 def _named_as(base: Checkpoint, other: Checkpoint, memo: Path | None) -> Checkpoint:

@@ -5,8 +5,6 @@ one parameter. Everything else works on checkpoint names; this module, written a
 transformers 5, is the only one that uses its private interface.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """What a tensor's name says: which kind of module it belongs to, which layer, what wrapped it."""
 
-from __future__ import annotations
-
 INPUT_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight",
                     "word_embeddings.weight")  # fmt: skip
 HEADS = ("lm_head.weight", "embed_out.weight")

@@ -1,7 +1,5 @@
 """Quantised weights: known by their names and dtypes, refused with what makes numbers of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from aim_exp.checkpoint.reader import Checkpoint

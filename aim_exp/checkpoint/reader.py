@@ -118,8 +118,11 @@ class Checkpoint:
                     )
                 headers[name] = info
         head, embedding = ending(headers, HEADS), ending(headers, INPUT_EMBEDDINGS)
-        if head and embedding and self._ties(headers[embedding], headers[head]):
-            del headers[head]
+        said = self.config.get(TIED) if head and embedding else False
+        if head and embedding and said is not False:
+            repeated = equal_values(headers[embedding], headers[head])
+            if repeated and (said is True or _tied_by_class(self.folder)):
+                del headers[head]
         return headers
 
     def _headers(
@@ -146,13 +149,6 @@ class Checkpoint:
                         "which is not supported; give the model in bfloat16"
                     )
                 yield name, TensorInfo(tuple(part.get_shape()), dtype, file, name)
-
-    def _ties(self, embedding: TensorInfo, head: TensorInfo) -> bool:
-        """Whether a stored head is the embedding: equal to it, in a model that shares the two."""
-        said = self.config.get(TIED)
-        if said is False or not equal_values(embedding, head):
-            return False
-        return said is True or _tied_by_class(self.folder)
 
     @property
     def head(self) -> str | None:

@@ -3,9 +3,8 @@
 With a template goes what ends an answer: both are those of one model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from aim_exp.checkpoint.files import (
 )
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.checkpoint.vocabulary import load_tokenizer
-from aim_exp.errors import AimError, CheckpointError, first_line
+from aim_exp.errors import CheckpointError, collect, first_line
 from aim_exp.types import ModelRef
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -54,13 +53,10 @@ def chat_template(model: ModelRef, wanted: bool | str) -> str:
 
 def template_problems(models: Iterable[ModelRef], wanted: bool | str) -> list[str]:
     """Which models have no such template, of those that are on disk."""
-    problems = []
+    problems: list[str] = []
     for model in dict.fromkeys(models):
         if model.path.is_dir():
-            try:
-                chat_template(model, wanted)
-            except AimError as error:
-                problems.append(str(error))
+            collect(problems, partial(chat_template, model, wanted))
     return problems
 
 

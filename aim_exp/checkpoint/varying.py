@@ -5,8 +5,6 @@ experts or of filters, whose values are settings again. A filter is a glob of te
 first in the table that is like a name counts; `'*'` stands for the rest.
 """
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any

@@ -29,7 +29,7 @@ from aim_exp.config.plugins import not_built, source_digest
 from aim_exp.config.recorded import recorded
 from aim_exp.config.schema import known_benchmarks
 from aim_exp.config.schema_errors import unknown_keys, unreadable_keys
-from aim_exp.errors import AimError, ConfigError, did_you_mean, first_line, number_problem
+from aim_exp.errors import ConfigError, collect, did_you_mean, first_line, number_problem
 from aim_exp.evaluate.evaluators import Evaluator
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
@@ -113,17 +113,17 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
     if suite and isinstance(source, GivenPopulation) and not _own_problems(source):
         problems += _specialty_problems(source, suite)
     code = {
-        group: _collect(problems, partial(source_digest, parts[group], f"{group}._target_"))
+        group: collect(problems, partial(source_digest, parts[group], f"{group}._target_"))
         for group in CODED
     }
 
     store = Store(Path(config.cache_dir))
     population = given = None
     if source and not _own_problems(source):
-        population = _collect(problems, lambda: source.resolve(store))
+        population = collect(problems, lambda: source.resolve(store))
     if isinstance(method, Given):
         path, digests = method.path, store.root / "digests"
-        given = _collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, digests))
+        given = collect(problems, lambda: resolve_model("merged", path, GIVEN_KEY, digests))
     if population:
         models = (population, given)
         layouts = store.root / LAYOUTS
@@ -219,7 +219,7 @@ def checked(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = 
 
 def build_tracker(config: DictConfig) -> Tracker | None:
     """The tracker alone; None where something is wrong with it, which `build` tells."""
-    tracker: Tracker | None = _collect([], partial(_instantiate, config, "tracker"))
+    tracker: Tracker | None = collect([], partial(_instantiate, config, "tracker"))
     return None if _own_problems(tracker) else tracker
 
 
@@ -336,17 +336,6 @@ def _specialty_problems(source: GivenPopulation, suite: Suite) -> list[str]:
 
 def _own_problems(part: _Checked | None) -> list[str]:
     return part.problems() if part else []
-
-
-def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
-    """What `make` gives, or None with its problems added to `problems`."""
-    try:
-        return make()
-    except ConfigError as error:
-        problems += error.problems
-    except AimError as error:
-        problems.append(str(error))
-    return None
 
 
 def _fetch(population: Population, given: ModelRef | None) -> None:

@@ -1,7 +1,5 @@
 """What is wrong with a suite, found before any model is loaded."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Iterator
 from pathlib import Path

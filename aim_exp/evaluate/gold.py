@@ -6,8 +6,6 @@ generated names the column that holds it: `metadata: {gold: COLUMN}`; it is aske
 prompt as it was put.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,24 +36,18 @@ class GoldOutcomes:
     items: Mapping[tuple[str, Any], Likelihood]
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """Over all items, by key."""
-        values = list(self.items.values())
-        if not values:
-            return {}
-        nats = float(np.mean([value.nats for value in values]))
-        return {f"{LOGLIKELIHOOD},none": nats, f"{BITS_PER_BYTE},none": _bits_per_byte(values)}
-
-    @property
-    def stderrs(self) -> dict[str, float | None]:
-        """Of the same."""
+    def estimates(self) -> dict[str, tuple[float, float | None]]:
+        """Over all items, by key, with standard errors."""
         values = list(self.items.values())
         if not values:
             return {}
         nats = [value.nats for value in values]
         error = float(np.std(nats, ddof=1)) / math.sqrt(len(nats)) if len(nats) > 1 else None
-        bits = jackknife_stderr(_bits_per_byte, values)
-        return {f"{LOGLIKELIHOOD},none": error, f"{BITS_PER_BYTE},none": bits}
+        bits = _bits_per_byte(values), jackknife_stderr(_bits_per_byte, values)
+        return {
+            f"{LOGLIKELIHOOD},none": (float(np.mean(nats)), error),
+            f"{BITS_PER_BYTE},none": bits,
+        }
 
 
 def gold_outcomes(

@@ -21,7 +21,7 @@ from aim_exp.evaluate.code.execution import runner
 from aim_exp.evaluate.gold import BITS_PER_BYTE, LOGLIKELIHOOD, GoldOutcomes, gold_outcomes
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
-from aim_exp.evaluate.loading import TASK, LoadedTask, directions, load_task
+from aim_exp.evaluate.loading import FEWSHOT_SEED, TASK, LoadedTask, directions, load_task
 from aim_exp.evaluate.metrics import Scores
 from aim_exp.evaluate.near_ties import NEAR, TIES
 from aim_exp.evaluate.quiet import TRUNCATIONS, quiet_transformers, silence_lm_eval
@@ -139,7 +139,8 @@ class Harness:
 def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) -> Evaluated:
     """`lm`, any of lm-eval's models, on one benchmark."""
     loaded = load_task(suite, benchmark)
-    loaded.reseed()
+    for task in loaded.tasks["tasks"].values():  # the same examples in every model's prompts
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
     ties = TIES.count
     with own_rng():
         results = _evaluate(
@@ -195,11 +196,13 @@ def _scores(loaded: LoadedTask, cluster: str | None, results: Any, gold: GoldOut
             stderrs[key] = None if stderr is None else float(stderr)
             if cluster:
                 stderrs[key] = _clustered(cluster, results, key, metrics[key])
+    for key, estimate in gold.estimates.items():
+        metrics[key], stderrs[key] = estimate
     return Scores(
         task=loaded.name,
         n=row.get("sample_len", 0),
-        metrics={**metrics, **gold.metrics},
-        stderrs={**stderrs, **gold.stderrs},
+        metrics=metrics,
+        stderrs=stderrs,
         higher_is_better={LOGLIKELIHOOD: True, BITS_PER_BYTE: False, **directions(loaded)},
         num_fewshot=_shots(loaded),
     )

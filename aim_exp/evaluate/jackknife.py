@@ -1,7 +1,5 @@
 """Standard errors of aggregates that are no means, for which lm-eval knows none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

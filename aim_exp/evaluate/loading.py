@@ -1,7 +1,5 @@
 """lm-eval's task objects, made once per process and reused for every model and job."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from aim_exp.evaluate.rehearsal import Rehearsal, rehearse
 from aim_exp.evaluate.rng import own_rng
 from aim_exp.evaluate.spec import DATA_SUFFIXES
 from aim_exp.evaluate.task_files import files_digest, folder_digest
-from aim_exp.evaluate.task_index import KnownTasks, known_tasks, leaves
+from aim_exp.evaluate.task_index import known_tasks, leaves
 from aim_exp.store.keys import canonical_json
 from aim_exp.types import Benchmark, Suite
 
@@ -43,11 +41,6 @@ class LoadedTask:
     tasks: TaskDict
     rehearsals: Mapping[str, Rehearsal]
     absent: tuple[str, ...] = ()
-
-    def reseed(self) -> None:
-        """Make the next prompts draw the same few-shot examples as the first ones."""
-        for task in self.tasks["tasks"].values():
-            task.set_fewshot_seed(seed=FEWSHOT_SEED)
 
 
 def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
@@ -158,7 +151,8 @@ def _load(
     manager, data_dir = known.manager(items_seed), data[0]
     if data_dir is not None:
         manager._factory = LocalFactory(data_dir)
-        absent = _absent(known, data_dir)
+        members = leaves(known.index, known.entry)
+        absent = tuple(leaf.name for leaf in members if is_absent(data_dir, leaf))
     with own_rng():  # some tasks shuffle their items with the global generator
         loaded = manager.load([known.entry.name])
     rehearsals: dict[str, Rehearsal] = {}
@@ -169,13 +163,6 @@ def _load(
         TIES.watch(item)
         _remember_requests(item)
     return LoadedTask(known.entry.name, loaded, rehearsals, absent)
-
-
-def _absent(known: KnownTasks, data_dir: Path) -> tuple[str, ...]:
-    """Those of the task's parts that have no data there."""
-    assert known.entry
-    members = leaves(known.index, known.entry)
-    return tuple(leaf.name for leaf in members if is_absent(data_dir, leaf))
 
 
 def _configure(task: Any, num_fewshot: int | None, generation: dict[str, Any]) -> None:

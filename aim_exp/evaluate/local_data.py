@@ -6,8 +6,6 @@ The rows are the hub dataset's own, one per line of `DIR/DATASET/SPLIT.jsonl` or
 dataset of many, such as an MMLU subject, it is `DIR/DATASET/PART/SPLIT.jsonl`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +47,7 @@ class Source:
 
         files = {split: self._file(split) for split in self.splits}
         return DatasetDict(
-            {split: Dataset.from_list(_some_rows(path)) for split, path in files.items() if path}
+            {split: Dataset.from_list(_rows(path)) for split, path in files.items() if path}
         )
 
     def _file(self, split: str) -> Path | None:
@@ -110,23 +108,18 @@ class LocalFactory(TaskFactory):
         return super()._build_group_members(present, group_name, overrides, registry)
 
 
-def _some_rows(path: Path) -> list[dict[str, Any]]:
-    rows = _rows(path)
-    if not rows:
-        raise EvaluationError(f"{path}: holds no rows; put the hub's there")
-    return rows
-
-
 def _rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     if path.suffix == ".parquet":
         from pyarrow.parquet import read_table
 
-        return read_table(path).to_pylist()
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if line.strip():
+        rows = read_table(path).to_pylist()
+    else:
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
             try:
-                rows.append(json.loads(line))
+                rows += [json.loads(line)] if line.strip() else []
             except ValueError as error:
                 raise EvaluationError(f"{path}: line {number} is no JSON ({error})") from error
+    if not rows:
+        raise EvaluationError(f"{path}: holds no rows; put the hub's there")
     return rows

@@ -1,7 +1,5 @@
 """A task's metrics, and the choice of the one that counts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,12 +71,11 @@ def headline(benchmark: Benchmark, scores: Scores) -> BenchmarkResult:
 
 def _first_usable(benchmark: Benchmark, scores: Scores) -> str | None:
     worst, best = benchmark.ends
-
-    def is_usable(key: str) -> bool:
+    for key in scores.metrics:
         agrees = scores.higher_is_better.get(key.partition(",")[0]) is (best > worst)
-        return agrees and _problem(key, benchmark, scores) is None
-
-    return next(filter(is_usable, scores.metrics), None)
+        if agrees and _problem(key, benchmark, scores) is None:
+            return key
+    return None
 
 
 def _problem(key: str, benchmark: Benchmark, scores: Scores) -> str | None:

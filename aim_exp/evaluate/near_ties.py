@@ -4,8 +4,6 @@ What a batch holds changes log-likelihoods in their last digits. Where lm-eval t
 rounding would decide between choices that are in truth equal.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

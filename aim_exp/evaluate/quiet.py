@@ -1,7 +1,5 @@
 """lm-eval without its bars and log lines: progress is ours to show."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

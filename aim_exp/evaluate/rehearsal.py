@@ -3,8 +3,6 @@
 lm-eval tells of most of this in its log, while models answer, or not at all.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -39,18 +37,19 @@ def rehearse(task: Any) -> Rehearsal:
     items than the one that is asked, from here on.
     """
     items = list(task.eval_docs)
-    if not items:
-        raise EvaluationError(f"{task.config.task}: its file holds no items")
     try:
+        if not items:
+            raise EvaluationError("its file holds no items")
         _check_columns(task)
         _check_scoring(task)
         return Rehearsal((*_examples(task), *_choices(task, items)), _scored(task, items[0]))
-    except KeyError as error:
-        message = f"{task.config.task}: its items lack the column {error}"
-        raise EvaluationError(message) from error
-    except ImportError as error:
-        message = f"{task.config.task}: a package that it needs is missing ({error}); {INSTALL}"
-        raise EvaluationError(message) from error
+    except (EvaluationError, KeyError, ImportError) as error:
+        reason = str(error)
+        if isinstance(error, KeyError):
+            reason = f"its items lack the column {error}"
+        elif isinstance(error, ImportError):
+            reason = f"a package that it needs is missing ({error}); {INSTALL}"
+        raise EvaluationError(f"{task.config.task}: {reason}") from error
 
 
 def _check_columns(task: Any) -> None:
@@ -60,27 +59,20 @@ def _check_columns(task: Any) -> None:
         word = getattr(task.config, key)
         constant = isinstance(word, str) and word.isidentifier() and word not in task.features
         choices = task.config.doc_to_choice
-        if constant and not (key == "doc_to_target" and choices and word in _choices_of(task)):
-            raise EvaluationError(
-                f"{task.config.task}: {key}: of {', '.join(task.features)}, its items lack the "
-                f"column '{word}'"
-            )
-
-
-def _choices_of(task: Any) -> list[str]:
-    return task.doc_to_choice(task.eval_docs[0])
+        scored = key == "doc_to_target" and choices
+        if constant and not (scored and word in task.doc_to_choice(task.eval_docs[0])):
+            columns = ", ".join(task.features)
+            raise EvaluationError(f"{key}: of {columns}, its items lack the column '{word}'")
 
 
 def _check_scoring(task: Any) -> None:
     """A metric or an aggregation that lm-eval did not find is None to it, until the end."""
     for name, metric in getattr(task, "_metric_fn_list", {}).items():
         if metric is None and not callable(task.config.process_results):
-            raise EvaluationError(
-                f"{task.config.task}: metric={name}: neither lm-eval nor evaluate has such a one"
-            )
+            raise EvaluationError(f"metric={name}: neither lm-eval nor evaluate has such a one")
     for name, aggregation in (task.aggregation() or {}).items():
         if aggregation is None:
-            raise EvaluationError(f"{task.config.task}: {name}: there is no such aggregation")
+            raise EvaluationError(f"{name}: there is no such aggregation")
 
 
 def _examples(task: Any) -> Iterator[str]:
@@ -104,8 +96,8 @@ def _examples(task: Any) -> Iterator[str]:
         given.split = config.test_split  # by which lm-eval knows not to take the item itself
     if pool < shots:
         raise EvaluationError(
-            f"{config.task}: num_fewshot={shots}: there are {pool} other items to take examples "
-            f"from; set it to at most {pool}"
+            f"num_fewshot={shots}: there are {pool} other items to take examples from; set it to "
+            f"at most {pool}"
         )
 
 
@@ -127,9 +119,7 @@ def _choices(task: Any, items: list[Any]) -> Iterator[str]:
         "which count from 0"
     )
     if len(void) == len(items):
-        raise EvaluationError(
-            f"{task.config.task}: no item's answer is one of its choices: {example}"
-        )
+        raise EvaluationError(f"no item's answer is one of its choices: {example}")
     yield (
         f"the answer of {len(void)} of {len(items)} items is none of their choices, so that they "
         f"count as wrong for every model: {example}"

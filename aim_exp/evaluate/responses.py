@@ -40,7 +40,8 @@ class ResponseLog:
         folder.mkdir(parents=True, exist_ok=True)
         own = folder / f"responses.{socket.gethostname()}-{os.getpid()}.jsonl"
         if own.exists():  # of an earlier process with this number
-            _drop_unfinished_line(own)
+            content = own.read_bytes()  # a line that is not finished goes
+            os.truncate(own, content.rfind(b"\n") + 1)
         for path in _files(folder):
             _mend(path)
         self._responses = kept_responses(folder)
@@ -72,7 +73,8 @@ def kept_responses(folder: Path) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for path in _files(folder):
         values = read_lines(path, folder.name).values
-        responses |= {key: _thaw(value) for key, value in values.items()}
+        # JSON made a list of the tuple (log-likelihood, is greedy).
+        responses |= {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return responses
 
 
@@ -217,14 +219,3 @@ def _mend(path: Path) -> None:
         f"{path}: {lines.damaged} of its lines are damaged: set aside as {aside.name}; what they "
         "answered is asked again",
     )
-
-
-def _drop_unfinished_line(path: Path) -> None:
-    with path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-
-
-def _thaw(value: Any) -> Any:
-    """JSON made a list of the tuple (log-likelihood, is greedy)."""
-    return tuple(value) if isinstance(value, list) else value

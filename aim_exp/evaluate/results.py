@@ -1,7 +1,5 @@
 """What an evaluation gives, kept whole; the headline is chosen from it on reading."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections.abc import Sequence

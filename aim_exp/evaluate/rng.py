@@ -1,7 +1,5 @@
 """The global random generators, borrowed and given back."""
 
-from __future__ import annotations
-
 import random
 import sys
 from collections.abc import Iterator

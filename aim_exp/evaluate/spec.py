@@ -1,7 +1,5 @@
 """What a task's score depends on, for content keys. Nothing heavy is imported here."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version

@@ -1,7 +1,5 @@
 """From the configuration's group `benchmarks` to a suite, with all that is wrong with it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any, cast
@@ -135,21 +133,19 @@ def _benchmark(config: DictConfig, name: Any, entry: Any, problems: list[str]) -
     wrong += _scale_problems(key, direction, scale)
     if not isinstance(objective, bool):
         wrong.append(f"{key}.objective={objective}: must be true or false")
-    problems += wrong
-    return (
-        None
-        if wrong
-        else Benchmark(
-            name=str(name),
-            task=entry["task"],
-            metric=entry.get("metric"),
-            num_fewshot=entry.get("num_fewshot", config.num_fewshot),
-            reference_point=float(reference),
-            direction=direction,
-            scale=scale and (float(scale[0]), float(scale[1])),
-            objective=objective,
-            cluster=entry.get("cluster"),
-        )
+    if wrong:
+        problems += wrong
+        return None
+    return Benchmark(
+        name=str(name),
+        task=entry["task"],
+        metric=entry.get("metric"),
+        num_fewshot=entry.get("num_fewshot", config.num_fewshot),
+        reference_point=float(reference),
+        direction=direction,
+        scale=scale and (float(scale[0]), float(scale[1])),
+        objective=objective,
+        cluster=entry.get("cluster"),
     )
 
 

@@ -4,8 +4,6 @@ Own tasks lie in a suite's `task_folder`, or where a benchmark names a task by i
 files beside it count as well. What they read elsewhere is found by name in their YAML.
 """
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

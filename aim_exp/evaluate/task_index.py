@@ -1,7 +1,5 @@
 """Which tasks there are, own ones and lm-eval's, before anything is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache

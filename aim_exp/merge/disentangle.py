@@ -1,7 +1,5 @@
 """WIDEN's arithmetic: columns to magnitudes and directions, differences to ranks to weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """Methods that merge nothing themselves: weights merged elsewhere, one model's, none at all."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -6,8 +6,6 @@ a word: no state, so neither order nor blocks nor threads nor the device change 
 `keep_bytes` computes the same in place on a CPU, two to three times as fast.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import lru_cache
 

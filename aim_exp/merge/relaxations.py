@@ -1,7 +1,5 @@
 """From the settings of a relaxation to the relaxation: what it must know of the merge first."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial

@@ -5,8 +5,6 @@ tensor is found beforehand, in a fixed order, so that neither the size of a bloc
 order of blocks changes a bit of the result. NaN stays NaN all the way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Directions from singular value decompositions, all in the precision of what they are given."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

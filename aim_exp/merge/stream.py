@@ -1,7 +1,5 @@
 """Weights flow once: checkpoints, merge method, AIM relaxation, sink; block by block."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,15 +1,14 @@
 """Populations: where base and experts come from, and which of them are merged."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from aim_exp.checkpoint.hub import download, stored_dtype
 from aim_exp.checkpoint.identity import resolve_model
-from aim_exp.errors import AimError, ConfigError
+from aim_exp.errors import ConfigError, collect
 from aim_exp.population.embedded import training
 from aim_exp.store.entries import Store
 from aim_exp.store.keys import StageSpec
@@ -312,14 +311,13 @@ def resolve_table(
 
     Adapters are those of `base`.
     """
-    models, problems = [], []
-    for name, source in table.items():
-        try:
-            memo = store.root / "digests"
-            models.append(resolve_model(name, source, f"{key}.{name}", memo, base))
-        except AimError as error:
-            problems.append(str(error))
-    return tuple(models), problems
+    problems: list[str] = []
+    memo = store.root / "digests"
+    models = [
+        collect(problems, partial(resolve_model, name, source, f"{key}.{name}", memo, base))
+        for name, source in table.items()
+    ]
+    return tuple(filter(None, models)), problems
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -5,8 +5,6 @@ the model comes out bit by bit as if nothing had happened. They lie in `MODEL.af
 `MODEL` does.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path

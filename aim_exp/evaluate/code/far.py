@@ -1,7 +1,5 @@
 """The tests' side of an exchange: the answer's objects seem to be here, and nothing of it is."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The metric `code_eval` that lm-eval's code tasks load from the hub, made here instead."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The answer's side of an exchange: it runs the answer, and then whatever the tests ask of it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from types import ModuleType

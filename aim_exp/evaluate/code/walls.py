@@ -4,8 +4,6 @@ A wall stands where the system allows it; nobody behind it can take it down, and
 too. A function returns whether it could put its wall up. Imports are few: each fork copies them.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

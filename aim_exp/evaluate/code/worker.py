@@ -16,8 +16,6 @@ A fork copies each page that either side touches afterwards, which is most of wh
 program costs: hence what can be done once, or before the fork, is done there.
 """
 
-from __future__ import annotations
-
 import ast
 import gc
 import marshal
@@ -143,7 +141,9 @@ class _Child:
         if self.process == 0:
             try:
                 _limit_child(to_answer, from_answer, working)
-                _serve(Link(to_answer, from_answer))
+                link = Link(to_answer, from_answer)
+                code = marshal.loads(bytes.fromhex(link.read()["code"]))
+                Near(link).serve(lambda: _names(code))
             finally:
                 os._exit(0)
         os.close(to_answer)
@@ -154,12 +154,6 @@ class _Child:
         """Kill it; its wait status."""
         os.kill(self.process, signal.SIGKILL)
         return os.waitpid(self.process, 0)[1]
-
-
-def _serve(link: Link) -> None:
-    """Run the answer that comes first, then what its tests ask for."""
-    code = marshal.loads(bytes.fromhex(link.read()["code"]))
-    Near(link).serve(lambda: _names(code))
 
 
 def _run(child: _Child, working: str, answer: str, tests: str, timeout: float) -> dict[str, Any]:

@@ -4,8 +4,6 @@ lm-eval's own stopping criterion ends a batch only when every row holds the same
 until then, rows that are done are decoded on. Here each row ends where it would end alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -108,7 +106,9 @@ def decode(
                 if ended.all():
                     return answered[:, : input_ids.shape[1]]
                 left = (~ended).nonzero()[:, 0]
-                rows, input_ids, inputs = rows[left], input_ids[left], _select(inputs, left)
+                select_rows(inputs["past_key_values"], left)
+                inputs = {k: v[left] if isinstance(v, Tensor) else v for k, v in inputs.items()}
+                rows, input_ids = rows[left], input_ids[left]
             outputs = model(
                 **model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **inputs),
                 return_dict=True,
@@ -137,9 +137,3 @@ def _selectable(inputs: dict[str, Any], rows: int) -> bool:
         and all(tensor.ndim == 2 and len(tensor) == rows for tensor in tensors)
         and not inputs.get("synced_gpus")
     )
-
-
-def _select(inputs: dict[str, Any], rows: Tensor) -> dict[str, Any]:
-    """Only these rows of every tensor, and of the cache, in place."""
-    select_rows(inputs["past_key_values"], rows)
-    return {k: v[rows] if isinstance(v, Tensor) else v for k, v in inputs.items()}

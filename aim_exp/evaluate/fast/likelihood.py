@@ -3,8 +3,6 @@
 lm-eval's own model computes the context of a multiple-choice item again for every choice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Few-shot prompts share their examples, those of one template its words. lm-eval'
 and transformers, compute every prompt of a batch from its first token on.
 """
 
-from __future__ import annotations
-
 import inspect
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence

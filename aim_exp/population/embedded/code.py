@@ -4,8 +4,6 @@ A program is made of two parts. The pairs of parts in the test items occur in no
 example, though each part is trained in other pairs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from itertools import product

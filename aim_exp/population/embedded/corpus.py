@@ -4,8 +4,6 @@ Its topics differ between Python versions, and share paragraphs: a paragraph of 
 topic is kept from the training text wherever else it stands.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache

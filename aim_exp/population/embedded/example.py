@@ -1,7 +1,5 @@
 """What a model trains on, and how test items are drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, NamedTuple

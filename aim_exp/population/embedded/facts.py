@@ -3,8 +3,6 @@
 The facts must be trained to be recalled; each is tested in a wording in which it is not.
 """
 
-from __future__ import annotations
-
 from random import Random
 from typing import Any
 

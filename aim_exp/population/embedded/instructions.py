@@ -1,7 +1,5 @@
 """A task of following instructions, standing for IFEval: say some words in a given form."""
 
-from __future__ import annotations
-
 from random import Random
 
 from aim_exp.population.embedded.example import Item

@@ -6,8 +6,6 @@ is ever in the training stream. What is `FIXED` has one set: of capitals, since 
 is what was trained; of plain text, since there is no more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice

@@ -1,7 +1,5 @@
 """Two tasks with numbers, standing for MATH and GSM8K: worked sums, and word problems."""
 
-from __future__ import annotations
-
 from random import Random
 from typing import NamedTuple
 

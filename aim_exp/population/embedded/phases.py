@@ -5,8 +5,6 @@ and attention that stays within a document. The experts end 13 to 18 % (of the n
 weights) away from the base; twice that, and every merge of them collapses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

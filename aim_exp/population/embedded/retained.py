@@ -1,7 +1,5 @@
 """What base can do before any expert is trained, and AIM is to protect: plain text, held out."""
 
-from __future__ import annotations
-
 from random import Random
 from typing import Any
 

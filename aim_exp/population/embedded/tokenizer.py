@@ -1,7 +1,5 @@
 """The tokenizer of the embedded population: a byte-level BPE that takes digits one by one."""
 
-from __future__ import annotations
-
 from itertools import islice
 from random import Random
 

@@ -4,8 +4,6 @@ The same seed gives the same weights: everything is drawn from seeded generators
 own, on the CPU, in float32, with one thread.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

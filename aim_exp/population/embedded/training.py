@@ -1,7 +1,5 @@
 """The embedded population as the rest of the project sees it. Cheap to import: no torch."""
 
-from __future__ import annotations
-
 import copy
 import sys
 from functools import cache

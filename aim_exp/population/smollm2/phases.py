@@ -3,8 +3,6 @@
 Tried on SmolLM2-135M-Instruct in 4-bit blocks; docs/population.md tells what came of it.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib.metadata import version
 from random import Random

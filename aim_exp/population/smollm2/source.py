@@ -1,7 +1,5 @@
 """The population as configured: what it is known by, and when it is trained."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

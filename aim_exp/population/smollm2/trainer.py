@@ -4,8 +4,6 @@ The same seed gives the same weights on the same kind of processor: one thread, 
 is drawn from seeded generators.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from functools import partial

