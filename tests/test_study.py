@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.errors import AimError, ConfigError
+from aim_exp.statistics import ReplicatedDifference, compare_replicates
 from aim_exp.store.records import read_record
 from aim_exp.store.study_lock import Role, StudyLock, read_lock
 from aim_exp.study.__main__ import main
@@ -203,18 +204,25 @@ def test_a_replicate_is_kept_item_by_item_and_not_run_again(kept: Path) -> None:
         run_replicate(kept, 7)
 
 
-BENCHMARKS = ("a", "b")
+BENCHMARKS = ("tiny_math", "tiny_gsm8k")
+SHARED = "tiny_mmlu"
+"""Each replicate has the same items of it."""
 ITEMS = 4
 
 
 def keep(path: Path, leads: list[float]) -> None:
-    """Replicates 1, 2, ...: in each, `aim` has so many points more than every other arm."""
+    """Replicates 1, 2, ...: in each, `aim` has so many points more than every other arm.
+
+    On `SHARED` it has twice as many on half of the items.
+    """
     for number, lead in enumerate(leads, 1):
         rows = [list(HEADER)]
-        for model in ("base", *(f"{arm}/{n}" for arm in DESIGN["arms"] for n in (0, 1))):
-            score = 0.5 + (lead / 100 if model.startswith("aim") else 0.0)
-            rows += [[model, b, b, str(i), str(score), "-1", ""] for b in BENCHMARKS
-                     for i in range(ITEMS)]  # fmt: skip
+        for model in ("base", *(f"{arm}/0" for arm in DESIGN["arms"])):
+            own = lead / 100 if model.startswith("aim") else 0.0
+            for item in range(ITEMS):
+                scores = {**dict.fromkeys(BENCHMARKS, own), SHARED: 2 * own * (item % 2)}
+                rows += [[model, b, b, str(item), str(0.5 + score), "-1", ""]
+                         for b, score in scores.items()]  # fmt: skip
         dose = {"mean_r": 0.9, "norm": 0.9, "outputs": 0.5}
         jobs = {row[0]: {"dose": dose} for row in rows if "/" in row[0]}
         about = {"commit": "0123456789", "objectives": BENCHMARKS, "jobs": jobs}
@@ -225,7 +233,8 @@ def keep(path: Path, leads: list[float]) -> None:
 
 
 def test_a_verdict_waits_for_as_many_replicates_as_the_lock_asks_for(tmp_path: Path) -> None:
-    path = lock(write(tmp_path, replicates={"development": [0], "test": list(range(1, 9))}))
+    replicates = {"development": [], "test": list(range(1, 9))}
+    path = lock(write(tmp_path, replicates=replicates, over=[["method=ties"]]))
     with pytest.raises(AimError, match="holds no replicate"):
         findings(path)
     keep(path, [3.0, 3.5, 2.5, 3.0])
@@ -237,6 +246,9 @@ def test_a_verdict_waits_for_as_many_replicates_as_the_lock_asks_for(tmp_path: P
     page = findings(path)  # a deviation of .33 would be seen in six
     assert "Test replicates so far: 6 of 6." in page
     assert page.count("| better |") == 2
+    shares = [2 * lead * (np.arange(ITEMS) % 2) for lead in (3.0, 3.5, 2.5, 3.0, 3.2, 2.8)]
+    shared = compare_replicates(ReplicatedDifference([np.array(shares)], shared_items=True))
+    assert f"| {SHARED}, points | +3.00 | {shared.low:+.2f} to {shared.high:+.2f} |" in page
     keep(path, [5.0, 1.0, 4.0, 0.0, 5.0, 3.0])
     page = findings(path)  # one of 2.1 is too wide for the margin, however many there are
     assert "Test replicates so far: 6 of 8." in page

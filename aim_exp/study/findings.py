@@ -18,6 +18,7 @@ from scipy.stats import t
 from aim_exp.errors import AimError
 from aim_exp.statistics import (
     LEVEL,
+    Floats,
     ReplicatedDifference,
     ReplicateTest,
     compare_replicates,
@@ -31,19 +32,19 @@ FIRST = 6
 """Replicates, after which the deviation of the primary difference fixes how many there will be."""
 
 
-def points(outcomes: Outcomes) -> float:
-    """The score, in percent."""
-    return 100 * float(outcomes.score.mean())
+def points(outcomes: Outcomes) -> Floats:
+    """The scores, in percent; of each item, as all that is compared: the mean is the model's."""
+    return 100 * outcomes.score
 
 
-def gold(outcomes: Outcomes) -> float:
-    """The log-likelihood of a gold answer, in nats."""
-    return float(outcomes.nats.mean())
+def gold(outcomes: Outcomes) -> Floats:
+    """The log-likelihoods of the gold answers, in nats."""
+    return outcomes.nats
 
 
-def bits(outcomes: Outcomes) -> float:
+def bits(outcomes: Outcomes) -> Floats:
     """Bits per byte of text."""
-    return -float(outcomes.nats.sum()) / math.log(2) / float(outcomes.bytes.sum())
+    return -outcomes.nats / math.log(2) / outcomes.bytes.mean()
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,36 @@ class Outcome:
     """What is compared: of each model and benchmark a value, averaged."""
 
     name: str
-    value: Callable[[Outcomes], float]
+    value: Callable[[Outcomes], Floats]
     benchmarks: tuple[str, ...]
     over: tuple[int, ...]
 
-    def of(self, replicate: Replicate, arm: str) -> float:
+    def items(self, replicate: Replicate, arm: str, benchmark: str) -> Floats:
         """An arm's in a replicate."""
         models = [replicate.outcomes[job_name(arm, number)] for number in self.over]
-        return float(np.mean([self.value(m[name]) for m in models for name in self.benchmarks]))
+        return np.mean([self.value(model[benchmark]) for model in models], axis=0)
 
     def mean(self, replicates: Sequence[Replicate], arm: str) -> float:
-        """Over replicates."""
-        return float(np.mean([self.of(replicate, arm) for replicate in replicates]))
+        """An arm's over all."""
+        names = self.benchmarks
+        return float(
+            np.mean([self.items(r, arm, name).mean() for r in replicates for name in names])
+        )
 
-    def test(self, replicates: Sequence[Replicate], contrast: Contrast) -> ReplicateTest:
-        """One arm minus the other."""
-        values = [self.of(r, contrast.arm) - self.of(r, contrast.against) for r in replicates]
-        return compare_replicates(ReplicatedDifference([np.array(values)[:, None]], False))
+    def test(
+        self, lock: StudyLock, replicates: Sequence[Replicate], contrast: Contrast
+    ) -> ReplicateTest:
+        """One arm minus the other; items that all replicates share are a sample too."""
+        tables, shared = [], []
+        for name in self.benchmarks:
+            shared.append(len({_items_digest(lock, each, name) for each in replicates}) == 1)
+            differences = [
+                self.items(each, contrast.arm, name) - self.items(each, contrast.against, name)
+                for each in replicates
+            ]
+            means = [row if shared[-1] else row.mean(keepdims=True) for row in differences]
+            tables.append(np.array(means))
+        return compare_replicates(ReplicatedDifference(tables, any(shared)))
 
 
 def findings(path: Path) -> str:
@@ -81,7 +95,7 @@ def findings(path: Path) -> str:
     outcomes = list(_outcomes(lock, test[0]))
     if not lock.test:
         return "\n\n".join([_members(test, outcomes[0]), _best_arms(lock, test)])
-    primary = outcomes[0].test(test, lock.primary)
+    primary = outcomes[0].test(lock, test, lock.primary)
     asked, most = asked_for(lock, primary), len(lock.test)
     words = f"{asked}" if asked else f"{min(FIRST, most)} to {most}"
     decided = asked is not None and len(test) >= asked
@@ -157,7 +171,7 @@ def _comparisons(
     lock: StudyLock, test: Sequence[Replicate], outcomes: Sequence[Outcome], *, decided: bool
 ) -> str:
     family = [lock.primary, *lock.secondary]
-    main = {contrast: outcomes[0].test(test, contrast) for contrast in family}
+    main = {contrast: outcomes[0].test(lock, test, contrast) for contrast in family}
     ps = [result.p for result in main.values() if result.p is not None]
     adjusted = dict(zip(family, holm(ps), strict=True)) if len(ps) == len(family) else {}
     rows = []
@@ -171,10 +185,11 @@ def _comparisons(
     for arm in lock.design["arms"]:
         contrast = Contrast(lock.primary.arm, arm)
         if arm != lock.primary.arm and contrast not in family:
-            result = outcomes[0].test(test, contrast)
+            result = outcomes[0].test(lock, test, contrast)
             rows.append([_name(contrast), "", *_numbers(result), "", ""])
     of_others = [
-        [outcome.name, *_numbers(outcome.test(test, lock.primary))] for outcome in outcomes[1:]
+        [outcome.name, *_numbers(outcome.test(lock, test, lock.primary))]
+        for outcome in outcomes[1:]
     ]
     heads = ["difference", "95 % interval", "by replicate"]
     return "\n\n".join(
@@ -186,12 +201,20 @@ def _comparisons(
     )
 
 
+def _items_digest(lock: StudyLock, replicate: Replicate, benchmark: str) -> str | None:
+    """Of what is asked; see `evaluate.spec`."""
+    protocol = lock.items[str(replicate.number)][benchmark]
+    _, digest = protocol.get("items_seed", (None, protocol["items"]))
+    return digest
+
+
 def _members(replicates: Sequence[Replicate], average: Outcome) -> str:
     names = [name for name in replicates[0].outcomes if "/" not in name]
     rows = []
     for each in replicates:
         scores = [
-            np.mean([points(each.outcomes[name][b]) for b in average.benchmarks]) for name in names
+            np.mean([points(each.outcomes[name][b]).mean() for b in average.benchmarks])
+            for name in names
         ]
         n = sum(len(each.outcomes[names[0]][b].ids) for b in average.benchmarks)
         commit = str(each.about["commit"])[:7]
