@@ -200,6 +200,7 @@ def test_a_replicate_is_kept_item_by_item_and_not_run_again(kept: Path) -> None:
     page = findings(kept)
     assert "Test replicates so far: 1 of 2 to 2." in page
     assert "| aim minus control | primary |" in page
+    assert "| 4 of 4 |" in page
     with pytest.raises(AimError, match="7: is no replicate of"):
         run_replicate(kept, 7)
 
@@ -224,7 +225,7 @@ def keep(path: Path, leads: list[float]) -> None:
                 rows += [[model, b, b, str(item), str(0.5 + score), "-1", ""]
                          for b, score in scores.items()]  # fmt: skip
         dose = {"mean_r": 0.9, "norm": 0.9, "outputs": 0.5}
-        jobs = {row[0]: {"dose": dose} for row in rows if "/" in row[0]}
+        jobs = {row[0]: {"dose": dose, "config": "another"} for row in rows if "/" in row[0]}
         about = {"commit": "0123456789", "objectives": BENCHMARKS, "jobs": jobs}
         path.with_suffix("").mkdir(exist_ok=True)
         (path.with_suffix("") / f"{number}.json").write_text(json.dumps(about))

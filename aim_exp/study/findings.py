@@ -94,7 +94,7 @@ def findings(path: Path) -> str:
         raise AimError(f"{kept_folder(path)}: holds no replicate; python -m aim_exp.study run")
     outcomes = list(_outcomes(lock, test[0]))
     if not lock.test:
-        return "\n\n".join([_members(test, outcomes[0]), _best_arms(lock, test)])
+        return "\n\n".join([_members(lock, test, outcomes[0]), _best_arms(lock, test)])
     primary = outcomes[0].test(lock, test, lock.primary)
     asked, most = asked_for(lock, primary), len(lock.test)
     words = f"{asked}" if asked else f"{min(FIRST, most)} to {most}"
@@ -102,7 +102,7 @@ def findings(path: Path) -> str:
     return "\n\n".join(
         [
             f"Test replicates so far: {len(test)} of {words}.",
-            _members(test, outcomes[0]),
+            _members(lock, test, outcomes[0]),
             _comparisons(lock, test, outcomes, decided=decided),
             _arms(lock, test, outcomes),
         ]
@@ -130,10 +130,11 @@ def asked_for(lock: StudyLock, primary: ReplicateTest) -> int | None:
     By the deviation of the primary difference in the first ones, not by the difference: the fewest
     whose interval is no wider than the margin on either side, or all that were locked.
     """
-    if primary.n < FIRST:
+    first = min(FIRST, len(lock.test))
+    if primary.n < first:
         return None
-    deviation = float(np.std(primary.values[:FIRST], ddof=1))
-    for n in range(FIRST, len(lock.test)):
+    deviation = float(np.std(primary.values[:first], ddof=1))
+    for n in range(first, len(lock.test)):
         if t.ppf((1 + LEVEL) / 2, n - 1) * deviation / math.sqrt(n) <= lock.margin:
             return n
     return len(lock.test)
@@ -208,7 +209,9 @@ def _items_digest(lock: StudyLock, replicate: Replicate, benchmark: str) -> str 
     return digest
 
 
-def _members(replicates: Sequence[Replicate], average: Outcome) -> str:
+def _members(lock: StudyLock, replicates: Sequence[Replicate], average: Outcome) -> str:
+    """Base and experts, and how many of the merges have the configuration that was locked."""
+    locked = {(job.replicate, job_name(job.arm, job.over)): job.config for job in lock.jobs}
     names = [name for name in replicates[0].outcomes if "/" not in name]
     rows = []
     for each in replicates:
@@ -217,9 +220,11 @@ def _members(replicates: Sequence[Replicate], average: Outcome) -> str:
             for name in names
         ]
         n = sum(len(each.outcomes[names[0]][b].ids) for b in average.benchmarks)
-        commit = str(each.about["commit"])[:7]
-        rows.append([str(each.number), *(f"{s:.1f}" for s in scores), str(n), commit])
-    return _table(["replicate", *names, "items", "commit"], rows)
+        jobs = each.about["jobs"]
+        same = sum(locked[each.number, name] == job["config"] for name, job in jobs.items())
+        about = [str(n), f"{same} of {len(jobs)}", str(each.about["commit"])[:7]]
+        rows.append([str(each.number), *(f"{score:.1f}" for score in scores), *about])
+    return _table(["replicate", *names, "items", "as locked", "commit"], rows)
 
 
 def _arms(lock: StudyLock, replicates: Sequence[Replicate], outcomes: Sequence[Outcome]) -> str:
