@@ -194,7 +194,9 @@ def test_a_replicate_is_kept_item_by_item_and_not_run_again(kept: Path) -> None:
             gold = score.metrics["gold_loglikelihood,none"]
             assert own.nats.mean() == pytest.approx(gold, abs=1e-4)
     before = (folder / "result.json").stat().st_mtime_ns
-    run_replicate(kept, 1)
+    content = (file := run_replicate(kept, 1)).read_bytes()
+    file.unlink()
+    assert run_replicate(kept, 1).read_bytes() == content
     assert (folder / "result.json").stat().st_mtime_ns == before
     page = findings(kept)
     assert "Test replicates so far: 1 of 2 to 2." in page

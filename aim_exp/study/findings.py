@@ -230,13 +230,11 @@ def _members(lock: StudyLock, replicates: Sequence[Replicate], average: Outcome)
 def _arms(lock: StudyLock, replicates: Sequence[Replicate], outcomes: Sequence[Outcome]) -> str:
     rows = []
     for arm in lock.design["arms"]:
-        doses = [
-            r.about["jobs"][job_name(arm, n)]["dose"] for r in replicates for n in outcomes[0].over
-        ]
-        left = [
-            f"{np.mean([dose[key] for dose in doses]):.3f}" if all(doses) else ""
-            for key in ("mean_r", "norm", "outputs")
-        ]
+        jobs = [r.about["jobs"][job_name(arm, n)] for r in replicates for n in outcomes[0].over]
+        left = []
+        for key in ("mean_r", "norm", "outputs"):
+            doses = [job["dose"][key] if job["dose"] else None for job in jobs]
+            left.append("" if None in doses else f"{np.mean(doses):.3f}")
         means = [outcome.mean(replicates, arm) for outcome in outcomes]
         rows.append([arm, *(f"{mean:.2f}" for mean in means), *left])
     heads = [outcome.name for outcome in outcomes]
