@@ -17,10 +17,11 @@ from omegaconf import OmegaConf
 
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.errors import AimError, ConfigError
+from aim_exp.statistics import ReplicatedDifference, compare_replicates
 from aim_exp.store.records import read_record
 from aim_exp.store.study_lock import Role, StudyLock, read_lock
 from aim_exp.study.__main__ import main
-from aim_exp.study.design import lock
+from aim_exp.study.design import lock, read_design
 from aim_exp.study.findings import findings
 from aim_exp.study.replicates import HEADER, kept_replicates, run_replicate
 
@@ -127,7 +128,8 @@ def test_a_study_is_locked_once(tmp_path: Path) -> None:
         ({"common": ["population=tiny", "benchmark=x"]}, "population=tiny benchmark=x"),
         ({"replicates": {"development": [], "test": [15]}}, "items_seed=15: must be one of"),
         ({"arms": {**DESIGN["arms"], "plain": ["benchmarks.limit=5"]}}, "on other items"),
-        ({"arms": {**DESIGN["arms"], "plain": [["omega=null"]]}}, "has 1 lists of overrides; one"),
+        ({"arms": {**DESIGN["arms"], "plain": [["omega=null"]]}}, "or one for each of the 2 entr"),
+        ({"arms": {**DESIGN["arms"], "plain": "???"}}, "plain=...: must be a list of overrides"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -154,10 +156,10 @@ def test_a_missing_key_and_a_broken_lock_are_said(tmp_path: Path) -> None:
 
 def test_an_arm_may_have_settings_of_its_own_for_each_method(tmp_path: Path) -> None:
     best = [["method.scale=0.5"], ["method.scale=1.5", "omega=0.2"]]
-    study = read_lock(lock(write(tmp_path, arms={**DESIGN["arms"], "best": best})))
-    own = {job.over: job.overrides for job in study.jobs if (job.arm, job.replicate) == ("best", 1)}
-    assert {"method=task_arithmetic", "method.scale=0.5"} < set(own[0])
-    assert {"method=ties", "method.scale=1.5", "omega=0.2"} < set(own[1])
+    design, _ = read_design(write(tmp_path, arms={**DESIGN["arms"], "best": best}))
+    assert design.settings("best", 0) == ["method=task_arithmetic", "method.scale=0.5"]
+    assert design.settings("best", 1) == ["method=ties", "method.scale=1.5", "omega=0.2"]
+    assert design.settings("aim", 1) == ["method=ties", "omega=0.4"]
 
 
 @pytest.fixture
@@ -168,23 +170,21 @@ def kept(tmp_path: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
     arms = {"aim": ["omega=0.4"], "control": ["omega=0.4", "aim.scaling=uniform"]}
     primary = {"arm": "aim", "against": "control"}
     path = lock(write(tmp_path, common=common, draws=["benchmarks.items_seed"], arms=arms,
-                      primary=primary, secondary=[]))  # fmt: skip
+                      over=[["method=linear"]], primary=primary, secondary=[]))  # fmt: skip
     run_replicate(path, 1)
     return path
 
 
 def test_a_replicate_is_kept_item_by_item_and_not_run_again(kept: Path) -> None:
     (replicate,) = kept_replicates(kept)
-    assert set(replicate.outcomes) == {
-        "base", "code", "instruct", "math", "aim/0", "aim/1", "control/0", "control/1",
-    }  # fmt: skip
-    folder = Path("outputs/studies/aim_against_its_control/1/aim_1")
+    assert set(replicate.outcomes) == {"base", "code", "instruct", "math", "aim/0", "control/0"}
+    folder = Path("outputs/studies/aim_against_its_control/1/aim_0")
     record = read_record(folder)
     assert record.merged
-    assert replicate.about["jobs"]["aim/1"]["dose"]["norm"] == record.dose["all"].norm
+    assert replicate.about["jobs"]["aim/0"]["dose"]["norm"] == record.dose["all"].norm
     assert "tiny_mmlu" not in replicate.about["objectives"]
     for name, score in record.merged.scores.items():
-        own = replicate.outcomes["aim/1"][name]
+        own = replicate.outcomes["aim/0"][name]
         assert len(own.ids) == score.n
         if name == "tiny_text":
             bits = -own.nats.sum() / np.log(2) / own.bytes.sum()
@@ -194,29 +194,39 @@ def test_a_replicate_is_kept_item_by_item_and_not_run_again(kept: Path) -> None:
             gold = score.metrics["gold_loglikelihood,none"]
             assert own.nats.mean() == pytest.approx(gold, abs=1e-4)
     before = (folder / "result.json").stat().st_mtime_ns
-    run_replicate(kept, 1)
+    content = (file := run_replicate(kept, 1)).read_bytes()
+    file.unlink()
+    assert run_replicate(kept, 1).read_bytes() == content
     assert (folder / "result.json").stat().st_mtime_ns == before
     page = findings(kept)
     assert "Test replicates so far: 1 of 2 to 2." in page
     assert "| aim minus control | primary |" in page
+    assert "| 2 of 2 |" in page
     with pytest.raises(AimError, match="7: is no replicate of"):
         run_replicate(kept, 7)
 
 
-BENCHMARKS = ("a", "b")
+BENCHMARKS = ("tiny_math", "tiny_gsm8k")
+SHARED = "tiny_mmlu"
+"""Each replicate has the same items of it."""
 ITEMS = 4
 
 
 def keep(path: Path, leads: list[float]) -> None:
-    """Replicates 1, 2, ...: in each, `aim` has so many points more than every other arm."""
+    """Replicates 1, 2, ...: in each, `aim` has so many points more than every other arm.
+
+    On `SHARED` it has twice as many on half of the items.
+    """
     for number, lead in enumerate(leads, 1):
         rows = [list(HEADER)]
-        for model in ("base", *(f"{arm}/{n}" for arm in DESIGN["arms"] for n in (0, 1))):
-            score = 0.5 + (lead / 100 if model.startswith("aim") else 0.0)
-            rows += [[model, b, b, str(i), str(score), "-1", ""] for b in BENCHMARKS
-                     for i in range(ITEMS)]  # fmt: skip
+        for model in ("base", *(f"{arm}/0" for arm in DESIGN["arms"])):
+            own = lead / 100 if model.startswith("aim") else 0.0
+            for item in range(ITEMS):
+                scores = {**dict.fromkeys(BENCHMARKS, own), SHARED: 2 * own * (item % 2)}
+                rows += [[model, b, b, str(item), str(0.5 + score), "-1", ""]
+                         for b, score in scores.items()]  # fmt: skip
         dose = {"mean_r": 0.9, "norm": 0.9, "outputs": 0.5}
-        jobs = {row[0]: {"dose": dose} for row in rows if "/" in row[0]}
+        jobs = {row[0]: {"dose": dose, "config": "another"} for row in rows if "/" in row[0]}
         about = {"commit": "0123456789", "objectives": BENCHMARKS, "jobs": jobs}
         path.with_suffix("").mkdir(exist_ok=True)
         (path.with_suffix("") / f"{number}.json").write_text(json.dumps(about))
@@ -225,7 +235,8 @@ def keep(path: Path, leads: list[float]) -> None:
 
 
 def test_a_verdict_waits_for_as_many_replicates_as_the_lock_asks_for(tmp_path: Path) -> None:
-    path = lock(write(tmp_path, replicates={"development": [0], "test": list(range(1, 9))}))
+    replicates = {"development": [], "test": list(range(1, 9))}
+    path = lock(write(tmp_path, replicates=replicates, over=[["method=ties"]]))
     with pytest.raises(AimError, match="holds no replicate"):
         findings(path)
     keep(path, [3.0, 3.5, 2.5, 3.0])
@@ -237,6 +248,11 @@ def test_a_verdict_waits_for_as_many_replicates_as_the_lock_asks_for(tmp_path: P
     page = findings(path)  # a deviation of .33 would be seen in six
     assert "Test replicates so far: 6 of 6." in page
     assert page.count("| better |") == 2
+    shares = [2 * lead * (np.arange(ITEMS) % 2) for lead in (3.0, 3.5, 2.5, 3.0, 3.2, 2.8)]
+    shared = compare_replicates(
+        ReplicatedDifference([np.array(shares, dtype=np.float64)], shared_items=True)
+    )
+    assert f"| {SHARED}, points | +3.00 | {shared.low:+.2f} to {shared.high:+.2f} |" in page
     keep(path, [5.0, 1.0, 4.0, 0.0, 5.0, 3.0])
     page = findings(path)  # one of 2.1 is too wide for the margin, however many there are
     assert "Test replicates so far: 6 of 8." in page

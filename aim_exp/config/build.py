@@ -151,6 +151,7 @@ def check(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
 
 def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = None) -> Run:
     """The run that `config` describes, its given models fetched; see `check`."""
+    memo = {} if memo is None else memo
     parts = check(config, choices, memo)
     population, given, suite = parts.population, parts.given, parts.suite
     if not config.plan:
@@ -179,7 +180,9 @@ def build(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = No
         calibration=texts,
         expert_texts=expert_texts,
         suite=suite,
-        tasks={b.name: task_spec(suite, b) for b in suite.benchmarks},
+        tasks=_once(
+            memo, ("tasks", suite), lambda: {b.name: task_spec(suite, b) for b in suite.benchmarks}
+        ),
         evaluator=parts.evaluator.spec(),
         seed=config.seed,
         repeat=config.repeat,
@@ -211,7 +214,7 @@ def checked(config: DictConfig, choices: Mapping[str, str], memo: Memo | None = 
     """`build`, and every other check that needs no model."""
     memo = {} if memo is None else memo
     run = build(config, choices, memo)
-    suite = ("suite", run.device, run.recipe.suite, run.unscored)
+    suite = ("checked", run.device, run.recipe.suite, run.unscored)
     if problems := _once(memo, suite, lambda: configuration_problems(run)):
         raise ConfigError(problems)
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 from aim_exp.statistics.paired import LEVEL
 
@@ -35,6 +36,7 @@ def smallest_detectable(deviation: float, n: int) -> float:
     return shift * deviation / math.sqrt(n)
 
 
+@cache
 def detectable_at_discordance(discordance: float, items: int) -> float:
     """The same for two accuracies on `items` items, of which the models differ in a share.
 

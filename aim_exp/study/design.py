@@ -58,10 +58,11 @@ class Design:
                 f"replicates={self.replicates}: a number stands twice; each is used once"
             )
         for arm, own in self.arms.items():
-            if own and isinstance(own[0], list) and len(own) != len(self.over):
+            lists = isinstance(own, list) and any(isinstance(each, list) for each in own)
+            if not isinstance(own, list) or (lists and len(own) != len(self.over)):
                 problems.append(
-                    f"arms.{arm}: has {len(own)} lists of overrides; one for each of the "
-                    f"{len(self.over)} entries of over, or one for all"
+                    f"arms.{arm}={own}: must be a list of overrides, or one for each of the "
+                    f"{len(self.over)} entries of over"
                 )
         for contrast in (self.primary, *self.secondary):
             if set(contrast) != {"arm", "against"} or not {*contrast.values()} <= set(self.arms):

@@ -18,6 +18,7 @@ from scipy.stats import t
 from aim_exp.errors import AimError
 from aim_exp.statistics import (
     LEVEL,
+    Floats,
     ReplicatedDifference,
     ReplicateTest,
     compare_replicates,
@@ -31,19 +32,19 @@ FIRST = 6
 """Replicates, after which the deviation of the primary difference fixes how many there will be."""
 
 
-def points(outcomes: Outcomes) -> float:
-    """The score, in percent."""
-    return 100 * float(outcomes.score.mean())
+def points(outcomes: Outcomes) -> Floats:
+    """The scores, in percent; of each item, as all that is compared: the mean is the model's."""
+    return 100 * outcomes.score
 
 
-def gold(outcomes: Outcomes) -> float:
-    """The log-likelihood of a gold answer, in nats."""
-    return float(outcomes.nats.mean())
+def gold(outcomes: Outcomes) -> Floats:
+    """The log-likelihoods of the gold answers, in nats."""
+    return outcomes.nats
 
 
-def bits(outcomes: Outcomes) -> float:
+def bits(outcomes: Outcomes) -> Floats:
     """Bits per byte of text."""
-    return -float(outcomes.nats.sum()) / math.log(2) / float(outcomes.bytes.sum())
+    return -outcomes.nats / math.log(2) / outcomes.bytes.mean()
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,36 @@ class Outcome:
     """What is compared: of each model and benchmark a value, averaged."""
 
     name: str
-    value: Callable[[Outcomes], float]
+    value: Callable[[Outcomes], Floats]
     benchmarks: tuple[str, ...]
     over: tuple[int, ...]
 
-    def of(self, replicate: Replicate, arm: str) -> float:
+    def items(self, replicate: Replicate, arm: str, benchmark: str) -> Floats:
         """An arm's in a replicate."""
         models = [replicate.outcomes[job_name(arm, number)] for number in self.over]
-        return float(np.mean([self.value(m[name]) for m in models for name in self.benchmarks]))
+        return np.mean([self.value(model[benchmark]) for model in models], axis=0)
 
     def mean(self, replicates: Sequence[Replicate], arm: str) -> float:
-        """Over replicates."""
-        return float(np.mean([self.of(replicate, arm) for replicate in replicates]))
+        """An arm's over all."""
+        names = self.benchmarks
+        return float(
+            np.mean([self.items(r, arm, name).mean() for r in replicates for name in names])
+        )
 
-    def test(self, replicates: Sequence[Replicate], contrast: Contrast) -> ReplicateTest:
-        """One arm minus the other."""
-        values = [self.of(r, contrast.arm) - self.of(r, contrast.against) for r in replicates]
-        return compare_replicates(ReplicatedDifference([np.array(values)[:, None]], False))
+    def test(
+        self, lock: StudyLock, replicates: Sequence[Replicate], contrast: Contrast
+    ) -> ReplicateTest:
+        """One arm minus the other; items that all replicates share are a sample too."""
+        tables, shared = [], []
+        for name in self.benchmarks:
+            shared.append(len({_items_digest(lock, each, name) for each in replicates}) == 1)
+            differences = [
+                self.items(each, contrast.arm, name) - self.items(each, contrast.against, name)
+                for each in replicates
+            ]
+            means = [row if shared[-1] else row.mean(keepdims=True) for row in differences]
+            tables.append(np.array(means))
+        return compare_replicates(ReplicatedDifference(tables, any(shared)))
 
 
 def findings(path: Path) -> str:
@@ -80,15 +94,15 @@ def findings(path: Path) -> str:
         raise AimError(f"{kept_folder(path)}: holds no replicate; python -m aim_exp.study run")
     outcomes = list(_outcomes(lock, test[0]))
     if not lock.test:
-        return "\n\n".join([_members(test, outcomes[0]), _best_arms(lock, test)])
-    primary = outcomes[0].test(test, lock.primary)
+        return "\n\n".join([_members(lock, test, outcomes[0]), _best_arms(lock, test)])
+    primary = outcomes[0].test(lock, test, lock.primary)
     asked, most = asked_for(lock, primary), len(lock.test)
     words = f"{asked}" if asked else f"{min(FIRST, most)} to {most}"
     decided = asked is not None and len(test) >= asked
     return "\n\n".join(
         [
             f"Test replicates so far: {len(test)} of {words}.",
-            _members(test, outcomes[0]),
+            _members(lock, test, outcomes[0]),
             _comparisons(lock, test, outcomes, decided=decided),
             _arms(lock, test, outcomes),
         ]
@@ -116,10 +130,11 @@ def asked_for(lock: StudyLock, primary: ReplicateTest) -> int | None:
     By the deviation of the primary difference in the first ones, not by the difference: the fewest
     whose interval is no wider than the margin on either side, or all that were locked.
     """
-    if primary.n < FIRST:
+    first = min(FIRST, len(lock.test))
+    if primary.n < first:
         return None
-    deviation = float(np.std(primary.values[:FIRST], ddof=1))
-    for n in range(FIRST, len(lock.test)):
+    deviation = float(np.std(primary.values[:first], ddof=1))
+    for n in range(first, len(lock.test)):
         if t.ppf((1 + LEVEL) / 2, n - 1) * deviation / math.sqrt(n) <= lock.margin:
             return n
     return len(lock.test)
@@ -157,7 +172,7 @@ def _comparisons(
     lock: StudyLock, test: Sequence[Replicate], outcomes: Sequence[Outcome], *, decided: bool
 ) -> str:
     family = [lock.primary, *lock.secondary]
-    main = {contrast: outcomes[0].test(test, contrast) for contrast in family}
+    main = {contrast: outcomes[0].test(lock, test, contrast) for contrast in family}
     ps = [result.p for result in main.values() if result.p is not None]
     adjusted = dict(zip(family, holm(ps), strict=True)) if len(ps) == len(family) else {}
     rows = []
@@ -171,10 +186,11 @@ def _comparisons(
     for arm in lock.design["arms"]:
         contrast = Contrast(lock.primary.arm, arm)
         if arm != lock.primary.arm and contrast not in family:
-            result = outcomes[0].test(test, contrast)
+            result = outcomes[0].test(lock, test, contrast)
             rows.append([_name(contrast), "", *_numbers(result), "", ""])
     of_others = [
-        [outcome.name, *_numbers(outcome.test(test, lock.primary))] for outcome in outcomes[1:]
+        [outcome.name, *_numbers(outcome.test(lock, test, lock.primary))]
+        for outcome in outcomes[1:]
     ]
     heads = ["difference", "95 % interval", "by replicate"]
     return "\n\n".join(
@@ -186,29 +202,39 @@ def _comparisons(
     )
 
 
-def _members(replicates: Sequence[Replicate], average: Outcome) -> str:
+def _items_digest(lock: StudyLock, replicate: Replicate, benchmark: str) -> str | None:
+    """Of what is asked; see `evaluate.spec`."""
+    protocol = lock.items[str(replicate.number)][benchmark]
+    _, digest = protocol.get("items_seed", (None, protocol["items"]))
+    return digest
+
+
+def _members(lock: StudyLock, replicates: Sequence[Replicate], average: Outcome) -> str:
+    """Base and experts, and how many of the merges have the configuration that was locked."""
+    locked = {(job.replicate, job_name(job.arm, job.over)): job.config for job in lock.jobs}
     names = [name for name in replicates[0].outcomes if "/" not in name]
     rows = []
     for each in replicates:
         scores = [
-            np.mean([points(each.outcomes[name][b]) for b in average.benchmarks]) for name in names
+            np.mean([points(each.outcomes[name][b]).mean() for b in average.benchmarks])
+            for name in names
         ]
         n = sum(len(each.outcomes[names[0]][b].ids) for b in average.benchmarks)
-        commit = str(each.about["commit"])[:7]
-        rows.append([str(each.number), *(f"{s:.1f}" for s in scores), str(n), commit])
-    return _table(["replicate", *names, "items", "commit"], rows)
+        jobs = each.about["jobs"]
+        same = sum(locked[each.number, name] == job["config"] for name, job in jobs.items())
+        about = [str(n), f"{same} of {len(jobs)}", str(each.about["commit"])[:7]]
+        rows.append([str(each.number), *(f"{score:.1f}" for score in scores), *about])
+    return _table(["replicate", *names, "items", "as locked", "commit"], rows)
 
 
 def _arms(lock: StudyLock, replicates: Sequence[Replicate], outcomes: Sequence[Outcome]) -> str:
     rows = []
     for arm in lock.design["arms"]:
-        doses = [
-            r.about["jobs"][job_name(arm, n)]["dose"] for r in replicates for n in outcomes[0].over
-        ]
-        left = [
-            f"{np.mean([dose[key] for dose in doses]):.3f}" if all(doses) else ""
-            for key in ("mean_r", "norm", "outputs")
-        ]
+        jobs = [r.about["jobs"][job_name(arm, n)] for r in replicates for n in outcomes[0].over]
+        left = []
+        for key in ("mean_r", "norm", "outputs"):
+            doses = [job["dose"][key] if job["dose"] else None for job in jobs]
+            left.append("" if None in doses else f"{np.mean(doses):.3f}")
         means = [outcome.mean(replicates, arm) for outcome in outcomes]
         rows.append([arm, *(f"{mean:.2f}" for mean in means), *left])
     heads = [outcome.name for outcome in outcomes]

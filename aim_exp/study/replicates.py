@@ -19,10 +19,10 @@ import numpy as np
 
 from aim_exp.app import run_experiment
 from aim_exp.errors import AimError
+from aim_exp.report.files import write_atomically, write_text
 from aim_exp.report.frames import item_score
 from aim_exp.report.items import Source
 from aim_exp.statistics import Floats
-from aim_exp.store.files import write_whole
 from aim_exp.store.provenance import machine_text
 from aim_exp.store.records import MERGED, RunRecord, read_record
 from aim_exp.store.study_lock import Job, StudyLock, config_digest, read_lock
@@ -68,11 +68,13 @@ def job_name(arm: str, over: int) -> str:
 
 
 def run_replicate(lock: Path, number: int) -> Path:
-    """Run what is not there yet of a replicate, and keep its items; the file of the items.
+    """Run a replicate that is not kept yet, and keep its items; the file of the items.
 
     Raises AimError at the first job that fails. The same command goes on where it was.
     """
-    study = read_lock(lock)
+    study, target = read_lock(lock), kept_folder(lock) / f"{number}.csv.gz"
+    if target.exists():
+        return target
     jobs = [job for job in study.jobs if job.replicate == number]
     if not jobs:
         numbers = ", ".join(map(str, (*study.development, *study.test)))
@@ -87,13 +89,11 @@ def run_replicate(lock: Path, number: int) -> Path:
         "objectives": [name for name, each in first.benchmarks.items() if each.objective],
         "jobs": {name: _about(record) for name, (_, record) in runs.items()},
     }
-    target = kept_folder(lock) / f"{number}.csv.gz"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target.with_name(f"{number}.json"), json.dumps(about, indent=1) + "\n")
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([HEADER, *dict.fromkeys(rows)])
-    target.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
-    return target
+    content = gzip.compress(text.getvalue().encode(), mtime=0)
+    write_text(target.with_name(f"{number}.json"), json.dumps(about, indent=1) + "\n")
+    return write_atomically(target, lambda partial: partial.write_bytes(content))
 
 
 def kept_folder(lock: Path) -> Path:
