@@ -27,7 +27,6 @@ def _suite_problems(run: Run) -> list[str]:
 
     lm-eval takes seconds to import, and what was scored has been through its checks.
     """
-    from aim_exp.evaluate.results import read_result
 
     suite, plan = run.recipe.suite, run.plan
     missing = frozenset[str]().union(*run.unscored.values())
