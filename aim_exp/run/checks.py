@@ -11,7 +11,6 @@ from aim_exp.checkpoint.fit import fit_problems, loading_problem
 from aim_exp.checkpoint.templates import template_problems
 from aim_exp.checkpoint.varying import depths, idle_problems
 from aim_exp.errors import EvaluationError
-from aim_exp.evaluate.results import read_result
 from aim_exp.run.recipe import MERGED, Recipe
 from aim_exp.run.run import ADAPTER, GIVEN_KEY, LAYOUTS, Run
 from aim_exp.types import ModelRef, Population
@@ -27,6 +26,7 @@ def _suite_problems(run: Run) -> list[str]:
 
     lm-eval takes seconds to import, and what was scored has been through its checks.
     """
+    from aim_exp.evaluate.results import read_result
 
     suite, plan = run.recipe.suite, run.plan
     missing = frozenset[str]().union(*run.unscored.values())
