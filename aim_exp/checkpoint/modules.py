@@ -27,7 +27,6 @@ from transformers.core_model_loading import (
     MergeModulelist,
     WeightConverter,
     WeightRenaming,
-    apply_renamings,
     rename_source_key,
 )
 from transformers.models.auto.auto_factory import _get_model_class
@@ -169,7 +168,7 @@ def checkpoint_places(model: Any, names: Iterable[str]) -> dict[str, Place]:
             places[name] = Place(target)
         else:
             converter = next(c for c in converters if pattern in c.source_patterns)
-            source = apply_renamings(name, renamings)
+            source, _ = rename_source_key(name, renamings, [])
             places[name] = _expert_place(source, pattern, converter, target)
     return places
 
