@@ -57,7 +57,7 @@ export READER_ENVIRONMENTS ?= $(CURDIR)/.readers
 check-readers: $(VENV)/installed-test $(READERS:%=$(READER_ENVIRONMENTS)/%/installed)
 	$(BIN)/python -m pytest tests/readers/check_readers.py $(if $(filter peft,$(READERS)),tests/readers/check_adapters.py)
 
-# An engine of vLLM's that stays: its answers, what a further model costs. 15 minutes.
+# An engine of vLLM's that stays: its answers, what a further model costs. Ten quiet minutes.
 VLLM_PYTHON ?= $(READER_ENVIRONMENTS)/vllm/bin/python
 check-vllm: export VLLM_PYTHON := $(VLLM_PYTHON)
 check-vllm: $(VENV)/installed-test $(READER_ENVIRONMENTS)/vllm/installed
