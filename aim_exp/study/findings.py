@@ -235,8 +235,10 @@ def _arms(lock: StudyLock, replicates: Sequence[Replicate], outcomes: Sequence[O
         jobs = [r.about["jobs"][job_name(arm, n)] for r in replicates for n in outcomes[0].over]
         left = []
         for key in ("mean_r", "norm", "outputs"):
-            doses = [job["dose"][key] if job["dose"] else None for job in jobs]
-            left.append("" if None in doses else f"{np.mean(doses):.3f}")
+            doses = [
+                job["dose"][key] for job in jobs if job["dose"] and job["dose"][key] is not None
+            ]
+            left.append(f"{np.mean(doses):.3f}" if len(doses) == len(jobs) else "")
         means = [outcome.mean(replicates, arm) for outcome in shown]
         rows.append([arm, *(f"{mean:.2f}" for mean in means), *left])
     heads = [outcome.name for outcome in shown]
