@@ -1,36 +1,34 @@
 """Every number of docs/study.md, worked out again from what is kept: `make check-study`."""
 
-from pathlib import Path
-
-import pytest
+import yaml
 from conftest import ROOT
 
 from aim_exp.store.study_lock import read_lock
-from aim_exp.study.design import read_design
 from aim_exp.study.findings import chosen, findings
 from aim_exp.study.replicates import kept_replicates
 
 FOLDER = ROOT / "docs" / "study"
 PAGE = ROOT / "docs" / "study.md"
+DEVELOPMENT = FOLDER / "development.lock"
 CHOSEN = "_chosen"
 
 
-@pytest.mark.parametrize("lock", sorted(FOLDER.glob("*.lock")), ids=lambda path: path.stem)
-def test_the_page_has_the_numbers_as_they_are(lock: Path) -> None:
-    if not kept_replicates(lock):
-        return  # locked, and nothing run yet
-    text = findings(lock)
-    print(f"\n{text}")
+def test_the_page_has_the_numbers_as_they_are() -> None:
     page = PAGE.read_text()
-    for part in text.split("\n\n"):
-        assert part in page
+    for lock in sorted(FOLDER.glob("*.lock")):
+        if kept_replicates(lock):  # else it was locked, and nothing run yet
+            text = findings(lock)
+            print(f"\n{text}")
+            assert [part for part in text.split("\n\n") if part not in page] == []
 
 
 def test_what_is_called_chosen_did_best_on_development() -> None:
-    development = FOLDER / "development.lock"
-    locked = read_lock(development)
-    arms, best = locked.design["arms"], chosen(locked, kept_replicates(development))
-    study, _ = read_design(FOLDER / "smollm2.yaml")
-    for arm, own in study.arms.items():
-        if arm.endswith(CHOSEN):
-            assert own == [arms[each] for each in best[arm.removesuffix(CHOSEN)]]
+    arms = yaml.safe_load((FOLDER / "smollm2.yaml").read_text())["arms"]
+    called = {arm.removesuffix(CHOSEN): own for arm, own in arms.items() if arm.endswith(CHOSEN)}
+    if not DEVELOPMENT.exists():
+        assert set(called.values()) == {"???"}
+        return
+    locked = read_lock(DEVELOPMENT)
+    best = chosen(locked, kept_replicates(DEVELOPMENT))
+    settings = locked.design["arms"]
+    assert called == {kind: [settings[arm] for arm in best[kind]] for kind in called}

@@ -31,6 +31,9 @@ from aim_exp.study.replicates import Outcomes, Replicate, job_name, kept_folder,
 FIRST = 6
 """Replicates, after which the deviation of the primary difference fixes how many there will be."""
 
+WITHOUT = "without "
+"""How the outcome that leaves a benchmark out is called."""
+
 
 def points(outcomes: Outcomes) -> Floats:
     """The scores, in percent; of each item, as all that is compared: the mean is the model's."""
@@ -130,11 +133,10 @@ def asked_for(lock: StudyLock, primary: ReplicateTest) -> int | None:
     By the deviation of the primary difference in the first ones, not by the difference: the fewest
     whose interval is no wider than the margin on either side, or all that were locked.
     """
-    first = min(FIRST, len(lock.test))
-    if primary.n < first:
+    if primary.n < FIRST:
         return None
-    deviation = float(np.std(primary.values[:first], ddof=1))
-    for n in range(first, len(lock.test)):
+    deviation = float(np.std(primary.values[:FIRST], ddof=1))
+    for n in range(FIRST, len(lock.test)):
         if t.ppf((1 + LEVEL) / 2, n - 1) * deviation / math.sqrt(n) <= lock.margin:
             return n
     return len(lock.test)
@@ -149,7 +151,7 @@ def _outcomes(lock: StudyLock, replicate: Replicate) -> Iterator[Outcome]:
     yield from _by_setting(lock, replicate)
     for left_out in averaged:
         others = tuple(name for name in averaged if name != left_out)
-        yield Outcome(f"without {left_out}, points", points, others, over)
+        yield Outcome(f"{WITHOUT}{left_out}, points", points, others, over)
     yield Outcome("gold answers, nats", gold, averaged, over)
     for name in tables:
         if name in averaged:
@@ -228,16 +230,18 @@ def _members(lock: StudyLock, replicates: Sequence[Replicate], average: Outcome)
 
 
 def _arms(lock: StudyLock, replicates: Sequence[Replicate], outcomes: Sequence[Outcome]) -> str:
-    rows = []
+    rows, shown = [], [each for each in outcomes if not each.name.startswith(WITHOUT)]
     for arm in lock.design["arms"]:
         jobs = [r.about["jobs"][job_name(arm, n)] for r in replicates for n in outcomes[0].over]
         left = []
         for key in ("mean_r", "norm", "outputs"):
-            doses = [job["dose"][key] if job["dose"] else None for job in jobs]
-            left.append("" if None in doses else f"{np.mean(doses):.3f}")
-        means = [outcome.mean(replicates, arm) for outcome in outcomes]
+            doses = [
+                job["dose"][key] for job in jobs if job["dose"] and job["dose"][key] is not None
+            ]
+            left.append(f"{np.mean(doses):.3f}" if len(doses) == len(jobs) else "")
+        means = [outcome.mean(replicates, arm) for outcome in shown]
         rows.append([arm, *(f"{mean:.2f}" for mean in means), *left])
-    heads = [outcome.name for outcome in outcomes]
+    heads = [outcome.name for outcome in shown]
     return _table(["arm", *heads, "mean r", "norm", "outputs"], rows)
 
 
