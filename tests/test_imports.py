@@ -7,7 +7,7 @@ from pathlib import Path
 from conftest import LINE, ROOT
 from records import record, shifted, write_all
 
-HEAVY = set(
+HEAVY: set[str] = set(
     "torch transformers models lm_eval datasets pandas scipy sympy sklearn accelerate requests "
     "huggingface_hub wandb mlflow matplotlib jinja2 pymoo numpy ray submitit".split()
 )
