@@ -77,7 +77,7 @@ def test_the_command(
     ("arguments", "words"),
     [
         (["--texts", "no.txt"], "path=no.txt: no such file"),
-        (["--block-size", "0"], "block_size=0: must be a whole number"),
+        (["--block-size", "0"], "block_size=0: must be at least 1"),
         (["--skip-positions", "128"], "skip_positions=128"),
     ],
 )
