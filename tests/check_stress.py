@@ -1,7 +1,6 @@
 """`make check-stress`: whatever is killed, the same command goes on, and nothing is left over.
 
-Commands on a population of two layers. The lines at the end go into
-docs/reliability.md.
+Commands on a population of two layers. The lines at the end go into docs/reliability.md.
 """
 
 import fcntl
@@ -25,8 +24,10 @@ from trials import KILLED, Ended, Kill, Trial
 
 from aim_exp import app
 from aim_exp.evaluate.code.execution import runner
+from aim_exp.report.front import FOLDER as FRONTS
 from aim_exp.store import entries, leases
 from aim_exp.store.__main__ import main as store_command
+from aim_exp.store.records import SHARED_FOLDER
 from aim_exp.store.sweeps import STAGES_FOLDER
 
 SHARE = float(os.environ.get("AIM_EXP_STRESS", "1"))
@@ -50,6 +51,8 @@ BATCH = 16
 """Answers that are kept at once, at most."""
 JOBS = max(20, round(500 * SHARE))
 PROCESSES = 8
+PASSING = ("/responses.", STAGES_FOLDER, f"{SHARED_FOLDER}/{FRONTS}")
+"""In paths: answers of a process, what launchers say of stages, what a report at that time drew."""
 
 
 def to(name: str) -> tuple[str, ...]:
@@ -100,12 +103,9 @@ def results(run: Path) -> dict[str, Any]:
 
 
 def names(folder: Path) -> set[str]:
-    """Of all that lies below it, but the responses' files, which bear the process's number.
-
-    And but for what launchers say of the shared stages that they did.
-    """
+    """Of all that lies below it, but for what differs with the time and the process."""
     paths = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    return {each for each in paths if "/responses." not in each and STAGES_FOLDER not in each}
+    return {path for path in paths if not any(part in path for part in PASSING)}
 
 
 def made(cache: Path) -> dict[str, float]:
