@@ -37,9 +37,10 @@ check-study: $(VENV)/installed-test
 check-launchers: $(VENV)/installed-launchers
 	$(BIN)/python -m pytest -s tests/check_launchers.py
 
-# Kills, eight processes side by side and 500 jobs, on models of two layers: 15 minutes of CPU time.
+# Kills, eight processes side by side and 500 jobs, on models of two layers, two at a time: 15
+# minutes of CPU time.
 check-stress: $(VENV)/installed-test
-	$(BIN)/python -m pytest -s tests/check_stress.py
+	$(BIN)/python -m pytest -n 2 -rP tests/check_stress.py
 
 # A sweep's file operations up to 50 random points, as a power cut leaves them (strace, Linux).
 check-power-cut: $(VENV)/installed-test

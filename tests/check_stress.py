@@ -1,7 +1,6 @@
 """`make check-stress`: whatever is killed, the same command goes on, and nothing is left over.
 
-Commands on a population of two layers, in forks of this process. The lines at the end go into
-docs/reliability.md.
+Commands on a population of two layers. The lines at the end go into docs/reliability.md.
 """
 
 import fcntl
@@ -10,10 +9,9 @@ import json
 import os
 import shutil
 import time
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -22,23 +20,25 @@ from typing import Any
 
 import pytest
 from command_line import run_here
-from transformers import LlamaForCausalLM
 from trials import KILLED, Ended, Kill, Trial
 
 from aim_exp import app
 from aim_exp.evaluate.code.execution import runner
-from aim_exp.population.embedded import phases, trainer
+from aim_exp.report.front import FOLDER as FRONTS
 from aim_exp.store import entries, leases
 from aim_exp.store.__main__ import main as store_command
+from aim_exp.store.records import SHARED_FOLDER
+from aim_exp.store.sweeps import STAGES_FOLDER
 
 SHARE = float(os.environ.get("AIM_EXP_STRESS", "1"))
 """Of the trials and jobs: less for a look."""
+POPULATION = "population._target_=small_population.Small"
+FEW = ("benchmarks.limit=10", "calibration.n_samples=4", "tracker=none")
 COMMON = (
+    POPULATION,
+    *FEW,
     *(f"~benchmarks.tasks.tiny_{task}" for task in ("mbpp", "math", "ifeval")),
-    "benchmarks.limit=10",
-    "calibration.n_samples=4",
     "save_model=true",
-    "tracker=none",
 )
 JOB = (*COMMON, "omega=0.4")
 SWEEP = ("-m", *COMMON, "omega=null,0.4")
@@ -51,10 +51,8 @@ BATCH = 16
 """Answers that are kept at once, at most."""
 JOBS = max(20, round(500 * SHARE))
 PROCESSES = 8
-
-
-def tell(line: str) -> None:
-    print(f"\n{line}", flush=True)
+PASSING = ("/responses.", STAGES_FOLDER, f"{SHARED_FOLDER}/{FRONTS}")
+"""In paths: answers of a process, what launchers say of stages, what a report at that time drew."""
 
 
 def to(name: str) -> tuple[str, ...]:
@@ -62,35 +60,26 @@ def to(name: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The embedded population, of two layers and trained for seconds; workers that are forks."""
-    from joblib.externals.loky.backend import context
-
-    patch, config = pytest.MonkeyPatch(), trainer.new_model().config
-    config.num_hidden_layers, config.hidden_size, config.intermediate_size = 2, 48, 96
-    patch.setattr(trainer, "new_model", lambda: LlamaForCausalLM(config))
-    patch.setattr(phases, "BASE", replace(phases.BASE, steps=60))
-    patch.setattr(phases, "EXPERTS", tuple(replace(p, steps=30) for p in phases.EXPERTS))
-    patch.setattr(context, "_DEFAULT_START_METHOD", "fork")
-    patch.setenv("PYTHONFAULTHANDLER", "0")  # needs a standard error with a descriptor
-    warnings.filterwarnings("ignore", ".*`fork` start method.*")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Everything that a command imports, so that its forks need not."""
+    os.environ["PYTHONFAULTHANDLER"] = "0"  # needs a standard error with a descriptor
     done = run_here(*JOB, *to("run"), cwd=tmp_path_factory.mktemp("imports"))
     assert done.returncode == 0, done.stderr
     runner().close()
     runner.cache_clear()
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Trial, Ended]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Trial, Ended]]:
     """By name, each command as nothing disturbed it."""
-    done = {}
-    for name, arguments in COMMANDS.items():
+
+    @cache
+    def done(name: str) -> tuple[Trial, Ended]:
         trial = Trial(tmp_path_factory.mktemp(name))
-        ended = trial.run(*arguments, *to("last"))
+        ended = trial.run(*COMMANDS[name], *to("last"))
         assert ended.status == 0, trial.log
-        done[name] = trial, ended
+        return trial, ended
+
     return done
 
 
@@ -114,9 +103,9 @@ def results(run: Path) -> dict[str, Any]:
 
 
 def names(folder: Path) -> set[str]:
-    """Of all that lies below it, but the responses' files, which bear the process's number."""
+    """Of all that lies below it, but for what differs with the time and the process."""
     paths = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    return {path for path in paths if "/responses." not in path}
+    return {path for path in paths if not any(part in path for part in PASSING)}
 
 
 def made(cache: Path) -> dict[str, float]:
@@ -158,11 +147,67 @@ def check(trial: Trial, command: str, whole: Trial) -> None:
 def kills(ended: Ended, count: int, of: str, worker: bool) -> list[Kill]:
     """One at random in each of `count` equal shares of what the command does."""
     rng = Random(f"{count} {of} {worker}")
-    end = getattr(ended, of)
-    points = [(number + rng.random()) / count * end for number in range(count)]
+    begin, end = (ended.begun, ended.seconds) if of == "seconds" else (0, ended.changes)
+    points = [begin + (n + rng.random()) / count * (end - begin) for n in range(count)]
     if of == "changes":
         return [Kill(changes=int(point) + 1, worker=worker) for point in points]
     return [Kill(seconds=point, worker=worker) for point in points]
+
+
+def test_many_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last jobs take the time of the first and leave no memory; the check 10 ms a job."""
+    trial, run_job = Trial(tmp_path), app.run_job
+    log, page = tmp_path / "jobs", tmp_path / "sweep" / "report.md"
+
+    def note() -> None:
+        size = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        reported = page.stat().st_mtime if page.exists() else 0
+        with log.open("a") as file:
+            file.write(f"{time.process_time()} {size / 2**20} {reported}\n")
+
+    def noted(job: Any) -> Any:
+        if job.number == 0:
+            note()
+        try:
+            return run_job(job)
+        finally:
+            note()
+
+    monkeypatch.setattr(app, "run_job", noted)
+    seeds = f"seed=range({JOBS // 4})"
+    few = ("benchmarks=lm_eval", "benchmarks.tasks=[aim_tiny_mmlu]", "benchmarks.task_folder=tiny")
+    sweep = ("-m", POPULATION, *few, *FEW, seeds, "method=dare_linear,dare_ties", "omega=null,0.4")
+    ended = trial.run(*sweep, *to("sweep"))
+    assert ended.status == 0, trial.log
+    rows = [[float(value) for value in line.split()] for line in log.read_text().splitlines()]
+    took, part = [after[0] - before[0] for before, after in pairwise(rows)], JOBS // 4
+    first, last = median(took[1:part]), median(took[-part:])
+    # What a report takes grows with the jobs, and comes sooner or later by the machine's speed.
+    left = sum(b[1] - a[1] for a, b in pairwise(rows[part:]) if a[2] == b[2])
+    before, behind = rows[0][0], ended.seconds - rows[-1][0]
+    most = max(row[1] for row in rows[:part]), max(row[1] for row in rows[-part:])
+    print(
+        f"{4 * part} jobs: before the first {before:.1f} CPU s, a job {first:.3f} in the first "
+        f"quarter and {last:.3f} in the last, behind the last {behind:.1f}; memory of the process "
+        f"{most[0]:.0f} MiB in the first quarter and {most[1]:.0f} in the last, {left:.0f} left by "
+        "the jobs behind the first quarter"
+    )
+    assert before < 2 + 0.01 * 4 * part
+    assert last < 1.2 * first
+    assert left < 20
+
+
+def in_hand(trial: Trial) -> str:
+    """What a killed command was at: the stages whose leases it left, or what went on beside."""
+    leases = trial.folder.glob("cache/leases/[!.]*/*")
+    stages = {path.parent.name.partition("-")[0] for path in leases}
+    records = [json.loads(path.read_text()) for path in trial.folder.glob("*/**/result.json")]
+    if stages - {"processes"}:
+        return " and ".join(sorted(stages - {"processes"}))
+    if any(trial.folder.glob("*/**/.*-*/model.safetensors")):
+        return "saving"
+    done = records and all(record["status"] == "completed" for record in records)
+    return "reports" if done else "between stages"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +218,7 @@ def kills(ended: Ended, count: int, of: str, worker: bool) -> list[Kill]:
         ("sweep", "changes", False, 8),
         ("sweep", "seconds", False, 6),
         ("joblib", "seconds", False, 5),
-        ("joblib", "changes", True, 5),
+        ("joblib", "seconds", True, 6),
     ],
 )
 def test_after_a_kill_the_same_command_goes_on(
@@ -181,27 +226,29 @@ def test_after_a_kill_the_same_command_goes_on(
     of: str,
     worker: bool,
     count: int,
-    undisturbed: dict[str, tuple[Trial, Ended]],
+    undisturbed: Callable[[str], tuple[Trial, Ended]],
     tmp_path: Path,
 ) -> None:
     """Killed at changes of files and in between; by turns it goes on in the same folder."""
-    whole, ended = undisturbed[command]
-    count, problems = max(1, round(count * SHARE)), []
+    whole, ended = undisturbed(command)
+    count, problems, stages = max(1, round(count * SHARE)), [], Counter()
     for number, kill in enumerate(kills(ended, count, of, worker)):
         trial = Trial(tmp_path / str(number))
         line = (*COMMANDS[command], *to("first" if number % 2 else "last"))
-        while (killed := trial.run(*line, kill=kill)).status == 0:  # it was done before
+        while not (killed := trial.run(*line, kill=kill)).killed:  # it was done before
             shutil.rmtree(trial.folder)
             kill = kill.earlier
+        stages[in_hand(trial)] += 1
         try:
-            assert killed.status == (1 if worker else KILLED), trial.log
+            assert killed.status in ((0, 1) if worker else (KILLED,)), trial.log  # 0: without task
             check(trial, command, whole)
         except AssertionError as error:
             problems.append(f"{kill}: {error}")
         else:
             shutil.rmtree(trial.folder)
     what = f"{command}, {'a worker of it' if worker else 'the command itself'}, by {of}"
-    tell(f"killed: {what}: {count}, fell: {len(problems)}")
+    at = ", ".join(f"{stage} {times}" for stage, times in stages.items())
+    print(f"killed: {what}: {count} (at {at}), fell: {len(problems)}")
     assert not problems, "\n\n".join(problems)
 
 
@@ -260,50 +307,10 @@ def test_side_by_side(locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert store_command(["verify", f"--cache-dir={crowd.folder / 'cache'}"]) == 0
     again = sum(times.values()) - len(times)
     asked = sum(answers(crowd.folder / "cache").values())
-    tell(
+    print(
         f"side by side, {'with' if locks else 'without'} locks: {len(times)} entries, {again} of "
         f"them made again, {asked} answers to {len(answers(crowd.folder / 'cache'))} requests"
     )
     if locks:
         assert again == 0
         assert asked == len(answers(crowd.folder / "cache"))
-
-
-def test_many_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time and memory of the last jobs are those of the first; the check takes 10 ms a job."""
-    trial, run_job = Trial(tmp_path), app.run_job
-    log = tmp_path / "jobs"
-
-    def note() -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        with log.open("a") as file:
-            file.write(f"{time.process_time()} {pages * os.sysconf('SC_PAGE_SIZE') / 2**20}\n")
-
-    def noted(job: Any) -> Any:
-        if job.number == 0:
-            note()
-        try:
-            return run_job(job)
-        finally:
-            note()
-
-    monkeypatch.setattr(app, "run_job", noted)
-    seeds = f"seed=range({JOBS // 4})"
-    few = ("benchmarks=lm_eval", "benchmarks.tasks=[aim_tiny_mmlu]", "benchmarks.task_folder=tiny")
-    sweep = ("-m", *few, "benchmarks.limit=10", "calibration.n_samples=4", "tracker=none", seeds)
-    ended = trial.run(*sweep, "method=dare_linear,dare_ties", "omega=null,0.4", *to("sweep"))
-    assert ended.status == 0, trial.log
-    lines = [line.split() for line in log.read_text().splitlines()]
-    times, sizes = [float(line[0]) for line in lines], [float(line[1]) for line in lines]
-    took, part = [after - before for before, after in pairwise(times)], JOBS // 4
-    first, last = median(took[1:part]), median(took[-part:])
-    most = max(sizes[1:part]), max(sizes[-part:])
-    before, behind = times[0], ended.seconds - times[-1]
-    tell(
-        f"{4 * part} jobs: before the first {before:.1f} CPU s, a job {first:.3f} in the first "
-        f"quarter and {last:.3f} in the last, behind the last {behind:.1f}; memory of the process "
-        f"{most[0]:.0f} MiB in the first quarter and {most[1]:.0f} in the last"
-    )
-    assert before < 2 + 0.01 * 4 * part
-    assert last < 1.2 * first
-    assert most[1] - most[0] < 20

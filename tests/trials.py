@@ -1,4 +1,7 @@
-"""Commands in forks of this process, which has its imports done: killed, and looked at after."""
+"""Commands in forks of this process, which has its imports done: killed, and looked at after.
+
+A launcher's workers are processes of their own, as ever.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from command_line import run_here
@@ -21,7 +25,7 @@ CHANGES = frozenset(
 )
 """Audit events that change files, beside `open` to write."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-PAUSE = 0.05
+PAUSE = 0.1
 TICKS = os.sysconf("SC_CLK_TCK")
 ENDING = 120.0
 """Seconds in which some process of a command takes CPU time, or ends; else they hang."""
@@ -31,9 +35,9 @@ _ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER
 
 @dataclass(frozen=True)
 class Kill:
-    """When a process is killed: behind so many changes of files, or seconds of CPU time.
+    """When a command is killed: behind so many changes of files, or seconds of CPU time.
 
-    `worker`: the process of a launcher that comes to it, not the command's own.
+    `worker`: not its own process, but one of a launcher's, by seconds.
     """
 
     changes: int | None = None
@@ -50,14 +54,18 @@ class Kill:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ended:
     """How a command did."""
 
     status: int
     seconds: float
     """CPU time of its processes."""
+    begun: float
+    """What of it went before the first work in the cache."""
     changes: int
+    killed: bool
+    """It, or a worker of it."""
 
 
 @dataclass
@@ -99,13 +107,19 @@ class Trial:
     def wait(self, *children: int, kill: Kill = Kill()) -> list[Ended]:
         """Until they have ended, and all that they started."""
         ends: dict[int, int] = {}
-        seconds, since, before = 0.0, time.monotonic(), {}
+        seconds = begun = 0.0
+        since, before, leases = time.monotonic(), {}, self.folder / "cache" / "leases"
+        due, hit = kill.seconds is not None, False
         while family := _family():
             if family != before:
                 before, since = family, time.monotonic()
             seconds = max(seconds, sum(family.values()))
-            if not ends and kill.seconds and not kill.worker and seconds >= kill.seconds:
-                os.kill(children[0], signal.SIGKILL)
+            begun = begun if leases.exists() else seconds
+            if due and not ends and seconds >= (kill.seconds or 0):
+                victims = filter(_is_worker, family) if kill.worker else children
+                for victim in islice(victims, 1):
+                    os.kill(victim, signal.SIGKILL)
+                    due, hit = False, kill.worker
             for pid in family:
                 ended, status = os.waitpid(pid, os.WNOHANG) if _is_ours(pid) else (0, 0)
                 if ended in children:
@@ -116,7 +130,16 @@ class Trial:
                     os.kill(pid, signal.SIGKILL)
                 raise AssertionError(f"{self.folder}: {len(family)} processes did not end")
             time.sleep(PAUSE)
-        return [Ended(ends[child], seconds, self._changes(child)) for child in children]
+        return [
+            Ended(
+                status=ends[each],
+                seconds=seconds,
+                begun=begun,
+                changes=self._changes(each),
+                killed=hit or ends[each] == KILLED,
+            )
+            for each in children
+        ]
 
     @property
     def log(self) -> str:
@@ -142,7 +165,7 @@ class Trial:
             nonlocal count
             flags = values[2] if event == "open" else 0
             changes = event in CHANGES or (isinstance(flags, int) and flags & WRITING)
-            if changes and (os.getpid() != main) == kill.worker:
+            if changes and os.getpid() == main:
                 count += 1
                 if kill.changes == count:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -171,6 +194,14 @@ def _family() -> dict[int, float]:
     for pid in mine:
         mine += [each for each, parent in parents.items() if parent == pid]
     return {pid: seconds[pid] for pid in mine}
+
+
+def _is_worker(pid: int) -> bool:
+    """Whether it is one of joblib's, where tasks are carried out."""
+    try:
+        return b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _is_ours(pid: int) -> bool:
