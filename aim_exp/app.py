@@ -45,7 +45,7 @@ from aim_exp.launchers.stages import raise_failure
 from aim_exp.launchers.task import prepare_process
 from aim_exp.run.recording import completed_record, initial_record, planned_record
 from aim_exp.store.processes import note_work, using
-from aim_exp.store.records import SHARED_FOLDER, RunRecord, read_record
+from aim_exp.store.run_record import SHARED_FOLDER, RunRecord, read_record
 from aim_exp.store.sweeps import STOP_FILE, read_sweep
 from aim_exp.tracking import protocol as tracking
 

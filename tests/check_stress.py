@@ -27,7 +27,7 @@ from aim_exp.evaluate.code.execution import runner
 from aim_exp.report.front import FOLDER as FRONTS
 from aim_exp.store import entries, leases
 from aim_exp.store.__main__ import main as store_command
-from aim_exp.store.records import SHARED_FOLDER
+from aim_exp.store.run_record import SHARED_FOLDER
 from aim_exp.store.sweeps import STAGES_FOLDER
 
 SHARE = float(os.environ.get("AIM_EXP_STRESS", "1"))

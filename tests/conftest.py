@@ -16,7 +16,6 @@ import torch
 from benchmark_rows import write_datasets
 from command_line import run_here
 from families import FAMILIES, save_family
-from records import failed, record, shifted, write_all
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aim_exp.config.schema import register
@@ -174,20 +173,6 @@ def nltk_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def nltk_data(nltk_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nltk.data.path", [str(nltk_folder)])
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Path:
-    """Records of five scored jobs, with and without AIM, and of a failed one."""
-    return write_all(
-        tmp_path,
-        record("ties", None, shifted(-0.02)),
-        record("ties", 0.2, shifted(0.02)),
-        record("ties", 0.4),
-        record("dare_ties", None, shifted(-0.1)),
-        record("dare_ties", 0.4, shifted(-0.05)),
-        failed(),
-    )
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ from rich.console import Console
 from aim_exp.aim.settings import AimSettings
 from aim_exp.config.schema import CONFIG_FOLDER, register
 from aim_exp.pareto import hypervolume, hypervolume_difference, hypervolume_gain, non_dominated
-from aim_exp.store.keys import content_key
-from aim_exp.store.records import (
+from aim_exp.store.run_record import (
     BenchmarkRecord,
     Dose,
     ModelRecord,
@@ -31,6 +30,7 @@ from aim_exp.store.records import (
     ScoreRecord,
     Standing,
 )
+from aim_exp.store.stage_spec import content_key
 from aim_exp.types import Benchmark
 
 POPULATION = {
@@ -267,7 +267,7 @@ def undrawn_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Keys:
-    """What the numbers of a run depend on, by stage, as in `aim_exp.run.ingredients`."""
+    """What the numbers of a run depend on, by stage, as in `aim_exp.run.keys`."""
 
     def __init__(self, config: dict[str, Any], choices: dict[str, str], lm_eval: str) -> None:
         self.config, self.choices, self.lm_eval = config, choices, lm_eval

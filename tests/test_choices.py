@@ -15,7 +15,7 @@ from aim_exp.report.choices import Choices
 from aim_exp.report.load import load
 from aim_exp.report.rows import make_report
 from aim_exp.report.tables.scores import CHOSEN, choice_table
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 ONE = "benchmarks.tasks={x: {task: t, metric: 'm,flexible'}}"
 N = 40

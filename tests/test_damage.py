@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from aim_exp.checkpoint.files import CONFIG_FILE, GENERATION_CONFIG, INDEX_FILE, SINGLE_FILE
 from aim_exp.checkpoint.fit import fit_problems, loading_problem
 from aim_exp.checkpoint.reader import Checkpoint
-from aim_exp.store.records import FILE_NAME
+from aim_exp.store.run_record import FILE_NAME
 
 NORM = "model.norm.weight"
 DEEP = "[" * 100_000

@@ -27,7 +27,7 @@ from aim_exp.report.load import load
 from aim_exp.report.paired import FOLDER
 from aim_exp.report.rows import Report, make_report
 from aim_exp.statistics import PairedTest, holm, mcnemar
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 ONE = "benchmarks.tasks={x: {task: t, metric: 'm,flexible'}}"
 """A suite of one benchmark."""

@@ -21,7 +21,7 @@ from aim_exp.report.plots.series import OMEGA
 from aim_exp.report.plots.style import MARKERS
 from aim_exp.report.rows import make_report
 from aim_exp.report.tables.scores import leaderboard
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 METHODS = ("ties", "dare_ties", "dare_linear")
 DENSITIES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)

@@ -22,7 +22,7 @@ from records import (
 from aim_exp.errors import AimError
 from aim_exp.report import html
 from aim_exp.report.plots.style import MARKERS, outline
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 EVIL = """</script><script>alert("1")</script><img src=x onerror='alert(2)'>&amp;<b>"""
 LIMIT = 2_000_000

@@ -25,7 +25,7 @@ from aim_exp.checkpoint.files import CONFIG_FILE, INDEX_FILE, SINGLE_FILE
 from aim_exp.checkpoint.reader import Checkpoint
 from aim_exp.errors import AimError
 from aim_exp.evaluate.task_index import known_tasks
-from aim_exp.store.records import FILE_NAME, read_record
+from aim_exp.store.run_record import FILE_NAME, read_record
 
 ALL = os.environ.get("AIM_EXP_INPUT") == "all"
 STEP = 1 if ALL else 90

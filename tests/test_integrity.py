@@ -20,7 +20,7 @@ from aim_exp.population.embedded import training
 from aim_exp.store import files
 from aim_exp.store.__main__ import main as store_command
 from aim_exp.store.entries import Store
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.stage_spec import StageSpec
 
 SPEC = StageSpec("stage", 1, {"a": 1})
 

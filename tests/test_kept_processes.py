@@ -22,11 +22,11 @@ from worker_tasks import die, score
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.source import WeightSource
 from aim_exp.errors import EvaluationError, NonFiniteError
-from aim_exp.evaluate import transfer
+from aim_exp.evaluate import weight_stream
 from aim_exp.evaluate.harness import Harness
 from aim_exp.evaluate.remote import WORKER, RemoteModel, announcement
 from aim_exp.evaluate.responses import kept_responses
-from aim_exp.evaluate.transfer import Transfer
+from aim_exp.evaluate.weight_stream import WeightStream
 from aim_exp.launchers.workers import Workers
 from aim_exp.merge import TaskArithmetic
 from aim_exp.merge.stream import stream_checkpoint, stream_merge
@@ -181,7 +181,7 @@ def test_every_family_takes_what_is_streamed(saved: tuple[str, Path]) -> None:
     announced = announcement(weights, placed=True)
     assert there.begin_weights(announced) is None
     expert = checkpoint(folder, "a")
-    sink = Transfer(there.take_weights)
+    sink = WeightStream(there.take_weights)
     sink.begin({n: kind[:2] for n, kind in announced.items()})
     stream_checkpoint(expert, sink)
     sink.end()
@@ -216,7 +216,7 @@ def test_whole_tensors_come_through_little_memory(
 
     Those of a model are filled with the next one's too.
     """
-    monkeypatch.setattr(transfer, "MEMORY", 1)
+    monkeypatch.setattr(weight_stream, "MEMORY", 1)
     mapped = MappedTensors()
     come: dict[str, torch.Tensor] = {}
     paths = set()
@@ -225,7 +225,7 @@ def test_whole_tensors_come_through_little_memory(
         paths.add(path)
         come.update((name, view.clone()) for name, view in mapped.views(path, tensors))
 
-    sink = Transfer(send)
+    sink = WeightStream(send)
     for scale in (0.3, 0.7):
         weights = merged(tiny_population, scale)
         announced = {name: kind[:2] for name, kind in announcement(weights, placed=False).items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from built_runs import STAGES, built, keys
 
-from aim_exp.store.keys import canonical_json, content_key
+from aim_exp.store.stage_spec import canonical_json, content_key
 
 NOTHING: set[str] = set()
 

@@ -10,7 +10,7 @@ from records import record, write_all
 from aim_exp.report.load import load
 from aim_exp.report.methods import methods_paragraph
 from aim_exp.report.rows import make_report
-from aim_exp.store.records import RunRecord, StageRecord, read_record
+from aim_exp.store.run_record import RunRecord, StageRecord, read_record
 
 HERE, THERE = "AMD EPYC, 2 processors, 24 GiB of memory", "Xeon, 8 processors, 64 GiB, 1 x H100"
 

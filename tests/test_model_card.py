@@ -19,7 +19,7 @@ from aim_exp.config.build import build
 from aim_exp.population.embedded.items import KINDS
 from aim_exp.run.model_card import describe_model
 from aim_exp.run.run import Run
-from aim_exp.store.records import read_record
+from aim_exp.store.run_record import read_record
 
 WEIGHTS = "model.safetensors"
 BENCHMARKS = {f"tiny_{kind}" for kind in KINDS}

@@ -18,7 +18,7 @@ from aim_exp.report.plots.saliency import joined, saliency_file, saliency_spread
 from aim_exp.report.plots.series import Series, sweep, swept_keys
 from aim_exp.report.plots.style import FILLS, METHODS, SHAPES, looks, method_colours
 from aim_exp.report.rows import AVERAGE, Report, make_report
-from aim_exp.store.records import Dose, RunRecord
+from aim_exp.store.run_record import Dose, RunRecord
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 
 from aim_exp.store.entries import Store
 from aim_exp.store.files import marked_name, unfinished
-from aim_exp.store.keys import StageSpec
 from aim_exp.store.leases import this_process
 from aim_exp.store.processes import SILENCE, note_work, temporary_folder
+from aim_exp.store.stage_spec import StageSpec
 
 DAY_OLD = SILENCE + 60
 

@@ -27,7 +27,7 @@ from aim_exp.report.published import (
 )
 from aim_exp.report.rows import Report, make_report
 from aim_exp.report.tables.terminal import print_whole_table
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 from aim_exp.store.standing import unexpected
 from aim_exp.types import Score
 

@@ -20,7 +20,7 @@ from aim_exp import run_experiment
 from aim_exp.app import job
 from aim_exp.run.pipeline import Pipeline
 from aim_exp.statistics import smallest_detectable
-from aim_exp.store.records import read_record
+from aim_exp.store.run_record import read_record
 
 FAST = ("benchmarks.limit=8", "tracker=none")
 

@@ -14,7 +14,7 @@ from aim_exp.report import refresh
 from aim_exp.report.__main__ import main
 from aim_exp.report.answers import changed_first, read_answers
 from aim_exp.report.load import load
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 ONE = "benchmarks.tasks={x: {task: t, metric: 'm,none'}}"
 MEMBERS = {"base": [accuracies(0.3, 40)], "a": [accuracies(0.5, 40, 1)]}

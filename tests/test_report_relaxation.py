@@ -16,7 +16,7 @@ from aim_exp.report.plots.series import sweep
 from aim_exp.report.rows import Report, make_report
 from aim_exp.report.summary import job_line
 from aim_exp.report.tables.changes import dose_table
-from aim_exp.store.records import Dose, RunRecord
+from aim_exp.store.run_record import Dose, RunRecord
 
 DOSE = {
     "all": Dose(

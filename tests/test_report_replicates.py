@@ -15,7 +15,7 @@ from aim_exp.report.load import load
 from aim_exp.report.replicates import Claim, Replicated, over_replicates
 from aim_exp.report.rows import Report, make_report
 from aim_exp.statistics import Conclusion, Design, ReplicatedDifference, compare_replicates
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 from aim_exp.store.study_lock import Contrast, Job, Role, StudyLock, config_digest
 
 N, BENCHMARKS = 40, 6

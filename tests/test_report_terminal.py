@@ -16,7 +16,7 @@ from aim_exp.report.differences import differences
 from aim_exp.report.load import load
 from aim_exp.report.rows import Report, make_report
 from aim_exp.report.terminal import print_differences, print_sweep
-from aim_exp.store.records import RunRecord, Standing
+from aim_exp.store.run_record import RunRecord, Standing
 
 
 def run_in(directory: Path, made: RunRecord) -> Path:

@@ -28,7 +28,7 @@ from aim_exp.report.rows import Group, Report, make_report
 from aim_exp.report.text import render
 from aim_exp.run.recipe import DRAWS as PLANNED_DRAWS
 from aim_exp.run.recording import initial_record, planned_record
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 DRAWN = {"population.seed=1", "calibration.seed=7", "repeat=1", "benchmarks.items_seed=1"}
 """Of the table, what draws the same anew."""

@@ -21,8 +21,8 @@ from aim_exp.checkpoint.vocabulary import load_tokenizer
 from aim_exp.errors import AimError
 from aim_exp.report.tables.csv import no_formula
 from aim_exp.run.model_card import _code, _literal
-from aim_exp.store.keys import file_name
-from aim_exp.store.records import FILE_NAME
+from aim_exp.store.run_record import FILE_NAME
+from aim_exp.store.stage_spec import file_name
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("AutoTokenizer", "AutoConfig", "AutoModelForCausalLM", "model_class")

@@ -17,7 +17,7 @@ import pytest
 from aim_exp.store import leases
 from aim_exp.store.entries import Store
 from aim_exp.store.integrity import seal
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.stage_spec import StageSpec
 
 SPEC = StageSpec("stage", 1, {"a": 1})
 

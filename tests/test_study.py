@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from aim_exp.app import CONFIG_FOLDER
 from aim_exp.errors import AimError, ConfigError
 from aim_exp.statistics import ReplicatedDifference, compare_replicates
-from aim_exp.store.records import read_record
+from aim_exp.store.run_record import read_record
 from aim_exp.store.study_lock import Role, StudyLock, read_lock
 from aim_exp.study.__main__ import main
 from aim_exp.study.design import lock, read_design

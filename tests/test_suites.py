@@ -18,7 +18,7 @@ from aim_exp.evaluate.harness import Harness, evaluate_task
 from aim_exp.evaluate.metrics import headline
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.evaluate.suite import build_suite
-from aim_exp.store.keys import canonical_json
+from aim_exp.store.stage_spec import canonical_json
 from aim_exp.types import Benchmark, Suite
 
 pytestmark = pytest.mark.usefixtures("nltk_data")

@@ -20,7 +20,7 @@ from aim_exp.config.recorded import without_user_info
 from aim_exp.config.sweep import constant_keys, job_folders, sweep_jobs, sweep_problems
 from aim_exp.console import error_console, print_error, print_warning
 from aim_exp.store.processes import note_work
-from aim_exp.store.records import FILE_NAME
+from aim_exp.store.run_record import FILE_NAME
 from aim_exp.store.sweeps import Sweep, SweepJob, begin_anew, read_sweep
 
 REPORTING = 0.05

@@ -21,7 +21,7 @@ from aim_exp.config.schema import CONFIG_FOLDER, known_options
 from aim_exp.config.schema_errors import unknown_key, wrong_type
 from aim_exp.errors import AimError, did_you_mean, first_line
 from aim_exp.store.files import FULL
-from aim_exp.store.records import INTERRUPTED
+from aim_exp.store.run_record import INTERRUPTED
 
 MOST_LINES = 6
 """Of an error that is not ours."""

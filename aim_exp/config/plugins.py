@@ -1,6 +1,6 @@
 """The code of parts from outside this package: an ingredient of content keys, and its errors.
 
-The package's own code counts up `STAGE_VERSIONS` in `aim_exp.run.ingredients` where it changes
+The package's own code counts up `STAGE_VERSIONS` in `aim_exp.run.keys` where it changes
 numbers. A class of your own is known by the digest of the file that defines it, and of the files of
 those of its bases that are not this package's either. Modules that these import are not followed.
 """

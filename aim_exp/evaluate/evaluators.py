@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aim_exp.console import console, print_warning
-from aim_exp.store.keys import canonical_json
+from aim_exp.store.stage_spec import canonical_json
 
 if TYPE_CHECKING:
     from aim_exp.checkpoint.source import WeightSource

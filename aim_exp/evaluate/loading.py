@@ -20,7 +20,7 @@ from aim_exp.evaluate.rng import own_rng
 from aim_exp.evaluate.spec import DATA_SUFFIXES
 from aim_exp.evaluate.task_files import files_digest, folder_digest
 from aim_exp.evaluate.task_index import known_tasks, leaves
-from aim_exp.store.keys import canonical_json
+from aim_exp.store.stage_spec import canonical_json
 from aim_exp.types import Benchmark, Suite
 
 FEWSHOT_SEED = 1234

@@ -23,7 +23,7 @@ from aim_exp.checkpoint.source import WeightSource
 from aim_exp.console import progress
 from aim_exp.errors import CheckpointError, EvaluationError
 from aim_exp.evaluate.quiet import TRUNCATING_LOGGER
-from aim_exp.evaluate.transfer import Transfer
+from aim_exp.evaluate.weight_stream import WeightStream
 
 WORKER = Path(__file__).parent / "worker" / "model_worker.py"
 POLL = 0.5
@@ -63,7 +63,7 @@ class RemoteModel:
                 start_new_session=True,  # Ctrl-C is for this process, which then ends that one
             )
         self._link = _Link(self._process, ours, log)
-        self._transfer = Transfer(lambda *whole: self._link.call("take_weights", whole))
+        self._stream = WeightStream(lambda *whole: self._link.call("take_weights", whole))
         self._backend = backend
         self.holds: str | None = None
         try:
@@ -94,16 +94,16 @@ class RemoteModel:
         if problem := self._link.call("begin_weights", [announced]):
             raise FixedWeightsError(problem)
         kinds = {name: (dtype, shape) for name, (dtype, shape, _) in announced.items()}
-        self._transfer.begin(kinds)
-        weights.load(self._transfer)
-        self._transfer.end()
+        self._stream.begin(kinds)
+        weights.load(self._stream)
+        self._stream.end()
         self._link.call("end_weights", [])
         self.holds = weights.key
 
     def close(self) -> None:
         """End the process."""
         self._link.close()
-        self._transfer.close()
+        self._stream.close()
         _end(self._process)
 
 

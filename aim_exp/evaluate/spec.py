@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.evaluate.task_files import files_digest, folder_digest, is_path
-from aim_exp.store.keys import canonical_json
+from aim_exp.store.stage_spec import canonical_json
 from aim_exp.types import Benchmark, Suite
 
 TINY_TASKS = Path(__file__).parent / "tasks" / "tiny"

@@ -29,7 +29,7 @@ from aim_exp.launchers.stages import fail, levels, shared_stage
 from aim_exp.launchers.task import Sweep, Task, forget_printed, printed, where
 from aim_exp.run.recording import initial_record
 from aim_exp.run.run import Run
-from aim_exp.store.records import FILE_NAME, INTERRUPTED, read_record
+from aim_exp.store.run_record import FILE_NAME, INTERRUPTED, read_record
 
 if TYPE_CHECKING:
     from hydra_plugins.aim_exp_launcher import SweepLauncher

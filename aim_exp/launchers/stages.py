@@ -22,8 +22,8 @@ from aim_exp.errors import AimError
 from aim_exp.launchers.task import prepare_process
 from aim_exp.run.plan import Stage
 from aim_exp.run.run import Run
-from aim_exp.store.keys import content_key, file_name
 from aim_exp.store.processes import note_work, using
+from aim_exp.store.stage_spec import content_key, file_name
 from aim_exp.store.sweeps import FAILED_FILE, STAGES_FOLDER, STOP_FILE
 
 KEY_DIGITS = 12

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from aim_exp.population.sources import EmbeddedPopulation
 from aim_exp.store.entries import Store
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.stage_spec import StageSpec
 from aim_exp.types import ModelRef, Population
 
 if TYPE_CHECKING:

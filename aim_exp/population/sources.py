@@ -11,7 +11,7 @@ from aim_exp.checkpoint.identity import resolve_model
 from aim_exp.errors import ConfigError, collect
 from aim_exp.population.embedded import training
 from aim_exp.store.entries import Store
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.stage_spec import StageSpec
 from aim_exp.types import ExpectedScores, ModelRef, Population
 
 BASE = "base"

@@ -27,7 +27,7 @@ from aim_exp.report.rows import Report, make_report
 from aim_exp.report.summary import job_line
 from aim_exp.report.tables import write_tables
 from aim_exp.report.terminal import print_run, print_sweep
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 __all__ = [
     "bundle", "draw_run", "due", "refresh", "show_job", "show_run", "show_sweep", "write",

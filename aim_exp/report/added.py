@@ -20,8 +20,8 @@ from aim_exp.report.files import write_atomically
 from aim_exp.report.items import Source, read_items
 from aim_exp.report.load import Job, Runs
 from aim_exp.report.words import few
-from aim_exp.store.keys import content_key
-from aim_exp.store.records import MERGED, ModelRecord, RunRecord, ScoreRecord
+from aim_exp.store.run_record import MERGED, ModelRecord, RunRecord, ScoreRecord
+from aim_exp.store.stage_spec import content_key
 from aim_exp.store.standing import standing
 
 FOLDER = "added"

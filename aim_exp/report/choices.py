@@ -20,7 +20,7 @@ from aim_exp.report.files import kept
 from aim_exp.report.grouped import grouped
 from aim_exp.report.items import read_items
 from aim_exp.report.settings import label
-from aim_exp.store.keys import content_key
+from aim_exp.store.stage_spec import content_key
 from aim_exp.types import POPULATIONS, Selection
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from aim_exp.report.tables.replicates import replicate_table
 from aim_exp.report.tables.scores import choice_table, group_title, leaderboard, members_table
 from aim_exp.report.tables.sweep import experts_table, sweep_table
 from aim_exp.report.tables.table import Table
-from aim_exp.store.keys import canonical_json
+from aim_exp.store.stage_spec import canonical_json
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aim_exp.report.grouped import grouped
 from aim_exp.report.rows import Row
-from aim_exp.store.records import Dose
+from aim_exp.store.run_record import Dose
 
 T = TypeVar("T")
 ALL = "all"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from aim_exp.report.grouped import grouped
 from aim_exp.report.words import listed
-from aim_exp.store.keys import content_key
-from aim_exp.store.records import ModelRecord, Role, RunRecord
+from aim_exp.store.run_record import ModelRecord, Role, RunRecord
+from aim_exp.store.stage_spec import content_key
 
 if TYPE_CHECKING:
     from aim_exp.report.items import Source

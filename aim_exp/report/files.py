@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.store.files import RUN_KEYS, named, unfinished
-from aim_exp.store.keys import content_key
+from aim_exp.store.stage_spec import content_key
 
 KEY_DIGITS = 24
 

@@ -12,7 +12,7 @@ import numpy as np
 from aim_exp.errors import AimError
 from aim_exp.report.items import on_scale, parts
 from aim_exp.report.load import Job, Runs, load
-from aim_exp.store.records import ModelRecord, RunRecord, ScoreRecord
+from aim_exp.store.run_record import ModelRecord, RunRecord, ScoreRecord
 
 if TYPE_CHECKING:  # half a second
     import pandas as pd

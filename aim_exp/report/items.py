@@ -18,7 +18,7 @@ import numpy as np
 
 from aim_exp.errors import AimError
 from aim_exp.statistics import Floats, Stratum
-from aim_exp.store.records import ScoreRecord
+from aim_exp.store.run_record import ScoreRecord
 
 DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error)
 """What reading a file of items may raise that no run wrote so."""

@@ -12,7 +12,7 @@ from typing import Any
 from aim_exp.errors import AimError
 from aim_exp.report.items import Source
 from aim_exp.report.settings import settings_of, settings_with_effect, with_effect
-from aim_exp.store.records import (
+from aim_exp.store.run_record import (
     FILE_NAME,
     INTERRUPTED,
     SHARED_FOLDER,

@@ -14,7 +14,7 @@ from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.latex import escape_latex
 from aim_exp.report.text import render
 from aim_exp.statistics import LEVEL, RESAMPLES
-from aim_exp.store.records import RunRecord, StageRecord
+from aim_exp.store.run_record import RunRecord, StageRecord
 
 LICENCE_KEYS = ("license_name", "license")
 """Of a model card, the telling one first: `license: other` comes with a name."""

@@ -22,7 +22,7 @@ from aim_exp.report.summary import recorded, scored
 from aim_exp.report.tables.scores import group_title
 from aim_exp.report.units import PERCENT, VOLUME
 from aim_exp.report.words import few
-from aim_exp.store.records import MERGED
+from aim_exp.store.run_record import MERGED
 
 LIBRARIES = ("lm-eval", "torch", "transformers", "tokenizers")
 """Whose version can change a score."""

@@ -15,7 +15,7 @@ from aim_exp.report.rows import Estimate, Report
 from aim_exp.report.summary import scored
 from aim_exp.report.tables.table import NOTHING, Cell, Column, Row, Table
 from aim_exp.report.units import VOLUME, Unit
-from aim_exp.store.records import MERGED, RunRecord
+from aim_exp.store.run_record import MERGED, RunRecord
 
 FILE = Path(__file__).with_name("published_scores.csv")
 """Percent; no method: a member of the population; no omega: the plain merge."""

@@ -36,7 +36,7 @@ from aim_exp.report.settings import (
     varying,
 )
 from aim_exp.report.words import few
-from aim_exp.store.records import Role
+from aim_exp.store.run_record import Role
 
 __all__ = ["AVERAGE", "GAIN", "Draw", "Estimate", "Group", "Report", "Row", "make_report"]
 

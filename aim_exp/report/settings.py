@@ -9,7 +9,7 @@ from typing import Any
 from aim_exp.checkpoint.varying import is_filter
 from aim_exp.report.draws import DRAWS
 from aim_exp.report.grouped import grouped
-from aim_exp.store.records import PopulationRecord, RunRecord
+from aim_exp.store.run_record import PopulationRecord, RunRecord
 
 Settings = Mapping[str, Any]
 """By full key (`method.density`) a number, a text, True, False or None."""

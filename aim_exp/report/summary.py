@@ -14,7 +14,7 @@ from aim_exp.report.load import Job
 from aim_exp.report.rows import AVERAGE, GAIN, Group, Report
 from aim_exp.report.settings import as_text, begins, different, label
 from aim_exp.report.units import PERCENT, VOLUME, unit
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 ENDS = ("failed", "interrupted", "running", "unreadable", "not run")
 UNTOLD = ("benchmarks.tasks", "population.specialty", "population.expected", "repeat")

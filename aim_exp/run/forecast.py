@@ -13,7 +13,7 @@ from aim_exp.run.room import memory, on_disk, weights
 from aim_exp.run.run import Run
 from aim_exp.statistics import DISCORDANCES, detectable_at_discordance, smallest_detectable
 from aim_exp.store.files import existing
-from aim_exp.store.records import find_records
+from aim_exp.store.run_record import find_records
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from aim_exp.checkpoint.hub import CARD, HUB
 from aim_exp.run.run import ADAPTER, Run
-from aim_exp.store.records import RunRecord, ScoreRecord
+from aim_exp.store.run_record import RunRecord, ScoreRecord
 from aim_exp.types import ModelRef
 
 RECIPE_FILE = "aim_exp.yaml"

@@ -19,7 +19,7 @@ from aim_exp.console import progress
 from aim_exp.merge.given import MergedInPart
 from aim_exp.merge.method import MergeMethod
 from aim_exp.merge.stream import n_elements, stream_checkpoint
-from aim_exp.run.ingredients import ModelPlan
+from aim_exp.run.keys import ModelPlan
 from aim_exp.run.recipe import MERGED
 from aim_exp.run.run import GIVEN_KEY, LAYOUTS, Run
 from aim_exp.tensors.sink import Load, Sink

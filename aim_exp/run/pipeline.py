@@ -43,7 +43,7 @@ from aim_exp.merge.groundwork import Material
 from aim_exp.merge.relaxations import relaxation_for
 from aim_exp.merge.stream import n_elements, stream_merge
 from aim_exp.run.checks import header_problems, misfits, unchecked
-from aim_exp.run.ingredients import ModelPlan
+from aim_exp.run.keys import ModelPlan
 from aim_exp.run.measuring import CALIBRATION_FILE, measure_activations, measure_fisher, readers
 from aim_exp.run.models import Models, loader
 from aim_exp.run.plan import Stage
@@ -52,7 +52,7 @@ from aim_exp.run.room import check_room
 from aim_exp.run.run import ADAPTER, Run
 from aim_exp.run.scoring import Scored, score
 from aim_exp.store.files import RUN_KEYS, named
-from aim_exp.store.keys import StageSpec, canonical_json
+from aim_exp.store.stage_spec import StageSpec, canonical_json
 from aim_exp.tensors.sink import Discard, Load, Sink
 
 MODEL_FOLDER = "model"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aim_exp.run import room
-from aim_exp.run.ingredients import (
+from aim_exp.run.keys import (
     ModelPlan,
     deltas_of,
     groundwork_of,
@@ -17,7 +17,7 @@ from aim_exp.run.ingredients import (
     vocabulary_of,
 )
 from aim_exp.run.recipe import Recipe
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.stage_spec import StageSpec
 from aim_exp.types import ModelRef
 
 if TYPE_CHECKING:

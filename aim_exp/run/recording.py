@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aim_exp.run.ingredients import ModelPlan
+from aim_exp.run.keys import ModelPlan
 from aim_exp.run.recipe import MERGED, Recipe
 from aim_exp.run.run import Run
 from aim_exp.store.files import RUN_KEYS, named, publish, unfinished
-from aim_exp.store.keys import file_name
 from aim_exp.store.provenance import provenance, versions
-from aim_exp.store.records import (
+from aim_exp.store.run_record import (
     BenchmarkRecord,
     Dose,
     ModelRecord,
@@ -28,6 +27,7 @@ from aim_exp.store.records import (
     StageRecord,
     Standing,
 )
+from aim_exp.store.stage_spec import file_name
 
 if TYPE_CHECKING:  # a refused configuration is recorded without what a run imports
     from aim_exp.run.pipeline import Results

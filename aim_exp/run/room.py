@@ -12,11 +12,11 @@ from aim_exp.checkpoint.hub import parameter_counts
 from aim_exp.console import console, print_warning, size_text
 from aim_exp.errors import AimError
 from aim_exp.store.files import RUN_KEYS, check_free, existing
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.stage_spec import StageSpec
 from aim_exp.types import ModelRef
 
 if TYPE_CHECKING:
-    from aim_exp.run.ingredients import ModelPlan
+    from aim_exp.run.keys import ModelPlan
     from aim_exp.run.plan import Stage
     from aim_exp.run.run import Run
 

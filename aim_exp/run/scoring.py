@@ -12,10 +12,10 @@ from aim_exp.checkpoint.source import WeightSource
 from aim_exp.checkpoint.templates import chat_template, stop_tokens
 from aim_exp.console import progress
 from aim_exp.evaluate.results import ITEMS_FILE, read_result, write_result
-from aim_exp.run.ingredients import ModelPlan
+from aim_exp.run.keys import ModelPlan
 from aim_exp.run.recipe import MERGED
 from aim_exp.run.run import Run
-from aim_exp.store.keys import file_name
+from aim_exp.store.stage_spec import file_name
 from aim_exp.types import Benchmark, BenchmarkResult, Suite
 
 Scores = dict[str, BenchmarkResult]

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from aim_exp.console import console, error_console, print_error, print_whole, size_text
 from aim_exp.errors import AimError
-from aim_exp.store import transfer
+from aim_exp.store import exports
 from aim_exp.store.housekeeping import LEFT_OVER, damages, delete, entries, needed, unneeded
-from aim_exp.store.records import RunRecord, find_records
+from aim_exp.store.run_record import RunRecord, find_records
 
 SECONDS_PER_DAY = 24 * 60 * 60
 FINE, DAMAGED, TROUBLE = 0, 1, 2
@@ -109,17 +109,17 @@ def verify(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """What members answered in runs, to a folder for others."""
-    names_of = (lambda record: needed([record])) if options.all else transfer.of_members
+    names_of = (lambda record: needed([record])) if options.all else exports.of_members
     records = _records(options.runs)
-    return _tell(transfer.export(options.cache_dir, records, names_of, options.to), options.to)
+    return _tell(exports.export(options.cache_dir, records, names_of, options.to), options.to)
 
 
 def import_(options: argparse.Namespace) -> int:
     """What an export holds."""
-    return _tell(transfer.import_(options.source, options.cache_dir), options.cache_dir)
+    return _tell(exports.import_(options.source, options.cache_dir), options.cache_dir)
 
 
-def _tell(done: transfer.Transfer, into: Path) -> int:
+def _tell(done: exports.Transfer, into: Path) -> int:
     for problem in done.problems:
         console.print(f"{problem}; left out", soft_wrap=True, markup=False)
     counts = f"{len(done.new)} entries new, {len(done.there)} there already"

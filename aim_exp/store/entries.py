@@ -22,9 +22,9 @@ from pathlib import Path
 from aim_exp.console import console, print_warning
 from aim_exp.store.files import named, publish
 from aim_exp.store.integrity import damage, seal
-from aim_exp.store.keys import StageSpec
 from aim_exp.store.leases import Lease, take, wait
 from aim_exp.store.provenance import machine, machine_text
+from aim_exp.store.stage_spec import StageSpec
 
 MADE_FILE = "made.json"
 SPEC_FILE = "spec.json"

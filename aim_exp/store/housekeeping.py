@@ -15,7 +15,7 @@ from aim_exp.store.integrity import DIGESTS_FILE, damage
 from aim_exp.store.leases import wait
 from aim_exp.store.lines import read_lines
 from aim_exp.store.processes import settled, used
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 KEY = re.compile("[0-9a-f]{64}")
 NOTES = ("digests", "layouts")

@@ -13,7 +13,7 @@ from aim_exp.pareto import (
     hypervolume_gain,
     non_dominated,
 )
-from aim_exp.store.records import Standing
+from aim_exp.store.run_record import Standing
 from aim_exp.types import Score
 
 MOST_ERRORS = 3

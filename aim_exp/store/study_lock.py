@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aim_exp.errors import AimError
-from aim_exp.store.keys import canonical_json
+from aim_exp.store.stage_spec import canonical_json
 
 LOCK_VERSION = 1
 CHANGE_NO_NUMBER = ("select", "tracker", "device", "threads", "cache_dir", "save_model", "plan",

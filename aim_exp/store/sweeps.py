@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aim_exp.store.files import write_whole
-from aim_exp.store.records import SHARED_FOLDER
+from aim_exp.store.run_record import SHARED_FOLDER
 
 FILE_NAME = "sweep.json"
 SCHEMA_VERSION = 1

@@ -24,7 +24,7 @@ from aim_exp.report.frames import item_score
 from aim_exp.report.items import Source
 from aim_exp.statistics import Floats
 from aim_exp.store.provenance import machine_text
-from aim_exp.store.records import MERGED, RunRecord, read_record
+from aim_exp.store.run_record import MERGED, RunRecord, read_record
 from aim_exp.store.study_lock import Job, StudyLock, config_digest, read_lock
 
 RUNS = Path("outputs/studies")

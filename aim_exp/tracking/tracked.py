@@ -20,7 +20,7 @@ from aim_exp.report.rows import AVERAGE, Report, make_report
 from aim_exp.report.settings import OF_RELAXATION, begins
 from aim_exp.run.model_card import RECIPE_FILE
 from aim_exp.run.run import Run
-from aim_exp.store.records import MERGED, RunRecord, read_record
+from aim_exp.store.run_record import MERGED, RunRecord, read_record
 from aim_exp.store.sweeps import read_sweep
 from aim_exp.tracking.protocol import Outcome, Row, RunInfo, SavedModel, Value
 

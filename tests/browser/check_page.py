@@ -28,7 +28,7 @@ from aim_exp.report.__main__ import main
 from aim_exp.report.load import load
 from aim_exp.report.plots import make_charts
 from aim_exp.report.rows import make_report
-from aim_exp.store.records import RunRecord
+from aim_exp.store.run_record import RunRecord
 
 BENCHMARKS = list(record().benchmarks)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

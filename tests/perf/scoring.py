@@ -73,7 +73,7 @@ def _make_models(cache: Path, folder: Path) -> list[Path]:
     from aim_exp.merge.stream import stream_merge
     from aim_exp.population.embedded import training
     from aim_exp.store.entries import Store
-    from aim_exp.store.keys import StageSpec
+    from aim_exp.store.stage_spec import StageSpec
 
     population = Store(cache).get_or_make(
         StageSpec("population", 1, training.recipe(0)),

@@ -94,7 +94,7 @@ def _sweep(options: argparse.Namespace) -> Measured:
 
     from aim_exp import app
     from aim_exp.checkpoint.live import LiveModel
-    from aim_exp.cli.callbacks import SweepReport
+    from aim_exp.cli.callbacks import Launch
     from aim_exp.evaluate.harness import Harness
     from aim_exp.run import pipeline
 
@@ -104,15 +104,15 @@ def _sweep(options: argparse.Namespace) -> Measured:
     clock.watch(Sweeper, "validate_batch_is_legal", check)
     clock.watch(LiveModel, "__init__", SAVING)
     clock.watch(pipeline, "stream_merge", MERGING)
-    clock.watch(pipeline, "measure", CALIBRATION)
+    clock.watch(pipeline, "measure_activations", CALIBRATION)
     clock.watch(Harness, "evaluate", SCORING)
-    end_of_job = SweepReport.on_job_end
+    end_of_job = Launch.on_job_end
 
     def on_job_end(*args: Any, **settings: Any) -> None:
         end_of_job(*args, **settings)
         clock.end_job()
 
-    SweepReport.on_job_end = on_job_end
+    Launch.on_job_end = on_job_end
     before = files_in(out)
     sweep = [f"method={','.join(options.methods)}", f"omega={','.join(options.omegas)}"]
     sys.argv = ["run.py", "-m", *sweep, *_shared_settings(options), f"tracker={options.tracker}"]

@@ -10,7 +10,7 @@ from aim_exp.population.smollm2 import phases
 from aim_exp.population.smollm2.unpack import FOLDER
 from aim_exp.population.sources import TrainedPopulation, given_models
 from aim_exp.store.entries import Store
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.stage_spec import StageSpec
 from aim_exp.types import ModelRef, Population
 
 

@@ -20,7 +20,7 @@ from aim_exp.report.draws import Draw
 from aim_exp.report.files import write_text
 from aim_exp.report.rows import Report
 from aim_exp.report.tables.differences import MODEL
-from aim_exp.store.keys import content_key
+from aim_exp.store.stage_spec import content_key
 
 FOLDER = "report_items"
 KEY = 20

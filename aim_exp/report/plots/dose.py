@@ -16,7 +16,7 @@ from aim_exp.report.plots.canvas import legend_below, name_looks
 from aim_exp.report.plots.series import OMEGA, setting_words
 from aim_exp.report.plots.style import GREY, INK, Look, Name, looks
 from aim_exp.report.rows import Report
-from aim_exp.store.records import Dose
+from aim_exp.store.run_record import Dose
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot

@@ -17,7 +17,7 @@ from aim_exp.report.rows import Report
 from aim_exp.report.rows import Row as Model
 from aim_exp.report.tables.table import Cell, Column, Row, Table
 from aim_exp.report.units import SHARE
-from aim_exp.store.records import Dose, RunRecord
+from aim_exp.store.run_record import Dose, RunRecord
 
 
 def dose_table(report: Report) -> Table | None:

@@ -26,7 +26,7 @@ ALIGNMENT = 64
 """Bytes; where a tensor starts is a multiple of it."""
 
 
-class Transfer:
+class WeightStream:
     """A sink that sends whole tensors, of one model after another, whenever its memory is full.
 
     What was not announced is passed over. Several threads may write, each one tensor at a time,

@@ -21,11 +21,11 @@ from aim_exp.store.entries import SPEC_FILE, Store
 from aim_exp.store.files import publish, unfinished, write_whole
 from aim_exp.store.housekeeping import LEFT_OVER, Entry, damages, entries
 from aim_exp.store.integrity import DIGESTS_FILE
-from aim_exp.store.keys import StageSpec
 from aim_exp.store.lines import checked_line, read_lines
 from aim_exp.store.processes import note_work, using
 from aim_exp.store.provenance import provenance, versions
-from aim_exp.store.records import MERGED, RunRecord
+from aim_exp.store.run_record import MERGED, RunRecord
+from aim_exp.store.stage_spec import StageSpec
 
 MANIFEST = "export.json"
 IMPORTS = "imports"

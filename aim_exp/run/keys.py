@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aim_exp.run.recipe import MERGED, Recipe
-from aim_exp.store.keys import StageSpec
+from aim_exp.store.stage_spec import StageSpec
 from aim_exp.types import ModelRef
 
 STAGE_VERSIONS = {
