@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 from hydra.conf import HydraConf
@@ -145,7 +145,8 @@ def job(config: DictConfig) -> Outcome:
 def _name(config: DictConfig, choices: Mapping[str, str], settings: HydraConf) -> str:
     """What `override_dirname` leaves out, in `conf/config.yaml` or by `Launch`, is not in it."""
     left_out = settings.job.config.override_dirname.exclude_keys
-    return run_name(config, choices.get("method", ""), settings.overrides.task, left_out)
+    task = cast("list[str]", OmegaConf.to_container(settings.overrides.task))  # unresolved
+    return run_name(config, choices.get("method", ""), task, left_out)
 
 
 def run_job(job: Job) -> Outcome:

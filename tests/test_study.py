@@ -120,7 +120,7 @@ def test_a_study_is_locked_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"margin": 0}, "margin=0: must be in"),
+        ({"margin": 0}, "margin=0: must be above 0"),
         ({"extra": 1}, "extra: is no key of a study"),
         ({"primary": {"arm": "aim", "against": "none"}}, "of the arms plain, aim, control"),
         ({"replicates": {"development": [0], "test": [0, 1]}}, "a number stands twice"),

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
 from torch import Tensor
 
-from aim_exp.checkpoint.files import CONFIG_FILE, INDEX_FILE, copy_companions, write_json
+from aim_exp.checkpoint.files import (
+    CONFIG_FILE,
+    INDEX_FILE,
+    SINGLE_FILE,
+    copy_companions,
+    write_json,
+)
 from aim_exp.checkpoint.reader import TIED, TORCH_NAMES, Checkpoint
 from aim_exp.store.files import publish, unfinished
 
@@ -43,12 +48,7 @@ class CheckpointWriter:
             name: dtype if dtype and info.is_floating else info.dtype
             for name, info in base.tensors.items()
         }
-        hollow = {
-            name: torch.empty(info.shape, dtype=getattr(torch, self._dtypes[name]), device="meta")
-            for name, info in base.tensors.items()
-        }
-        self._shards = split_torch_state_dict_into_shards(hollow, max_shard_size=shard_bytes)
-        self._sizes = {name: tensor.nbytes for name, tensor in hollow.items()}
+        self._shards = self._plan_shards(shard_bytes)
         self._places: dict[str, tuple[int, int]] = {}
         self._files: list[int] = []
 
@@ -56,8 +56,8 @@ class CheckpointWriter:
         """Create the files, headers first: every tensor's place is known from base."""
         self._partial = self._end.enter_context(unfinished(self.folder))
         self._partial.mkdir(parents=True)
-        for name, tensors in self._shards.filename_to_tensors.items():
-            self._open_shard(self._partial / name, tensors)
+        for name, shard in zip(self._shard_names(), self._shards, strict=True):
+            self._open_shard(self._partial / name, shard)
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -83,13 +83,14 @@ class CheckpointWriter:
             written = os.pwrite(file, content, place)
             content, place = content[written:], place + written
 
-    def _open_shard(self, path: Path, tensors: Sequence[str]) -> None:
+    def _open_shard(self, path: Path, shard: Mapping[str, int]) -> None:
         header: dict[str, object] = {"__metadata__": {"format": "pt"}}
         end = 0
-        for name in tensors:
-            shape, start = self._base.tensors[name].shape, end
-            dtype, end = _SAFETENSORS_NAMES[self._dtypes[name]], start + self._sizes[name]
-            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+        for name, size in shard.items():
+            shape = self._base.tensors[name].shape
+            dtype = _SAFETENSORS_NAMES[self._dtypes[name]]
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+            end += size
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)  # readers map the data, which must be aligned
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -97,9 +98,29 @@ class CheckpointWriter:
         os.write(file, len(text).to_bytes(8, "little") + text)
         start = 8 + len(text)
         os.truncate(file, start + end)
-        for name in tensors:
+        for name, size in shard.items():
             self._places[name] = (file, start)
-            start += self._sizes[name]
+            start += size
+
+    def _plan_shards(self, shard_bytes: int) -> list[dict[str, int]]:
+        shards: list[dict[str, int]] = [{}]
+        filled = 0
+        for name, info in self._base.tensors.items():
+            size = torch.empty(0, dtype=getattr(torch, self._dtypes[name])).element_size()
+            for length in info.shape:
+                size *= length
+            if shards[-1] and filled + size > shard_bytes:
+                shards.append({})
+                filled = 0
+            shards[-1][name] = size
+            filled += size
+        return shards
+
+    def _shard_names(self) -> list[str]:
+        count = len(self._shards)
+        if count == 1:
+            return [SINGLE_FILE]
+        return [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
 
     def _write_companions(self) -> None:
         """Config, tokenizer and generation files as they are in base; the index if sharded."""
@@ -111,9 +132,14 @@ class CheckpointWriter:
             config = untied(config)
         if config != self._base.config:
             write_json(self._partial / CONFIG_FILE, config)
-        if self._shards.is_sharded:
-            places = self._shards.tensor_to_filename
-            index = {"metadata": self._shards.metadata, "weight_map": places}
+        if len(self._shards) > 1:
+            places = {
+                name: file
+                for file, shard in zip(self._shard_names(), self._shards, strict=True)
+                for name in shard
+            }
+            total = sum(sum(shard.values()) for shard in self._shards)
+            index = {"metadata": {"total_size": total}, "weight_map": places}
             write_json(self._partial / INDEX_FILE, index)
 
 

@@ -51,7 +51,7 @@ examples:
   Is it the saliency? AIM against its control, everything else the same
     python -m aim_exp.report SWEEP --against scaling=uniform
 
-  Is one better than the others? A method, an expert, or a run by number or label
+  Is one better than the others? A method, an expert, a run's number or label
     python -m aim_exp.report SWEEP --against method=ties --by omega
     python -m aim_exp.report SWEEP --against "ties omega=0.2"
 
@@ -67,7 +67,7 @@ examples:
   To show others: a folder for GitHub Pages or any other static host
     python -m aim_exp.report SWEEP --bundle site
 
-  For a paper: names, columns, widths; the appendix; our scores beside published ones
+  For a paper: names and widths; the appendix; scores beside published ones
     python -m aim_exp.report SWEEP --labels paper.yaml --out paper
     python -m aim_exp.report SWEEP --methods-paragraph --latex
     python -m aim_exp.report SWEEP --published
