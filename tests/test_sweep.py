@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
+from command_line import run_here
 from conftest import ROOT, Cli
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -19,73 +23,56 @@ from hydra.types import RunMode
 from omegaconf import open_dict
 from records import record, write_all
 
+from aim_exp.aim import measure
+from aim_exp.checkpoint.live import LiveModel, close_model
 from aim_exp.cli.commands import after_sweep
 from aim_exp.config.schema import CONFIG_FOLDER
 from aim_exp.config.sweep import Composer, sweep_jobs, sweep_problems
 from aim_exp.report.load import load
-
-COUNTING = """
-import json, sys
-from collections import Counter
-from functools import wraps
-from aim_exp import app
-from aim_exp.aim import measure
 from aim_exp.run import pipeline
-from aim_exp.checkpoint.live import LiveModel
 
-counts = Counter()
-
-def count(owner, name, what):
-    function = getattr(owner, name)
-
-    @wraps(function)
-    def counted(*args, **settings):
-        counts[what] += 1
-        return function(*args, **settings)
-
-    setattr(owner, name, counted)
-
-count(measure, "measure", "calibrations")
-count(pipeline, "stream_merge", "merges")
-count(LiveModel, "__init__", "models")
-try:
-    app.main()
-finally:
-    print(json.dumps(counts))
-"""
 WEIGHTS = {".safetensors", ".bin", ".pt"}
-Sweep = Callable[..., str]
+Sweep = Callable[..., tuple[str, Counter[str]]]
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, tiny_population: Path) -> Sweep:
-    """Two methods by three omegas, with a cache that holds the population only; its output."""
+def sweep(tmp_path: Path, tiny_population: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """Two methods by three omegas, with a cache that holds the population only.
+
+    What it prints, and how often it did what is dear.
+    """
     cache = tmp_path / "cache" / "population"
     shutil.copytree(tiny_population, cache / tiny_population.name)
+    counts: Counter[str] = Counter()
 
-    def run(*more: str) -> str:
-        command = [sys.executable, "-c", COUNTING, "-m", "method=ties,task_arithmetic"]
-        command += ["omega=null,0.2,0.4", "benchmarks.limit=4", "tracker=none", "cache_dir=cache"]
-        done = subprocess.run(
-            [*command, "hydra.sweep.dir=sweep", *more],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
-        )
+    def count(owner: Any, name: str, what: str) -> None:
+        function = getattr(owner, name)
+
+        @wraps(function)
+        def counted(*args: Any, **settings: Any) -> Any:
+            counts[what] += 1
+            return function(*args, **settings)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(measure, "measure", "calibrations")
+    count(pipeline, "stream_merge", "merges")
+    count(LiveModel, "__init__", "models")
+
+    def run(*more: str) -> tuple[str, Counter[str]]:
+        counts.clear()
+        close_model()
+        line = ["-m", "method=ties,task_arithmetic", "omega=null,0.2,0.4", "benchmarks.limit=4"]
+        line += ["tracker=none", "cache_dir=cache", "hydra.sweep.dir=sweep", *more]
+        done = run_here(*line, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.stdout, Counter(counts)
 
     return run
 
 
-def counts(output: str) -> dict[str, int]:
-    return json.loads(output.splitlines()[-1])
-
-
 def test_one_calibration_one_model_no_weights(sweep: Sweep, tmp_path: Path) -> None:
-    assert counts(sweep()) == {"calibrations": 1, "merges": 6, "models": 1}
+    assert sweep()[1] == {"calibrations": 1, "merges": 6, "models": 1}
     made = {path for path in tmp_path.rglob("*") if path.suffix in WEIGHTS}
     own = made - set((tmp_path / "cache" / "population").rglob("*"))
     stages = {
@@ -95,7 +82,7 @@ def test_one_calibration_one_model_no_weights(sweep: Sweep, tmp_path: Path) -> N
     (shared,) = (path for path in own if "cache" not in path.parts)
     assert shared.parent == tmp_path / "sweep" / "shared" / "saliency"
     assert len(list((tmp_path / "sweep").glob("*/result.json"))) == 6
-    assert counts(sweep("hydra.sweep.dir=again")) == {}, "all of it comes from the store"
+    assert sweep("hydra.sweep.dir=again")[1] == {}, "all of it comes from the store"
 
 
 def test_the_plan_says_what_is_shared(sweep: Sweep) -> None:
@@ -104,17 +91,17 @@ def test_the_plan_says_what_is_shared(sweep: Sweep) -> None:
         rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +(\d+) +(\d+)$", output, re.MULTILINE)
         return {what: [int(number) for number in numbers] for what, *numbers in rows}
 
-    planned = sweep("plan=true")
+    planned, counts = sweep("plan=true")
     assert "6 jobs together" in planned
-    assert counts(planned) == {}
+    assert counts == {}
     assert table(planned) == {
         "population trained": [6, 1, 1, 0],
         "activations measured": [4, 1, 0, 1],
         "base, experts, references scored": [24, 4, 0, 4],
         "merged and scored": [6, 6, 0, 6],
     }
-    assert table(sweep("plan=true", "omega=0.4,1,null"))["merged and scored"] == [6, 4, 0, 4]
-    unscored = table(sweep("plan=true", "benchmarks=none"))
+    assert table(sweep("plan=true", "omega=0.4,1,null")[0])["merged and scored"] == [6, 4, 0, 4]
+    unscored = table(sweep("plan=true", "benchmarks=none")[0])
     assert unscored["merged, not scored"] == [6, 6, 0, 6]
 
 
