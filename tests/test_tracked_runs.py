@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run_here
 from conftest import ROOT, Cli
 from wandb_files import config_of, exit_codes, read_back, runs_to_sync, summary_of, table_in
 
@@ -30,11 +31,10 @@ def sweep(tmp_path_factory, tiny_cache) -> Path:
 
 
 def run_in(folder: Path, cache: Path, *arguments: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    done = subprocess.run(
-        [sys.executable, ROOT / "run.py", *arguments, *BRIEF, f"cache_dir={cache}"],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False, env=clean,
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB")]:
+            patch.delenv(name)
+        done = run_here(*arguments, *BRIEF, f"cache_dir={cache}", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
