@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import run_here
 from conftest import ROOT
 from documentation import blocks
 from matplotlib.figure import Figure
@@ -211,12 +212,11 @@ def test_the_report_is_the_same_from_anywhere(tiny_cache: Path, tmp_path: Path) 
     """A real sweep moved, its cache deleted, in a fresh process, from another directory."""
     cache, sweep = shutil.copytree(tiny_cache, tmp_path / "cache"), tmp_path / "sweep"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "-m", "omega=null,0.4", "benchmarks.limit=8",
-         "calibration.n_samples=16", "tracker=none", f"cache_dir={cache}",
-         f"hydra.sweep.dir={sweep}"],
-        cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=600,
+    done = run_here(
+        "-m", "omega=null,0.4", "benchmarks.limit=8", "calibration.n_samples=16", "tracker=none",
+        f"cache_dir={cache}", f"hydra.sweep.dir={sweep}", cwd=tmp_path,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     names = ("results.csv", "scores.csv", "differences.csv", "report.md", "report.html")
     first = {name: (sweep / name).read_bytes() for name in names}
     frames = aim_exp.results(sweep), aim_exp.items(sweep)
