@@ -16,6 +16,7 @@ import pytest
 
 from aim_exp.store import leases
 from aim_exp.store.entries import Store
+from aim_exp.store.files import whole_folder
 from aim_exp.store.integrity import seal
 from aim_exp.store.stage_spec import StageSpec
 
@@ -239,3 +240,11 @@ def test_of_many_threads_one_holds(tmp_path: Path) -> None:
         thread.join()
     assert (most, done) == (1, 100)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_taken_over_does_not_come_back(tmp_path: Path) -> None:
+    """Who goes on writing there fails, and publishes no part of it as the whole."""
+    taken = tmp_path / "taken"
+    with pytest.raises(FileNotFoundError), whole_folder(taken / "base"):
+        pass
+    assert not taken.exists()

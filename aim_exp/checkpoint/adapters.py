@@ -203,6 +203,7 @@ def write_adapted_companions(model: ModelRef) -> None:
     tensors, folder = open_model(model).tensors, model.path
     if folder.is_dir():
         return
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(folder) as partial:
         copy_companions(model.adapts.path, partial)
         copy_companions(model.adapter.path, partial, TOKENIZER_FILES)

