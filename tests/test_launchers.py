@@ -243,7 +243,8 @@ def test_a_process_that_dies_takes_its_own_task_along() -> None:
 def test_a_process_that_dies_without_a_task_takes_none_along() -> None:
     engine = Workers(Path(), n_jobs=1, gpus_per_job=0)
     (before,) = carry_out(engine, os.getpid)
-    os.kill(before.returned, signal.SIGKILL)  # type: ignore[arg-type]
+    assert isinstance(before.returned, int)
+    os.kill(before.returned, signal.SIGKILL)
     (executor,) = engine._executors.values()
     while not executor._flags.broken:
         time.sleep(0.02)
