@@ -181,7 +181,11 @@ class Differences:
     @property
     def family_words(self) -> str:
         """`12 averages, 12 gains, 72 scores on benchmarks (each kind by itself)`."""
-        kinds = [f"{size:,} {kind}" for kind, size in self.families.items()]
+
+        def counted(size: int, first: str, *rest: str) -> str:
+            return " ".join([f"{size:,}", first if size > 1 else first.removesuffix("s"), *rest])
+
+        kinds = [counted(size, *kind.split()) for kind, size in self.families.items()]
         return ", ".join(kinds) + " (each kind by itself)" * (len(kinds) > 1) or "0 tests"
 
     def omissions(self) -> list[str]:
