@@ -21,7 +21,7 @@ from aim_exp.evaluate.code.execution import runner
 from aim_exp.evaluate.gold import BITS_PER_BYTE, LOGLIKELIHOOD, GoldOutcomes, gold_outcomes
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
-from aim_exp.evaluate.loading import FEWSHOT_SEED, TASK, LoadedTask, directions, load_task
+from aim_exp.evaluate.loading import TASK, LoadedTask, directions, load_task
 from aim_exp.evaluate.metrics import Scores
 from aim_exp.evaluate.near_ties import NEAR, TIES
 from aim_exp.evaluate.quiet import TRUNCATIONS, quiet_transformers, silence_lm_eval
@@ -139,8 +139,7 @@ class Harness:
 def evaluate_task(lm: LM | RememberingLM, suite: Suite, benchmark: Benchmark) -> Evaluated:
     """`lm`, any of lm-eval's models, on one benchmark."""
     loaded = load_task(suite, benchmark)
-    for task in loaded.tasks["tasks"].values():  # the same examples in every model's prompts
-        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    loaded.reseed()
     ties = TIES.count
     with own_rng():
         results = _evaluate(

@@ -42,6 +42,11 @@ class LoadedTask:
     rehearsals: Mapping[str, Rehearsal]
     absent: tuple[str, ...] = ()
 
+    def reseed(self) -> None:
+        """Make the next prompts draw the same few-shot examples as the first ones."""
+        for task in self.tasks["tasks"].values():
+            task.set_fewshot_seed(seed=FEWSHOT_SEED)
+
 
 def load_task(suite: Suite, benchmark: Benchmark) -> LoadedTask:
     """The benchmark's task, with the suite's shots and generation arguments.
