@@ -117,7 +117,9 @@ def sizes(files: dict[str, int]) -> dict[str, tuple[int, int]]:
 
 def _kind(path: Path) -> str:
     stage = path.parts[1] if path.parts[0] == "cache" else ""
-    if stage in ("saliency", "locks"):
+    if "saliency" in path.parts:  # the cache's, and those that a sweep shares
+        return "saliency"
+    if stage == "locks":
         return stage
     if path.suffix in WEIGHTS:
         return "weights"
