@@ -56,7 +56,7 @@ class Sce(MergeMethod):
 
     def prepare(self, inputs: TensorInputs) -> Kernel:
         """Which elements stay, and how much each expert counts; then any rows."""
-        from aim_exp.merge.sparsify import elect_and_sum
+        from aim_exp.merge.signs import elect_and_sum
 
         selected = self._selected(inputs) if self.select_topk < 1 else None
 

@@ -1,11 +1,11 @@
-"""Which elements of a task vector stay, and how elected signs combine them.
+"""Which elements of a task vector stay.
 
 A sparsifier works in place on rows of a float32 delta. What it needs to know of the whole
 tensor is found beforehand, in a fixed order, so that neither the size of a block nor the
 order of blocks changes a bit of the result. NaN stays NaN all the way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,6 @@ from aim_exp.merge.masks import draws, keep_bytes, stream_key
 from aim_exp.merge.thresholds import ModelTrim, deltas_of, threshold
 from aim_exp.tensors.blocks import row_size
 from aim_exp.tensors.inputs import SPARE, TensorInputs
-from aim_exp.tensors.scratch import Scratch
 
 
 def _all(delta: Tensor, rows: slice) -> None:
@@ -165,39 +164,3 @@ def _ranks(delta: Tensor) -> Tensor:
     places = torch.arange(last + 1, dtype=delta.dtype, device=delta.device)
     ranks.scatter_(-1, order, places.expand_as(delta))
     return ranks.div_(last) if last > 0 else ranks.fill_(0.5)
-
-
-def elect_and_sum(
-    deltas: list[Tensor],
-    weights: list[float],
-    scratch: Scratch,
-    *,
-    normalize: bool,
-    factors: Sequence[float] | None = None,
-) -> Tensor:
-    """Sum the weighted `deltas` that have the sign of their total; overwrites them.
-
-    With `normalize`, divided elementwise by the sum of the weights kept (1 where none is).
-    `factors` count in the sum and not in the total.
-    """
-    shape = deltas[0].shape
-    total = scratch("total", shape).copy_(deltas[0])
-    for delta in deltas[1:]:
-        total.add_(delta)
-    # +1 or -1; of a zero +1: its sign is minus only where every delta is zero.
-    one = torch.ones((), device=total.device)
-    sign = torch.copysign(one, total, out=scratch("sign", shape))
-    kept, kept_weight = total.zero_(), scratch("kept weight", shape).zero_()
-    factors = factors or [1.0] * len(deltas)
-    for delta, weight, factor in zip(deltas, weights, factors, strict=True):
-        agreeing = delta.mul_(sign).relu_()  # its magnitude where the signs agree, or zero
-        kept.add_(agreeing, alpha=factor)
-        if normalize:
-            kept_weight.add_(agreeing.sign_(), alpha=weight)
-    kept.mul_(sign)
-    if normalize:
-        # One where no weight is kept; comparing and filling would take several times as long.
-        nonzero = torch.sign(kept_weight, out=sign)
-        kept_weight.add_(torch.addcmul(one, nonzero, nonzero, value=-1, out=sign))
-        kept.div_(kept_weight)
-    return kept

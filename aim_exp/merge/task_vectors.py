@@ -119,7 +119,7 @@ class SignElection(SparseMethod):
 
     def combine(self, delta: WeightedDelta, weights: list[float], scratch: Scratch) -> Tensor:
         """TIES's elect and disjoint merge; a sum of zero elects plus."""
-        from aim_exp.merge.sparsify import elect_and_sum
+        from aim_exp.merge.signs import elect_and_sum
 
         deltas = [delta(index, f"delta {index}") for index in range(len(weights))]
         return elect_and_sum(deltas, weights, scratch, normalize=self.normalize)
