@@ -4,14 +4,16 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny_suite import SHORT, Oracle, random_model
+from tiny_suite import SHORT, Oracle, random_model, sliding_model
 
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.gold import BITS_PER_BYTE, LOGLIKELIHOOD
 from aim_exp.evaluate.harness import Harness, evaluate_task
+from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.loading import n_items
 from aim_exp.evaluate.metrics import headline
 from aim_exp.population.embedded.items import test_items
@@ -54,6 +56,34 @@ def test_every_item_has_its_gold_answers_likelihood(
     kept = contents(tmp_path / "responses")
     assert harness.evaluate(SHORT, [benchmark], tmp_path / "responses") == evaluated
     assert contents(tmp_path / "responses") == kept  # nothing was asked again
+
+
+@pytest.mark.parametrize("make", [random_model, sliding_model])
+def test_a_prompt_is_computed_once_for_its_answer_and_its_gold_answer(
+    make, tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated = [b for b in SHORT.benchmarks if "answer" in test_items(b.name[5:])[0]]
+    assert len(generated) == 5
+    model = make()
+
+    def outcomes(folder: str) -> list[dict[str, Any]]:
+        harness = Harness.in_memory(model, tokenizer, batch_size=3)
+        evaluated = harness.evaluate(SHORT, generated, tmp_path / folder)
+        return [json.loads(line) for each in evaluated.values() for line in each.items]
+
+    beside = outcomes("beside")
+    with monkeypatch.context() as patch:
+        patch.setattr("aim_exp.evaluate.harness.gold_columns", lambda tasks: {})
+        behind = outcomes("behind")
+    gold = [[line["metrics"].pop(LOGLIKELIHOOD) for line in each] for each in (beside, behind)]
+    assert gold[0] == pytest.approx(gold[1], abs=1e-4)
+    assert beside == behind
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(LiveHFLM, "_loglikelihood_tokens", never)
+    assert len(outcomes("once")) == len(beside) == 5 * 8
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -50,6 +50,11 @@ class GoldOutcomes:
         }
 
 
+def gold_columns(tasks: Mapping[str, Any]) -> dict[str, str]:
+    """By task the column that holds the gold answer, of those whose answers are generated."""
+    return {name: column for name, task in tasks.items() if (column := _gold_column(task))}
+
+
 def gold_outcomes(
     lm: Any, tasks: Mapping[str, Any], samples: Mapping[str, Sequence[Any]]
 ) -> GoldOutcomes:
@@ -71,8 +76,7 @@ def _of_task(lm: Any, task: Any, items: Mapping[Any, Any]) -> Iterator[tuple[Any
             if right is not None:
                 text = sample["arguments"][right][1]
                 yield number, Likelihood(sample["resps"][right][0][0], len(text.encode()))
-    column = (task.get_config("metadata") or {}).get("gold")
-    if task.OUTPUT_TYPE == "generate_until" and column:
+    if column := _gold_column(task):
         requests = [
             Instance(
                 request_type="loglikelihood",
@@ -86,6 +90,12 @@ def _of_task(lm: Any, task: Any, items: Mapping[Any, Any]) -> Iterator[tuple[Any
         for number, (nats, _) in zip(items, lm.loglikelihood(requests), strict=True):
             gold = items[number]["doc"][column]
             yield number, Likelihood(nats, len(gold.encode()))
+
+
+def _gold_column(task: Any) -> str | None:
+    """Where answers are generated."""
+    generated = task.OUTPUT_TYPE == "generate_until"
+    return (task.get_config("metadata") or {}).get("gold") if generated else None
 
 
 def _right_choice(task: Any, doc: Any) -> int | None:

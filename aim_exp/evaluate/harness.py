@@ -18,7 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from aim_exp.console import Advance
 from aim_exp.errors import EvaluationError
 from aim_exp.evaluate.code.execution import runner
-from aim_exp.evaluate.gold import BITS_PER_BYTE, LOGLIKELIHOOD, GoldOutcomes, gold_outcomes
+from aim_exp.evaluate.gold import (
+    BITS_PER_BYTE,
+    LOGLIKELIHOOD,
+    GoldOutcomes,
+    gold_columns,
+    gold_outcomes,
+)
 from aim_exp.evaluate.hf import LiveHFLM
 from aim_exp.evaluate.jackknife import jackknife_stderr
 from aim_exp.evaluate.loading import TASK, LoadedTask, directions, load_task
@@ -95,7 +101,9 @@ class Harness:
                 yield benchmark, self._score(lm, suite, benchmark)
 
     def _score(self, lm: RememberingLM, suite: Suite, benchmark: Benchmark) -> Evaluated:
-        self._check_lengths(benchmark, load_task(suite, benchmark))
+        loaded = load_task(suite, benchmark)
+        self._check_lengths(benchmark, loaded)
+        self._lm.gold_columns = gold_columns(loaded.tasks["tasks"])
         before = TRUNCATIONS.count
         evaluated = evaluate_task(lm, suite, benchmark)
         warnings = [*evaluated.scores.warnings, *self._notes]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from transformers import StoppingCriteriaList
 from transformers.generation.configuration_utils import GenerationMode
 
 from aim_exp.evaluate.fast.greedy import StopAtText, decode
-from aim_exp.evaluate.fast.likelihood import loglikelihoods
-from aim_exp.evaluate.fast.prefill import can_continue, tokens_computed
+from aim_exp.evaluate.fast.likelihood import loglikelihoods, of_continuations
+from aim_exp.evaluate.fast.prefill import Prefilled, can_continue, fork, tokens_computed
 
 KNOWN_TEXTS = 1 << 14
 """How many texts' tokens are remembered per tokenizer, for the models still to come."""
@@ -39,10 +41,16 @@ _known_batches: WeakKeyDictionary[Any, dict[Any, tuple[Tensor, Tensor]]] = WeakK
 class LiveHFLM(_HFLM):
     """HFLM round a model in memory, of which a sweep scores many."""
 
+    gold_columns: Mapping[str, str]
+    """By task: the column of the answer that is judged beside the one that is generated."""
+
     def __init__(self, *, batch_size: int | None, **settings: Any) -> None:
         super().__init__(batch_size=batch_size or BATCH_SIZE, **settings)
         if batch_size is None:
             self.batch_size_per_gpu = max(BATCH_SIZE, self._small_batch())
+        self.gold_columns = {}
+        self._gold_answers: dict[str, str] = {}
+        self._prompts: list[str] = []
         _reuse_memory()
 
     def _small_batch(self) -> int:
@@ -76,6 +84,7 @@ class LiveHFLM(_HFLM):
         truncation: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """As HFLM's, once per batch and tokenizer, unless it has a cut to tell of."""
+        self._prompts = list(strings)
         known = _known_batches.setdefault(self.tokenizer, {})
         key = (tuple(strings), padding_side, left_truncate_len, truncation, self.add_bos_token)
         if key not in known:
@@ -87,6 +96,36 @@ class LiveHFLM(_HFLM):
                 return ids, mask
             known[key] = ids, mask
         return known[key]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """As HFLM's; gold answers are judged after the same first pass over the prompts."""
+        self._gold_answers = {
+            request.args[0]: request.doc[column]
+            for request in requests
+            if (column := self.gold_columns.get(request.task_name or ""))
+        }
+        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+
+    def _judge_gold(self, prompts: list[list[int]], prefilled: Prefilled, cache: Any) -> None:
+        """Tell the cache of responses how likely each prompt's gold answer is.
+
+        Where that of one is not known here, or cannot follow the prompt as it was put, of none.
+        """
+        pairs = [(text, self._gold_answers.get(text, "")) for text in self._prompts]
+        if not all(text and gold for text, gold in pairs):
+            return
+        encoded = [self._encode_pair(text, gold) for text, gold in pairs]
+        room = self.max_length + 1
+        if any(
+            context != prompt or not gold or len(context) + len(gold) > room
+            for (context, gold), prompt in zip(encoded, prompts, strict=True)
+        ):
+            return
+        answers = of_continuations(
+            self.model, prefilled, fork(cache), [gold for _, gold in encoded], self.softmax_dtype
+        )
+        for pair, answer in zip(pairs, answers, strict=True):
+            self.cache_hook.add_partial("loglikelihood", pair, answer)
 
     def _model_generate(
         self, context: Tensor, max_length: int, stop: list[str], **arguments: Any
@@ -105,7 +144,7 @@ class LiveHFLM(_HFLM):
             stopping_criteria=StoppingCriteriaList([ends]),
             pad_token_id=self.tokenizer.pad_token_id,
             use_cache=True,
-            custom_generate=decode,
+            custom_generate=partial(decode, after_prefill=self._judge_gold),
             **arguments,
         )
 

@@ -4,7 +4,7 @@ lm-eval's own stopping criterion ends a batch only when every row holds the same
 until then, rows that are done are decoded on. Here each row ends where it would end alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from aim_exp.evaluate.fast.prefill import (
+    Prefilled,
     can_continue,
     has_rows,
     positions,
@@ -33,6 +34,9 @@ PREFILL_INPUTS = {
 """What `prefill` stands in for; a model that is given more is prefilled by transformers."""
 KNOWN_ENDINGS = 1 << 16
 """How many endings are remembered; most are seen again, in other rows and by other models."""
+
+AfterPrefill = Callable[[list[list[int]], Prefilled, Any], None]
+"""What looks at prompts whose first pass is done, with the cache that answers go on from."""
 
 
 class StopAtText(StoppingCriteria):
@@ -69,6 +73,7 @@ def decode(
     logits_processor: Any,
     stopping_criteria: StoppingCriteriaList,
     generation_config: Any,
+    after_prefill: AfterPrefill | None = None,
     **inputs: Any,
 ) -> Tensor:
     """A decoding method for transformers' `generate(custom_generate=...)`.
@@ -92,7 +97,7 @@ def decode(
         (len(input_ids), generation_config.max_length), generation_config._pad_token_tensor
     )
     rows = torch.arange(len(input_ids), device=input_ids.device)
-    outputs, inputs = _prefill(model, input_ids, generation_config, inputs)
+    outputs, inputs = _prefill(model, input_ids, generation_config, inputs, after_prefill)
     with model._optimize_model_for_decode():
         while True:
             inputs = model._update_model_kwargs_for_generation(
@@ -116,7 +121,11 @@ def decode(
 
 
 def _prefill(
-    model: Any, input_ids: Tensor, generation_config: Any, inputs: dict[str, Any]
+    model: Any,
+    input_ids: Tensor,
+    generation_config: Any,
+    inputs: dict[str, Any],
+    after_prefill: AfterPrefill | None,
 ) -> tuple[Any, dict[str, Any]]:
     """The model's outputs for the prompts, and the inputs to go on with."""
     if set(inputs) != PREFILL_INPUTS or not can_continue(model):
@@ -125,6 +134,8 @@ def _prefill(
     padding = [0] * len(input_ids) if mask is None else (mask == 0).sum(-1).tolist()
     prompts = [row[n:] for row, n in zip(input_ids.tolist(), padding, strict=True)]
     done = prefill(model, prompts, inputs["past_key_values"])
+    if after_prefill:
+        after_prefill(prompts, done, inputs["past_key_values"])
     inputs = {**inputs, "attention_mask": done.mask, "position_ids": positions(done.mask)}
     return done.outputs, inputs
 

@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
-from aim_exp.evaluate.fast.prefill import empty_cache, padded, positions, prefill, select_rows
+from aim_exp.evaluate.fast.prefill import (
+    Prefilled,
+    empty_cache,
+    padded,
+    positions,
+    prefill,
+    select_rows,
+)
 
 
 @torch.no_grad()
@@ -22,14 +30,34 @@ def loglikelihoods(
     """
     contexts: dict[tuple[int, ...], int] = {}
     of_request = [contexts.setdefault(tuple(context), len(contexts)) for context, _ in requests]
-    rows = torch.tensor(of_request, device=model.device)
     cache = empty_cache(model)
     prefilled = prefill(model, list(contexts), cache)
-    logits = prefilled.outputs.logits[rows]
-    targets, own = padded([continuation for _, continuation in requests], "right", model.device)
+    continuations = [continuation for _, continuation in requests]
+    return of_continuations(model, prefilled, cache, continuations, dtype, rows=of_request)
+
+
+@torch.no_grad()
+def of_continuations(
+    model: Any,
+    prefilled: Prefilled,
+    cache: DynamicCache,
+    continuations: Sequence[Sequence[int]],
+    dtype: torch.dtype | None,
+    rows: Sequence[int] | None = None,
+) -> list[tuple[float, bool]]:
+    """As `loglikelihoods`, of contexts that are computed; `cache`, which is theirs, goes on.
+
+    `rows` are the continuations' contexts among them; None: each has one, in order.
+    """
+    logits, mask = prefilled.outputs.logits, prefilled.mask
+    targets, own = padded(continuations, "right", model.device)
+    if rows is not None:
+        of = torch.tensor(rows, device=model.device)
+        logits, mask = logits[of], mask[of]
+        if targets.shape[1] > 1:
+            select_rows(cache, of)
     if targets.shape[1] > 1:
-        select_rows(cache, rows)
-        mask = torch.cat([prefilled.mask[rows], own[:, :-1]], dim=1)
+        mask = torch.cat([mask, own[:, :-1]], dim=1)
         further = model(
             input_ids=targets[:, :-1],
             attention_mask=mask,

@@ -7,6 +7,7 @@ and transformers, compute every prompt of a batch from its first token on.
 import inspect
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -119,6 +120,16 @@ def _cost(prompts: Sequence[Sequence[int]], common: Sequence[int], depth: int) -
 def empty_cache(model: Any) -> DynamicCache:
     """A cache for keys and values of the language model."""
     return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def fork(cache: DynamicCache) -> DynamicCache:
+    """A cache that begins as this one; neither sees what the other goes on with.
+
+    What a layer holds is never changed in place: it makes longer tensors of it.
+    """
+    other = copy(cache)
+    other.layers = [copy(layer) for layer in cache.layers]
+    return other
 
 
 def has_rows(cache: Any) -> bool:
