@@ -182,6 +182,7 @@ def test_a_replicate_is_kept_item_by_item_and_not_run_again(kept: Path) -> None:
     record = read_record(folder)
     assert record.merged
     assert replicate.about["jobs"]["aim/0"]["dose"]["norm"] == record.dose["all"].norm
+    assert replicate.about["jobs"]["aim/0"]["dose"]["delta"] == record.dose["all"].delta > 0
     assert "tiny_mmlu" not in replicate.about["objectives"]
     for name, score in record.merged.scores.items():
         own = replicate.outcomes["aim/0"][name]
@@ -225,7 +226,7 @@ def keep(path: Path, leads: list[float]) -> None:
                 scores = {**dict.fromkeys(BENCHMARKS, own), SHARED: 2 * own * (item % 2)}
                 rows += [[model, b, b, str(item), str(0.5 + score), "-1", ""]
                          for b, score in scores.items()]  # fmt: skip
-        dose = {"mean_r": 0.9, "norm": 0.9, "outputs": 0.5}
+        dose = {"mean_r": 0.9, "norm": 0.9, "outputs": 0.5, "delta": 10 + number}
         jobs = {row[0]: {"dose": dose, "config": "another"} for row in rows if "/" in row[0]}
         about = {"commit": "0123456789", "objectives": BENCHMARKS, "jobs": jobs}
         path.with_suffix("").mkdir(exist_ok=True)
@@ -248,6 +249,9 @@ def test_a_verdict_waits_for_as_many_replicates_as_the_lock_asks_for(tmp_path: P
     page = findings(path)  # a deviation of .33 would be seen in six
     assert "Test replicates so far: 6 of 6." in page
     assert page.count("| better |") == 2
+    assert "by replicate: 11.00 12.00 13.00 14.00 15.00 16.00. Where it" in page
+    slope = np.polyfit(np.arange(6) / np.std(np.arange(6), ddof=1), [3, 3.5, 2.5, 3, 3.2, 2.8], 1)
+    assert f"is {slope[0]:+.2f} points larger" in page
     shares = [2 * lead * (np.arange(ITEMS) % 2) for lead in (3.0, 3.5, 2.5, 3.0, 3.2, 2.8)]
     shared = compare_replicates(
         ReplicatedDifference([np.array(shares, dtype=np.float64)], shared_items=True)

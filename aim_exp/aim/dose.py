@@ -87,6 +87,7 @@ class KindReport:
         if self.channels:
             numbers["share_below"] = self.channels_below / self.channels
         if self.relaxed_parameters:
+            numbers["delta"] = math.sqrt(self.norm_before)
             numbers["differing"] = self.differing / self.relaxed_parameters
         return {name: value for name, value in numbers.items() if value is not None}
 

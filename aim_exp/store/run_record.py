@@ -109,6 +109,8 @@ class Dose:
     """Norm of the delta after over before."""
     outputs: float | None = None
     """Share of the change of outputs, by base's second moments."""
+    delta: float | None = None
+    """Norm of the plain merge's delta."""
     share_below: float | None = None
     """Of the channels: those with r below 0.9."""
     differing: float | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import linregress, t
 
 from aim_exp.errors import AimError
 from aim_exp.statistics import (
@@ -107,6 +107,7 @@ def findings(path: Path) -> str:
             f"Test replicates so far: {len(test)} of {words}.",
             _members(lock, test, outcomes[0]),
             _comparisons(lock, test, outcomes, decided=decided),
+            *_moderator(lock, test, primary),
             _arms(lock, test, outcomes),
         ]
     )
@@ -202,6 +203,31 @@ def _comparisons(
             _table(["outcome", *heads], of_others),
         ]
     )
+
+
+def _moderator(
+    lock: StudyLock, replicates: Sequence[Replicate], primary: ReplicateTest
+) -> Iterator[str]:
+    """Whether the primary difference goes with the size of the change; from three replicates on."""
+    n, sizes = len(replicates), [_delta(lock, each) for each in replicates]
+    if n < 3 or len(set(sizes)) == 1:
+        return
+    scaled = (np.array(sizes) - np.mean(sizes)) / np.std(sizes, ddof=1)
+    line = linregress(scaled, primary.values)
+    half = float(t.ppf((1 + LEVEL) / 2, n - 2)) * line.stderr
+    yield (
+        "The norm of the plain merge's change, by replicate: "
+        f"{' '.join(f'{size:.2f}' for size in sizes)}. Where it is a standard deviation larger, the "
+        f"primary difference is {line.slope:+.2f} points larger (95 % interval "
+        f"{line.slope - half:+.2f} to {line.slope + half:+.2f})."
+    )
+
+
+def _delta(lock: StudyLock, replicate: Replicate) -> float:
+    """The norm of the change that the primary comparison's arm starts from, mean of `over`."""
+    numbers = range(len(lock.design["over"]))
+    jobs = [replicate.about["jobs"][job_name(lock.primary.arm, number)] for number in numbers]
+    return float(np.mean([job["dose"]["delta"] for job in jobs]))
 
 
 def _items_digest(lock: StudyLock, replicate: Replicate, benchmark: str) -> str | None:
