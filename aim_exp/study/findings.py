@@ -123,7 +123,7 @@ def chosen(lock: StudyLock, replicates: Sequence[Replicate]) -> dict[str, list[s
         kinds.setdefault(arm.partition("_")[0], []).append(arm)
     settings = list(_by_setting(lock, replicates[0]))
     return {
-        kind: [max(arms, key=lambda arm: each.mean(replicates, arm)) for each in settings]
+        kind: [max(arms, key=lambda arm: round(each.mean(replicates, arm), 9)) for each in settings]
         for kind, arms in kinds.items()
     }
 
