@@ -33,12 +33,12 @@ from aim_exp.cli.commands import (
     task_overrides,
 )
 from aim_exp.cli.explain import explain, first_lines, wrong_override
-from aim_exp.cli.help import help_page
 from aim_exp.cli.plan_printer import PLANS
 from aim_exp.config.build import build_tracker, checked
+from aim_exp.config.folder import CONFIG_FOLDER
 from aim_exp.config.outside import copy_config_files, copy_sources, outside_config_files
 from aim_exp.config.recorded import hide_user_info, recorded, without_user_info
-from aim_exp.config.schema import CONFIG_FOLDER, register
+from aim_exp.config.schema import register
 from aim_exp.config.sweep import run_name
 from aim_exp.console import begin_job, console, error_console, print_error
 from aim_exp.launchers.stages import raise_failure
@@ -104,10 +104,7 @@ class Outcome:
 
 
 def main() -> None:
-    """`python run.py` and `aim-exp`: exit status 0, 1 if anything failed, 130 after Ctrl-C."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help_page(), end="")
-        return
+    """A run or a sweep: exit status 0, 1 if anything failed, 130 after Ctrl-C."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printing
     _put_multirun_first(sys.argv)
     sys.argv[1:] = ["hydra.launcher.detach=true" if a == DETACH else a for a in sys.argv[1:]]

@@ -12,8 +12,9 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from aim_exp import app, console
+from aim_exp import console
 from aim_exp.cli.callbacks import Launch
+from aim_exp.cli.main import main
 from aim_exp.cli.plan_printer import PLANS
 
 COLUMNS = 120
@@ -28,7 +29,7 @@ def run_here(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         stack.enter_context(redirect_stderr(err))
         stack.enter_context(_fresh(["run.py", *arguments]))
         try:
-            app.main()
+            main()
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -16,8 +16,8 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from aim_exp.config.folder import CONFIG_FOLDER, known_options
 from aim_exp.config.plugins import message_with_place
-from aim_exp.config.schema import CONFIG_FOLDER, known_options
 from aim_exp.config.schema_errors import unknown_key, wrong_type
 from aim_exp.errors import AimError, did_you_mean, first_line
 from aim_exp.store.files import FULL

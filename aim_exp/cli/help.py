@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from textwrap import wrap
 
-from aim_exp.config.schema import CONFIG_FOLDER, RunConfig, known_options
+from aim_exp.config.folder import CONFIG_FOLDER, known_options
 
 WIDTH = 79
 """A line fits a terminal of 80 columns."""
@@ -61,10 +60,10 @@ def _groups() -> list[str]:
 
 
 def _keys() -> list[str]:
-    known = {field.name for field in fields(RunConfig)}
-    keys = (key for key in _explained(KEY_LINE) if key["name"] in known)
     return [
-        line for key in keys for line in _entry(f"{key['name']}={key['value']}", key["text"], 27)
+        line
+        for key in _explained(KEY_LINE)
+        for line in _entry(f"{key['name']}={key['value']}", key["text"], 27)
     ]
 
 

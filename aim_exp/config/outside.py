@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from aim_exp.config.folder import CONFIG_FOLDER
 from aim_exp.config.plugins import outside_modules, source
-from aim_exp.config.schema import CONFIG_FOLDER
 
 DIGITS = 12
 """Of a digest, in the names of folders."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -20,6 +19,7 @@ from omegaconf import MISSING, OmegaConf
 from aim_exp.aim.calibration import EmbeddedTexts, PileValidation, TextFile
 from aim_exp.aim.settings import AimSettings
 from aim_exp.config import axes
+from aim_exp.config.folder import CONFIG_FOLDER
 from aim_exp.errors import ConfigError
 from aim_exp.evaluate.evaluators import HfEvaluator, ProcessEvaluator
 from aim_exp.merge import METHODS
@@ -30,8 +30,6 @@ from aim_exp.tracking.mlflow import MlflowTracker
 from aim_exp.tracking.none import NullTracker
 from aim_exp.tracking.wandb import WandbTracker
 from aim_exp.types import Selection
-
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "conf"
 
 OPTIONS: Mapping[str, type] = {
     **{f"method/{name}": method for name, method in METHODS.items()},
@@ -102,13 +100,6 @@ class BenchmarksConfig:
     generation: Any = None  # generation arguments added to each task's own: {max_gen_toks: 64}
     allow_code_execution: bool = False  # code benchmarks run what the model wrote
     items_seed: int = 0  # which set of test items, of those that the built-in tasks have
-
-
-def known_options(group: str) -> list[str]:
-    """The options of a group: the files in `conf/GROUP`, and in folders there."""
-    folder = CONFIG_FOLDER / group
-    files = sorted(folder.rglob("*.yaml"))
-    return [file.relative_to(folder).with_suffix("").as_posix() for file in files]
 
 
 def known_benchmarks() -> set[str]:

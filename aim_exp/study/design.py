@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from aim_exp.config.build import check
-from aim_exp.config.schema import CONFIG_FOLDER, register
+from aim_exp.config.folder import CONFIG_FOLDER
+from aim_exp.config.schema import register
 from aim_exp.errors import AimError, ConfigError, first_line, number_problem
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.store.provenance import provenance

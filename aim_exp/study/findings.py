@@ -217,8 +217,8 @@ def _moderator(
     half = float(t.ppf((1 + LEVEL) / 2, n - 2)) * line.stderr
     yield (
         "The norm of the plain merge's change, by replicate: "
-        f"{' '.join(f'{size:.2f}' for size in sizes)}. Where it is a standard deviation larger, the "
-        f"primary difference is {line.slope:+.2f} points larger (95 % interval "
+        f"{' '.join(f'{size:.2f}' for size in sizes)}. Where it is a standard deviation larger, "
+        f"the primary difference is {line.slope:+.2f} points larger (95 % interval "
         f"{line.slope - half:+.2f} to {line.slope + half:+.2f})."
     )
 
