@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aim_exp.errors import AimError
-from aim_exp.report.items import on_scale, parts
+from aim_exp.report.items import parts
 from aim_exp.report.load import Job, Runs, load
 from aim_exp.store.run_record import ModelRecord, RunRecord, ScoreRecord
 
@@ -133,10 +131,14 @@ def answer(line: Line) -> Any:
 def item_score(value: Any, ends: tuple[float, float]) -> float | None:
     """An item's, on the scale of the benchmark's; None where its metric is no number."""
     try:
-        gained, possible = map(np.array, parts(value))
+        gained, possible = parts(value)
     except (TypeError, ValueError):
         return None
-    return float((on_scale(gained, possible, ends) / possible).mean()) if all(possible) else None
+    if not all(possible):
+        return None
+    worst, best = ends  # an array of one number each would take ten times as long
+    shares = [(g / p - worst) / (best - worst) for g, p in zip(gained, possible, strict=True)]
+    return sum(shares) / len(shares)
 
 
 def _frame(rows: list[Line], directories: Sequence[str | Path]) -> pd.DataFrame:
