@@ -96,8 +96,8 @@ class RememberingLM:
 
     def __getattr__(self, attribute: str) -> Any:
         """The model's; an answering method remembers."""
-        found = getattr(self._lm, attribute)
-        return partial(self._answer, attribute, found) if attribute in ANSWERING else found
+        value = getattr(self._lm, attribute)
+        return partial(self._answer, attribute, value) if attribute in ANSWERING else value
 
     def apply_chat_template(
         self, chat: list[dict[str, str]], add_generation_prompt: bool = True

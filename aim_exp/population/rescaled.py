@@ -62,8 +62,8 @@ class RescaledPopulation(EmbeddedPopulation):
         trained = self._trained.training_from(base)
         if self.coordinates == 0:
             return trained
-        drawn = {"rescaled": VERSION, "coordinates": self.coordinates, "spread": self.spread}
-        return StageSpec(trained.stage, trained.version, {**trained.spec, **drawn})
+        stretching = {"rescaled": VERSION, "coordinates": self.coordinates, "spread": self.spread}
+        return StageSpec(trained.stage, trained.version, {**trained.spec, **stretching})
 
     def ensure(self, store: Store, population: Population) -> None:
         """Train, then stretch what the store does not have."""

@@ -160,8 +160,8 @@ def _within(candidates: Sequence[_Candidate], selection: Selection) -> list[_Can
     """As many as the budget has: plain merges first, then by keys, which know no score."""
     if selection.budget is None or len(candidates) <= selection.budget:
         return [*candidates]
-    drawn = sorted(candidates, key=lambda each: (each.row.relaxed, each.row.key))
-    return drawn[: selection.budget]
+    in_order = sorted(candidates, key=lambda each: (each.row.relaxed, each.row.key))
+    return in_order[: selection.budget]
 
 
 def _have_populations(candidates: Sequence[_Candidate]) -> bool:

@@ -55,9 +55,9 @@ def items(*directories: str | Path) -> pd.DataFrame:
             try:
                 source = job.sources[line["model"]][line["benchmark"]]
                 for own, value in source.lines():
-                    asked = {name: own.get(name) for name in ("task", "doc_id", "prompt", "target")}
-                    of_item = {"value": item_score(value, source.ends), **asked}
-                    every.append(before | of_item | {"answer": answer(own)} | after)
+                    item = {name: own.get(name) for name in ("task", "doc_id", "prompt", "target")}
+                    answered = {"value": item_score(value, source.ends), **item}
+                    every.append(before | answered | {"answer": answer(own)} | after)
             except AimError as error:
                 where = f"{job.folder}, {line['model']} on {line['benchmark']}"
                 warnings.warn(f"{where}: {error}", stacklevel=2)

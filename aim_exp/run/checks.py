@@ -40,8 +40,8 @@ def _suite_problems(run: Run) -> list[str]:
     if missing:
         from aim_exp.evaluate.check import check_suite
 
-        asked = replace(suite, benchmarks=tuple(b for b in suite.benchmarks if b.name in missing))
-        problems += check_suite(asked, () if run.settings["plan"] else missing)
+        rest = replace(suite, benchmarks=tuple(b for b in suite.benchmarks if b.name in missing))
+        problems += check_suite(rest, () if run.settings["plan"] else missing)
     return problems
 
 

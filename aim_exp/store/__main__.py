@@ -50,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def du(options: argparse.Namespace) -> int:
     """By stage and by folder of runs."""
-    found = entries(options.cache_dir)
-    sizes = {entry.name: entry.size for entry in found}
+    everything = entries(options.cache_dir)
+    sizes = {entry.name: entry.size for entry in everything}
     stages = _table("stage", "entries", "size")
-    for stage in dict.fromkeys(entry.stage for entry in found):
-        _row(stages, stage, [entry.name for entry in found if entry.stage == stage], sizes)
+    for stage in dict.fromkeys(entry.stage for entry in everything):
+        _row(stages, stage, [entry.name for entry in everything if entry.stage == stage], sizes)
     stages.add_section()
     _row(stages, "total", list(sizes), sizes)
     print_whole(console, stages)
@@ -77,33 +77,33 @@ def gc(options: argparse.Namespace) -> int:
         raise AimError("gc: name the RUNS that you keep, or what is old by --older DAYS")
     if options.runs and not records:
         raise AimError(f"{' '.join(map(str, options.runs))}: no run is there, so all would go")
-    found = [
+    superfluous = [
         entry
         for entry in unneeded(root, needed(records))
         if options.older is None or entry.age > options.older * SECONDS_PER_DAY
     ]
-    for entry in found:
+    for entry in superfluous:
         if not options.yes:
-            told = size_text(entry.size)
+            outcome = size_text(entry.size)
         else:
-            told = "deleted" if delete(root, entry) else "in use"
-        console.print(f"{told:>10}  {entry.name}", soft_wrap=True, markup=False)
+            outcome = "deleted" if delete(root, entry) else "in use"
+        console.print(f"{outcome:>10}  {entry.name}", soft_wrap=True, markup=False)
     if not options.yes:
-        told = f"in {len(found)} entries"
-        told += f" that none of {len(records)} runs rests on" if records else ""
-        told += f", not written for {options.older:g} days" if options.older is not None else ""
-        total = size_text(sum(entry.size for entry in found))
-        console.print(f"{total:>10}  {told}; --yes deletes them", soft_wrap=True)
+        words = f"in {len(superfluous)} entries"
+        words += f" that none of {len(records)} runs rests on" if records else ""
+        words += f", not written for {options.older:g} days" if options.older is not None else ""
+        total = size_text(sum(entry.size for entry in superfluous))
+        console.print(f"{total:>10}  {words}; --yes deletes them", soft_wrap=True)
     return FINE
 
 
 def verify(options: argparse.Namespace) -> int:
     """Read all, and say what is damaged."""
-    found = [each for each in entries(options.cache_dir) if each.stage not in LEFT_OVER]
-    problems = [problem for entry in found for problem in damages(entry)]
+    checked = [each for each in entries(options.cache_dir) if each.stage not in LEFT_OVER]
+    problems = [problem for entry in checked for problem in damages(entry)]
     for problem in problems:
         console.print(problem, soft_wrap=True, markup=False)
-    console.print(f"{len(found)} entries, {len(problems)} damages")
+    console.print(f"{len(checked)} entries, {len(problems)} damages")
     return DAMAGED if problems else FINE
 
 

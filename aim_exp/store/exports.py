@@ -126,11 +126,11 @@ def _described(run: RunRecord, names: set[str]) -> dict[str, Any]:
     }
 
 
-def _carry(found: Iterable[Entry], into: Store) -> Transfer:
+def _carry(selection: Iterable[Entry], into: Store) -> Transfer:
     """Copy each entry that is as it was written, and of which `into` lacks something."""
     transfer = Transfer()
     note_work(into.root, into.root)
-    for entry in found:
+    for entry in selection:
         problems = list(damages(entry))
         spec = None if problems else _spec(entry)
         if spec is None:

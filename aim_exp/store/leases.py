@@ -129,7 +129,7 @@ def wait(path: Path, what: str, done: Callable[[], bool] = lambda: False) -> Lea
     """
     began = heard = time.monotonic()
     last = ("", "")
-    told = False
+    announced = False
     while not done():
         if lease := take(path):
             return lease
@@ -137,9 +137,9 @@ def wait(path: Path, what: str, done: Callable[[], bool] = lambda: False) -> Lea
         now = time.monotonic()
         if (token, sign) != last:
             last, heard = (token, sign), now
-        if not told and holder and now - began > WORTH_A_LINE:
+        if not announced and holder and now - began > WORTH_A_LINE:
             console.print(f"waiting for {holder}: {what}", soft_wrap=True, markup=False)
-            told = True
+            announced = True
         if token and ((holder and holder.is_dead) or now - heard > SILENCE):
             if now - heard > SILENCE:
                 silent = f"{holder or path.name} gave no sign of life for {SILENCE:g} s"

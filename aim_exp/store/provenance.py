@@ -74,7 +74,7 @@ def _code() -> Mapping[str, Any]:
 
 def _git(*arguments: str) -> str | None:
     try:
-        found = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), *arguments],
             capture_output=True,
             text=True,
@@ -83,4 +83,4 @@ def _git(*arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return completed.stdout.strip()

@@ -52,9 +52,9 @@ def write_items(report: Report, out: Path) -> None:
                 with suppress(AimError):
                     answers = read_answers(each.draw.sources[benchmark])
                     questions = list(map(vars, answers.questions))
-                    asked = content_key("questions", 1, questions)[:KEY]
-                    _write(folder, asked, questions)
-                    _write(folder, name, {"questions": asked, "given": [*map(vars, answers.given)]})
+                    key = content_key("questions", 1, questions)[:KEY]
+                    _write(folder, key, questions)
+                    _write(folder, name, {"questions": key, "given": [*map(vars, answers.given)]})
 
 
 def _names(draw: Draw) -> dict[str, str]:
