@@ -5,6 +5,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from aim_exp.store.run_record import read_record
 from aim_exp.store.study_lock import Role, StudyLock, read_lock
 from aim_exp.study.__main__ import main
 from aim_exp.study.design import lock, read_design
-from aim_exp.study.findings import findings
+from aim_exp.study.findings import chosen, findings
 from aim_exp.study.replicates import HEADER, kept_replicates, run_replicate
 
 DESIGN: dict[str, Any] = {
@@ -226,13 +227,32 @@ def keep(path: Path, leads: list[float]) -> None:
                 scores = {**dict.fromkeys(BENCHMARKS, own), SHARED: 2 * own * (item % 2)}
                 rows += [[model, b, b, str(item), str(0.5 + score), "-1", ""]
                          for b, score in scores.items()]  # fmt: skip
-        dose = {"mean_r": 0.9, "norm": 0.9, "outputs": 0.5, "delta": 10 + number}
-        jobs = {row[0]: {"dose": dose, "config": "another"} for row in rows if "/" in row[0]}
-        about = {"commit": "0123456789", "objectives": BENCHMARKS, "jobs": jobs}
-        path.with_suffix("").mkdir(exist_ok=True)
-        (path.with_suffix("") / f"{number}.json").write_text(json.dumps(about))
-        with gzip.open(path.with_suffix("") / f"{number}.csv.gz", "wt", newline="") as file:
-            csv.writer(file).writerows(rows)
+        keep_rows(path, number, rows, BENCHMARKS)
+
+
+def keep_rows(path: Path, number: int, rows: list[list[str]], objectives: Sequence[str]) -> None:
+    dose = {"mean_r": 0.9, "norm": 0.9, "outputs": 0.5, "delta": 10 + number}
+    jobs = {row[0]: {"dose": dose, "config": "another"} for row in rows if "/" in row[0]}
+    about = {"commit": "0123456789", "objectives": objectives, "jobs": jobs}
+    path.with_suffix("").mkdir(exist_ok=True)
+    (path.with_suffix("") / f"{number}.json").write_text(json.dumps(about))
+    with gzip.open(path.with_suffix("") / f"{number}.csv.gz", "wt", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_of_settings_that_score_alike_the_first_is_chosen(tmp_path: Path) -> None:
+    arms = {f"plain_{scale}": ["omega=null", f"method.scale={scale}"] for scale in (1, 2, 3)}
+    path = lock(write(tmp_path, replicates={"development": [1], "test": []}, arms=arms,
+                      over=[["method=ties"]], secondary=[],
+                      primary={"arm": "plain_1", "against": "plain_2"}))  # fmt: skip
+    scores = {"plain_1": (0.3, 0.2, 0.1), "plain_2": (0.1, 0.2, 0.3), "plain_3": (0.1, 0.1, 0.1)}
+    assert sum(scores["plain_2"]) > sum(scores["plain_1"])  # by what floats lose
+    benchmarks = ("tiny_math", "tiny_gsm8k", "tiny_mbpp")
+    rows = [[f"{arm}/0", benchmark, benchmark, "0", str(score), "-1", ""]
+            for arm, own in scores.items()
+            for benchmark, score in zip(benchmarks, own, strict=True)]  # fmt: skip
+    keep_rows(path, 1, [list(HEADER), *rows], benchmarks)
+    assert chosen(read_lock(path), kept_replicates(path)) == {"plain": ["plain_1"]}
 
 
 def test_a_verdict_waits_for_as_many_replicates_as_the_lock_asks_for(tmp_path: Path) -> None:
