@@ -163,6 +163,12 @@ def test_a_page_reloads_itself_while_its_sweep_runs(tmp_path: Path) -> None:
     running = Page((tmp_path / "report.html").read_text())
     assert running.named("meta", **{"http-equiv": "refresh", "content": "30"})
     assert "This sweep is running" in running.text
+    assert not list(tmp_path.rglob("*.pdf"))
+    assert ".pdf" not in (tmp_path / "report.md").read_text()
     refresh(tmp_path)
+    assert {path.stem for path in tmp_path.rglob("*.pdf")} == {
+        path.stem for path in tmp_path.rglob("*.png")
+    }
+    assert ".pdf" in (tmp_path / "report.md").read_text()
     ended = Page((tmp_path / "report.html").read_text())
     assert not ended.named("meta", **{"http-equiv": "refresh"})

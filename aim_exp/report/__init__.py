@@ -75,7 +75,7 @@ def due(directory: Path, seconds: float) -> bool:
 def refresh(directory: Path, *, running: bool = False) -> Runs:
     """Write the report of all runs in or below `directory` into it; the runs.
 
-    `running`: others are still to end, so the page reloads itself.
+    `running`: others are still to end, so the page reloads itself, and there is no PDF yet.
     """
     report = make_report(load(directory))
     write(report, directory, differences(report), running=running)
@@ -104,7 +104,7 @@ def write(
     write_csvs(report, compared, out, claim)
     tables = [path.relative_to(out) for path in write_tables(report, out, paper, compared)]
     context = make_context(report, compared, tables, axes, x, running=running, claim=claim)
-    plots.draw(context.charts, out, paper)
+    plots.draw(context.charts, out, paper, vector=not running)
     write_items(report, out)
     write_text(out / PAGE, text.render("report.md", context=context))
     write_text(out / HTML, html.render(context))

@@ -90,10 +90,10 @@ def figures(charts: Charts) -> dict[str, tuple[str, Paint]]:
     return shown
 
 
-def draw(charts: Charts, directory: Path, paper: Paper = AS_IT_IS) -> None:
-    """All figures into `directory/figures`, as PNG and PDF."""
+def draw(charts: Charts, directory: Path, paper: Paper = AS_IT_IS, *, vector: bool = True) -> None:
+    """All figures into `directory/figures`, as PNG and, unless `vector` is false, as PDF."""
     for name, (_, paint) in figures(charts).items():
-        save(name, paint, directory / FOLDER, paper=paper)
+        save(name, paint, directory / FOLDER, vector=vector, paper=paper)
 
 
 def draw_front(report: Report, directory: Path, *, vector: bool = True) -> Path | None:
