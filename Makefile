@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test lint check-docs check-statistics check-study check-launchers check-stress check-power-cut check-browser check-input check-readers check-mergekit check-vllm clean
+.PHONY: run test lint check-slow check-docs check-statistics check-study check-launchers check-stress check-power-cut check-browser check-input check-readers check-mergekit check-vllm clean
 
 run: $(VENV)/installed
 	$(BIN)/python run.py
@@ -16,6 +16,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The tests that take long, and go where quicker ones go too.
+check-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Every command of the documentation, run in a copy of the checkout: about ten minutes.
 check-docs: $(VENV)/installed-test

@@ -255,6 +255,7 @@ def test_what_lies_beside_an_adapter_is_its_own(family: Path, tmp_path: Path) ->
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_of_adapters_and_a_model_is_that_of_the_models_they_make(
     cli: Cli, tiny_population: Path, tmp_path: Path
 ) -> None:

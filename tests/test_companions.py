@@ -49,6 +49,7 @@ def test_what_makes_a_model_unlike_base(
     assert differ(Checkpoint(family / "base", "base"), Checkpoint(other, "a")) == unlike
 
 
+@pytest.mark.slow
 def test_an_expert_is_scored_with_its_own_settings(cli: Cli, family: Path, tmp_path: Path) -> None:
     """The answers of an expert are those of the same folder as a reference."""
     expert = changed(

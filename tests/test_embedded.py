@@ -273,6 +273,7 @@ def test_training_depends_on_the_seed_and_nothing_else(
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_training_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Within a phase, in the middle of base's and of an expert's, from the last step kept."""
     short = [replace(phase, steps=4) for phase in (phases.BASE, *phases.EXPERTS)]

@@ -115,6 +115,7 @@ def test_chat_templates(tiny_population: Path, tmp_path: Path) -> None:
     assert asked[True][0] == asked[True][1] != asked["brief"][0] == asked["brief"][1]
 
 
+@pytest.mark.slow
 def test_images(tmp_path: Path) -> None:
     """A vision-language model is asked about images; each image is a question of its own."""
     weights, responses = source(tiny_llava(tmp_path / "llava")), tmp_path / "responses"
@@ -183,6 +184,7 @@ def tiny_llava(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_prompts_that_are_cut_are_told_of(tiny_population: Path, tmp_path: Path) -> None:
     weights = source(tiny_population / "base")
     evaluator = process(max_length=30)
@@ -192,6 +194,7 @@ def test_prompts_that_are_cut_are_told_of(tiny_population: Path, tmp_path: Path)
     assert "longer than the model's 30 tokens" in warning
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_made(tiny_population: Path, tmp_path: Path) -> None:
     """One line, the log, and nothing else left; the same after an error of our own."""
     weights = source(tiny_population / "base")

@@ -42,6 +42,9 @@ CUT_DOWN: dict[str, tuple[tuple[str, ...], int]] = {
 }
 
 
+QUICK = ("baselines", "tuned")
+
+
 def records(sweep: Path) -> list[dict[str, Any]]:
     results = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
     assert all(record["status"] == "completed" for record in results)
@@ -55,7 +58,9 @@ def test_these_are_all() -> None:
         assert path.read_text().splitlines()[1] == f"# python run.py -m experiment={name}"
 
 
-@pytest.mark.parametrize("name", CUT_DOWN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in CUT_DOWN]
+)
 def test_it_runs_cut_down(name: str, cli: Cli, tmp_path: Path) -> None:
     overrides, jobs = CUT_DOWN[name]
     limits = ("benchmarks.limit=2", "hydra.sweep.dir=s")
