@@ -65,6 +65,7 @@ def test_the_key_is_of_the_models_alone(tmp_path: Path) -> None:
     assert built(tmp_path, "benchmarks=none", "method=none").plan.deltas is None
 
 
+@pytest.mark.slow
 def test_a_run_that_scores_nothing_has_the_table(cli: Cli, tmp_path: Path) -> None:
     done = cli("benchmarks=none", "tracker=none", "hydra.run.dir=run", "aim.saliency=mean",
                "aim.dose=out:0.8", "aim.normalise=p99", "dtype=bfloat16")  # fmt: skip

@@ -238,6 +238,7 @@ def workers() -> list[int]:
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if "model_worker" in line]
 
 
+@pytest.mark.slow
 def test_a_sweep(cli: Cli, tmp_path: Path) -> None:
     """From the command line: what jobs here give, under keys of their own, by one process."""
     records: dict[str, list[Any]] = {}

@@ -208,6 +208,7 @@ report.refresh(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_the_report_is_the_same_from_anywhere(tiny_cache: Path, tmp_path: Path) -> None:
     """A real sweep moved, its cache deleted, in a fresh process, from another directory."""
     cache, sweep = shutil.copytree(tiny_cache, tmp_path / "cache"), tmp_path / "sweep"

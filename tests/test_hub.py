@@ -144,6 +144,7 @@ def test_a_merge_of_hub_models_is_that_of_the_same_folders(
     assert len(hub.fetched) == once, "downloaded once"
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_hub_model(hub: Hub, process: Cli, tmp_path: Path, family: Path) -> None:
     """From the hub as from a folder; the base that it names is compared."""
     hub.folder = tmp_path / "hub"
@@ -198,6 +199,7 @@ def test_a_sweeps_plan_says_an_error_once(hub: Hub, process: Cli) -> None:
     assert done.stderr.count("population.experts.a=org/nobody") == 1
 
 
+@pytest.mark.slow
 def test_a_plan_says_which_data_sets_the_hub_does_not_give(hub: Hub, process: Cli) -> None:
     done = process("benchmarks=lm_eval", "benchmarks.tasks=[gsm8k, arc_easy]", "plan=true")
     assert done.returncode == 0, done.stderr

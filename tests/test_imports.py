@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import LINE, ROOT
 from records import record, shifted, write_all
 
@@ -63,6 +64,7 @@ def test_what_is_cached(there: Path) -> None:
     assert run <= {"torch", "numpy", "pymoo", "matplotlib", "jinja2"}
 
 
+@pytest.mark.slow
 def test_a_default_run(there: Path) -> None:
     line = (*LINE, "cache_dir=cache", "method.density=0.3", "hydra.run.dir=new")
     assert HEAVY - of_run(*line, cwd=there) >= {"mlflow", "ray", "submitit", "sklearn"}

@@ -28,7 +28,7 @@ from aim_exp.evaluate.task_index import known_tasks
 from aim_exp.store.run_record import FILE_NAME, read_record
 
 ALL = os.environ.get("AIM_EXP_INPUT") == "all"
-STEP = 1 if ALL else 90
+STEP = 1 if ALL else 180
 EXAMPLES = 1000 if ALL else 50
 RAW = ("Traceback", "debug=true", "Error executing", "object at 0x")
 

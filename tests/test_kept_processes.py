@@ -85,6 +85,7 @@ def test_one_process_for_all_models(tiny_population: Path, tmp_path: Path) -> No
     assert kept_responses(tmp_path / "fresh") == third
 
 
+@pytest.mark.slow
 def test_another_kind_of_process(tiny_population: Path, tmp_path: Path) -> None:
     """Other arguments, a model in this process or a process that died: one at a time, always."""
     weights = merged(tiny_population, 0.3)
@@ -101,6 +102,7 @@ def test_another_kind_of_process(tiny_population: Path, tmp_path: Path) -> None:
     assert workers() == []
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_its_worker(tiny_population: Path, tmp_path: Path) -> None:
     """Each of two workers has one for all its models, until it is killed or closed."""
     engine = Workers(tmp_path, n_jobs=2, gpus_per_job=0)
@@ -143,6 +145,7 @@ def test_a_stream_that_breaks_off(
     assert answers(process(), weights, tmp_path / "next") == expected
 
 
+@pytest.mark.slow
 def test_a_process_that_takes_no_weights(tiny_population: Path, tmp_path: Path) -> None:
     """By its settings: a checkpoint for each model, and each score says so."""
     delta = tiny_population / "math"

@@ -68,6 +68,7 @@ class Interrupted(Here):
         self.cancelled[:] = [ticket.task.name for ticket in tickets]
 
 
+@pytest.mark.slow
 def test_workers_give_what_one_process_gives(cli: Cli, tmp_path: Path, tiny_cache: Path) -> None:
     cache = tmp_path / "cache"  # nothing in it is scored
     shutil.copytree(tiny_cache / "population", cache / "population")

@@ -20,6 +20,7 @@ from aim_exp.types import Benchmark, Suite
 pytestmark = pytest.mark.usefixtures("nltk_data")
 
 
+@pytest.mark.slow
 def test_a_part_of_mmlu_is_scored_and_said(data_dir: Path) -> None:
     paper = suite_of("paper", data_dir)
     mmlu_ = next(benchmark for benchmark in paper.benchmarks if benchmark.name == "mmlu")

@@ -109,6 +109,7 @@ def test_a_server_that_does_not_answer_costs_a_line(tmp_path: Path, capsys, monk
     assert "tracker: not tracked" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_and_its_report_are_runs_of_one_group(cli: Cli, tmp_path: Path) -> None:
     uri = f"tracker.uri=sqlite:///{tmp_path}/mlflow.db"
     sweep = ("-m", "omega=null,0.4", "benchmarks.limit=4", f"hydra.sweep.dir={tmp_path}/sweep")

@@ -102,6 +102,7 @@ def test_files_from_outside_are_kept(cli: Cli, tmp_path: Path) -> None:
     assert kept.read_text() == (folder / "my_ties.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_folder_is_whole(cli: Cli, tmp_path: Path, tiny_cache: Path) -> None:
     """Without the cache, moved, from elsewhere, in a new process: byte for byte the same."""
     cache = tmp_path / "cache"

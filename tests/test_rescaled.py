@@ -60,6 +60,7 @@ def test_deltas_are_stretched_as_the_weights_are(tiny_population: Path) -> None:
         assert torch.equal(tensor, stretched[0][name] + 0.5 * delta)
 
 
+@pytest.mark.slow
 def test_aim_is_another_merge_there_and_task_arithmetic_is_not(
     cli: Cli, cache: Path, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def others(tmp_path_factory: pytest.TempPathFactory, tiny_population: Path) -> P
     return top
 
 
+@pytest.mark.slow
 def test_names_lead_out_of_no_folder(others: Path) -> None:
     within = others / "1" / "2" / "3"
     files = [path for path in others.rglob("*") if path.is_file()]
@@ -154,6 +155,7 @@ def test_a_reports_csvs_hold_no_formula(tmp_path: Path) -> None:
     assert {row["error"] for row in rows} == {"", "'=HYPERLINK(0)"}
 
 
+@pytest.mark.slow
 def test_the_default_experiment_needs_no_socket(tmp_path: Path, tiny_cache: Path) -> None:
     """Every socket but those of this machine's own files is refused, from the first import on."""
     (tmp_path / "sitecustomize.py").write_text(
