@@ -94,6 +94,7 @@ def test_a_random_model_goes_through_both_suites(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_sweep_on_the_papers_suite_has_a_report(
     cli: Cli, data_dir: Path, nltk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

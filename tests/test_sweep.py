@@ -85,6 +85,7 @@ def test_one_calibration_one_model_no_weights(sweep: Sweep, tmp_path: Path) -> N
     assert sweep("hydra.sweep.dir=again")[1] == {}, "all of it comes from the store"
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_is_shared(sweep: Sweep) -> None:
     def table(output: str) -> dict[str, list[int]]:
         """needed, distinct, cached, to do"""

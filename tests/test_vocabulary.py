@@ -354,6 +354,7 @@ def test_what_cannot_be_aligned_is_named(tmp_path: Path, tiny_population: Path) 
     assert fit_problems(base, [bare], "base") == []  # needs no tokenizer
 
 
+@pytest.mark.slow
 def test_a_run_with_two_vocabularies(cli: Cli, tmp_path: Path, tiny_population: Path) -> None:
     tokenizer = tiny_population / "base"
     make(tmp_path / "base", tokenizer, 0, [], 768)

@@ -114,11 +114,11 @@ def take(path: Path) -> Lease | None:
     try:
         (own / token).write_text(_sign(0))
         own.rename(path)
-    except OSError as error:
-        shutil.rmtree(own)
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return None
+    except BaseException as error:  # Ctrl-C too leaves nothing
+        shutil.rmtree(own, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return None
+        raise
     return Lease(path, token)
 
 
