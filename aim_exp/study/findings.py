@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import linregress, t
+from scipy.stats import t
 
 from aim_exp.errors import AimError
 from aim_exp.statistics import (
@@ -213,13 +213,16 @@ def _moderator(
     if n < 3 or len(set(sizes)) == 1:
         return
     scaled = (np.array(sizes) - np.mean(sizes)) / np.std(sizes, ddof=1)
-    line = linregress(scaled, primary.values)
-    half = float(t.ppf((1 + LEVEL) / 2, n - 2)) * line.stderr
+    values = np.array(primary.values)
+    slope = float(scaled @ values) / (n - 1)
+    residuals = values - values.mean() - slope * scaled
+    stderr = math.sqrt(float(residuals @ residuals) / (n - 2) / (n - 1))
+    half = float(t.ppf((1 + LEVEL) / 2, n - 2)) * stderr
     yield (
         "The norm of the plain merge's change, by replicate: "
         f"{' '.join(f'{size:.2f}' for size in sizes)}. Where it is a standard deviation larger, "
-        f"the primary difference is {line.slope:+.2f} points larger (95 % interval "
-        f"{line.slope - half:+.2f} to {line.slope + half:+.2f})."
+        f"the primary difference is {slope:+.2f} points larger (95 % interval "
+        f"{slope - half:+.2f} to {slope + half:+.2f})."
     )
 
 
