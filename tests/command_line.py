@@ -14,8 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from aim_exp import console
 from aim_exp.cli.callbacks import Launch
-from aim_exp.cli.main import main
 from aim_exp.cli.plan_printer import PLANS
+from aim_exp.main import main
 
 COLUMNS = 120
 
