@@ -275,7 +275,7 @@ def test_a_verdict_waits_for_as_many_replicates_as_the_lock_asks_for(tmp_path: P
     assert "by replicate: 11.00 12.00 13.00 14.00 15.00 16.00. Where it" in page
     line: Any = linregress(np.arange(6) / np.std(np.arange(6), ddof=1), [3, 3.5, 2.5, 3, 3.2, 2.8])
     low, high = line.slope + t.ppf([0.025, 0.975], 4) * line.stderr
-    told = f"is {line.slope:+.2f} points larger (95 % interval {low:+.2f} to {high:+.2f})"
+    told = f"changes by {line.slope:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
     assert told in page
     shares = [2 * lead * (np.arange(ITEMS) % 2) for lead in (3.0, 3.5, 2.5, 3.0, 3.2, 2.8)]
     shared = compare_replicates(

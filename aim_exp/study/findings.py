@@ -221,7 +221,7 @@ def _moderator(
     yield (
         "The norm of the plain merge's change, by replicate: "
         f"{' '.join(f'{size:.2f}' for size in sizes)}. Where it is a standard deviation larger, "
-        f"the primary difference is {slope:+.2f} points larger (95 % interval "
+        f"the primary difference changes by {slope:+.2f} points (95 % interval "
         f"{slope - half:+.2f} to {slope + half:+.2f})."
     )
 
