@@ -49,8 +49,7 @@ class LiveHFLM(_HFLM):
         if batch_size is None:
             self.batch_size_per_gpu = max(BATCH_SIZE, self._small_batch())
         self.gold_columns = {}
-        self._gold_answers: dict[str, str] = {}
-        self._prompts: list[str] = []
+        self._gold: dict[tuple[int, ...], tuple[tuple[str, str], list[int]]] = {}
         _reuse_memory()
 
     def _small_batch(self) -> int:
@@ -84,7 +83,6 @@ class LiveHFLM(_HFLM):
         truncation: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """As HFLM's, once per batch and tokenizer, unless it has a cut to tell of."""
-        self._prompts = list(strings)
         known = _known_batches.setdefault(self.tokenizer, {})
         key = (tuple(strings), padding_side, left_truncate_len, truncation, self.add_bos_token)
         if key not in known:
@@ -99,33 +97,29 @@ class LiveHFLM(_HFLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """As HFLM's; gold answers are judged after the same first pass over the prompts."""
-        self._gold_answers = {
-            request.args[0]: request.doc[column]
-            for request in requests
-            if (column := self.gold_columns.get(request.task_name or ""))
-        }
+        self._gold = {}
+        for request in requests:
+            if column := self.gold_columns.get(request.task_name or ""):
+                texts = request.args[0], request.doc[column]
+                context, answer = self._encode_pair(*texts) if all(texts) else ([], [])
+                if answer and len(context) + len(answer) <= self.max_length + 1:
+                    self._gold[*context] = texts, answer
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def _judge_gold(self, prompts: list[list[int]], prefilled: Prefilled, cache: Any) -> None:
-        """Tell the cache of responses how likely each prompt's gold answer is.
+        """Tell the cache of responses how likely the gold answers are.
 
-        Where that of one is not known here, or cannot follow the prompt as it was put, of none.
+        Where one of them is not known or does not fit, of none: they are asked for later.
         """
-        pairs = [(text, self._gold_answers.get(text, "")) for text in self._prompts]
-        if not all(text and gold for text, gold in pairs):
+        golds = [gold for prompt in prompts if (gold := self._gold.get(tuple(prompt)))]
+        if len(golds) < len(prompts):
             return
-        encoded = [self._encode_pair(text, gold) for text, gold in pairs]
-        room = self.max_length + 1
-        if any(
-            context != prompt or not gold or len(context) + len(gold) > room
-            for (context, gold), prompt in zip(encoded, prompts, strict=True)
-        ):
-            return
-        answers = of_continuations(
-            self.model, prefilled, fork(cache), [gold for _, gold in encoded], self.softmax_dtype
-        )
-        for pair, answer in zip(pairs, answers, strict=True):
-            self.cache_hook.add_partial("loglikelihood", pair, answer)
+        likelihoods = of_continuations(
+            self.model, prefilled.outputs.logits, prefilled.mask, fork(cache),
+            [gold for _, gold in golds], self.softmax_dtype,
+        )  # fmt: skip
+        for (texts, _), likelihood in zip(golds, likelihoods, strict=True):
+            self.cache_hook.add_partial("loglikelihood", texts, likelihood)
 
     def _model_generate(
         self, context: Tensor, max_length: int, stop: list[str], **arguments: Any

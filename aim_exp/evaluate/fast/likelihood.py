@@ -7,16 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 
-from aim_exp.evaluate.fast.prefill import (
-    Prefilled,
-    empty_cache,
-    padded,
-    positions,
-    prefill,
-    select_rows,
-)
+from aim_exp.evaluate.fast.prefill import empty_cache, padded, positions, prefill, select_rows
 
 
 @torch.no_grad()
@@ -30,32 +24,31 @@ def loglikelihoods(
     """
     contexts: dict[tuple[int, ...], int] = {}
     of_request = [contexts.setdefault(tuple(context), len(contexts)) for context, _ in requests]
+    rows = torch.tensor(of_request, device=model.device)
     cache = empty_cache(model)
     prefilled = prefill(model, list(contexts), cache)
     continuations = [continuation for _, continuation in requests]
-    return of_continuations(model, prefilled, cache, continuations, dtype, rows=of_request)
+    if max(map(len, continuations)) > 1:
+        select_rows(cache, rows)
+    logits, mask = prefilled.outputs.logits[rows], prefilled.mask[rows]
+    return of_continuations(model, logits, mask, cache, continuations, dtype)
 
 
 @torch.no_grad()
 def of_continuations(
     model: Any,
-    prefilled: Prefilled,
+    logits: Tensor,
+    mask: Tensor,
     cache: DynamicCache,
     continuations: Sequence[Sequence[int]],
     dtype: torch.dtype | None,
-    rows: Sequence[int] | None = None,
 ) -> list[tuple[float, bool]]:
-    """As `loglikelihoods`, of contexts that are computed; `cache`, which is theirs, goes on.
+    """As `loglikelihoods`, where the contexts are computed already, a row each.
 
-    `rows` are the continuations' contexts among them; None: each has one, in order.
+    `logits` [rows, 1, vocabulary] and `mask` [rows, columns] are those of `Prefilled`; `cache` goes
+    on with the continuations.
     """
-    logits, mask = prefilled.outputs.logits, prefilled.mask
     targets, own = padded(continuations, "right", model.device)
-    if rows is not None:
-        of = torch.tensor(rows, device=model.device)
-        logits, mask = logits[of], mask[of]
-        if targets.shape[1] > 1:
-            select_rows(cache, of)
     if targets.shape[1] > 1:
         mask = torch.cat([mask, own[:, :-1]], dim=1)
         further = model(
