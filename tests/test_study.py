@@ -24,6 +24,7 @@ from aim_exp.store.run_record import read_record
 from aim_exp.store.study_lock import Role, StudyLock, read_lock
 from aim_exp.study.__main__ import main
 from aim_exp.study.design import lock, read_design
+from aim_exp.study.figure import save_figure
 from aim_exp.study.findings import chosen, findings
 from aim_exp.study.replicates import HEADER, kept_replicates, run_replicate
 
@@ -202,7 +203,7 @@ def test_a_replicate_is_kept_item_by_item_and_not_run_again(kept: Path) -> None:
     assert run_replicate(kept, 1).read_bytes() == content
     assert (folder / "result.json").stat().st_mtime_ns == before
     page = findings(kept)
-    assert "Test replicates so far: 1 of 2 to 2." in page
+    assert "Test replicates so far: 1 of 2." in page
     assert "| aim minus control | primary |" in page
     assert "| 2 of 2 |" in page
     with pytest.raises(AimError, match="7: is no replicate of"):
@@ -288,3 +289,38 @@ def test_a_verdict_waits_for_as_many_replicates_as_the_lock_asks_for(tmp_path: P
     assert page.count("| not yet |") == 2
     keep(path, [0.1, -0.1, 0.2, 0.0, 0.1, -0.1])
     assert findings(path).count("| equivalent |") == 2
+
+
+def test_of_many_replicates_means_are_shown_and_the_number_may_be_fixed(tmp_path: Path) -> None:
+    replicates = {"development": [], "test": list(range(1, 15))}
+    path = lock(write(tmp_path, replicates=replicates, over=[["method=ties"]], first=14))
+    keep(path, [3.0, 3.5] * 6)
+    assert "Test replicates so far: 12 of 14." in findings(path)
+    keep(path, [3.0, 3.5] * 7)
+    page = findings(path)
+    assert "Test replicates so far: 14 of 14." in page
+    assert "| aim minus control | primary | +3.25 | +3.10 to +3.40 | 14 of 14 above 0 |" in page
+    assert "| 14, mean |" in page
+    assert "by replicate: from 11.00 to 24.00. Where it" in page
+    with pytest.raises(ConfigError, match="first=1: must be at least 2"):
+        lock(write(tmp_path / "other", first=1))
+
+
+def test_without_test_replicates_there_are_differences_and_no_verdicts(tmp_path: Path) -> None:
+    replicates = {"development": list(range(1, 8)), "test": []}
+    path = lock(write(tmp_path, replicates=replicates, over=[["method=ties"]]))
+    keep(path, [3.0])
+    assert "aim minus control" not in findings(path)
+    keep(path, [3.0, 3.5] * 3)
+    page = findings(path)
+    assert "| aim minus control |  | +3.25 |" in page
+    assert not {"better", "equivalent", "not yet"} & set(page.split())
+
+
+def test_a_figure_shows_the_differences(tmp_path: Path) -> None:
+    path = lock(write(tmp_path, over=[["method=ties"]]))
+    with pytest.raises(AimError, match="holds no replicate"):
+        save_figure(path)
+    keep(path, [3.0, 3.5])
+    assert main(["figure", str(path)]) == 0
+    assert {each.suffix for each in tmp_path.glob("study.p*")} == {".png", ".pdf"}

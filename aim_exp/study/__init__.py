@@ -3,6 +3,7 @@
     python -m aim_exp.study lock STUDY.yaml      # writes STUDY.lock
     python -m aim_exp.study run STUDY.lock 3     # replicate 3: its items to FOLDER/STUDY/3.csv.gz
     python -m aim_exp.study report STUDY.lock    # every number, from the kept items alone
+    python -m aim_exp.study figure STUDY.lock    # its differences, to STUDY.png and STUDY.pdf
 
 STUDY.lock holds the design, every job that it names with the digest of its configuration, the
 items of each replicate, the code, the primary comparison and its margin. STUDY.yaml:
@@ -18,6 +19,7 @@ items of each replicate, the code, the primary comparison and its margin. STUDY.
     secondary: []                                          # Holm's family, with the primary
     margin: 1.0                                            # points that do not matter
     rules: How the number of replicates is fixed, what is excluded.
+    first: 6                                               # whose deviation fixes the number
 
 An arm may have a list of overrides for each entry of `over`.
 """

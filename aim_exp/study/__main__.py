@@ -1,4 +1,4 @@
-"""The command: `python -m aim_exp.study lock | run | report`."""
+"""The command: `python -m aim_exp.study lock | run | report | figure`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("replicates", type=int, nargs="+")
     report = commands.add_parser("report", help="every number of a study, as Markdown")
     report.add_argument("lock", type=Path)
+    figure = commands.add_parser("figure", help="its differences, as PNG and PDF beside the lock")
+    figure.add_argument("lock", type=Path)
     given = parser.parse_args(arguments)
     try:
         _carry_out(given)
@@ -43,6 +45,10 @@ def _carry_out(given: argparse.Namespace) -> None:
 
         for number in given.replicates:
             print(f"{run_replicate(given.lock, number)}: kept; commit it")
+    elif given.command == "figure":
+        from aim_exp.study.figure import save_figure
+
+        print(save_figure(given.lock))
     else:
         from aim_exp.study.findings import findings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -11,12 +11,13 @@ from typing import Any, cast
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aim_exp.config.build import check
+from aim_exp.config.build import Memo, check
 from aim_exp.config.folder import CONFIG_FOLDER
 from aim_exp.config.schema import register
+from aim_exp.config.sweep import Composer
 from aim_exp.errors import AimError, ConfigError, first_line, number_problem
 from aim_exp.evaluate.spec import task_spec
 from aim_exp.store.provenance import provenance
@@ -28,13 +29,17 @@ from aim_exp.store.study_lock import (
     config_digest,
     files_digest,
 )
+from aim_exp.types import Suite
 
 SUFFIX = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """The keys of STUDY.yaml, as the package's text explains them."""
+    """The keys of STUDY.yaml, as the package's text explains them.
+
+    After `first` test replicates the deviation of the primary difference fixes their number.
+    """
 
     name: str
     question: str
@@ -47,10 +52,12 @@ class Design:
     secondary: list[dict[str, str]]
     margin: float
     rules: str
+    first: int = 6
 
     def problems(self) -> list[str]:
         """What does not fit together, `key=value: why; fix` each."""
         problems = number_problem("margin", self.margin, 0, open_low=True)
+        problems += number_problem("first", self.first, 2)
         if set(self.replicates) != {"development", "test"}:
             return [*problems, "replicates: must be {development: [...], test: [...]}"]
         numbers = [number for each in self.replicates.values() for number in each]
@@ -121,13 +128,15 @@ def read_design(path: Path) -> tuple[Design, dict[str, Any]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise AimError(f"{path}: not a readable study ({error})") from error
-    keys = {field.name for field in fields(Design)}
+    keys = {field.name: field.default is MISSING for field in fields(Design)}
     if not isinstance(content, dict):
         raise AimError(f"{path}: not a study; see python -m aim_exp.study --help")
     given = set(content)
-    if given != keys:
-        wrong = [f"{key}: is missing" for key in sorted(keys - given)]
-        raise ConfigError(wrong + [f"{key}: is no key of a study" for key in sorted(given - keys)])
+    needed = {key for key, is_needed in keys.items() if is_needed}
+    if wrong := [f"{key}: is missing" for key in sorted(needed - given)] + [
+        f"{key}: is no key of a study" for key in sorted(given - set(keys))
+    ]:
+        raise ConfigError(wrong)
     design = Design(**content)
     if problems := design.problems():
         raise ConfigError(problems)
@@ -137,29 +146,30 @@ def read_design(path: Path) -> tuple[Design, dict[str, Any]]:
 def _jobs(design: Design) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Each job, and by benchmark what its score depends on beside the responses."""
     register()
+    memo: Memo = {}
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        composer = Composer(compose("config", return_hydra_config=True))
         for replicate in (number for each in design.replicates.values() for number in each):
             draws = [f"{key}={replicate}" for key in design.draws]
             for over in range(len(design.over)):
                 for arm in design.arms:
                     overrides = (*design.common, *design.settings(arm, over), *draws)
-                    config, suite = _composed(overrides)
+                    config, suite = _composed(composer, overrides, memo)
                     protocol = {b.name: task_spec(suite, b) for b in suite.benchmarks}
                     digest = config_digest(config)
                     yield Job(arm, replicate, over, overrides, digest), protocol
 
 
-def _composed(overrides: tuple[str, ...]) -> tuple[dict[str, Any], Any]:
+def _composed(
+    composer: Composer, overrides: tuple[str, ...], memo: Memo
+) -> tuple[dict[str, Any], Suite]:
     """The resolved configuration and its suite, checked."""
     try:
-        config = compose("config", list(overrides), return_hydra_config=True)
+        config, choices = composer.job(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError([f"{' '.join(overrides)}: {first_line(error)}"]) from error
-    choices = dict(config.hydra.runtime.choices)
-    with open_dict(config):
-        del config["hydra"]
     try:
-        suite = check(cast("DictConfig", config), choices).suite
+        suite = check(config, choices, memo).suite
     except ConfigError as error:
         raise ConfigError([f"{' '.join(overrides)}: {each}" for each in error.problems]) from error
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)), suite

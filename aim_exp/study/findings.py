@@ -2,7 +2,8 @@
 
 An arm's number in a replicate is the mean over `over` and over the benchmarks that are averaged.
 Differences are tested over replicates, as `statistics.replicates` has it. There is a verdict on the
-primary and the secondary comparisons alone, once there are as many replicates as the lock asks for.
+primary and the secondary comparisons alone, once there are as many replicates as the lock asks for;
+there is none on a design without test replicates.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from aim_exp.statistics import (
     holm,
 )
 from aim_exp.store.study_lock import Contrast, StudyLock, read_lock
+from aim_exp.study.design import Design
 from aim_exp.study.replicates import Outcomes, Replicate, job_name, kept_folder, kept_replicates
 
-FIRST = 6
-"""Replicates, after which the deviation of the primary difference fixes how many there will be."""
+LISTED = 12
+"""Replicates that are shown one by one; of more, how many there are, and means."""
 
 WITHOUT = "without "
 """How the outcome that leaves a benchmark out is called."""
@@ -90,17 +92,16 @@ class Outcome:
 def findings(path: Path) -> str:
     """Tables in Markdown. Raises AimError where nothing is kept."""
     lock = read_lock(path)
-    test = [
-        each for each in kept_replicates(path) if each.number in (lock.test or lock.development)
-    ]
-    if not test:
-        raise AimError(f"{kept_folder(path)}: holds no replicate; python -m aim_exp.study run")
+    test = test_replicates(path, lock)
     outcomes = list(_outcomes(lock, test[0]))
     if not lock.test:
-        return "\n\n".join([_members(lock, test, outcomes[0]), _best_arms(lock, test)])
+        several = [_comparisons(lock, test, outcomes, decided=None)] if len(test) > 1 else []
+        parts = [_members(lock, test, outcomes[0]), *several, _best_arms(lock, test)]
+        return "\n\n".join(parts)
     primary = outcomes[0].test(lock, test, lock.primary)
     asked, most = asked_for(lock, primary), len(lock.test)
-    words = f"{asked}" if asked else f"{min(FIRST, most)} to {most}"
+    fewest = min(_first(lock), most)
+    words = asked or (most if fewest == most else f"{fewest} to {most}")
     decided = asked is not None and len(test) >= asked
     return "\n\n".join(
         [
@@ -111,6 +112,31 @@ def findings(path: Path) -> str:
             _arms(lock, test, outcomes),
         ]
     )
+
+
+def test_replicates(path: Path, lock: StudyLock) -> list[Replicate]:
+    """Those kept that the study is about: of a design without any to test, of development.
+
+    Raises AimError where there is none.
+    """
+    numbers = lock.test or lock.development
+    if kept := [each for each in kept_replicates(path) if each.number in numbers]:
+        return kept
+    raise AimError(f"{kept_folder(path)}: holds no replicate; python -m aim_exp.study run")
+
+
+def contrasts(lock: StudyLock, replicates: Sequence[Replicate]) -> dict[Contrast, ReplicateTest]:
+    """Differences of averages: what the lock names, then the primary's arm minus every other."""
+    arm = lock.primary.arm
+    others = [Contrast(arm, other) for other in lock.design["arms"] if other != arm]
+    average = next(_outcomes(lock, replicates[0]))
+    named = (lock.primary, *lock.secondary, *others)
+    return {each: average.test(lock, replicates, each) for each in dict.fromkeys(named)}
+
+
+def contrast_name(contrast: Contrast) -> str:
+    """As tables and figures have it."""
+    return f"{contrast.arm} minus {contrast.against}"
 
 
 def chosen(lock: StudyLock, replicates: Sequence[Replicate]) -> dict[str, list[str]]:
@@ -129,18 +155,23 @@ def chosen(lock: StudyLock, replicates: Sequence[Replicate]) -> dict[str, list[s
 
 
 def asked_for(lock: StudyLock, primary: ReplicateTest) -> int | None:
-    """How many test replicates the study has; None before there are `FIRST`.
+    """How many test replicates the study has; None before there are the design's `first`.
 
     By the deviation of the primary difference in the first ones, not by the difference: the fewest
     whose interval is no wider than the margin on either side, or all that were locked.
     """
-    if primary.n < FIRST:
+    first = _first(lock)
+    if primary.n < first:
         return None
-    deviation = float(np.std(primary.values[:FIRST], ddof=1))
-    for n in range(FIRST, len(lock.test)):
+    deviation = float(np.std(primary.values[:first], ddof=1))
+    for n in range(first, len(lock.test)):
         if t.ppf((1 + LEVEL) / 2, n - 1) * deviation / math.sqrt(n) <= lock.margin:
             return n
     return len(lock.test)
+
+
+def _first(lock: StudyLock) -> int:
+    return Design(**lock.design).first
 
 
 def _outcomes(lock: StudyLock, replicate: Replicate) -> Iterator[Outcome]:
@@ -172,25 +203,29 @@ def _by_setting(lock: StudyLock, replicate: Replicate) -> Iterator[Outcome]:
 
 
 def _comparisons(
-    lock: StudyLock, test: Sequence[Replicate], outcomes: Sequence[Outcome], *, decided: bool
+    lock: StudyLock,
+    test: Sequence[Replicate],
+    outcomes: Sequence[Outcome],
+    *,
+    decided: bool | None,
 ) -> str:
+    """With verdicts where it is `decided`; None: nothing is tested."""
     family = [lock.primary, *lock.secondary]
-    main = {contrast: outcomes[0].test(lock, test, contrast) for contrast in family}
-    ps = [result.p for result in main.values() if result.p is not None]
+    tests = contrasts(lock, test)
+    ps = [p for each in family if (p := tests[each].p) is not None]
     adjusted = dict(zip(family, holm(ps), strict=True)) if len(ps) == len(family) else {}
     rows = []
-    for contrast, result in main.items():
-        role = "primary" if contrast == lock.primary else "secondary"
-        verdict = equivalence(result, lock.margin).verdict if decided else "not yet"
-        if decided and verdict in ("better", "worse") and adjusted[contrast] >= 1 - LEVEL:
-            verdict = "inconclusive"
-        p = f"{adjusted[contrast]:.3f}" if contrast in adjusted else ""
-        rows.append([_name(contrast), role, *_numbers(result), p, str(verdict)])
-    for arm in lock.design["arms"]:
-        contrast = Contrast(lock.primary.arm, arm)
-        if arm != lock.primary.arm and contrast not in family:
-            result = outcomes[0].test(lock, test, contrast)
-            rows.append([_name(contrast), "", *_numbers(result), "", ""])
+    for contrast, result in tests.items():
+        role, p, verdict = "", "", ""
+        if contrast in family and decided is not None:
+            role = "primary" if contrast == lock.primary else "secondary"
+            p = f"{adjusted[contrast]:.3f}" if contrast in adjusted else ""
+            verdict = "not yet"
+            if decided:
+                verdict = str(equivalence(result, lock.margin).verdict)
+                if verdict in ("better", "worse") and adjusted[contrast] >= 1 - LEVEL:
+                    verdict = "inconclusive"
+        rows.append([contrast_name(contrast), role, *_numbers(result), p, verdict])
     of_others = [
         [outcome.name, *_numbers(outcome.test(lock, test, lock.primary))]
         for outcome in outcomes[1:]
@@ -199,7 +234,7 @@ def _comparisons(
     return "\n\n".join(
         [
             _table(["average, points", "", *heads, "p (Holm)", "verdict"], rows),
-            f"The primary comparison, {_name(lock.primary)}, in other outcomes:",
+            f"The primary comparison, {contrast_name(lock.primary)}, in other outcomes:",
             _table(["outcome", *heads], of_others),
         ]
     )
@@ -218,9 +253,11 @@ def _moderator(
     residuals = values - values.mean() - slope * scaled
     stderr = math.sqrt(float(residuals @ residuals) / (n - 2) / (n - 1))
     half = float(t.ppf((1 + LEVEL) / 2, n - 2)) * stderr
+    listed = " ".join(f"{size:.2f}" for size in sizes)
+    spread = f"from {min(sizes):.2f} to {max(sizes):.2f}"
     yield (
         "The norm of the plain merge's change, by replicate: "
-        f"{' '.join(f'{size:.2f}' for size in sizes)}. Where it is a standard deviation larger, "
+        f"{listed if n <= LISTED else spread}. Where it is a standard deviation larger, "
         f"the primary difference changes by {slope:+.2f} points (95 % interval "
         f"{slope - half:+.2f} to {slope + half:+.2f})."
     )
@@ -244,17 +281,20 @@ def _members(lock: StudyLock, replicates: Sequence[Replicate], average: Outcome)
     """Base and experts, and how many of the merges have the configuration that was locked."""
     locked = {(job.replicate, job_name(job.arm, job.over)): job.config for job in lock.jobs}
     names = [name for name in replicates[0].outcomes if "/" not in name]
-    rows = []
-    for each in replicates:
+    benchmarks = average.benchmarks
+    rows, several = [], len(replicates) > LISTED
+    for some in [replicates] if several else [[each] for each in replicates]:
         scores = [
-            np.mean([points(each.outcomes[name][b]).mean() for b in average.benchmarks])
+            np.mean([points(each.outcomes[name][b]).mean() for each in some for b in benchmarks])
             for name in names
         ]
-        n = sum(len(each.outcomes[names[0]][b].ids) for b in average.benchmarks)
-        jobs = each.about["jobs"]
-        same = sum(locked[each.number, name] == job["config"] for name, job in jobs.items())
-        about = [str(n), f"{same} of {len(jobs)}", str(each.about["commit"])[:7]]
-        rows.append([str(each.number), *(f"{score:.1f}" for score in scores), *about])
+        n = sum(len(some[0].outcomes[names[0]][b].ids) for b in benchmarks)
+        jobs = [(each.number, *item) for each in some for item in each.about["jobs"].items()]
+        same = sum(locked[number, name] == job["config"] for number, name, job in jobs)
+        commits = dict.fromkeys(str(each.about["commit"])[:7] for each in some)
+        about = [str(n), f"{same} of {len(jobs)}", " ".join(commits)]
+        label = f"{len(some)}, mean" if several else str(some[0].number)
+        rows.append([label, *(f"{score:.1f}" for score in scores), *about])
     return _table(["replicate", *names, "items", "as locked", "commit"], rows)
 
 
@@ -286,13 +326,12 @@ def _best_arms(lock: StudyLock, replicates: Sequence[Replicate]) -> str:
     return _table(["arm", *(each.name for each in settings)], rows)
 
 
-def _name(contrast: Contrast) -> str:
-    return f"{contrast.arm} minus {contrast.against}"
-
-
 def _numbers(result: ReplicateTest) -> list[str]:
     interval = "" if result.low is None else f"{result.low:+.2f} to {result.high:+.2f}"
     values = " ".join(f"{value:+.2f}" for value in result.values)
+    if result.n > LISTED:
+        positive = sum(value > 0 for value in result.values)
+        values = f"{positive} of {result.n} above 0"
     return [f"{result.difference:+.2f}", interval, values]
 
 
