@@ -15,7 +15,7 @@ import pytest
 from aim_exp.store.entries import Store
 from aim_exp.store.files import marked_name, unfinished
 from aim_exp.store.leases import this_process
-from aim_exp.store.processes import SILENCE, note_work, temporary_folder
+from aim_exp.store.processes import SILENCE, note_work, temporary_folder, using
 from aim_exp.store.stage_spec import StageSpec
 
 DAY_OLD = SILENCE + 60
@@ -122,3 +122,30 @@ def test_what_is_begun_goes_on_whoever_was_killed(tmp_path: Path) -> None:
     note_work(cache, tmp_path)
     assert {path.name for path in begun.iterdir()} == {"base"}
     assert not (cache / "processes" / "mark").exists()
+
+
+def test_a_process_killed_at_its_note_leaves_a_whole_one_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "processes"
+    note_work(tmp_path, tmp_path / "run")
+    (own,) = notes.iterdir()
+    before = own.read_text()
+
+    def killed(*_: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch, using(tmp_path, ["stage-key"]):
+        during = own.read_text()
+        assert during == before + "uses stage-key\n"
+        patch.setattr(Path, "replace", killed)
+    assert own.read_text() == during
+    with using(tmp_path, ["another-key"]):
+        assert "uses another-key" in own.read_text()
+    assert own.read_text() == before
+    (notes / ".killed-0").touch()  # at its first note
+    (notes / f".{own.name}-0").touch()  # a living one's
+    begun = get_context("fork").Process(target=note_work, args=(tmp_path, tmp_path))
+    begun.start()
+    begun.join()
+    assert {path.name for path in notes.iterdir()} == {own.name, f".{own.name}-0"}

@@ -22,7 +22,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 
 from aim_exp.store.entries import BEGUN, LEASES, PARTIAL
-from aim_exp.store.files import mark, marked_name, remove
+from aim_exp.store.files import mark, marked_name, remove, unfinished
 from aim_exp.store.leases import Holder, free, this_process, wait
 
 PROCESSES = "processes"
@@ -57,7 +57,7 @@ def using(root: Path, names: Iterable[str]) -> Iterator[None]:
         with suppress(OSError):
             note = _own_note(root.resolve(), mark())
             lines = note.read_text().splitlines()
-            note.write_text("".join(f"{line}\n" for line in lines if not line.startswith(USES)))
+            _write(note, (line for line in lines if not line.startswith(USES)))
 
 
 @contextmanager
@@ -142,12 +142,21 @@ def _note(root: Path, lines: Iterable[str]) -> None:
             file.writelines(f"{line}\n" for line in lines if line not in known)
 
 
+def _write(note: Path, lines: Iterable[str]) -> None:
+    """Whole or not at all: from one cut short nobody knows whose the files with its mark are."""
+    with unfinished(note) as partial:
+        partial.write_text("".join(f"{line}\n" for line in lines))
+        partial.replace(note)
+
+
 @cache
 def _own_note(root: Path, name: str) -> Path:
     note, ended = root / PROCESSES / name, threading.Event()
     note.parent.mkdir(parents=True, exist_ok=True)
     holder = {**asdict(this_process()), "temporary": tempfile.gettempdir()}
-    note.write_text(json.dumps(holder) + "\n")
+    while not note.exists():
+        with suppress(FileNotFoundError):  # another one took it for a killed one's, as below
+            _write(note, [json.dumps(holder)])
 
     def beat() -> None:
         with suppress(OSError):
@@ -162,8 +171,17 @@ def _own_note(root: Path, name: str) -> Path:
     Finalize(None, end, exitpriority=-1)  # behind what still removes folders of its own
     now = note.stat().st_mtime  # by the clock that the others' have, too
     for other in note.parent.iterdir():
+        if other.name.startswith("."):
+            _remove_nobodys(other)
+            continue
         with suppress(OSError, ValueError, TypeError, KeyError):
             process = _Process.read(other)
             if process.is_dead(now):
                 process.clear(root)
     return note
+
+
+def _remove_nobodys(partial: Path) -> None:
+    """An unfinished note, where its process has none yet: it was killed, or writes it again."""
+    if not partial.with_name(partial.name[1:].partition("-")[0]).exists():
+        remove(partial)
