@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from aim_exp.population.embedded.batches import Rows, learnt_logits, training_rows
+from aim_exp.population.embedded.muon import Muon
 from aim_exp.population.embedded.phases import ROWS, WARMUP_STEPS, Phase
 from aim_exp.population.embedded.tokenizer import (
     BOS,
