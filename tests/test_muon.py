@@ -1,20 +1,18 @@
 """Muon without AVX-512: torch's, but for the rounding."""
 
-from typing import Any
-
 import pytest
 import torch
 
 from aim_exp.population.embedded.muon import Muon
 
 
-def stepped(kind: type[torch.optim.Optimizer], **settings: Any) -> list[torch.Tensor]:
+def stepped(kind: type[torch.optim.Muon]) -> list[torch.Tensor]:
     random = torch.Generator().manual_seed(0)
     weights = [
         torch.nn.Parameter(torch.randn(shape, generator=random))
         for shape in ((96, 96), (256, 96), (96, 256))
     ]
-    optimizer = kind(weights, lr=0.02, **settings)
+    optimizer = kind(weights, lr=0.02)
     for _ in range(5):
         for weight in weights:
             weight.grad = torch.randn(weight.shape, generator=random)

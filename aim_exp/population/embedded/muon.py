@@ -1,7 +1,7 @@
 """Muon, as torch has it, on any processor.
 
-Its products of matrices are of bfloat16, which without AVX-512 torch works out one number at a time:
-twenty times as slow as those of float32, and a training takes six minutes instead of one.
+Its products of matrices are of bfloat16, which torch works out one number at a time where there is no
+AVX-512: twenty times as slow as those of float32, and a training takes six minutes, not one.
 """
 
 from __future__ import annotations
