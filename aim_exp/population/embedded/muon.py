@@ -1,8 +1,4 @@
-"""Muon, as torch has it, on any processor.
-
-Its products of matrices are of bfloat16, which torch works out one number at a time where there is no
-AVX-512: twenty times as slow as those of float32, and a training takes six minutes, not one.
-"""
+"""Muon, as torch has it, whose products are of bfloat16, on any processor."""
 
 from __future__ import annotations
 
@@ -13,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from aim_exp.population.precision import has_quick_bfloat16
+
 PRODUCTS = (torch.addmm, torch.mm, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
@@ -21,7 +19,7 @@ class Muon(torch.optim.Muon):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all parameters."""
-        if "AVX512" in torch.backends.cpu.get_cpu_capability():
+        if has_quick_bfloat16():
             return super().step(closure)
         with _Float32Products():
             return super().step(closure)

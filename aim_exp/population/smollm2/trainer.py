@@ -29,6 +29,7 @@ from aim_exp.population.embedded.example import Example
 from aim_exp.population.embedded.items import training_examples
 from aim_exp.population.embedded.phases import Phase
 from aim_exp.population.embedded.trainer import reproducible
+from aim_exp.population.precision import has_quick_bfloat16
 from aim_exp.population.smollm2.phases import (
     EXPERTS,
     ROW_LENGTH,
@@ -93,6 +94,6 @@ def _is_in_half(example: Example, seed: int) -> bool:
 
 def _loss(model: Any, batch: Rows) -> Tensor:
     """The mean cross-entropy of the learnt tokens; the weights stay in float32."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_quick_bfloat16()):
         logits, following = learnt_logits(model, batch)
     return cross_entropy(logits.float(), following)
