@@ -20,7 +20,7 @@ def test_the_page_has_the_numbers_as_they_are() -> None:
         text = findings(lock)
         print(f"\n{lock.stem}\n\n{text}")
         assert [part for part in text.split("\n\n") if part not in page] == []
-    assert len(kept) == 2
+    assert len(kept) == 4
 
 
 def test_what_is_called_chosen_did_best_on_development() -> None:
@@ -32,4 +32,4 @@ def test_what_is_called_chosen_did_best_on_development() -> None:
         best = chosen(read_lock(lock), kept_replicates(lock))
         settings = read_lock(lock).design["arms"]
         assert called == {kind: [settings[arm] for arm in best[kind]] for kind in called}
-    assert len(developments) == 1
+    assert len(developments) == 2
