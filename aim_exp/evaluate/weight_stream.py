@@ -1,4 +1,7 @@
-"""Weights for another process of this machine, through memory that both map."""
+"""Weights for another process of this machine, through memory that both map.
+
+`remote` sends them; `worker/` takes them, `worker/vllm_weights.py` into a running engine of vLLM's.
+"""
 
 from __future__ import annotations
 

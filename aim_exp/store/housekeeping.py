@@ -1,4 +1,7 @@
-"""What a store holds, whose it is, and whether it is whole."""
+"""What a store holds, whose it is, and whether it is whole: du, gc and verify.
+
+What killed processes leave behind goes without being asked: `processes`.
+"""
 
 from __future__ import annotations
 
