@@ -9,6 +9,7 @@ there is none on a design without test replicates.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -317,12 +318,13 @@ def _arms(lock: StudyLock, replicates: Sequence[Replicate], outcomes: Sequence[O
 def _best_arms(lock: StudyLock, replicates: Sequence[Replicate]) -> str:
     best = chosen(lock, replicates)
     settings = list(_by_setting(lock, replicates[0]))
-    rows = []
-    for arm in lock.design["arms"]:
+    rows, kinds = [], {arm: arm.partition("_")[0] for arm in lock.design["arms"]}
+    alternatives = Counter(kinds.values())
+    for arm, kind in kinds.items():
         means = [f"{each.mean(replicates, arm):.1f}" for each in settings]
-        own = best[arm.partition("_")[0]]
-        bold = [f"**{m}**" if own[n] == arm else m for n, m in enumerate(means)]
-        rows.append([arm, *bold])
+        best_in = [own == arm and alternatives[kind] > 1 for own in best[kind]]
+        cells = [f"**{m}**" if bold else m for m, bold in zip(means, best_in, strict=True)]
+        rows.append([arm, *cells])
     return _table(["arm", *(each.name for each in settings)], rows)
 
 
