@@ -297,6 +297,7 @@ RENAMED = {
     "store/entries.py": 3,  # what is unfinished or damaged, out of the way
     "store/leases.py": 3,
     "store/housekeeping.py": 1,
+    "store/processes.py": 1,  # a living process's note
     "evaluate/responses.py": 1,  # damaged lines, out of the way
     "checkpoint/writer.py": 1,  # an earlier model, out of the way
     "checkpoint/digests.py": 1,  # notes, checked when they are read
