@@ -242,10 +242,11 @@ def _carry_out(job: Job) -> None:
         if job.sweep:
             raise_failure(job.sweep, run.plan.stages)
         begin_job(job.ordinal + job.name)
-        from aim_exp.tracking.tracked import job_info
+        if run.tracker:
+            from aim_exp.tracking.tracked import job_info
 
-        life.tracked = job_info(run, job.name, job.directory, job.sweep)
-        tracking.start(run.tracker, life.tracked)
+            life.tracked = job_info(run, job.name, job.directory, job.sweep)
+            tracking.start(run.tracker, life.tracked)
         copy_sources(run.coded, job.shared / "code")
         copy_config_files(job.config_files, job.shared / "config")
         from aim_exp.run.pipeline import Pipeline

@@ -19,7 +19,7 @@ from aim_exp.run.pipeline import Pipeline
 from aim_exp.store.__main__ import main as store_command
 from aim_exp.store.entries import Store
 from aim_exp.store.leases import take, this_process
-from aim_exp.store.processes import SILENCE
+from aim_exp.store.process_notes import SILENCE
 from aim_exp.store.stage_spec import StageSpec
 
 Command = Callable[..., list[str]]

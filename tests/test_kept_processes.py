@@ -22,11 +22,11 @@ from worker_tasks import die, score
 from aim_exp.checkpoint.live import LiveModel
 from aim_exp.checkpoint.source import WeightSource
 from aim_exp.errors import EvaluationError, NonFiniteError
-from aim_exp.evaluate import weight_stream
 from aim_exp.evaluate.harness import Harness
-from aim_exp.evaluate.remote import WORKER, RemoteModel, announcement
+from aim_exp.evaluate.remote import weight_stream
+from aim_exp.evaluate.remote.model import WORKER, RemoteModel, announcement
+from aim_exp.evaluate.remote.weight_stream import WeightStream
 from aim_exp.evaluate.responses import kept_responses
-from aim_exp.evaluate.weight_stream import WeightStream
 from aim_exp.launchers.workers import Workers
 from aim_exp.merge import TaskArithmetic
 from aim_exp.merge.stream import stream_checkpoint, stream_merge

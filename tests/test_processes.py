@@ -15,7 +15,8 @@ import pytest
 from aim_exp.store.entries import Store
 from aim_exp.store.files import marked_name, unfinished
 from aim_exp.store.leases import this_process
-from aim_exp.store.processes import SILENCE, note_work, temporary_folder, using
+from aim_exp.store.process_notes import SILENCE
+from aim_exp.store.processes import note_work, temporary_folder, using
 from aim_exp.store.stage_spec import StageSpec
 
 DAY_OLD = SILENCE + 60

@@ -20,7 +20,7 @@ from aim_exp.store.stage_spec import canonical_json
 if TYPE_CHECKING:
     from aim_exp.checkpoint.source import WeightSource
     from aim_exp.evaluate.harness import Harness
-    from aim_exp.evaluate.remote import RemoteModel
+    from aim_exp.evaluate.remote.model import RemoteModel
 
 BACKENDS: Mapping[str, tuple[str, ...]] = {
     "hf": ("lm_eval", "transformers"),
@@ -175,7 +175,7 @@ class ProcessEvaluator:
         self, weights: WeightSource, scratch: Path, log: Path
     ) -> tuple[RemoteModel, str | None]:
         """The process with these weights; why it takes no others, or None."""
-        from aim_exp.evaluate.remote import FixedWeightsError
+        from aim_exp.evaluate.remote.model import FixedWeightsError
 
         home = weights.home
         kind = (
@@ -197,7 +197,7 @@ class ProcessEvaluator:
     ) -> RemoteModel:
         """The process of this kind, started on zeros; a broken stream leaves none that answers."""
         from aim_exp.checkpoint.live import close_model
-        from aim_exp.evaluate.remote import FixedWeightsError
+        from aim_exp.evaluate.remote.model import FixedWeightsError
 
         model = _living(kind, partial(self._start, weights, weights.write_hollow, scratch, log))
         try:
@@ -215,7 +215,7 @@ class ProcessEvaluator:
         self, weights: WeightSource, write: Callable[[Path], None], scratch: Path, log: Path
     ) -> RemoteModel:
         """A process on the checkpoint that `write` makes, for as long as it reads it."""
-        from aim_exp.evaluate.remote import RemoteModel
+        from aim_exp.evaluate.remote.model import RemoteModel
 
         shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
         try:

@@ -1,6 +1,6 @@
 """Files that count once they are renamed: first their content is on the disk, then their name.
 
-Until then they bear the mark of the process that writes them: `processes` removes a killed one's.
+Until then they bear the mark of the process that writes them: `leftovers` removes a killed one's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a store holds, whose it is, and whether it is whole: du, gc and verify.
 
-What killed processes leave behind goes without being asked: `processes`.
+What killed processes leave behind goes without being asked: `leftovers`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""What processes do with a store: nothing of a living one goes, nothing of a killed one stays.
+"""Which processes are at work in a store, and with what: nobody deletes what a living one uses.
 
-A process leaves a note in `ROOT/processes`: who it is, the folders that it writes in, the entries
-that it uses. What it has not finished bears its mark (`files.unfinished`), so that it is known
-wherever it lies, and so does the note, which goes with the process. That of a killed one stays, and
-the next one removes both. A process counts as dead where its number says so, on its own machine;
-elsewhere after a day without a sign of life.
+A process leaves a note, which goes with it; that of a killed one stays. With its first note in a
+store a process removes what killed ones left there: `leftovers`.
 """
 
 from __future__ import annotations
@@ -16,22 +13,19 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
 
-from aim_exp.store.entries import BEGUN, LEASES, PARTIAL
+from aim_exp.store.entries import LEASES
 from aim_exp.store.files import mark, marked_name, remove, unfinished
-from aim_exp.store.leases import Holder, free, this_process, wait
+from aim_exp.store.leases import this_process, wait
+from aim_exp.store.leftovers import remove_leftovers
+from aim_exp.store.process_notes import PROCESSES, USES, WRITES, ProcessNote
 
-PROCESSES = "processes"
-WRITES, USES = "writes ", "uses "
-"""What the lines of a note begin with."""
 BEAT = 60.0
 """Seconds between signs of life."""
-SILENCE = 86400.0
-"""Seconds without one after which a process of another machine counts as dead."""
 
 
 def note_work(root: Path, folder: Path) -> None:
@@ -74,63 +68,17 @@ def settled(root: Path) -> Iterator[None]:
 def used(root: Path) -> set[str]:
     """The names of the entries that living processes use."""
     names: set[str] = set()
-    for note in (root / PROCESSES).glob("[!.]*"):
+    for path in (root / PROCESSES).glob("[!.]*"):
         with suppress(OSError, ValueError, TypeError):  # it ends just now
-            process = _Process.read(note)
-            if not process.is_dead(time.time()):
-                names.update(process.uses)
+            note = ProcessNote.read(path)
+            if not note.is_dead(time.time()):
+                names.update(note.uses)
     return names
 
 
 def temporary_folder(what: str) -> tempfile.TemporaryDirectory[str]:
     """A folder for files that are of no use to another process, where the system has such."""
     return tempfile.TemporaryDirectory(prefix=f"aim-exp-{what}-{marked_name()}-")
-
-
-@dataclass(frozen=True)
-class _Process:
-    """What its note says."""
-
-    note: Path
-    holder: Holder
-    temporary: Path
-    """Where it makes folders that are of no use to another process."""
-    writes: tuple[Path, ...]
-    uses: tuple[str, ...]
-
-    @staticmethod
-    def read(note: Path) -> _Process:
-        first, *lines = note.read_text().splitlines() or ["{}"]
-        holder = json.loads(first)
-        temporary = Path(holder.pop("temporary"))
-        writes, uses = (
-            tuple(line.removeprefix(begin) for line in lines if line.startswith(begin))
-            for begin in (WRITES, USES)
-        )
-        return _Process(note, Holder(**holder), temporary, tuple(map(Path, writes)), uses)
-
-    def is_dead(self, now: float) -> bool:
-        """By its number on this machine, elsewhere by its silence; `now` is the clock of notes."""
-        return self.holder.is_dead or now - self.note.stat().st_mtime > SILENCE
-
-    def clear(self, root: Path) -> None:
-        """Remove what it left, and the note."""
-        for path in self._unfinished(root):
-            remove(path)
-        for path in self.temporary.glob(f"aim-exp-*-{self.note.name}-*"):
-            remove(path)
-        for token in (root / LEASES).glob(f"*/{self.note.name}-*"):
-            free(token.parent, token.name)
-        remove(self.note)
-
-    def _unfinished(self, root: Path) -> Iterator[Path]:
-        """All that bears its mark, but what goes on when it is made again."""
-        mark = self.note.name
-        yield from root.glob(f"*/.{mark}-*")
-        yield from root.glob(f"{PARTIAL}/*.{mark}-*")
-        yield from root.glob(f"{BEGUN}/*/.{mark}-*")
-        for folder in self.writes:
-            yield from folder.rglob(f".{mark}-*")
 
 
 def _note(root: Path, lines: Iterable[str]) -> None:
@@ -155,7 +103,7 @@ def _own_note(root: Path, name: str) -> Path:
     note.parent.mkdir(parents=True, exist_ok=True)
     holder = {**asdict(this_process()), "temporary": tempfile.gettempdir()}
     while not note.exists():
-        with suppress(FileNotFoundError):  # another one took it for a killed one's, as below
+        with suppress(FileNotFoundError):  # another one took it for a killed one's: `leftovers`
             _write(note, [json.dumps(holder)])
 
     def beat() -> None:
@@ -169,19 +117,5 @@ def _own_note(root: Path, name: str) -> Path:
 
     threading.Thread(target=beat, daemon=True).start()
     Finalize(None, end, exitpriority=-1)  # behind what still removes folders of its own
-    now = note.stat().st_mtime  # by the clock that the others' have, too
-    for other in note.parent.iterdir():
-        if other.name.startswith("."):
-            _remove_nobodys(other)
-            continue
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            process = _Process.read(other)
-            if process.is_dead(now):
-                process.clear(root)
+    remove_leftovers(root, now=note.stat().st_mtime)  # by the clock that the others' have, too
     return note
-
-
-def _remove_nobodys(partial: Path) -> None:
-    """An unfinished note, where its process has none yet: it was killed, or writes it again."""
-    if not partial.with_name(partial.name[1:].partition("-")[0]).exists():
-        remove(partial)

@@ -9,7 +9,10 @@ from aim_exp.tracking.protocol import Outcome, RunInfo
 
 @dataclass(frozen=True)
 class NullTracker:
-    """Tracks nothing."""
+    """Tracks nothing, and is false: what others are given need not be worked out."""
+
+    def __bool__(self) -> bool:
+        return False
 
     def problems(self) -> list[str]:
         """None."""

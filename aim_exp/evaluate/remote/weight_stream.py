@@ -1,6 +1,6 @@
 """Weights for another process of this machine, through memory that both map.
 
-`remote` sends them; `worker/` takes them, `worker/vllm_weights.py` into a running engine of vLLM's.
+`model` sends them; `worker/` takes them, `worker/vllm_weights.py` into a running engine of vLLM's.
 """
 
 from __future__ import annotations

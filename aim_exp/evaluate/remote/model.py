@@ -23,7 +23,7 @@ from aim_exp.checkpoint.source import WeightSource
 from aim_exp.console import progress
 from aim_exp.errors import CheckpointError, EvaluationError
 from aim_exp.evaluate.quiet import TRUNCATING_LOGGER
-from aim_exp.evaluate.weight_stream import WeightStream
+from aim_exp.evaluate.remote.weight_stream import WeightStream
 
 WORKER = Path(__file__).parent / "worker" / "model_worker.py"
 POLL = 0.5
