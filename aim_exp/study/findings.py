@@ -210,7 +210,7 @@ def _comparisons(
     *,
     decided: bool | None,
 ) -> str:
-    """With verdicts where it is `decided`; None: nothing is tested."""
+    """With verdicts where it is `decided`; None: nothing is tested, so no column says of what."""
     family = [lock.primary, *lock.secondary]
     tests = contrasts(lock, test)
     ps = [p for each in family if (p := tests[each].p) is not None]
@@ -232,9 +232,12 @@ def _comparisons(
         for outcome in outcomes[1:]
     ]
     heads = ["difference", "95 % interval", "by replicate"]
+    table = [["average, points", "", *heads, "p (Holm)", "verdict"], *rows]
+    if decided is None:
+        table = [[name, *numbers] for name, _, *numbers, _, _ in table]
     return "\n\n".join(
         [
-            _table(["average, points", "", *heads, "p (Holm)", "verdict"], rows),
+            _table(table[0], table[1:]),
             f"The primary comparison, {contrast_name(lock.primary)}, in other outcomes:",
             _table(["outcome", *heads], of_others),
         ]
