@@ -91,10 +91,15 @@ def only_model(key: Hashable, make: Callable[[], M]) -> M:
     return _only[key]
 
 
-@atexit.register
 def close_model() -> None:
     """Give the memory of the only model back; the next one asked for is made anew."""
+    if _only:
+        _end_model()
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+@atexit.register
+def _end_model() -> None:
     while _only:
         _only.popitem()[1].close()
-    gc.collect()
-    torch.cuda.empty_cache()

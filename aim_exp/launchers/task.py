@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -25,6 +26,8 @@ OUTPUT, ERRORS = "output.log", "errors.log"
 """In a task's folder: what it would print, behind a line that says where it runs."""
 WORKERS = "AIM_EXP_WORKERS"
 """The environment's name for how many of our processes share this one's processors."""
+GARBAGE = 100_000
+"""New objects until garbage is looked for: imports make a million, and none of them is."""
 SMALL_MACHINE = 4
 """Processors up to which one thread is the default: more cost time where others work too."""
 
@@ -90,7 +93,7 @@ class Task:
 
 
 def prepare_process(threads: int | None) -> None:
-    """Threads and noise of the heavy libraries; they read the environment when imported.
+    """Threads, noise and garbage of the heavy libraries; they read the environment when imported.
 
     A log that cannot be written says nothing: what it is about says it by itself.
     """
@@ -102,6 +105,7 @@ def prepare_process(threads: int | None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
+    gc.set_threshold(GARBAGE)
 
 
 def where(directory: Path) -> str | None:

@@ -14,18 +14,14 @@ from typing import Any
 from rich.console import Console
 
 from aim_exp.console import console
-from aim_exp.report import html, plots, text
-from aim_exp.report.context import make_context
-from aim_exp.report.csv_files import write_csvs
+from aim_exp.report import plots
 from aim_exp.report.differences import Differences, differences
 from aim_exp.report.files import write_text
-from aim_exp.report.html.items import write_items
 from aim_exp.report.load import Runs, load
 from aim_exp.report.paper import AS_IT_IS, Paper
 from aim_exp.report.replicates import NOTHING_FIXED, Claim
 from aim_exp.report.rows import Report, make_report
 from aim_exp.report.summary import job_line
-from aim_exp.report.tables import write_tables
 from aim_exp.report.terminal import print_run, print_sweep
 from aim_exp.store.run_record import RunRecord
 
@@ -100,6 +96,13 @@ def write(
     """
     if not report.runs.jobs:
         return
+    # What a run by itself, which is only shown, need not import.
+    from aim_exp.report import html, text
+    from aim_exp.report.context import make_context
+    from aim_exp.report.csv_files import write_csvs
+    from aim_exp.report.html.items import write_items
+    from aim_exp.report.tables import write_tables
+
     report = report.with_margins(paper.margin)
     write_csvs(report, compared, out, claim)
     tables = [path.relative_to(out) for path in write_tables(report, out, paper, compared)]
