@@ -32,6 +32,19 @@ LINE = ("benchmarks.limit=2", "calibration.n_samples=4", "omega=0.4", "tracker=n
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One test that has the embedded population trained first, the others that need it last.
+
+    Then another worker has something to do for the minute that it takes.
+    """
+    items.sort(key=_needs_population, reverse=True)
+    items[1:] = sorted(items[1:], key=_needs_population)
+
+
+def _needs_population(item: pytest.Item) -> bool:
+    return "tiny_cache" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def tiny_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache_dir that holds the embedded population (seed 0) and nothing else, at first.
