@@ -24,7 +24,7 @@ def test_the_page_has_the_numbers_as_they_are() -> None:
 
 
 def test_what_is_called_chosen_did_best_on_development() -> None:
-    """On that of the study, or of the one that it goes on from: `tiny_control` from `tiny`."""
+    """On that of the study, or of the one that it goes on from: `smollm2_control` from `smollm2`."""
     best: dict[str, dict[str, list[list[str]]]] = {}
     for lock in sorted(FOLDER.glob(f"*{DEVELOPMENT}.lock")):
         settings = read_lock(lock).design["arms"]
@@ -34,7 +34,8 @@ def test_what_is_called_chosen_did_best_on_development() -> None:
         }
     n_chosen = 0
     for study in FOLDER.glob("*.yaml"):
-        known = {k: v for name in best if study.stem.startswith(name) for k, v in best[name].items()}
+        of = [kinds for name, kinds in best.items() if study.stem.startswith(name)]
+        known = {kind: own for kinds in of for kind, own in kinds.items()}
         for arm, settings in yaml.safe_load(study.read_text())["arms"].items():
             if arm.endswith(CHOSEN):
                 assert settings == known[arm.removesuffix(CHOSEN)]
