@@ -24,7 +24,7 @@ def test_the_page_has_the_numbers_as_they_are() -> None:
 
 
 def test_what_is_called_chosen_did_best_on_development() -> None:
-    """On that of the study, or of the one that it goes on from: `smollm2_control` from `smollm2`."""
+    """On its own development, or that of the study that it goes on from."""
     best: dict[str, dict[str, list[list[str]]]] = {}
     for lock in sorted(FOLDER.glob(f"*{DEVELOPMENT}.lock")):
         settings = read_lock(lock).design["arms"]
