@@ -295,13 +295,13 @@ def given_models(
     store: Store, base: str, experts: Mapping[str, str], references: Mapping[str, str]
 ) -> tuple[ModelRef, tuple[ModelRef, ...], tuple[ModelRef, ...]]:
     """Base, experts and references. Raises ConfigError listing all problems."""
-    found, problems = resolve_table("population", {BASE: base}, store)
-    on = found[0] if found else None
+    bases, problems = resolve_table("population", {BASE: base}, store)
+    on = bases[0] if bases else None
     tuned, more = resolve_table("population.experts", experts, store, on)
     others, most = resolve_table("population.references", references, store, on)
     if problems := problems + more + most:
         raise ConfigError(problems)
-    return found[0], tuned, others
+    return bases[0], tuned, others
 
 
 def resolve_table(

@@ -100,10 +100,10 @@ def findings(path: Path) -> str:
         parts = [_members(lock, test, outcomes[0]), *several, _best_arms(lock, test)]
         return "\n\n".join(parts)
     primary = outcomes[0].test(lock, test, lock.primary)
-    asked, most = asked_for(lock, primary), len(lock.test)
+    size, most = size_by_rule(lock, primary), len(lock.test)
     fewest = min(_first(lock), most)
-    words = asked or (most if fewest == most else f"{fewest} to {most}")
-    decided = asked is not None and len(test) >= asked
+    words = size or (most if fewest == most else f"{fewest} to {most}")
+    decided = size is not None and len(test) >= size
     return "\n\n".join(
         [
             f"Test replicates so far: {len(test)} of {words}.",
@@ -155,7 +155,7 @@ def chosen(lock: StudyLock, replicates: Sequence[Replicate]) -> dict[str, list[s
     }
 
 
-def asked_for(lock: StudyLock, primary: ReplicateTest) -> int | None:
+def size_by_rule(lock: StudyLock, primary: ReplicateTest) -> int | None:
     """How many test replicates the study has; None before there are the design's `first`.
 
     By the deviation of the primary difference in the first ones, not by the difference: the fewest
