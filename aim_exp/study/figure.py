@@ -43,7 +43,7 @@ def save_figure(path: Path) -> Path:
             if test.low is not None and test.high is not None:
                 plot.plot([test.low, test.high], [place, place], color=colour)
         plot.set_yticks(range(len(tests)), [contrast_name(contrast) for contrast in tests])
-        plot.invert_yaxis()
+        plot.set_ylim(len(tests) - 0.5, -0.5)
         plot.grid(visible=False, axis="y")
         plot.set_xlabel(f"average, points; n = {next(iter(tests.values())).n}")
 
