@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -105,7 +107,14 @@ def prepare_process(threads: int | None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
+    _leave_garbage()
+
+
+@cache
+def _leave_garbage() -> None:
+    """Half a second to two of a process that imports all: its objects live until it ends."""
     gc.set_threshold(GARBAGE)
+    atexit.register(gc.freeze)  # the interpreter's own end would look through all of them
 
 
 def where(directory: Path) -> str | None:
