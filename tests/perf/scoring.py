@@ -116,6 +116,7 @@ def _score_all(models: list[Path]) -> None:
     from aim_exp.checkpoint.reader import Checkpoint
     from aim_exp.checkpoint.source import WeightSource
     from aim_exp.evaluate.evaluators import HfEvaluator
+    from aim_exp.evaluate.responses import kept_responses
     from aim_exp.evaluate.spec import TINY_TASKS
     from aim_exp.merge.stream import stream_checkpoint
     from aim_exp.population.embedded.items import KINDS
@@ -153,9 +154,8 @@ def _score_all(models: list[Path]) -> None:
                 for benchmark, evaluated in _each(harness, suite, responses):
                     scores[benchmark.name] = dict(evaluated.scores.metrics)
             cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-            files = [responses] if responses.is_file() else responses.iterdir()
-            lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-            found.append(asdict(Scored(path.name, place, cpu, wall, dict(lines), scores)))
+            answers = kept_responses(responses)
+            found.append(asdict(Scored(path.name, place, cpu, wall, answers, scores)))
     print(json.dumps(found))
 
 
