@@ -41,6 +41,7 @@ from aim_exp.config.recorded import hide_user_info, recorded, without_user_info
 from aim_exp.config.schema import register
 from aim_exp.config.sweep import run_name
 from aim_exp.console import begin_job, console, error_console, print_error
+from aim_exp.errors import AimError
 from aim_exp.launchers.stages import raise_failure
 from aim_exp.launchers.task import prepare_process
 from aim_exp.run.recording import completed_record, initial_record, planned_record
@@ -308,8 +309,16 @@ def _launch() -> bool:
         elif Launch.sweep:
             failed |= _end_sweep(Launch.sweep)
     if Launch.sweep is None and Launch.directory is not None and not failed:
-        failed = read_record(Launch.directory).status != "completed"
+        failed = not _is_completed(Launch.directory)
     return failed
+
+
+def _is_completed(directory: Path) -> bool:
+    """Whether the run's record says so: one that could not be written has been told of."""
+    try:
+        return read_record(directory).status == "completed"
+    except AimError:
+        return False
 
 
 def _hydra() -> bool:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import LINE, Cli
 from run_records import items_of, model_of, result
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -303,3 +303,12 @@ def test_aim_on_a_checkpoint_needs_base_only(cli: Cli, tmp_path: Path, family: P
     )
     assert wrong.returncode == 1
     assert "error: method.path: " in wrong.stderr
+
+
+def test_a_first_record_that_cannot_be_written_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "run" / "result.json").mkdir(parents=True)
+    done = cli(*LINE, "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "result.json" in done.stderr
+    assert "Traceback" not in done.stderr

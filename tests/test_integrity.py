@@ -292,6 +292,27 @@ def test_what_counts_is_on_the_disk_before_its_name(
     assert acts[place + 1 :] == [entry.parent.name]
 
 
+def test_what_another_process_took_away_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took this one for dead, and what bears its mark for left over."""
+    sync, taken = files._sync, list[Path]()
+
+    def take(path: Path) -> None:
+        if not taken:
+            taken.append(path)
+            path.unlink()
+        sync(path)
+
+    monkeypatch.setattr(files, "_sync", take)
+    files.write_whole(tmp_path / "a.json", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "x"
+    assert taken[0].name.startswith(".")
+    with pytest.raises(FileNotFoundError):
+        files.write_whole(tmp_path / "gone" / "a.json", "x")
+
+
 RENAMED = {
     "store/files.py": 1,  # publish
     "store/entries.py": 3,  # what is unfinished or damaged, out of the way

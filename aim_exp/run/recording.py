@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aim_exp.run.keys import ModelPlan
 from aim_exp.run.recipe import MERGED, Recipe
 from aim_exp.run.run import Run
-from aim_exp.store.files import RUN_KEYS, named, publish, unfinished
+from aim_exp.store.files import RUN_KEYS, fill_whole, named
 from aim_exp.store.provenance import provenance, versions
 from aim_exp.store.run_record import (
     BenchmarkRecord,
@@ -201,9 +201,7 @@ def _kept(file: Path, target: Path, directory: Path) -> str:
     if not target.exists() or not filecmp.cmp(file, target):  # of an entry that was damaged
         with named(target.name, target.parent, RUN_KEYS):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished(target) as partial:
-                _link_or_copy(file, partial)
-                publish(partial, target)
+            fill_whole(target, lambda partial: _link_or_copy(file, partial))
     return Path(os.path.relpath(target, directory)).as_posix()
 
 

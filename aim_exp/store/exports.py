@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from aim_exp.errors import AimError
 from aim_exp.store.entries import SPEC_FILE, Store
-from aim_exp.store.files import publish, unfinished, write_whole
+from aim_exp.store.files import fill_whole, write_whole
 from aim_exp.store.housekeeping import LEFT_OVER, Entry, damages, entries
 from aim_exp.store.integrity import DIGESTS_FILE
 from aim_exp.store.lines import checked_line, read_lines
@@ -176,7 +176,5 @@ def _add_lines(entry: Entry, spec: StageSpec, into: Store) -> bool:
         if new:
             text = "".join(checked_line(spec.key, *line) for line in new.items())
             final = folder / f"responses.{uuid.uuid4().hex[:12]}.jsonl"
-            with unfinished(final) as partial:
-                partial.write_text(text)
-                publish(partial, final)
+            fill_whole(final, lambda partial: partial.write_text(text))
     return bool(new)

@@ -10,7 +10,7 @@ import itertools
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -109,11 +109,24 @@ def existing(folder: Path) -> Path:
     return folder if folder.exists() else existing(folder.absolute().parent)
 
 
+def fill_whole(final: Path, fill: Callable[[Path], object]) -> None:
+    """Have `fill` write a file at the path it is given, whole or not at all.
+
+    Once more where another process took this one for dead, and the unfinished file away.
+    """
+    published = False
+    while not published:
+        with unfinished(final) as partial:
+            fill(partial)
+            with suppress(FileNotFoundError):
+                publish(partial, final)
+                published = True
+
+
 def write_whole(path: Path, text: str, key: str = RUN_KEYS) -> None:
     """Write a text file whole or not at all. StorageError with `key` where there is no room."""
-    with named(path, path.parent, key), unfinished(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-        publish(partial, path)
+    with named(path, path.parent, key):
+        fill_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 @contextmanager
