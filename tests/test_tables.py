@@ -111,6 +111,22 @@ def test_a_terminal_has_the_widest_form_that_fits(width: int):
     assert "percent ± standard error" in text
 
 
+def test_what_is_left_out_is_not_explained():
+    table = Table(
+        columns=(Column("merge"), Column("kept"), Column("wide", optional=True)),
+        sections=((Row((Cell("ties"), Cell("1 ‡"), Cell("omega=0.4 †" + " x" * 20))),),),
+        legend=("kept: so", "‡: chosen", "†: luck", "wide: too", "bold: best"),
+    )
+    consoles = [Console(width=width, file=StringIO(), record=True) for width in (100, 40)]
+    for console in consoles:
+        print_table(console, table)
+    texts = [console.export_text() for console in consoles]
+    assert ["†: luck" in text for text in texts] == [True, False]
+    assert ["wide: too" in text for text in texts] == [True, False]
+    for sentence in ("kept: so", "‡: chosen", "bold: best"):
+        assert all(sentence in text for text in texts)
+
+
 def test_headings_break_at_underscores_everywhere():
     console = Console(width=200, file=StringIO(), record=True)
     print_table(console, wide_table(2))

@@ -78,7 +78,7 @@ def _without_margins(table: Table) -> Table:
 
 
 def _essential(table: Table) -> Table:
-    """Without what may be left out, which it says."""
+    """Without what may be left out, which it says, and without what explains only that."""
     left_out = [column.heading for column in table.columns if column.optional]
     if not left_out:
         return table
@@ -86,8 +86,16 @@ def _essential(table: Table) -> Table:
     kept = table.map_rows(lambda row: replace(row, cells=tuple(row.cells[i] for i in places)))
     names = ", ".join(left_out) if len(left_out) < MANY else "by benchmark"
     hint = f"{names}: in the files, or on a wider terminal"
-    columns = tuple(table.columns[i] for i in places)
-    return replace(kept, columns=columns, legend=(*table.legend, hint))
+    kept = replace(kept, columns=tuple(table.columns[i] for i in places))
+    before, after = _words(table), _words(kept)
+    marks = {sentence: sentence.partition(":")[0] for sentence in table.legend}
+    legend = (each for each, mark in marks.items() if mark in after or mark not in before)
+    return replace(kept, legend=(*legend, hint))
+
+
+def _words(table: Table) -> str:
+    cells = (cell.text for row in table.rows for cell in row.cells)
+    return " ".join([*(column.heading for column in table.columns), *cells])
 
 
 def _turned(table: Table) -> Table:
