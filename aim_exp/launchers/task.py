@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ WORKERS = "AIM_EXP_WORKERS"
 """The environment's name for how many of our processes share this one's processors."""
 USUAL = gc.get_threshold()
 GARBAGE = 100_000
-"""New objects until garbage is looked for: imports make a million, and none of them is."""
+"""New objects until garbage is looked for while all is imported: a million that stay."""
 SMALL_MACHINE = 4
 """Processors up to which one thread is the default: more cost time where others work too."""
 
@@ -108,19 +107,10 @@ def prepare_process(threads: int | None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(n_threads)
-    _leave_garbage()
-
-
-def _leave_garbage() -> None:
-    """For a process's first job, which imports all: two seconds less. Later ones are as usual."""
-    if next(_jobs):
         gc.set_threshold(*USUAL)
-        return
-    gc.set_threshold(GARBAGE)
-    atexit.register(gc.freeze)  # the interpreter's own end would look through all that lives
-
-
-_jobs = count()
+    else:  # two seconds less for a process that imports all
+        gc.set_threshold(GARBAGE)
+        atexit.register(gc.freeze)  # the interpreter's own end would look through all that lives
 
 
 def where(directory: Path) -> str | None:
